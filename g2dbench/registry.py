@@ -1,0 +1,203 @@
+"""Plug-ins by name: find a card, then load the one module that is asked for.
+
+A plug-in is one file with a literal `CARD = ModelCard(...)` (or Task-, Dataset-, MethodCard). It is
+found in the package's own folders, through the entry-point group `g2dbench.plugins`, or because the
+user named the file with `--plugin`. Cards are read from the source text, never by import: listing
+runs no plug-in code (docs/decisions/001.md).
+"""
+
+import ast
+import difflib
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Generic, TypeVar
+
+from g2dbench import cards
+from g2dbench.errors import BadData, Misuse
+
+ENTRY_POINTS = "g2dbench.plugins"
+
+C = TypeVar("C", bound=cards.Card)
+
+KINDS: dict[str, type[cards.Card]] = {
+    "model": cards.ModelCard,
+    "task": cards.TaskCard,
+    "data": cards.DatasetCard,
+    "method": cards.MethodCard,
+}
+_CLASSES = {kind.__name__: kind for kind in KINDS.values()}
+
+
+@dataclass(frozen=True)
+class Entry(Generic[C]):
+    """A card and where its module is: a dotted name, or a file outside the package."""
+
+    card: C
+    file: Path
+    module: str
+
+    def load(self) -> ModuleType:
+        """Import the plug-in; only now does its code run."""
+        if self.module in sys.modules:
+            return sys.modules[self.module]
+        if importlib.util.find_spec(self.module.partition(".")[0]) is not None:
+            return importlib.import_module(self.module)
+        return _import_file(self.module, self.file)
+
+
+class Registry:
+    """All plug-ins: those of the package, of installed packages, and of `--plugin` files."""
+
+    def __init__(self, plugin_files: Iterable[Path] = ()) -> None:
+        self._entries: dict[tuple[type[cards.Card], str], Entry] = {}
+        for entry in (*_own(), *_installed()):
+            self._add(entry)
+        for file in plugin_files:
+            self.add_file(file)
+
+    def add_file(self, file: Path) -> Entry:
+        """Add a plug-in file; an unreadable file or a missing card is the user's to mend."""
+        if not file.is_file():
+            raise Misuse(f"there is no plug-in file {file}")
+        card = read_card(file)
+        if card is None:
+            raise Misuse(
+                f"{file} is no g2dbench plug-in: it has no top-level `CARD = ModelCard(...)` "
+                "(or TaskCard, DatasetCard, MethodCard)"
+            )
+        place = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
+        entry = Entry(card, file, f"g2dbench_plugin_{file.stem}_{place}")
+        self._add(entry)
+        return entry
+
+    def cards(self, kind: type[C]) -> list[C]:
+        """All cards of a kind, by name."""
+        found = [entry.card for (of, _), entry in self._entries.items() if of is kind]
+        return sorted(found, key=lambda card: card.name)  # type: ignore[return-value]
+
+    def find(self, kind: type[C], name: str) -> Entry[C]:
+        """The entry of a name; a wrong name is answered with the nearest ones."""
+        entry = self._entries.get((kind, name))
+        if entry is None:
+            raise Misuse(unknown(_noun(kind), name, [card.name for card in self.cards(kind)]))
+        return entry
+
+    def _add(self, entry: Entry) -> None:
+        key = (type(entry.card), entry.card.name)
+        if (before := self._entries.get(key)) and before.file.resolve() != entry.file.resolve():
+            raise Misuse(
+                f"two plug-ins are called {entry.card.name!r}: {before.file} and {entry.file}; "
+                "rename one of them"
+            )
+        self._entries[key] = entry
+
+
+def unknown(noun: str, name: str, known: list[str]) -> str:
+    """The sentence for a name that does not exist, with the likeliest meant one."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"there is no {noun} {name!r}: {hint}Known: {', '.join(known) or 'none'}"
+
+
+def read_card(file: Path) -> cards.Card | None:
+    """The card of a plug-in file, read from its source; None where it has none."""
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+    except (OSError, UnicodeDecodeError, SyntaxError, ValueError) as error:
+        raise BadData(f"the plug-in {file} cannot be read: {error}") from error
+    for node in tree.body:
+        value = _assigned(node)
+        if isinstance(value, ast.Call) and (kind := _CLASSES.get(_called(value))) is not None:
+            return _build(kind, value, file)
+    return None
+
+
+def _assigned(node: ast.stmt) -> ast.expr | None:
+    """The right side of a top-level `CARD = ...`, annotated or not."""
+    targets: list[ast.expr] = []
+    if isinstance(node, ast.Assign):
+        targets = node.targets
+    elif isinstance(node, ast.AnnAssign):
+        targets = [node.target]
+    named = any(isinstance(target, ast.Name) and target.id == "CARD" for target in targets)
+    return node.value if named else None  # type: ignore[attr-defined]
+
+
+def _called(call: ast.Call) -> str:
+    function = call.func
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def _build(kind: type[cards.Card], call: ast.Call, file: Path) -> cards.Card:
+    try:
+        arguments = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+        return kind(**arguments)
+    except (ValueError, TypeError) as error:
+        raise BadData(
+            f"the card in {file}, line {call.lineno}, cannot be read: {error}; "
+            "a card takes literal keyword arguments only"
+        ) from error
+
+
+@cache
+def _own() -> tuple[Entry, ...]:
+    """The plug-ins of this package, by folder."""
+    found: list[Entry] = []
+    for package in ("baselines", "tasks", "data", "methods"):
+        spec = importlib.util.find_spec(f"g2dbench.{package}")
+        assert spec is not None
+        assert spec.submodule_search_locations is not None
+        for folder in spec.submodule_search_locations:
+            found += _scan(Path(folder), spec.name)
+    return tuple(found)
+
+
+def _scan(folder: Path, package: str) -> Iterator[Entry]:
+    for file in sorted([*folder.glob("*.py"), *folder.glob("*/__init__.py")]):
+        card = read_card(file)
+        if card is not None:
+            name = file.parent.name if file.name == "__init__.py" else file.stem
+            yield Entry(card, file, f"{package}.{name}")
+
+
+@cache
+def _installed() -> tuple[Entry, ...]:
+    """The plug-ins of other installed packages: `[project.entry-points."g2dbench.plugins"]`."""
+    found: list[Entry] = []
+    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        spec = importlib.util.find_spec(point.module)
+        if spec is None or spec.origin is None:
+            raise Misuse(f"the installed plug-in {point.name!r} names no module {point.module!r}")
+        card = read_card(Path(spec.origin))
+        if card is None:
+            raise Misuse(f"the installed plug-in {point.name!r} ({spec.origin}) has no CARD")
+        found.append(Entry(card, Path(spec.origin), point.module))
+    return tuple(found)
+
+
+def _import_file(name: str, file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _noun(kind: type[cards.Card]) -> str:
+    return {"model": "model", "task": "task", "data": "data set", "method": "method"}[
+        next(name for name, of in KINDS.items() if of is kind)
+    ]

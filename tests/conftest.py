@@ -1,0 +1,40 @@
+"""Shared by all tests: no network, few threads, and where the real test material lies."""
+
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    return PROJECT
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real test material; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("G2DBENCH_TEST_DATA", PROJECT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real test material at {folder}: set G2DBENCH_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A --store folder that holds `synthetic:120` at 64 px; tests prepare it once a session."""
+    from g2dbench.data.prepare import Drawing, prepare
+    from g2dbench.registry import Registry
+    from g2dbench.task import quiet
+
+    store = tmp_path_factory.mktemp("store")
+    prepare(
+        "synthetic", None, store,
+        progress=quiet, registry=Registry(), size=64, drawing=Drawing(count=120),
+    )  # fmt: skip
+    return store

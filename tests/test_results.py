@@ -1,0 +1,207 @@
+"""The result format: round trip, hostile files, nothing half-written, the board and the gate."""
+
+import json
+import math
+import os
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from g2dbench import leaderboard, regression, tables
+from g2dbench.errors import BadResult, Misuse
+from g2dbench.results import Cell, Provenance, Result, Score, load, load_all, replace_file, save
+
+
+def result(value: float = 0.5, *, seed: int = 0, model: str = "g2d", **changes: object) -> Result:
+    cell = {
+        "model": model, "task": "seg", "data": "rsna", "protocol": "g2d",
+        "fraction": 0.01, "seed": seed,
+    }  # fmt: skip
+    cell |= {k: changes.pop(k) for k in list(changes) if k in Cell.model_fields}
+    origin = {"version": "0.1", "weights": "w", "data": "d", "subset": "s", "created": "2026-01-01"}
+    origin |= {k: changes.pop(k) for k in list(changes) if k in Provenance.model_fields}
+    fields = {
+        "status": "done",
+        "scores": {"dice": Score(value=value, low=value - 0.1, high=value + 0.1, n=9)},
+    }
+    return Result(
+        cell=Cell(**cell), metric="dice", provenance=Provenance(**origin), **(fields | changes)
+    )
+
+
+def test_a_result_survives_the_disk_with_nan(tmp_path: Path) -> None:
+    before = result(math.nan)
+    after = load(save(before, tmp_path))
+    assert math.isnan(after.scores["dice"].value)
+    assert after.cell == before.cell
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", "null", '{"schema_version": 99}', '{"schema_version": 1}', "[" * 100000,
+        '{"schema_version": "1"}', '{"schema_version": true}', "\x00",
+    ],
+)  # fmt: skip
+def test_a_hostile_result_file_is_a_sentence(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(text)
+    with pytest.raises(BadResult, match=r"result\.json"):
+        load(path)
+
+
+def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
+    path = save(result(), tmp_path)
+    raw = json.loads(path.read_text())
+    raw["scores"]["dice"]["bonus"] = 1
+    path.write_text(json.dumps(raw))
+    with pytest.raises(BadResult, match="bonus"):
+        load(path)
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text("old")
+
+    def write(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        replace_file(path, write)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_a_missing_results_folder_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(BadResult, match="no results folder"):
+        load_all(tmp_path / "none")
+
+
+def test_the_board_averages_seeds_and_marks_the_best() -> None:
+    board = leaderboard.build(
+        [result(0.4, seed=0), result(0.6, seed=1), result(0.3, model="convirt")]
+    )
+    (column,) = board.columns
+    g2d = board.entries["g2d", column]
+    assert (g2d.mean, g2d.seeds, g2d.best) == (0.5, 2, True)
+    assert g2d.spread == pytest.approx(0.2 / math.sqrt(2))
+    assert (g2d.low, g2d.high) == (pytest.approx(0.4), pytest.approx(0.6))
+    assert board.models == ("g2d", "convirt")
+    assert not board.entries["convirt", column].best
+
+
+def test_missing_cells_are_dashes_with_reasons_never_zeros() -> None:
+    board = leaderboard.build(
+        [
+            result(0.4),
+            result(model="medklip", status="unsupported", reason="cannot decode", scores={}),
+            result(math.nan, model="empty"),
+        ]
+    )
+    (column,) = board.columns
+    assert ("medklip", column) not in board.entries
+    assert "cannot decode" in board.reasons["medklip", column]
+    assert "undefined" in board.reasons["empty", column]
+    assert "| medklip | - |" in tables.markdown(board)
+
+
+def test_the_newest_of_two_equal_cells_counts_and_the_board_says_so() -> None:
+    old, new = result(0.9, created="2026-01-01"), result(0.2, created="2026-02-01", weights="v")
+    board = leaderboard.build([new, old])
+    (entry,) = board.entries.values()
+    assert entry.mean == 0.2
+    assert any("superseded" in note for note in board.notes)
+
+
+def test_mixed_data_versions_are_named() -> None:
+    board = leaderboard.build([result(0.4), result(0.5, model="x", data="rsna")])
+    assert not board.notes
+    other = result(0.5, model="x")
+    other = other.model_copy(
+        update={"provenance": other.provenance.model_copy(update={"data": "e"})}
+    )
+    assert any("mixes 2 versions" in note for note in leaderboard.build([result(0.4), other]).notes)
+
+
+def test_limited_cells_stand_apart() -> None:
+    board = leaderboard.build([result(0.4), result(0.9, limit=3)])
+    assert len(board.columns) == 2
+    assert any("--limit" in note for note in board.notes)
+
+
+@pytest.mark.parametrize("form", sorted(tables.PLAIN))
+def test_every_format_holds_every_model_and_value(form: str) -> None:
+    text = tables.PLAIN[form](leaderboard.build([result(0.4), result(0.3, model="a_b&c")]))
+    assert "40.0" in text or "0.4" in text
+    assert "a_b&c" in text or r"a\_b\&c" in text
+
+
+def test_json_is_valid_where_values_are_nan() -> None:
+    text = tables.as_json(leaderboard.build([result(0.4)]))
+    rows = json.loads(text, parse_constant=lambda word: pytest.fail(word))["rows"]
+    assert rows[0]["spread"] is None
+
+
+def gate(before: list[Result], now: list[Result], **tolerances: float) -> list[str]:
+    changes = regression.compare(before, now, {"": 0.01, **tolerances})
+    return [change.verdict for change in regression.failed(changes)]
+
+
+def test_the_gate_stays_open_on_equal_scores_and_within_the_tolerance() -> None:
+    assert gate([result(0.5)], [result(0.5)]) == []
+    assert gate([result(0.5)], [result(0.495)]) == []
+    assert gate([result(0.5)], [result(0.9)]) == []
+
+
+def test_the_gate_closes_on_a_fall_a_missing_cell_and_an_undefined_score() -> None:
+    assert gate([result(0.5)], [result(0.48)]) == ["fell"]
+    assert gate([result(0.5)], []) == ["missing"]
+    assert gate([result(0.5)], [result(math.nan)]) == ["fell"]
+    assert gate([result(0.5)], [result(status="failed", reason="x", scores={})]) == ["missing"]
+
+
+def test_a_metric_with_its_own_tolerance_is_watched_too() -> None:
+    both = {"dice": Score(value=0.5), "iou": Score(value=0.5)}
+    worse = both | {"iou": Score(value=0.2)}
+    assert gate([result(scores=both)], [result(scores=worse)]) == []
+    assert gate([result(scores=both)], [result(scores=worse)], iou=0.1) == ["fell"]
+    assert gate([result(scores=both)], [result(scores={"dice": Score(value=0.5)})], iou=0.1) == [
+        "fell"
+    ]
+
+
+@pytest.mark.parametrize("name", ["data", "subset"])
+def test_the_gate_refuses_other_data_and_other_subsets(name: str) -> None:
+    now = result(0.5)
+    now = now.model_copy(update={"provenance": now.provenance.model_copy(update={name: "other"})})
+    with pytest.raises(BadResult, match=f"baseline's {name}"):
+        gate([result(0.5)], [now])
+
+
+def test_a_baseline_with_nothing_to_compare_is_refused() -> None:
+    with pytest.raises(BadResult, match="nothing to gate on"):
+        gate([result(status="failed", scores={})], [result()])
+
+
+def test_a_new_cell_does_not_close_the_gate() -> None:
+    changes = regression.compare([result()], [result(), result(model="new")], {"": 0.01})
+    assert {change.verdict for change in changes} == {"same", "new"}
+
+
+def test_junit_names_the_failure() -> None:
+    changes = regression.compare([result(0.5)], [result(0.1)], {"": 0.01})
+    suite = ElementTree.fromstring(regression.junit(changes))
+    assert suite.get("failures") == "1"
+    assert "0.5000 -> 0.1000" in suite.find("testcase/failure").get("message")
+
+
+@pytest.mark.parametrize("word", ["x", "dice=", "-1", "dice=nan", "=", "inf"])
+def test_a_bad_tolerance_is_misuse(word: str) -> None:
+    with pytest.raises(Misuse, match="--tolerance"):
+        regression.parse_tolerances([word])
+
+
+def test_tolerances_are_parsed() -> None:
+    assert regression.parse_tolerances(["0.02", "dice=0.5"]) == {"": 0.02, "dice": 0.5}
