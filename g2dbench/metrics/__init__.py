@@ -1,0 +1,1 @@
+"""Pure functions of arrays; each metric is defined in its docstring."""
