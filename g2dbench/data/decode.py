@@ -1,0 +1,176 @@
+"""Records to packed rows: read the image, bring its annotation to the stored pixels, in order.
+
+Work is spread over processes, a bounded number of images ahead of the writer, so that memory stays
+flat; the rows come in the order of the records whatever the number of processes.
+"""
+
+import hashlib
+import math
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+
+from g2dbench.data import runs
+from g2dbench.data.image import decode_image
+from g2dbench.data.reading import Rejected, is_within, relative_name
+from g2dbench.data.rows import Row, pack
+from g2dbench.data.sample import ABSENT, PRESENT, SPLITS, UNCERTAIN, Box, Record, Sample
+from g2dbench.errors import BadData
+
+CHUNK = 8
+AHEAD = 4
+"""Chunks under way per process."""
+
+SLACK = 1.0
+"""Pixels by which a box may leave its frame, for rounding; it is clipped."""
+
+Shape = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where records come from and how large they are stored: the same for all of a data set."""
+
+    root: Path
+    roots: tuple[Path, ...]
+    size: int
+
+
+def decode_all(records: Iterable[Record], frame: Frame, workers: int) -> Iterator[Row | Rejected]:
+    """A packed row or a rejection for each record, in order; 0 workers means this process."""
+    chunks = _chunks(records)
+    if workers == 0:
+        for chunk in chunks:
+            yield from _decode_chunk(chunk, frame)
+        return
+    # Spawned, not forked: the caller may hold torch's threads, which a fork leaves locked.
+    pool = ProcessPoolExecutor(
+        workers, get_context("spawn"), initializer=_die_with, initargs=(os.getpid(),)
+    )
+    pending: deque[Future[list[Row | Rejected]]] = deque()
+    try:
+        for chunk in chunks:
+            pending.append(pool.submit(_decode_chunk, chunk, frame))
+            if len(pending) >= workers * AHEAD:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
+    except BrokenProcessPool as error:
+        raise BadData(
+            f"a process that decodes images of {frame.root} ended, perhaps for lack of memory; "
+            f"try fewer workers than {workers}"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def cores() -> int:
+    """Processes worth starting: the cores this process may use; 0 where there is only one."""
+    count = len(os.sched_getaffinity(0))
+    return count if count > 1 else 0
+
+
+def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
+    feed = iter(records)
+    while chunk := list(islice(feed, CHUNK)):
+        yield chunk
+
+
+def _die_with(parent: int) -> None:
+    """End this process when its parent is killed; a pool's workers would wait for ever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _decode_chunk(chunk: list[Record], frame: Frame) -> list[Row | Rejected]:
+    return [decode(record, frame) for record in chunk]
+
+
+def decode(record: Record, frame: Frame) -> Row | Rejected:
+    """One record as a packed row, or why it cannot be used."""
+    try:
+        check(record)
+        if not is_within(record.path, frame.roots):
+            raise BadData(f"the file {record.path} lies outside the data set's folder {frame.root}")
+        data = record.path.read_bytes()
+        sample = load(record, data, frame.size)
+    except OSError as error:
+        return Rejected(record.id, record.path, f"cannot be read: {error.strerror}")
+    except BadData as error:
+        return Rejected(record.id, record.path, str(error))
+    return pack(sample, relative_name(record.path, frame.root), hashlib.sha256(data).hexdigest())
+
+
+def check(record: Record) -> None:
+    """BadData if a record's own fields contradict the contract of `sample`."""
+    if not record.id or not record.patient:
+        raise BadData(f"the record {record.id!r} needs both an id and a patient")
+    if record.split is not None and record.split not in SPLITS:
+        raise BadData(f"{record.id}: the split {record.split!r} is none of {', '.join(SPLITS)}")
+    if record.age is not None and not (math.isfinite(record.age) and record.age >= 0):
+        raise BadData(f"{record.id}: the age {record.age} is impossible")
+    for finding, value in (record.labels or {}).items():
+        if value not in (PRESENT, ABSENT, UNCERTAIN):
+            raise BadData(f"{record.id}: the label of {finding!r} is {value!r}, not 1, 0 or -1")
+
+
+def load(record: Record, data: bytes, size: int) -> Sample:
+    """A record and its file's bytes as a sample whose short side is at most `size` pixels."""
+    image, original = decode_image(data, record.path, size)
+    frame = record.frame or original
+    stored = (image.shape[0], image.shape[1])
+    boxes = record.boxes
+    masks = record.masks
+    return Sample(
+        id=record.id,
+        image=image,
+        patient=record.patient,
+        study=record.study,
+        view=record.view,
+        sex=record.sex,
+        age=record.age,
+        split=record.split,
+        report=record.report,
+        labels=record.labels,
+        boxes=None if boxes is None else tuple(fit_box(box, frame, stored) for box in boxes),
+        masks=None if masks is None else {n: fit_mask(masks[n], frame, stored) for n in masks},
+    )
+
+
+def fit_box(box: Box, frame: Shape, stored: Shape) -> Box:
+    """A box of `frame` (H, W) in the pixels of the stored image (H, W).
+
+    BadData: not finite, empty or turned around, or more than SLACK pixels outside the frame.
+    """
+    corners = box[1:]
+    height, width = frame
+    if not all(map(math.isfinite, corners)):
+        raise BadData(f"the box {box} has corners that are not numbers")
+    if min(box.x0, box.y0) < -SLACK or box.x1 > width + SLACK or box.y1 > height + SLACK:
+        raise BadData(f"the box {box} lies outside its {height} x {width} frame")
+    x0, x1 = max(box.x0, 0.0), min(box.x1, float(width))
+    y0, y1 = max(box.y0, 0.0), min(box.y1, float(height))
+    if x0 >= x1 or y0 >= y1:
+        raise BadData(f"the box {box} has no area")
+    across, down = stored[1] / width, stored[0] / height
+    return Box(box.finding, x0 * across, y0 * down, x1 * across, y1 * down)
+
+
+def fit_mask(mask: runs.Mask, frame: Shape, stored: Shape) -> runs.Mask:
+    """A mask of `frame` (H, W) at the stored size; BadData if it has another shape."""
+    if mask.shape != frame:
+        raise BadData(f"a mask has the shape {mask.shape}, its frame is {frame}")
+    return runs.resize(mask, *stored)

@@ -1,0 +1,102 @@
+"""One image file to (H, W) uint8 grey, bright is dense: DICOM, PNG and JPEG.
+
+8-bit files pass unchanged; deeper ones are stretched from their own minimum to maximum. The
+maximum becomes 255 (G2D's `ext_data.py` scales to 256, which wraps to 0; we differ). Every failure
+is BadData naming the file: truncated, oversized, empty, not finite, or no image at all.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from g2dbench.data import dicom
+from g2dbench.errors import BadData
+
+MAX_PIXELS = 100_000_000
+"""Checked before decoding: a larger header is a bomb or a mistake."""
+
+EXTENSIONS = (".dcm", ".dicom", ".png", ".jpg", ".jpeg")
+"""What `read_image` reads, in order of preference where one image has several files."""
+
+Grey = NDArray[np.uint8]
+
+
+def read_image(path: Path, side: int | None = None) -> tuple[Grey, tuple[int, int]]:
+    """The pixels, (H, W) uint8, and the file's own (H, W).
+
+    side: the short side is reduced to this many pixels with antialiasing, the aspect is kept;
+    images that are smaller stay as they are, for enlarging adds nothing that a store needs.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadData(f"the image {path} cannot be read: {error.strerror}") from error
+    return decode_image(data, path, side)
+
+
+def decode_image(data: bytes, path: Path, side: int | None) -> tuple[Grey, tuple[int, int]]:
+    """`read_image` of bytes already in memory; `path` only names them in errors."""
+    if data[128:132] == b"DICM":
+        grey = as_grey(dicom.decode(data, path, MAX_PIXELS), path)
+    else:
+        grey = _decode_picture(data, path)
+    original = (grey.shape[0], grey.shape[1])
+    return (grey if side is None else shrink(grey, side)), original
+
+
+def as_grey(pixels: NDArray[np.generic], path: Path) -> Grey:
+    """(H, W) numbers as uint8: uint8 unchanged, all else stretched from minimum to maximum."""
+    if pixels.ndim != 2 or 0 in pixels.shape:
+        raise BadData(f"the image {path} has the shape {pixels.shape}: no pixels to read")
+    if pixels.dtype == np.uint8:
+        return np.asarray(pixels, dtype=np.uint8)
+    values = pixels.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise BadData(f"the image {path} holds values that are not finite")
+    low, high = values.min(), values.max()
+    if low == high:
+        raise BadData(f"the image {path} is blank: every pixel has the value {low:g}")
+    stretched: Grey = np.rint((values - low) / (high - low) * 255).astype(np.uint8)
+    return stretched
+
+
+def shrink(grey: Grey, side: int) -> Grey:
+    """The image with its short side reduced to `side`, antialiased; a smaller one unchanged."""
+    height, width = grey.shape
+    short = min(height, width)
+    if short <= side:
+        return grey
+    target = (round(width * side / short), round(height * side / short))
+    small = Image.fromarray(grey).resize(target, Image.Resampling.BICUBIC)
+    return np.asarray(small, dtype=np.uint8)
+
+
+def _decode_picture(data: bytes, path: Path) -> Grey:
+    """PNG or JPEG of any depth; alpha is ignored, colour becomes ITU-R 601 luma."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
+            check_size(picture.height, picture.width, path)
+            if picture.mode.startswith(("I", "F")):
+                return as_grey(np.asarray(picture), path)
+            coloured = picture.convert("RGB") if picture.mode == "P" else picture
+            return as_grey(np.asarray(coloured.convert("L")), path)
+    except UnidentifiedImageError as error:
+        raise BadData(f"{path} is no image: neither DICOM nor PNG nor JPEG") from error
+    except Image.DecompressionBombError as error:
+        raise BadData(f"the image {path} is too large: {error}") from error
+    except BadData:
+        raise
+    except (OSError, SyntaxError, ValueError, MemoryError) as error:
+        raise BadData(f"the image {path} cannot be decoded: {error}") from error
+
+
+def check_size(height: int, width: int, path: Path) -> None:
+    """BadData unless the image has between 1 and MAX_PIXELS pixels."""
+    if height < 1 or width < 1 or height * width > MAX_PIXELS:
+        raise BadData(
+            f"the image {path} claims {height} x {width} pixels; "
+            f"g2dbench reads 1 to {MAX_PIXELS // 1_000_000} million"
+        )

@@ -1,0 +1,167 @@
+"""Prepared data sets: make one, find one, list them.
+
+One process prepares a data set at a time; others wait for it and then find the store finished.
+"""
+
+import fcntl
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from g2dbench.cards import DatasetCard
+from g2dbench.data.audit import describe, verify
+from g2dbench.data.build import build
+from g2dbench.data.decode import cores
+from g2dbench.data.request import Drawing, request
+from g2dbench.data.store import MANIFEST_FILE, Store, read_manifest
+from g2dbench.errors import BadData, Misuse
+from g2dbench.registry import Registry
+
+if TYPE_CHECKING:
+    from g2dbench.task import Progress
+
+__all__ = [
+    "Drawing",
+    "describe",
+    "find",
+    "open_or_prepare",
+    "prepare",
+    "prepared",
+    "prepared_in",
+    "verify",
+]
+
+
+def prepare(
+    name: str,
+    root: Path | None,
+    store_root: Path,
+    *,
+    progress: "Progress",
+    registry: Registry,
+    size: int | None = None,
+    workers: int | None = 0,
+    drawing: Drawing | None = None,
+) -> Store:
+    """The complete store of a data set, made now unless it exists; a broken one is replaced.
+
+    size: short side in pixels, 256 (128 for an embedded set). workers: processes that decode, 0
+    for this one, None for one per core. The store's fingerprint depends on neither workers nor
+    the order of files.
+
+    Raises:
+        Misuse: unknown data set, no root, impossible size.
+        BadData: the folder is not in the official layout, holds none of its images, more than
+            5 % of them are broken, or the store cannot be written.
+    """
+    asked = request(name, root, registry, size, drawing)
+    folder = store_root / asked.folder
+    if _is_complete(folder):
+        return Store(folder)
+    try:
+        with _alone(folder):
+            # Whoever held the lock before may have finished it.
+            if not _is_complete(folder):
+                processes = cores() if workers is None else workers
+                build(asked, folder, processes, progress)
+    except OSError as error:
+        raise BadData(f"the store {folder} cannot be written: {error}") from error
+    return Store(folder)
+
+
+def find(name: str, root: Path | None, store_root: Path, size: int | None = None) -> Store | None:
+    """The prepared store of a name, None where there is none; BadData if it is broken.
+
+    Without root or size any will do; Misuse lists them where several fit.
+    """
+    fits = [place for place in _places(store_root) if _is_of(place, name, size)]
+    if root is not None:
+        fits = [place for place in fits if read_manifest(place).origin == str(root.resolve())]
+    if len(fits) > 1:
+        names = ", ".join(place.name for place in fits)
+        raise Misuse(f"{name!r} was prepared more than once: {names}; say which --size and --root")
+    return Store(fits[0]) if fits else None
+
+
+def prepared(
+    name: str, root: Path | None, store_root: Path, *, registry: Registry, size: int | None = None
+) -> Store:
+    """The prepared store of a name; BadData with the way out where there is none."""
+    card = registry.find(DatasetCard, name).card
+    store = find(name, None if card.embedded else root, store_root, size)
+    if store is None:
+        at = f" at {size} px" if size else ""
+        of = "" if card.embedded else " --root FOLDER"
+        raise BadData(
+            f"{name!r} is not prepared{at} in {store_root}: run `g2dbench data prepare {name}{of}`"
+        )
+    return store
+
+
+def prepared_in(store_root: Path) -> list[Store]:
+    """Every complete store of a folder, by name; unfinished ones are not listed."""
+    return [Store(place) for place in _places(store_root) if (place / MANIFEST_FILE).is_file()]
+
+
+def open_or_prepare(
+    name: str,
+    root: Path | None,
+    store_root: Path,
+    *,
+    progress: "Progress",
+    registry: Registry,
+    size: int | None = None,
+    workers: int | None = 0,
+    drawing: Drawing | None = None,
+) -> Store:
+    """The store of exactly this request, prepared first where there is none; see `prepare`.
+
+    A broken store is an error here, for what was trained on it should not change silently.
+    """
+    folder = store_root / request(name, root, registry, size, drawing).folder
+    if folder.exists():
+        return Store(folder)
+    return prepare(
+        name,
+        root,
+        store_root,
+        progress=progress,
+        registry=registry,
+        size=size,
+        workers=workers,
+        drawing=drawing,
+    )
+
+
+_FOLDER = re.compile(r"(.+)-(\d+)-[0-9a-f]{8}")
+
+
+def _places(store_root: Path) -> list[Path]:
+    """The folders that are named like stores."""
+    inside = store_root.iterdir() if store_root.is_dir() else iter(())
+    return sorted(place for place in inside if place.is_dir() and _FOLDER.fullmatch(place.name))
+
+
+def _is_of(place: Path, name: str, size: int | None) -> bool:
+    match = _FOLDER.fullmatch(place.name)
+    return match is not None and match[1] == name and size in (None, int(match[2]))
+
+
+def _is_complete(folder: Path) -> bool:
+    """Whether a usable store is there; a broken one is as good as none."""
+    try:
+        read_manifest(folder)
+    except BadData:
+        return False
+    return True
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the store's lock; the system drops it with the process, however that ends."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

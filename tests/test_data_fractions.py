@@ -1,0 +1,181 @@
+"""Splits and label fractions: nested, stratified, by patient, and the same everywhere."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from g2dbench.cards import DatasetCard
+from g2dbench.data.fractions import draw
+from g2dbench.data.sample import Record
+from g2dbench.data.splits import assign, interleave
+from g2dbench.errors import BadData, Misuse
+
+CARD = DatasetCard(
+    name="made", summary="", offers=("labels",), findings=("a", "b", "c"), url="", licence=""
+)
+
+
+@dataclass
+class Table:
+    """As much of a data set as drawing reads."""
+
+    table: pd.DataFrame
+    card: DatasetCard = CARD
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+def made(count: int = 16010, per_patient: int = 1, seed: int = 0) -> Table:
+    """`a` at 22 %, `b` at 3 %, `c` in one patient of a thousand."""
+    generator = np.random.default_rng(seed)
+    rates = np.array([0.22, 0.03, 0.001])
+    shown = (generator.random((count, 3)) < rates).astype(float)
+    frame = pd.DataFrame(shown, columns=["label:a", "label:b", "label:c"])
+    frame.insert(0, "id", [f"i{n:06d}" for n in range(count)])
+    frame.insert(1, "patient", [f"p{n // per_patient:06d}" for n in range(count)])
+    return Table(frame)
+
+
+def shuffled(data: Table) -> Table:
+    order = np.random.default_rng(9).permutation(len(data))
+    return Table(data.table.iloc[order].reset_index(drop=True))
+
+
+def test_one_percent_of_rsna_is_160_images_and_nested_in_ten_in_all() -> None:
+    data = made()
+    drawn = [draw(data, fraction, 0, ("a", "b", "c")) for fraction in (0.01, 0.1, 1.0)]
+    assert [len(subset.ids) for subset in drawn] == [160, 1601, 16010]
+    one, ten, full = (set(subset.ids) for subset in drawn)
+    assert one < ten < full
+    assert list(drawn[0].indices) == sorted(drawn[0].indices)
+    assert [data.table["id"][place] for place in drawn[0].indices] == list(drawn[0].ids)
+
+
+@pytest.mark.parametrize("subset_seed", range(5))
+@pytest.mark.parametrize("fraction", [0.01, 0.03, 0.1, 0.5])
+def test_prevalence_is_kept_at_every_fraction(fraction: float, subset_seed: int) -> None:
+    data = made()
+    part = data.table.iloc[list(draw(data, fraction, subset_seed, ("a", "b")).indices)]
+    for finding in ("label:a", "label:b"):
+        expected = data.table[finding].mean() * len(part)
+        # Two strata hold each finding; a rounding in each, and a promoted patient.
+        assert abs(part[finding].sum() - expected) <= 3
+
+
+def test_fractions_nest_for_any_findings_and_many_images_per_patient() -> None:
+    data = made(3000, per_patient=3)
+    before: set[str] = set()
+    for fraction in (0.001, 0.01, 0.02, 0.3, 0.31, 1):
+        now = set(draw(data, fraction, 4, ("c", "a")).ids)
+        assert before <= now
+        before = now
+        chosen = data.table[data.table["id"].isin(now)]
+        whole = data.table[data.table["patient"].isin(chosen["patient"])]
+        assert len(whole) == len(chosen)
+    assert len(before) == 3000
+
+
+@pytest.mark.parametrize("subset_seed", range(4))
+def test_every_finding_has_a_positive_even_in_the_smallest_part(subset_seed: int) -> None:
+    data = made()
+    subset = draw(data, 1e-6, subset_seed, ("a", "b", "c"))
+    part = data.table.iloc[list(subset.indices)]
+    assert (part[["label:a", "label:b", "label:c"]].sum() >= 1).all()
+    assert len(part) <= 3
+
+
+def test_a_draw_depends_on_its_seed_and_not_on_row_order() -> None:
+    data = made(2000)
+    one, two = draw(data, 0.1, 0), draw(data, 0.1, 1)
+    assert one.digest != two.digest
+    assert len(set(one.ids) & set(two.ids)) < 60
+    again = draw(shuffled(data), 0.1, 0)
+    assert again.digest == one.digest
+    assert set(again.ids) == set(one.ids)
+
+
+@pytest.mark.parametrize("fraction", [0, -0.1, 1.01, float("nan"), float("inf")])
+def test_impossible_fractions_are_misuse(fraction: float) -> None:
+    with pytest.raises(Misuse, match="fraction"):
+        draw(made(10), fraction)
+
+
+def test_findings_nobody_shows_or_knows() -> None:
+    data = made(100)
+    data.table["label:c"] = 0.0
+    assert len(draw(data, 0.1, 0, ("a", "c")).ids) == 10
+    with pytest.raises(BadData, match="no training image of 'made' shows c"):
+        draw(data, 0.1, 0, ("c",))
+    with pytest.raises(Misuse, match="no finding"):
+        draw(data, 0.1, 0, ("d",))
+    data.table["label:c"] = np.nan
+    assert len(draw(data, 0.1, 0, ("c",)).ids) == 10
+    with pytest.raises(BadData, match="empty"):
+        draw(Table(data.table.iloc[:0]), 0.1)
+
+
+def test_a_set_without_labels_is_drawn_too() -> None:
+    data = Table(made(50).table[["id", "patient"]])
+    assert len(draw(data, 0.5).ids) == 25
+
+
+def test_every_stretch_of_the_order_is_stratified() -> None:
+    strata = {f"p{n}": (("x",) if n % 4 == 0 else ()) for n in range(1000)}
+    order = interleave(strata, "salt")
+    assert sorted(order) == sorted(strata)
+    for start in range(0, 900, 50):
+        held = sum(strata[patient] == ("x",) for patient in order[start : start + 100])
+        assert abs(held - 25) <= 1
+
+
+def test_rare_strata_spread_over_the_order() -> None:
+    strata = {f"p{n}": (f"only{n:03d}",) for n in range(200)}
+    strata |= {f"q{n}": () for n in range(800)}
+    order = interleave(strata, "salt")
+    for start in range(0, 1000, 200):
+        assert 30 <= sum(name[0] == "p" for name in order[start : start + 200]) <= 50
+
+
+def records(count: int, per_patient: int = 1) -> list[Record]:
+    generator = np.random.default_rng(0)
+    return [
+        Record(
+            id=f"i{n}", path=Path("x"), patient=f"p{n // per_patient}",
+            labels={"Pneumonia": int(generator.random() < 0.225)},
+        )
+        for n in range(count)
+    ]  # fmt: skip
+
+
+def test_splits_have_the_published_sizes_of_rsna_and_siim() -> None:
+    split = assign(records(26684), "rsna", (0.6, 0.2, 0.2))
+    assert Counter(split.values()) == {"train": 16010, "valid": 5337, "test": 5337}
+    split = assign(records(12047), "siim", (0.7, 0.15, 0.15))
+    assert Counter(split.values()) == {"train": 8433, "valid": 1807, "test": 1807}
+
+
+def test_splits_are_stratified_and_blind_to_order() -> None:
+    items = records(5000)
+    split = assign(items, "x", (0.6, 0.2, 0.2))
+    assert assign(items[::-1], "x", (0.6, 0.2, 0.2)) == split
+    assert assign(items, "y", (0.6, 0.2, 0.2)) != split
+    total = sum(item.labels["Pneumonia"] for item in items)
+    for name, share in (("train", 0.6), ("valid", 0.2), ("test", 0.2)):
+        held = sum(item.labels["Pneumonia"] for item in items if split[item.patient] == name)
+        assert abs(held - total * share) <= 2
+
+
+def test_official_splits_win_and_must_not_share_patients() -> None:
+    items = records(40, per_patient=2)
+    official = Record(id="o", path=Path("x"), patient="p3", split="test")
+    split = assign([*items, official], "x", (1.0, 0.0, 0.0))
+    assert split["p3"] == "test"
+    assert set(split.values()) == {"train", "test"}
+    other = Record(id="q", path=Path("x"), patient="p3", split="train")
+    with pytest.raises(BadData, match="share patient 'p3'"):
+        assign([official, other], "x", (1.0, 0.0, 0.0))

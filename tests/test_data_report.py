@@ -1,0 +1,54 @@
+"""Report cleaning: what a text encoder gets to read."""
+
+import pytest
+
+from g2dbench.data import open_i
+from g2dbench.data.audit import pair_counts
+from g2dbench.data.report import clean_report
+
+CASES = {
+    "Findings: Clear lungs. Impression: Normal.": "Clear lungs. Normal.",
+    "Impression: 1. Clear lungs. 2. Stable hernia.": "Clear lungs. Stable hernia.",
+    "1. Cardiomegaly and effusions 2. Abnormal opacity": "Cardiomegaly and effusions. "
+    "Abnormal opacity.",
+    "XXXX-year-old XXXX with cough, XXXX scarring.": "with cough, scarring.",
+    "Chest x-XXXX. .": "Chest.",
+    "Lungs  are\n\tclear .": "Lungs are clear.",
+    "A 3.5 cm mass at T12. The heart is big.": "A 3.5 cm mass at T12. The heart is big.",
+    "History of ___ with edema": "History of with edema.",
+    "No pneumothorax": "No pneumothorax.",
+}
+
+
+@pytest.mark.parametrize("text", CASES)
+def test_reports_become_plain_sentences(text: str) -> None:
+    assert clean_report(text) == CASES[text]
+
+
+@pytest.mark.parametrize("text", [None, "", "  ", "XXXX.", "Findings: Impression:", "1. 2.", "..."])
+def test_reports_without_words_are_none(text: str | None) -> None:
+    assert clean_report(text) is None
+
+
+@pytest.mark.parametrize("text", CASES)
+def test_cleaning_twice_changes_nothing_more(text: str) -> None:
+    once = clean_report(text)
+    assert clean_report(once) == once
+
+
+def test_pairs_are_counted_with_the_reason_they_fell_out() -> None:
+    import pandas as pd
+
+    reports = pd.Series(["Clear.", None, "XXXX", "Big heart."], dtype=object)
+    assert pair_counts(reports) == {
+        "kept": 2, "no report": 1, "nothing left after cleaning": 1,
+    }  # fmt: skip
+
+
+def test_real_reports_keep_their_words_and_lose_their_marks(real_data) -> None:
+    cleaned = [clean_report(item.report) for item in open_i.read(real_data / "open_i")]
+    kept = [text for text in cleaned if text is not None]
+    assert len(kept) == 2759
+    assert not [text for text in kept if "XXXX" in text or "  " in text or ".." in text]
+    assert not [text for text in kept if "Findings:" in text or "Impression:" in text]
+    assert sum(len(text.split()) for text in kept) / len(kept) > 20
