@@ -1,0 +1,234 @@
+"""BioViL: a ResNet-50 and CXR-BERT in one 128-dimensional space (Boecking et al., ECCV 2022).
+
+Shapes: B batch, S input side, D = 128, T texts, h w the patch grid (S / 32).
+Source: microsoft/hi-ml at b67c1d2, hi-ml-multimodal/src/health_multimodal. SOURCE is a copy of the
+hub repository microsoft/BiomedVLP-CXR-BERT-specialized (tag v1.1), where image and text weights lie
+side by side. Where we differ: a text beyond 512 word pieces is cut, the original refuses it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import resnet50
+from transformers import BertConfig, BertModel, BertTokenizer
+
+from g2dbench.cards import ModelCard
+from g2dbench.checkpoint import digest, find_state, load_state, read_weights
+from g2dbench.errors import BadCheckpoint, Misuse
+from g2dbench.grids import cosines
+from g2dbench.hub import read_json
+from g2dbench.model import Grounding, Identity, Model
+from g2dbench.preprocess import Preprocess
+from g2dbench.text import Tokenize
+
+CARD = ModelCard(
+    name="biovil",
+    summary="BioViL: ResNet-50 at 480 pixels and CXR-BERT, aligned globally",
+    paper="Boecking et al., Making the Most of Text Semantics to Improve Biomedical "
+    "Vision-Language Processing, ECCV 2022",
+    source="huggingface.co/microsoft/BiomedVLP-CXR-BERT-specialized, tag v1.1",
+    licence="MIT",
+    capabilities=("embeds", "features", "locates"),
+    trained_on=("mimic-cxr",),
+    source_kind="folder",
+    signature=("encoder.encoder.layer4.2.conv3.weight", "projector.model.3.weight"),
+)
+
+IMAGE_FILE = "biovil_image_resnet50_proj_size_128.pt"
+TEXT_FILES = ("model.safetensors", "pytorch_model.bin")
+TOKENIZER_FILES = ("vocab.txt", "tokenizer.json")
+WIDTH = 128
+MAX_PIECES = 512
+TEXTS_AT_ONCE = 64
+FC = r"^encoder\.encoder\.fc\."
+UNUSED_TEXT = (r"^cls\.", r"^bert\.pooler\.")
+"""Keys of the files that no embedding reads: the classifier, the masked-word head, the pooler."""
+SIGMA, TRUNCATE = 1.5, 4.0
+"""Smoothing of the similarity map, in patches (vlp/inference_engine.py), as SciPy cuts it."""
+
+
+class _Projection(nn.Module):
+    """(T, 768) [CLS] states -> (T, D) text embeddings, not normalised."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.dense_to_hidden = nn.Linear(hidden, WIDTH)
+        self.LayerNorm = nn.LayerNorm(WIDTH, eps=1e-12)
+        self.dense_to_output = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, states: Tensor) -> Tensor:
+        hidden = self.LayerNorm(F.gelu(self.dense_to_hidden(states)))
+        projected: Tensor = self.dense_to_output(hidden)
+        return projected
+
+
+class _ImageTower(nn.Module):
+    """The trunk and the 1x1 projector, under the names of the official state_dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        trunk = resnet50(weights=None)
+        trunk.fc = nn.Identity()
+        self.encoder = nn.ModuleDict({"encoder": trunk})
+        layers = nn.Sequential(
+            nn.Conv2d(2048, WIDTH, 1, bias=False),
+            nn.BatchNorm2d(WIDTH),
+            nn.ReLU(),
+            nn.Conv2d(WIDTH, WIDTH, 1),
+        )
+        self.projector = nn.ModuleDict({"model": layers})
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, S, S) -> five maps of stride 2 to 32."""
+        trunk: Any = self.encoder["encoder"]
+        maps = [trunk.relu(trunk.bn1(trunk.conv1(images)))]
+        maps.append(trunk.layer1(trunk.maxpool(maps[0])))
+        for stage in (trunk.layer2, trunk.layer3, trunk.layer4):
+            maps.append(stage(maps[-1]))
+        return maps
+
+    def patches(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, D, h, w) projected patches, not normalised."""
+        projected: Tensor = self.projector["model"](self.pyramid(images)[-1])
+        return projected
+
+
+class _TextTower(nn.Module):
+    """CXR-BERT without its masked-word head, under the names of the official state_dict."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.bert = BertModel(config, add_pooling_layer=False)
+        self.cls_projection_head = _Projection(config.hidden_size)
+
+    def forward(self, pieces: Tensor, mask: Tensor) -> Tensor:
+        states = self.bert(input_ids=pieces, attention_mask=mask).last_hidden_state
+        projected: Tensor = self.cls_projection_head(states[:, 0])
+        return projected
+
+
+class BioViL(Model):
+    """Published BioViL: embeds, offers its trunk's maps, and locates a phrase patch by patch."""
+
+    card = CARD
+    preprocess = Preprocess(size=480, resize=512, fit="crop", intensity="minmax")
+    channels = (64, 256, 512, 1024, 2048)
+    strides = (2, 4, 8, 16, 32)
+    fixed_size = False
+    grounding = Grounding("nearest", None)
+    """The library's default; its notebook draws with bilinear. No threshold is published."""
+
+    def __init__(self, image: _ImageTower, text: _TextTower, tokenizer: BertTokenizer) -> None:
+        super().__init__()
+        self.image = image
+        self.text = text
+        self.tokenize = Tokenize(tokenizer, MAX_PIECES)
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, D): the mean of the projected patches, normalised."""
+        return F.normalize(self.image.patches(images).mean(dim=(2, 3)), dim=-1)
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """T texts -> (T, D), normalised; closing `.`, `!` and `?` are dropped (text/data/io.py)."""
+        plain = [text.rstrip("!?.") for text in texts]
+        starts = range(0, len(plain), TEXTS_AT_ONCE)
+        rows = [self._project(plain[at : at + TEXTS_AT_ONCE]) for at in starts]
+        return F.normalize(torch.cat(rows), dim=-1)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, S, S) -> the trunk's maps of stride 2, 4, 8, 16 and 32."""
+        return self.image.pyramid(images)
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, 2048): what its classifiers are fed (image/model/model.py)."""
+        return self.image.pyramid(images)[-1].mean(dim=(2, 3))
+
+    def _project(self, texts: Sequence[str]) -> Tensor:
+        """T texts -> (T, D), not normalised."""
+        pieces, mask = self.tokenize(texts)
+        device = self.text.cls_projection_head.dense_to_output.weight.device
+        projected: Tensor = self.text(pieces.to(device), mask.to(device))
+        return projected
+
+    def similarity(self, images: Tensor, texts: Sequence[str]) -> Tensor:
+        """(B, 3, S, S), T texts -> (B, T, h, w) cosines of patches and texts, before smoothing."""
+        return cosines(self.image.patches(images), self.embed_texts(texts))
+
+    def locate(self, images: Tensor, texts: Sequence[str]) -> Tensor:
+        """(B, 3, S, S), T texts -> (B, T, h, w): the cosines after a Gaussian of 1.5 patches."""
+        maps = self.similarity(images, texts)
+        rows, columns = (gaussian(length).to(maps) for length in maps.shape[-2:])
+        return rows @ maps @ columns.T
+
+
+def gaussian(length: int) -> Tensor:
+    """(length, length) float64: `scipy.ndimage.gaussian_filter1d` of mode "reflect" as a matrix."""
+    radius = int(TRUNCATE * SIGMA + 0.5)
+    offsets = np.arange(-radius, radius + 1)
+    weights = np.exp(-0.5 * (offsets / SIGMA) ** 2)
+    # "reflect" repeats the edge: positions run 0 .. n-1, n-1 .. 0, with period 2n.
+    position = (np.arange(length)[:, None] + offsets) % (2 * length)
+    position = np.minimum(position, 2 * length - 1 - position)
+    matrix = np.zeros((length, length))
+    np.add.at(matrix, (np.arange(length)[:, None], position), weights / weights.sum())
+    return torch.from_numpy(matrix)
+
+
+def load(source: str | None, seed: int) -> BioViL:
+    """BioViL from its hub repository's folder, or from the image file inside it; `seed` is unused.
+
+    Raises Misuse without a source, BadCheckpoint where a file is missing or does not fit.
+    """
+    if source is None:
+        raise Misuse(f"biovil needs its weights: --model biovil:FOLDER, a copy of {CARD.source}")
+    path = Path(source).expanduser()
+    image_file = path / IMAGE_FILE if path.is_dir() else path
+    text_file = _check_files(image_file)
+    image = _ImageTower()
+    load_state(image, find_state(read_weights(image_file), image_file), image_file, [FC])
+    text = _text_tower(text_file.with_name("config.json"))
+    load_state(text, find_state(read_weights(text_file), text_file), text_file, UNUSED_TEXT)
+    tokenizer = _tokenizer(text_file.parent, text.bert.config.vocab_size)
+    model = BioViL(image, text, tokenizer)
+    model.identity = Identity("biovil", digest(model))
+    return model.eval()
+
+
+def _check_files(image_file: Path) -> Path:
+    """The text weights beside the image weights; BadCheckpoint that lists what is absent."""
+    folder = image_file.parent
+    alternatives = ((image_file.name,), ("config.json",), TEXT_FILES, TOKENIZER_FILES)
+    absent = [" or ".join(a) for a in alternatives if not any((folder / n).is_file() for n in a)]
+    if absent:
+        raise BadCheckpoint(
+            f"biovil reads its image and its text weights from one folder, and {folder} lacks "
+            f"{', '.join(absent)}: copy all files of {CARD.source} into it"
+        )
+    return next(folder / name for name in TEXT_FILES if (folder / name).is_file())
+
+
+def _text_tower(config_file: Path) -> _TextTower:
+    """CXR-BERT of the file's sizes; the file's own model type exists only as code on the hub."""
+    try:
+        return _TextTower(BertConfig(**read_json(config_file)))
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        raise BadCheckpoint(f"{config_file} describes no BERT ({error}); copy it again") from error
+
+
+def _tokenizer(folder: Path, size: int) -> BertTokenizer:
+    """The folder's word pieces, lower-cased as the original does, of an encoder with `size`."""
+    try:
+        tokenizer = BertTokenizer.from_pretrained(folder, do_lower_case=True, local_files_only=True)
+    except Exception as error:  # the Rust side raises bare Exception for every broken file
+        raise BadCheckpoint(f"{folder} holds no readable vocabulary ({error})") from error
+    if len(tokenizer) > size:
+        raise BadCheckpoint(
+            f"{folder} mixes two models: {len(tokenizer)} word pieces, weights for {size}"
+        )
+    return tokenizer

@@ -1,0 +1,252 @@
+"""Any model of OpenCLIP, from a folder or the hub (Ilharco et al., 2021; Radford et al., 2021).
+
+Shapes: B batch, S input side, D shared width, T texts, N patches, h w grid, C channels.
+SOURCE is a folder with `open_clip_config.json`, weights and tokenizer files, or the hub id of one.
+Where the configuration names a text encoder of transformers, that encoder's `config.json` is read
+from the same folder, or else from the hub's cache. Where we differ: the library loads weights and
+tokenizer itself; here weights go through `g2dbench.checkpoint`, and no folder can ask for its code.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.convert import convert_state_dict
+from open_clip.model import convert_to_custom_text_state_dict
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.timm_model import TimmModel
+from open_clip.transform import PreprocessCfg, merge_preprocess_dict
+from torch import Tensor
+from transformers import AutoConfig
+
+from g2dbench.cards import ModelCard
+from g2dbench.checkpoint import State, digest, find_state, load_state, read_weights, strip_prefix
+from g2dbench.errors import BadCheckpoint, Unsupported
+from g2dbench.grids import cosines, find_levels, to_grid
+from g2dbench.hub import model_folder, read_json
+from g2dbench.model import Grounding, Identity, Model
+from g2dbench.preprocess import Fit, Preprocess, Resampling
+
+CARD = ModelCard(
+    name="open_clip",
+    summary="Any OpenCLIP model, from a folder or a hub id",
+    paper="Radford et al., Learning Transferable Visual Models From Natural Language Supervision, "
+    "ICML 2021; Ilharco et al., OpenCLIP, 2021",
+    source="huggingface.co/models?library=open_clip",
+    licence="that of the weights",
+    capabilities=("embeds", "features", "locates"),
+    source_kind="hub",
+)
+
+CONFIG = "open_clip_config.json"
+WEIGHTS = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+)
+_FITS: dict[str, Fit] = {"shortest": "crop", "squash": "stretch", "longest": "pad"}
+_RESAMPLINGS: dict[str, Resampling] = {"bicubic": "bicubic", "bilinear": "bilinear"}
+_TEXTS_AT_ONCE = 64
+
+
+class OpenCLIP(Model):
+    """An OpenCLIP model. Its map is untrained: the loss of CLIP never sees a single patch.
+
+    locate: each patch goes alone through the tower's own pooling and projection; for OpenAI's
+    ResNets that is the value path of the attention pool (MaskCLIP: Zhou et al., ECCV 2022).
+    """
+
+    card = CARD
+    grounding = Grounding()
+
+    def __init__(self, clip: Any, tokenizer: Any, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.clip = clip
+        self.tokenizer = tokenizer
+        self.preprocess = preprocess
+        self.fixed_size = _fixed_size(clip.visual)
+        self.levels = find_levels(self._stages, preprocess.size)
+        self.channels, self.strides = self.levels.channels, self.levels.strides
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, D), each row of length 1."""
+        embedded: Tensor = self.clip.encode_image(images, normalize=True)
+        return embedded
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """T texts -> (T, D), each row of length 1; longer texts are cut at the context length."""
+        device = self.clip.logit_scale.device
+        starts = range(0, len(texts), _TEXTS_AT_ONCE)
+        parts = [self.tokenizer(list(texts[at : at + _TEXTS_AT_ONCE])) for at in starts]
+        return torch.cat([self.clip.encode_text(p.to(device), normalize=True) for p in parts])
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, S, S) -> the pyramid; one map, after the final norm, where the tower is a ViT."""
+        # The attention pool of CoCa has its norm behind it, of another width.
+        norm = self.levels.single and getattr(self.clip.visual, "attn_pool", None) is None
+        maps = self._intermediates(images, list(self.levels.indices), norm)
+        return self.levels.pyramid(maps, images.shape[-1])
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, D): `encode_image`, as in the linear probe of OpenAI's README."""
+        encoded: Tensor = self.clip.encode_image(images)
+        return encoded
+
+    def locate(self, images: Tensor, texts: Sequence[str]) -> Tensor:
+        """(B, 3, S, S), T texts -> (B, T, h, w) cosines of every patch alone with every text."""
+        visual = self.clip.visual
+        if isinstance(visual, ModifiedResNet):
+            grid = _resnet_grid(visual, self._intermediates(images, 1, False)[0])
+        elif isinstance(visual, TimmModel):
+            grid = _timm_grid(visual, images)
+        else:
+            grid = _vit_grid(visual, self._intermediates(images, 1, False)[0])
+        return cosines(grid, self.embed_texts(texts))
+
+    def _stages(self, images: Tensor) -> list[Tensor]:
+        return self._intermediates(images, None, False)
+
+    def _intermediates(
+        self, images: Tensor, indices: list[int] | int | None, norm: bool
+    ) -> list[Tensor]:
+        output = self.clip.visual.forward_intermediates(
+            images, indices=indices, normalize_intermediates=norm, intermediates_only=True
+        )
+        maps: list[Tensor] = output["image_intermediates"]
+        return maps
+
+
+def _fixed_size(visual: Any) -> bool:
+    if isinstance(visual, TimmModel):
+        return bool(visual.trunk.pretrained_cfg.get("fixed_input_size", False))
+    return not isinstance(visual, ModifiedResNet)
+
+
+def _resnet_grid(visual: Any, last: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, D, h, w): what the attention pool adds up, before it is added up."""
+    pool = visual.attnpool
+    cells: Tensor = pool.c_proj(pool.v_proj(last.permute(0, 2, 3, 1)))
+    return cells.permute(0, 3, 1, 2)
+
+
+def _vit_grid(visual: Any, last: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, D, h, w): every patch in the place of the class token and of its own."""
+    patches = last.flatten(2).transpose(1, 2)
+    pairs = patches.reshape(-1, 1, patches.shape[-1]).expand(-1, 2, -1)
+    pooled, _ = visual._pool(pairs)
+    projected = pooled if visual.proj is None else pooled @ visual.proj
+    return to_grid(projected.view(*patches.shape[:2], -1))
+
+
+def _timm_grid(visual: Any, images: Tensor) -> Tensor:
+    """(B, 3, S, S) -> (B, D, h, w): every cell of the trunk's output alone through its head."""
+    trunk = visual.trunk
+    if "pool" in dict(visual.head.named_children()):
+        raise Unsupported(
+            "this OpenCLIP model pools with learned positions: a patch has no embedding of its own"
+        )
+    output = trunk.forward_features(images)
+    if output.ndim == 3:
+        prefix = trunk.num_prefix_tokens
+        cells = output[:, prefix:].reshape(-1, 1, output.shape[-1]).expand(-1, 1 + prefix, -1)
+    elif getattr(trunk, "output_fmt", "NCHW") == "NHWC":
+        cells = output.reshape(-1, 1, 1, output.shape[-1])
+    else:
+        cells = output.permute(0, 2, 3, 1).reshape(-1, output.shape[1], 1, 1)
+    embedded = visual.head(trunk.forward_head(cells))
+    return to_grid(embedded.view(len(images), -1, embedded.shape[-1]))
+
+
+def load(source: str | None, seed: int) -> OpenCLIP:
+    """The model of a folder or a hub id; `seed` is unused.
+
+    Raises Misuse for a SOURCE that is neither, BadCheckpoint for a folder that is incomplete,
+    broken or not what its configuration says.
+    """
+    folder = model_folder(source, CARD.name, CONFIG)
+    file = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    if file is None:
+        raise BadCheckpoint(f"{folder} has no weights: none of {', '.join(WEIGHTS)}")
+    config = read_json(folder / CONFIG)
+    try:
+        clip = _build(deepcopy(config["model_cfg"]), folder).eval()
+        tokenizer = _tokenizer(config["model_cfg"], folder)
+        preprocess = _preprocess(config.get("preprocess_cfg", {}), clip.visual.image_size)
+    except BadCheckpoint:
+        raise
+    except Exception as error:  # a stranger's configuration reaches many constructors
+        raise BadCheckpoint(
+            f"OpenCLIP cannot build the model of {folder / CONFIG}: {type(error).__name__}: {error}"
+        ) from error
+    load_state(clip, _state(clip, file), file)
+    model = OpenCLIP(clip, tokenizer, preprocess)
+    model.identity = Identity(f"open_clip:{_label(source, folder)}", digest(model))
+    return model.eval()
+
+
+def _label(source: str | None, folder: Path) -> str:
+    return folder.resolve().name if Path(source or "").expanduser().is_dir() else str(source)
+
+
+def _build(config: dict[str, Any], folder: Path) -> Any:
+    """The module that `open_clip.create_model` builds (open_clip/factory.py), without weights."""
+    config["vision_cfg"]["timm_model_pretrained"] = False
+    text = config["text_cfg"]
+    text["hf_model_pretrained"] = False
+    if text.get("hf_model_name"):
+        text["hf_model_name"] = _text_config(text["hf_model_name"], folder)
+    custom = config.pop("custom_text", False) or bool(text.get("hf_model_name"))
+    if custom and "multimodal_cfg" in config:
+        return open_clip.CoCa(**config)
+    return (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**config)
+
+
+def _text_config(name: str, folder: Path) -> str:
+    """Where the text encoder's configuration is; read once here, so that no code is trusted."""
+    place = str(folder) if (folder / "config.json").is_file() else name
+    try:
+        AutoConfig.from_pretrained(place, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise BadCheckpoint(
+            f"{folder} needs the configuration of its text encoder {name}, which is neither in the "
+            f"folder nor in the hub's cache: `hf download {name} config.json --local-dir {folder}`"
+        ) from error
+    return place
+
+
+def _tokenizer(config: dict[str, Any], folder: Path) -> Any:
+    safe = {"trust_remote_code": False} if config["text_cfg"].get("hf_tokenizer_name") else {}
+    return open_clip.get_tokenizer(f"local-dir:{folder}", **safe)
+
+
+def _state(clip: Any, file: Path) -> State:
+    """The file's weights under this version's names (open_clip/factory.py: load_checkpoint)."""
+    state = strip_prefix(find_state(read_weights(file), file), "module.")
+    state = dict(convert_state_dict(clip, state))
+    if "positional_embedding" in state and not hasattr(clip, "positional_embedding"):
+        state = dict(convert_to_custom_text_state_dict(state))
+    for name in ("logit_scale", "logit_bias"):
+        if name in state and getattr(clip, name, None) is not None:
+            state[name] = state[name].reshape(getattr(clip, name).shape)
+    return state
+
+
+def _preprocess(settings: dict[str, Any], side: int | tuple[int, int]) -> Preprocess:
+    """The library's evaluation transform (open_clip/transform.py), at the tower's own side."""
+    config = merge_preprocess_dict(PreprocessCfg(), settings)
+    height, width = (side, side) if isinstance(side, int) else side
+    if height != width or (config["resize_mode"] == "longest" and config["fill_color"] != 0):
+        raise BadCheckpoint(
+            f"this OpenCLIP model wants {height} x {width} pixels, filled up with "
+            f"{config['fill_color']}; g2dbench knows square inputs, filled up with 0"
+        )
+    return Preprocess(
+        size=height,
+        fit=_FITS[config["resize_mode"]],
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        resampling=_RESAMPLINGS[config["interpolation"]],
+    )
