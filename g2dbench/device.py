@@ -1,0 +1,50 @@
+"""Which device and which precision: what `auto` means, and what the machine supports."""
+
+import torch
+
+from g2dbench.errors import Misuse
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is the first CUDA device, else Apple's, else the CPU."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise Misuse(f"--device {name!r} is no device: auto, cpu, cuda, cuda:1, mps") from error
+    _check_present(device)
+    return device
+
+
+def _check_present(device: torch.device) -> None:
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise Misuse(f"--device {device} is not here: {torch.cuda.device_count()} CUDA devices found")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise Misuse("--device mps is not here: this torch has no Apple GPU")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise Misuse(f"--device {device} is not supported: auto, cpu, cuda or mps")
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """`auto` is bf16 where the hardware multiplies it natively, else fp32."""
+    if name == "auto":
+        return "bf16" if native_bf16(device) else "fp32"
+    if name not in PRECISIONS:
+        raise Misuse(f"--precision {name!r} is unknown: auto, {', '.join(PRECISIONS)}")
+    if name == "fp16" and device.type == "cpu":
+        raise Misuse("--precision fp16 needs a GPU; on the CPU choose fp32 or bf16")
+    return name
+
+
+def native_bf16(device: torch.device) -> bool:
+    """Whether bf16 matrix products run in hardware on this device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    return False

@@ -1,0 +1,77 @@
+"""A pre-training method: losses of a batch, and the model that remains.
+
+Shapes: B pairs, C channels, S image side, L tokens of the longest report of the batch.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
+
+from g2dbench.model import Model
+from g2dbench.preprocess import Preprocess
+from g2dbench.text import Tokenize
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs of image and report.
+
+    images: (B, C, S, S) normalised by the recipe; tokens and attention: (B, L) int64, padded.
+    ids: sample ids, in order. step: optimiser steps taken so far, for methods with a warm-up.
+    """
+
+    images: Tensor
+    tokens: Tensor
+    attention: Tensor
+    ids: tuple[str, ...]
+    step: int
+
+
+class Method(nn.Module, ABC):
+    """Base of every method: an `nn.Module` that trains image and report together.
+
+    Attributes (set by `build`):
+        preprocess: from (H, W) uint8 grey to the input that it trains on and is evaluated on.
+        tokenize: list of reports -> `tokens`, `attention` of a `Batch`, on the CPU.
+        architecture: a `[model]` table that rebuilds this method without any download, for
+            `build(architecture, tokenizer, seed)` followed by `load_state_dict`.
+    """
+
+    preprocess: Preprocess
+    tokenize: Tokenize
+    architecture: dict[str, Any]
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Named scalar losses with gradient; the training loop minimises their sum."""
+
+    def monitors(self, batch: Batch) -> dict[str, float]:
+        """Figures worth watching on a held-out batch, without gradient; none by default."""
+        return {}
+
+    @abstractmethod
+    def as_model(self) -> Model:
+        """The evaluated model, sharing this method's weights (and its train or eval mode).
+
+        Its `preprocess` is set; whoever stores or loads the run sets `card` and `identity`.
+        """
+
+
+class MethodModule(Protocol):
+    """What a file in `g2dbench/methods` exports."""
+
+    CARD: Any
+
+    def build(
+        self, config: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, seed: int
+    ) -> Method:
+        """A method with fresh weights from a recipe's `[model]` table; same seed, same bits.
+
+        tokenizer: made by `g2dbench.text.make_tokenizer(config["text"], reports)`, or loaded from
+        the run's folder. Raises Misuse for an unknown key or an impossible value.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Pre-training methods, one file or folder each, found through the registry."""

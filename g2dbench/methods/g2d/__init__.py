@@ -1,0 +1,27 @@
+"""G2D: pre-training for global and dense representations at once (NeurIPS 2024)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from g2dbench.cards import MethodCard
+from g2dbench.heads import drawn
+from g2dbench.methods.g2d.model import G2D
+from g2dbench.methods.g2d.settings import G2DSettings
+from g2dbench.methods.settings import read_settings
+
+CARD = MethodCard(
+    name="g2d",
+    summary="contrastive alignment plus a U-Net decoder trained on masks from its own attention",
+    paper="Liu et al., G2D: From Global to Dense Radiography Representation Learning via "
+    "Vision-Language Pre-training, NeurIPS 2024, arXiv 2312.01522",
+    capabilities=("embeds", "features", "locates", "decodes"),
+)
+
+
+def build(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, seed: int) -> G2D:
+    """G2D from a recipe's `[model]` table (`G2DSettings`); fresh weights come from the seed."""
+    settings = read_settings(G2DSettings, config)
+    return drawn(lambda: G2D(settings, tokenizer), torch.Generator().manual_seed(seed))

@@ -1,0 +1,90 @@
+"""Attention pooling over projected pixels with one aggregating query.
+
+Shapes: B images, D width, h w grid, N = h w pixels, H heads, K head dimension.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from g2dbench.errors import Misuse
+from g2dbench.methods.g2d.settings import AttentionSettings
+
+
+class AttentionPool(nn.Module):
+    """(B, D, h, w) -> the image's embedding (B, D) and the attention to each pixel (B, H, h, w).
+
+    Multi-head attention whose heads have a dimension of their own, so that any number of heads
+    goes with any width. With keys "pixels" each head's weights sum to 1 over the pixels; with
+    "pixels+query" what the query gives to itself is missing from the map.
+    Source: G2D paper, section 3.2; released code PRETRAIN/models/cnn_ae.py.
+    """
+
+    def __init__(self, attention: AttentionSettings, width: int, grid: int) -> None:
+        super().__init__()
+        self._settings, self._grid = attention, grid
+        self._head_dim = attention.head_dim or width // attention.heads
+        inner = attention.heads * self._head_dim
+        if attention.query == "token":
+            self.token = nn.Parameter(torch.randn(width) / math.sqrt(width))
+        if attention.positions == "learned":
+            self.positions = nn.Parameter(torch.randn(1 + grid**2, width) / math.sqrt(width))
+        self.query, self.key = nn.Linear(width, inner), nn.Linear(width, inner)
+        self.value, self.out = nn.Linear(width, inner), nn.Linear(inner, width)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, D, h, w) -> (B, D), not normalised, and (B, H, h, w)."""
+        tokens, query = self._tokens(pixels)
+        keys = torch.cat([query, tokens], 1) if self._itself else tokens
+        weights = self._logits(query, keys).softmax(-1)
+        values = self._split(self.value(keys))
+        pooled = (weights.to(values.dtype) @ values).transpose(1, 2).flatten(2)
+        to_pixels = weights[..., 1:] if self._itself else weights
+        attention = to_pixels[:, :, 0].unflatten(-1, list(pixels.shape[2:]))
+        return self.out(pooled)[:, 0], attention
+
+    def dense(self, pixels: Tensor) -> Tensor:
+        """(B, D, h, w) -> (B, D, h, w): the embedding had all attention been on this one pixel.
+
+        Where the heads agree, the attention-weighted sum of these is the pooled embedding.
+        """
+        tokens, _ = self._tokens(pixels)
+        alone: Tensor = self.out(self.value(tokens)).transpose(1, 2)
+        return alone.reshape(pixels.shape)
+
+    @property
+    def _itself(self) -> bool:
+        return self._settings.keys == "pixels+query"
+
+    def _tokens(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels (B, N, D) and the query (B, 1, D), positions added."""
+        tokens = pixels.flatten(2).transpose(1, 2)
+        if self._settings.query == "token":
+            query = self.token.to(tokens.dtype).expand(len(tokens), 1, -1)
+        else:
+            query = tokens.mean(1, keepdim=True)
+        if self._settings.positions == "none":
+            return tokens, query
+        if pixels.shape[2:] != (self._grid, self._grid):
+            raise Misuse(
+                f"this G2D learned positions for a grid of {self._grid} x {self._grid}; the image "
+                f"gives {pixels.shape[2]} x {pixels.shape[3]}: use its own image size"
+            )
+        return tokens + self.positions[1:], query + self.positions[:1]
+
+    def _logits(self, query: Tensor, keys: Tensor) -> Tensor:
+        """(B, H, 1, N), fp32: attention that is flat in bf16 would give the mask ties."""
+        q, k = self._split(self.query(query)).float(), self._split(self.key(keys)).float()
+        scale = self._settings.scale
+        if self._settings.logits == "cosine":
+            q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+        else:
+            scale /= math.sqrt(self._head_dim)
+        with torch.autocast(q.device.type, enabled=False):
+            return (q @ k.transpose(-1, -2)) * scale
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(B, N, H K) -> (B, H, N, K)."""
+        return x.view(*x.shape[:2], self._settings.heads, self._head_dim).transpose(1, 2)

@@ -1,0 +1,150 @@
+"""G2D: image and report in one space, and a decoder that learns where the attention went.
+
+Shapes: B pairs, S image side, C channels, h w grid of the attention, D width of the shared space,
+H heads, K masks of an image.
+"""
+
+import copy
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerFast
+
+from g2dbench.method import Batch
+from g2dbench.methods.encoders import image_encoder
+from g2dbench.methods.g2d import monitors
+from g2dbench.methods.g2d.attention import AttentionPool
+from g2dbench.methods.g2d.losses import pixel_alignment
+from g2dbench.methods.g2d.pseudo_mask import PseudoMask
+from g2dbench.methods.g2d.settings import G2DSettings
+from g2dbench.methods.pretrained import Pretrained
+from g2dbench.methods.towers import Projector, Towers, by_pixel, check_pairs, levels, present
+
+
+class G2D(Towers):
+    """Vision-language alignment plus pixel alignment on pseudo masks (arXiv 2312.01522).
+
+    `unet` is smp's Unet, so that its state_dict has the names of the authors' released files.
+    """
+
+    def __init__(self, settings: G2DSettings, tokenizer: PreTrainedTokenizerFast) -> None:
+        super().__init__(settings, tokenizer)
+        self._settings = settings
+        encoder = image_encoder(settings.image)
+        self.unet: Any = _unet(encoder, settings)
+        self.channels, self.strides = levels(encoder)
+        width, attention = settings.width, settings.attention
+        joined = self.channels[-1] + (self.channels[-2] if attention.stride == 16 else 0)
+        self.projector = Projector(settings.projector, joined, width)
+        self.pool = AttentionPool(attention, width, settings.image.size // attention.stride)
+        self.pseudo_mask = PseudoMask(settings.mask, self.preprocess)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """`vla`; and `pa` from step `pixel.start` on: before it the decoder gets no gradient."""
+        check_pairs(batch)
+        pyramid = self.pyramid(batch.images)
+        pooled, attention = self.pool(self._projected(pyramid))
+        found = {"vla": self.contrastive(pooled, self.text(batch.tokens, batch.attention))}
+        if batch.step >= self._settings.pixel.start:
+            mask = self.pseudo_mask(attention.detach(), batch.images)
+            found["pa"] = pixel_alignment(self.decode(pyramid), mask, self._settings.pixel)
+        return found
+
+    @torch.no_grad()
+    def monitors(self, batch: Batch) -> dict[str, float]:
+        """Signs of failure: see `g2dbench.methods.g2d.monitors`."""
+        pyramid = self.pyramid(batch.images)
+        pooled, attention = self.pool(self._projected(pyramid))
+        mask = self.pseudo_mask(attention, batch.images)
+        drawn = self.decode(pyramid).float().sigmoid()
+        text = self.text(batch.tokens, batch.attention)
+        return {
+            "attention_entropy": monitors.relative_entropy(attention),
+            "mask_share": monitors.share(mask),
+            "mask_overlap": monitors.overlap(mask),
+            "decoder_dice": monitors.agreement(drawn, mask),
+            "recall_at_1": monitors.recall_at_1(pooled, text),
+        }
+
+    def as_model(self) -> "G2DModel":
+        """The evaluated model, sharing weights and mode."""
+        return G2DModel(self)
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, S, S) -> the encoder's maps of strides 2 to 32."""
+        return present(self.unet.encoder(images))
+
+    def embed_pyramid(self, pyramid: list[Tensor]) -> Tensor:
+        """Pyramid -> (B, D): attention pooling over the projected pixels."""
+        embedded: Tensor = self.pool(self._projected(pyramid))[0]
+        return embedded
+
+    def dense(self, pyramid: list[Tensor]) -> Tensor:
+        """Pyramid -> (B, D, h, w), as `attention.dense` says."""
+        pixels = self._projected(pyramid)
+        return pixels if self._settings.attention.dense == "projected" else self.pool.dense(pixels)
+
+    def decode(self, pyramid: list[Tensor]) -> Tensor:
+        """Pyramid -> (B, K, S, S) logits."""
+        slots = decoder_input(pyramid, self.strides)
+        logits: Tensor = self.unet.segmentation_head(self.unet.decoder(slots))
+        return logits
+
+    def _projected(self, pyramid: list[Tensor]) -> Tensor:
+        """Pyramid -> (B, D, h, w): the projected pixels that the attention pools."""
+        feature = pyramid[-1]
+        if self._settings.attention.stride == 16:
+            size = pyramid[-2].shape[2:]
+            wide = F.interpolate(feature, size=size, mode="bilinear")
+            feature = torch.cat([pyramid[-2], wide], 1)
+        return by_pixel(self.projector, feature)
+
+
+class G2DModel(Pretrained):
+    """What G2D leaves behind; it also hands over its decoder."""
+
+    towers: G2D
+
+    def pretrained_decoder(self) -> nn.Module:
+        """A fresh copy of the decoder: `features` pyramid -> (B, 1, S, S) logits."""
+        return Decoder(self.towers)
+
+
+class Decoder(nn.Module):
+    """The pre-trained decoder and its head by themselves, over the pyramid of `features`."""
+
+    def __init__(self, g2d: G2D) -> None:
+        super().__init__()
+        self.decoder: nn.Module = copy.deepcopy(g2d.unet.decoder)
+        self.head: nn.Module = copy.deepcopy(g2d.unet.segmentation_head)
+        self._strides = g2d.strides
+
+    def forward(self, pyramid: list[Tensor]) -> Tensor:
+        """Maps of strides 2 to 32 -> (B, 1, S, S) logits; of several masks, their mean."""
+        logits: Tensor = self.head(self.decoder(decoder_input(pyramid, self._strides)))
+        return logits.mean(1, keepdim=True)
+
+
+def decoder_input(pyramid: list[Tensor], strides: tuple[int, ...]) -> list[Tensor]:
+    """The six slots of smp's decoder: maps where there are some, empty ones of the right size.
+
+    The decoder reads the first slot, the input image, for its size alone.
+    """
+    given = dict(zip(strides, pyramid, strict=True))
+    last = pyramid[-1]
+    batch, side = len(last), last.shape[-1] * strides[-1]
+    return [
+        given[stride] if stride in given else last.new_empty(batch, 0, *[side // stride] * 2)
+        for stride in (1, 2, 4, 8, 16, 32)
+    ]
+
+
+def _unet(encoder: nn.Module, settings: G2DSettings) -> Any:
+    """smp's Unet around an encoder that is already made."""
+    masks = settings.attention.heads if settings.mask.heads == "separate" else 1
+    unet = smp.Unet(settings.image.encoder, encoder_weights=None, classes=masks)
+    unet.encoder = encoder
+    return unet

@@ -1,0 +1,58 @@
+"""Signs that G2D's training goes wrong, on one held-out batch; pure functions.
+
+Shapes: B images, H heads, h w grid, K masks of an image, S side, D width.
+Seen before (one small trial): attention all but uniform, masks that hardly depend on the image,
+a decoder that agrees with them perfectly. Entropy near 1, overlap far above chance, Dice near 1.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def relative_entropy(attention: Tensor) -> float:
+    """(B, H, h, w) -> mean entropy of the heads over that of uniform attention: 1 is no attention.
+
+    Weights are first made to sum to 1 over the pixels.
+    """
+    flat = attention.float().flatten(2)
+    if flat.shape[-1] == 1:
+        return 1.0
+    share = flat / flat.sum(-1, keepdim=True)
+    return float(torch.special.entr(share).sum(-1).mean() / math.log(flat.shape[-1]))
+
+
+def share(mask: Tensor) -> float:
+    """(B, K, S, S) -> mean part of the image above 1/2."""
+    return float((mask > 0.5).float().mean())
+
+
+def overlap(mask: Tensor) -> float:
+    """(B, K, S, S) -> mean IoU of the masks of two different images; two empty masks count as 1.
+
+    Independent masks of share s have s / (2 - s); 1 means one mask for all.
+    """
+    flat = (mask > 0.5).flatten(1).float()
+    both = flat @ flat.T
+    size = flat.sum(1)
+    union = size[:, None] + size[None, :] - both
+    iou = torch.where(union > 0, both / union.clamp(min=1), 1.0)
+    pairs = len(flat) * (len(flat) - 1)
+    return float((iou.sum() - iou.diagonal().sum()) / pairs) if pairs else 1.0
+
+
+def agreement(drawn: Tensor, mask: Tensor) -> float:
+    """Probabilities and masks (B, K, S, S) -> mean Dice of both at 1/2; two empty ones give 1."""
+    a, b = (drawn > 0.5).flatten(1).float(), (mask > 0.5).flatten(1).float()
+    size = a.sum(1) + b.sum(1)
+    dice = torch.where(size > 0, 2 * (a * b).sum(1) / size.clamp(min=1), 1.0)
+    return float(dice.mean())
+
+
+def recall_at_1(image: Tensor, text: Tensor) -> float:
+    """(B, D) and (B, D) -> part of the images whose own report is the nearest of the batch."""
+    cosines = F.normalize(image.float(), dim=-1) @ F.normalize(text.float(), dim=-1).T
+    own = torch.arange(len(cosines), device=cosines.device)
+    return float((cosines.argmax(1) == own).float().mean())

@@ -1,0 +1,174 @@
+"""From attention to pseudo mask: on the device, batched, without gradient or parameters.
+
+Shapes: B images, H heads, h w grid, S image side, K masks of an image (1, or H if separate).
+Each step is a function of its own; `PseudoMask` runs those that the settings ask for, in the
+order of the paper's section 3.2.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from g2dbench.methods.g2d.settings import MaskSettings
+from g2dbench.preprocess import Preprocess
+
+_BINS = 256
+_ROUNDS = 50
+
+
+class PseudoMask(nn.Module):
+    """Attention (B, H, h, w) and images (B, C, S, S) -> masks (B, K, S, S) in [0, 1], fp32."""
+
+    mean: Tensor
+    std: Tensor
+    window: Tensor
+
+    def __init__(self, mask: MaskSettings, preprocess: Preprocess) -> None:
+        super().__init__()
+        self._settings = mask
+        for name, values in (("mean", preprocess.mean), ("std", preprocess.std)):
+            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+        window = disc_window(mask.sigma_space, mask.window())
+        self.register_buffer("window", window, persistent=False)
+
+    @torch.no_grad()
+    def forward(self, attention: Tensor, images: Tensor) -> Tensor:
+        """The target of the decoder's logits."""
+        with torch.autocast(images.device.type, enabled=False):
+            mask = self._binary(attention.float(), images.float()).float()
+            if self._settings.smoothing == "bilateral":
+                mask = bilateral(mask, self.window, self._settings.sigma_range)
+            return mask.roll(1, 0) if self._settings.pairing == "shuffled" else mask
+
+    def _binary(self, attention: Tensor, images: Tensor) -> Tensor:
+        how = self._settings
+        scores = attention.mean(1, keepdim=True) if how.heads == "mean" else attention
+        scores = F.interpolate(scores, size=images.shape[2:], mode=how.upsampling)
+        if how.body != "none":
+            body = body_mask(self._grey(images))
+            scores = scores * (outline(body) if how.body == "outline" else body)[:, None]
+        if how.threshold == "mixture":
+            return above_mixture(scores)
+        return above_percentile(scores, how.percentile)
+
+    def _grey(self, images: Tensor) -> Tensor:
+        """Normalised (B, C, S, S) -> (B, S, S) int64 grey values 0 to 255."""
+        return ((images * self.std + self.mean).mean(1) * 255).round().clamp(0, 255).long()
+
+
+def above_percentile(scores: Tensor, percentile: float) -> Tensor:
+    """(..., S, S) -> bool, True above this percentile of the same map.
+
+    Exactly `scores > numpy.quantile(scores, percentile / 100)`: the interpolated quantile lies
+    between two neighbours in rank, so what exceeds it is what exceeds the lower one.
+    """
+    flat = scores.flatten(-2)
+    rank = math.floor(percentile / 100 * (flat.shape[-1] - 1))
+    # kthvalue has no deterministic form on CUDA
+    cut = flat.topk(flat.shape[-1] - rank, dim=-1, sorted=False).values.amin(-1)
+    return scores > cut[..., None, None]
+
+
+def above_mixture(scores: Tensor) -> Tensor:
+    """(..., S, S) -> bool, True where the upper of two Gaussians fitted to the map is likelier.
+
+    Expectation-maximisation on a histogram of 256 bins over the map's range, 50 rounds from the
+    lower and upper half of the range; a constant map gives no pixel.
+    """
+    flat = scores.flatten(-2)
+    low, high = flat.amin(-1, keepdim=True), flat.amax(-1, keepdim=True)
+    spread = (high - low).clamp(min=torch.finfo(flat.dtype).tiny)
+    bins = ((flat - low) / spread * (_BINS - 1)).round().long()
+    upper = _upper_gaussian(_float(histogram(bins))).gather(-1, bins)
+    return (upper & (high > low)).view(scores.shape)
+
+
+def _upper_gaussian(counts: Tensor) -> Tensor:
+    """(..., 256) counts -> (..., 256) bool: bins that belong to the brighter Gaussian."""
+    at = torch.linspace(0, 1, _BINS, dtype=counts.dtype, device=counts.device)
+    share = counts / counts.sum(-1, keepdim=True)
+    belongs = torch.stack([at < 0.5, at >= 0.5]).to(counts.dtype).expand(*counts.shape[:-1], 2, -1)
+    for _ in range(_ROUNDS):
+        mass = belongs * share[..., None, :]
+        weight = mass.sum(-1, keepdim=True).clamp(min=1e-12)
+        centre = (mass * at).sum(-1, keepdim=True) / weight
+        variance = (mass * (at - centre) ** 2).sum(-1, keepdim=True) / weight + 1e-6
+        log = weight.log() - variance.log() / 2 - (at - centre) ** 2 / (2 * variance)
+        belongs = log.softmax(-2)
+    brighter = centre.argmax(-2, keepdim=True)
+    likelier = belongs.gather(-2, brighter.expand(*counts.shape[:-1], 1, _BINS))[..., 0, :] > 0.5
+    return likelier & (at >= centre.amin(-2))
+
+
+def body_mask(grey: Tensor) -> Tensor:
+    """(B, S, S) int64 0 to 255 -> bool: pixels above Otsu's threshold of their image."""
+    return grey > otsu(grey)[:, None, None]
+
+
+def otsu(grey: Tensor) -> Tensor:
+    """(B, S, S) int64 0 to 255 -> (B,) threshold of greatest variance between the classes.
+
+    The first of several best, as OpenCV's; an image of one value gives that value less one, so
+    that it is all body, unless it is black.
+    """
+    counts = histogram(grey.flatten(1))
+    at = torch.arange(_BINS, device=counts.device)
+    below, total = counts.cumsum(-1), counts.sum(-1, keepdim=True)
+    mass, whole = (counts * at).cumsum(-1), (counts * at).sum(-1, keepdim=True)
+    size = below * (total - below)
+    between = _float(whole * below - mass * total) ** 2 / _float(size.clamp(min=1))
+    best = torch.where(size > 0, between, -1.0).argmax(-1)
+    single = (counts > 0).sum(-1) == 1
+    return torch.where(single, (counts.argmax(-1) - 1).clamp(min=0), best)
+
+
+def histogram(bins: Tensor) -> Tensor:
+    """(..., N) int64 0 to 255 -> (..., 256) int64 counts; stays on the device."""
+    counts = torch.zeros(*bins.shape[:-1], _BINS, dtype=torch.int64, device=bins.device)
+    return counts.scatter_add_(-1, bins, torch.ones_like(bins))
+
+
+def _float(counts: Tensor) -> Tensor:
+    """As fp64, or as fp32 on Apple's GPU, which has no more."""
+    return counts.float() if counts.device.type == "mps" else counts.double()
+
+
+def outline(body: Tensor) -> Tensor:
+    """(B, S, S) bool -> bool: each row filled between its first and its last True."""
+    values = body.to(torch.int32)
+    from_left = values.cummax(-1).values
+    from_right = values.flip(-1).cummax(-1).values.flip(-1)
+    return (from_left & from_right).bool()
+
+
+def disc_window(sigma: float, radius: int) -> Tensor:
+    """(2r+1, 2r+1) Gaussian weights within a disc, summing to 1: OpenCV's spatial window."""
+    at = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    squared = at[:, None] ** 2 + at[None, :] ** 2
+    weights = torch.exp(-squared / (2 * sigma**2)) * (squared <= radius**2)
+    return (weights / weights.sum()).float()
+
+
+def _blur(mask: Tensor, window: Tensor) -> Tensor:
+    """Convolution with the (symmetric) window by Fourier transform, ten times faster on a CPU."""
+    radius = window.shape[-1] // 2
+    padded = F.pad(mask, [radius] * 4, mode="reflect")
+    sides = padded.shape[-2:]
+    spectrum = torch.fft.rfft2(padded) * torch.fft.rfft2(window, s=sides)
+    blurred: Tensor = torch.fft.irfft2(spectrum, s=sides)[..., 2 * radius :, 2 * radius :]
+    return blurred.clamp(0, 1)
+
+
+def bilateral(mask: Tensor, window: Tensor, sigma_range: float) -> Tensor:
+    """Bilateral filter of a binary mask, exact: (B, K, S, S) of 0 and 1 -> [0, 1].
+
+    With only two values the range weight is 1 among equals and k = exp(-1 / (2 sigma^2)) between
+    the two, so one blur g of the mask gives the filter: g / (g + k (1 - g)) where the mask is 1,
+    k g / (k g + 1 - g) where it is 0. Borders are mirrored without the edge (OpenCV's default).
+    """
+    g = _blur(mask, window)
+    k = math.exp(-1 / (2 * sigma_range**2))
+    inside, outside = g / (g + k * (1 - g)), k * g / (k * g + (1 - g))
+    return torch.where(mask > 0.5, inside, outside)

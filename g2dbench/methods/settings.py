@@ -1,0 +1,149 @@
+"""A recipe's `[model]` table, typed: what both towers, their projectors and the loss can be."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from g2dbench.errors import Misuse
+from g2dbench.preprocess import Fit, Preprocess, Resampling
+from g2dbench.registry import unknown
+from g2dbench.text import SCRATCH, VOCABULARY, Padding
+
+
+class Settings(BaseModel):
+    """Frozen; a key it does not know is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ImageSettings(Settings):
+    """`[model.image]`: encoder and input; the last seven keys are those of `Preprocess`.
+
+    weights: "" for none, a set that smp publishes ("imagenet"), or a file.
+    """
+
+    encoder: str = "resnet50"
+    weights: str = ""
+    size: int = Field(default=224, ge=32, multiple_of=32)
+    fit: Fit = "stretch"
+    resize: int | None = Field(default=None, ge=32)
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    resampling: Resampling = "bilinear"
+    intensity: Literal["as_is", "minmax"] = "as_is"
+
+    @model_validator(mode="after")
+    def _planes(self) -> "ImageSettings":
+        if len(self.mean) not in (1, 3) or len(self.std) not in (1, 3) or min(self.std) <= 0:
+            raise ValueError("mean and std have one or three values, those of std above 0")
+        return self
+
+    def preprocess(self) -> Preprocess:
+        """What turns a radiograph into this encoder's input."""
+        return Preprocess(**self.model_dump(exclude={"encoder", "weights"}))
+
+
+class TextSettings(Settings):
+    """`[model.text]`: tokenizer, BERT, and which token stands for the report.
+
+    source: "scratch", a folder, or a hub id; only "scratch" reads the sizes that follow.
+    feed_forward: 0 is four times `hidden`; positions: 0 is `max_length`.
+    padding: of training batches and prompts. pool: the [CLS] token, or the mean of all tokens
+    that are no padding. project: the pooled vector, or every token (padding too, as in G2D's
+    released code, where the batch norm sees them) before pooling.
+    """
+
+    source: str = SCRATCH
+    vocab_size: int = Field(default=VOCABULARY, ge=6)
+    layers: int = Field(default=4, ge=1)
+    hidden: int = Field(default=256, ge=1)
+    heads: int = Field(default=4, ge=1)
+    feed_forward: int = Field(default=0, ge=0)
+    positions: int = Field(default=0, ge=0)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    max_length: int = Field(default=128, ge=3)
+    padding: Padding = "longest"
+    pool: Literal["cls", "mean"] = "cls"
+    project: Literal["pooled", "tokens"] = "pooled"
+    frozen_layers: int = Field(default=0, ge=0)
+    frozen_embeddings: bool = False
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> "TextSettings":
+        if self.source == SCRATCH and self.hidden % self.heads:
+            raise ValueError(f"hidden {self.hidden} is no multiple of heads {self.heads}")
+        return self
+
+
+class ProjectorSettings(Settings):
+    """`[model.projector]`: two linear layers with a ReLU between, into the shared space.
+
+    hidden: 0 is the width of the shared space, -1 the width of the input.
+    norm: "batch" is a batch norm without affine before the ReLU, and linear layers without bias
+    (G2D's released code); "layer" a layer norm; "none" biases alone (ConVIRT).
+    """
+
+    hidden: int = Field(default=0, ge=-1)
+    norm: Literal["batch", "layer", "none"] = "batch"
+
+
+class ContrastiveSettings(Settings):
+    """`[model.contrastive]`: cross-entropy over cosines divided by the temperature.
+
+    image_to_text, text_to_image: weights of the two directions. learned: the temperature is a
+    parameter (its inverse kept within 100, as in CLIP). negatives: those of this device, or
+    gathered from all devices.
+    """
+
+    temperature: float = Field(default=0.07, gt=0)
+    learned: bool = False
+    image_to_text: float = Field(default=0.5, ge=0)
+    text_to_image: float = Field(default=0.5, ge=0)
+    negatives: Literal["gathered", "local"] = "gathered"
+
+    @model_validator(mode="after")
+    def _some_direction(self) -> "ContrastiveSettings":
+        if self.image_to_text + self.text_to_image == 0:
+            raise ValueError("image_to_text and text_to_image are both 0")
+        return self
+
+
+class TowerSettings(Settings):
+    """What every method with two towers and one space has; `width` is the space's."""
+
+    width: int = Field(default=128, ge=1)
+    image: ImageSettings = ImageSettings()
+    text: TextSettings = TextSettings()
+    projector: ProjectorSettings = ProjectorSettings()
+    contrastive: ContrastiveSettings = ContrastiveSettings()
+
+
+T = TypeVar("T", bound=TowerSettings)
+
+
+def read_settings(kind: type[T], table: Mapping[str, Any]) -> T:
+    """The settings of a recipe's `[model]` table; Misuse names the key, its value, the way out."""
+    try:
+        return kind.model_validate(dict(table))
+    except ValidationError as error:
+        raise Misuse("; ".join(_sentence(kind, dict(found)) for found in error.errors())) from error
+
+
+def _sentence(kind: type[Settings], found: dict[str, Any]) -> str:
+    path = [str(step) for step in found["loc"]]
+    where = ".".join(["model", *path])
+    if found["type"] == "extra_forbidden":
+        parent = _at(kind, path[:-1])
+        return unknown(f"setting of [{'.'.join(['model', *path[:-1]])}]", path[-1], parent)
+    if found["type"] == "value_error":
+        return f"[{where}]: {found['msg'].removeprefix('Value error, ')}"
+    return f"{where} = {found['input']!r}: {found['msg']}"
+
+
+def _at(kind: type[Settings], path: list[str]) -> list[str]:
+    for step in path:
+        annotation = kind.model_fields[step].annotation
+        assert isinstance(annotation, type)
+        kind = annotation
+    return list(kind.model_fields)
