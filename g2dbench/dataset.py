@@ -33,7 +33,11 @@ class Dataset(Protocol):
     card: DatasetCard
     fingerprint: str
     size: int
-    table: pd.DataFrame
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per image, without pixels."""
+        ...
 
     def __len__(self) -> int: ...
 

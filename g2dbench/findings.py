@@ -1,0 +1,149 @@
+"""Findings as tables: labels of a data set, stored predictions, scores of each and of all.
+
+Legend: N images, K findings, B resamples. Labels are 1, 0, -1 (uncertain) and NaN (not judged).
+Images and findings are sorted by name on the way in, so that no score depends on the order of rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from g2dbench.dataset import LABEL_PREFIX, Dataset
+from g2dbench.errors import BadData, BadResult
+from g2dbench.metrics.classification import judged, once
+from g2dbench.metrics.interval import Statistic, bootstrap
+from g2dbench.results import Score
+
+KEYS = ("id", "patient", "finding")
+"""Columns that every table of predictions per image and finding begins with."""
+
+
+def judged_findings(dataset: Dataset) -> tuple[str, ...]:
+    """The findings that somebody judged present or absent in some image, in the table's order.
+
+    BadData where there is none.
+    """
+    columns = [name for name in dataset.table.columns if name.startswith(LABEL_PREFIX)]
+    found = [name for name in columns if judged(dataset.table[name].to_numpy(float)).any()]
+    if not found:
+        raise BadData(
+            f"{dataset.card.name} has no judged labels in these {len(dataset)} images: "
+            "a classification task needs some"
+        )
+    return tuple(name.removeprefix(LABEL_PREFIX) for name in found)
+
+
+def labels(dataset: Dataset, findings: Sequence[str]) -> NDArray[np.float64]:
+    """(N, K) labels; NaN for a finding that the table does not have."""
+    wanted = [LABEL_PREFIX + finding for finding in findings]
+    return dataset.table.reindex(columns=wanted).to_numpy(np.float64)
+
+
+def long_table(
+    dataset: Dataset, findings: Sequence[str], **columns: NDArray[np.generic]
+) -> pd.DataFrame:
+    """Predictions, one row per image and finding; each column is (N, K), or broadcasts to it."""
+    shape = (len(dataset), len(findings))
+    table = {
+        "id": np.repeat(dataset.table["id"].to_numpy(object), len(findings)),
+        "patient": np.repeat(dataset.table["patient"].to_numpy(object), len(findings)),
+        "finding": np.tile(np.array(findings, object), len(dataset)),
+    }
+    for name, values in columns.items():
+        table[name] = np.broadcast_to(values, shape).reshape(-1)
+    return pd.DataFrame(table)
+
+
+@dataclass(frozen=True)
+class Wide:
+    """Predictions by image and finding: patients (N,), and columns of (N, K) numbers."""
+
+    patients: NDArray[np.object_]
+    findings: tuple[str, ...]
+    columns: Mapping[str, NDArray[np.float64]]
+
+    def __getitem__(self, column: str) -> NDArray[np.float64]:
+        return self.columns[column]
+
+
+def wide(predictions: pd.DataFrame, columns: Sequence[str]) -> Wide:
+    """Stored rows as (N, K) arrays, NaN where an image has no row for a finding.
+
+    BadResult for a missing column, a doubled row, or an image of two patients.
+    """
+    check_columns(predictions, (*KEYS, *columns))
+    doubled = predictions.duplicated(["id", "finding"])
+    if doubled.any():
+        row = predictions[doubled].iloc[0]
+        raise BadResult(f"the predictions hold {row['finding']!r} of image {row['id']!r} twice")
+    owners = predictions[["id", "patient"]].drop_duplicates().sort_values("id")
+    if owners["id"].duplicated().any():
+        image = owners["id"][owners["id"].duplicated()].iloc[0]
+        raise BadResult(f"the predictions give image {image!r} to two patients")
+    frames = {
+        name: predictions.pivot(index="id", columns="finding", values=name) for name in columns
+    }
+    findings = tuple(sorted(predictions["finding"].unique()))
+    return Wide(
+        owners["patient"].to_numpy(object),
+        findings,
+        {name: frame.to_numpy(np.float64) for name, frame in frames.items()},
+    )
+
+
+def check_columns(predictions: pd.DataFrame, columns: Sequence[str]) -> None:
+    """BadResult where stored predictions lack a column or a row."""
+    missing = [name for name in columns if name not in predictions.columns]
+    if missing or predictions.empty:
+        raise BadResult(
+            f"the predictions cannot be scored: they have {len(predictions)} rows and lack "
+            f"the columns {missing or 'none'}"
+        )
+
+
+def scored(patients: NDArray[np.object_], statistic: Statistic, n: int) -> Score:
+    """The statistic on the whole set, with its 95 % interval over patients; NaN where undefined."""
+    value = float(statistic(once(len(patients)))[0])
+    if np.isnan(value):
+        return Score(value=value, n=n)
+    interval = bootstrap(patients, statistic)
+    return Score(value=value, low=interval.low, high=interval.high, n=n)
+
+
+def family(
+    name: str,
+    patients: NDArray[np.object_],
+    statistics: Mapping[str, Statistic],
+    counts: NDArray[np.bool_],
+) -> dict[str, Score]:
+    """`name` over all findings and `name:<finding>` for each; counts (N, K): images that count.
+
+    The mean is over the findings whose value is defined on the whole set; a resample in which one
+    of these has no value has none. The others are reported as NaN.
+    """
+    each = {
+        f"{name}:{finding}": scored(patients, statistic, int(counts[:, k].sum()))
+        for k, (finding, statistic) in enumerate(statistics.items())
+    }
+    defined = [
+        statistic
+        for statistic, score in zip(statistics.values(), each.values(), strict=True)
+        if not np.isnan(score.value)
+    ]
+    whole = scored(patients, mean_over(defined), int(counts.any(axis=1).sum()))
+    return {name: whole, **each}
+
+
+def mean_over(statistics: Sequence[Statistic]) -> Statistic:
+    """The mean of several statistics of the same images; NaN where there is none."""
+    if not statistics:
+        return undefined
+    return lambda weights: np.mean([statistic(weights) for statistic in statistics], axis=0)
+
+
+def undefined(weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The statistic that has no value."""
+    return np.full(len(weights), np.nan)

@@ -1,0 +1,93 @@
+"""The contract of a task, and the circumstances of one run.
+
+A task is a module with four names:
+
+    CARD       TaskCard, literal
+    PROTOCOLS  {name: frozen dataclass of settings}; keys equal CARD.protocols, in order
+    predict    (model, run) -> DataFrame: slow; fits a head first where the protocol says so
+    score      (predictions, protocol) -> {metric: Score}: pure, on the CPU, no model, no images
+
+`predict` returns one row per image and finding, with at least the columns `id` and `patient`, and
+everything that `score` needs; the runner stores it as Parquet. Results must not depend on
+`run.batch_size`, `run.workers` or the order of files.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+
+from g2dbench.cards import TaskCard
+from g2dbench.dataset import Dataset
+from g2dbench.model import Model
+from g2dbench.results import Score
+
+Item = TypeVar("Item")
+
+
+class Progress(Protocol):
+    """How long work reports itself; the command line draws bars, tests pass `quiet`."""
+
+    def __call__(
+        self, items: Iterable[Item], title: str, total: int | None = None
+    ) -> Iterable[Item]:
+        """Yield the items unchanged, showing rate and time left."""
+        ...
+
+
+def quiet(items: Iterable[Item], title: str, total: int | None = None) -> Iterable[Item]:
+    """Progress that shows nothing."""
+    return items
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything of one cell but the model.
+
+    `train`, `valid` and `test` are the parts of the prepared data set; `train` is already the
+    drawn fraction. A zero-shot task reads `test` alone (and `valid` for a threshold).
+    `seed` starts heads and shuffling; `folder` may hold the task's extra files.
+    """
+
+    train: Dataset
+    valid: Dataset
+    test: Dataset
+    protocol: Any
+    device: torch.device
+    precision: str = "fp32"
+    batch_size: int = 32
+    seed: int = 0
+    fraction: float = 1.0
+    folder: Path | None = None
+    progress: Progress = quiet
+
+    def generator(self, *stream: int) -> torch.Generator:
+        """A CPU generator that depends on the run's seed and the named stream alone."""
+        state = np.random.SeedSequence([self.seed, *stream]).generate_state(1, np.uint64)[0]
+        return torch.Generator().manual_seed(int(state) % 2**63)
+
+    def autocast(self) -> torch.autocast:
+        """Mixed precision for the encoder's forward pass; disabled for fp32."""
+        types = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+        return torch.autocast(
+            self.device.type, dtype=types[self.precision], enabled=self.precision != "fp32"
+        )
+
+
+class Task(Protocol):
+    """What a file in `tasks/` exports."""
+
+    CARD: TaskCard
+    PROTOCOLS: Mapping[str, Any]
+
+    def predict(self, model: Model, run: Run) -> pd.DataFrame:
+        """Predictions on `run.test`; raises Unsupported where the model cannot."""
+        ...
+
+    def score(self, predictions: pd.DataFrame, protocol: Any) -> dict[str, Score]:
+        """Scores with intervals from stored predictions alone."""
+        ...

@@ -1,0 +1,267 @@
+"""Detection: a YOLOv3 head fitted on the frozen encoder's pyramid.
+
+Source: G2D paper, sections 4.1 and A.4, which follow MGCA (mgca/models/ssl_detector.py,
+mgca/datasets/detection_dataset.py): images stretched to the model's input, no augmentation, AdamW
+with weight decay 1e-6; 1 % of the training images in batches of 8 at 2e-4, more of them in batches
+of 16 at 5e-4; 50 epochs, early stopping with patience 10; mAP over IoU .40:.05:.75, suppression at
+IoU .5. All findings are one class, "there is a lesion", as in MGCA's one-class heads.
+Where we differ, and why:
+  - mAP counts all images and all confidences; `map_skip_empty` is MGCA's, see `score`. Early
+    stopping reads the validation mAP, as MGCA's does, but of our definition: with a confidence of
+    .5 asked for it stays at 0 for the first epochs of a small set.
+  - the encoder stands in eval mode: MGCA freezes its weights but lets its batch statistics drift.
+  - boxes of an image are not limited in number; MGCA pads to 10 (RSNA) or 20 (Object-CXR).
+The head, its loss, and where these differ from MGCA's: g2dbench/yolo.py.
+
+Legend: N images, B batch, P predictions of an image, S input side.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from g2dbench.adapt import INIT, SHUFFLE, FitSettings, check_parts, fit
+from g2dbench.cards import TaskCard
+from g2dbench.data.sample import Sample
+from g2dbench.dataset import Dataset
+from g2dbench.errors import BadData, BadResult
+from g2dbench.features import Frozen, Pyramids, stream, unable
+from g2dbench.findings import check_columns, scored
+from g2dbench.heads import drawn
+from g2dbench.metrics.detection import CocoMatches, ImageBoxes, coco_map
+from g2dbench.metrics.interval import Statistic
+from g2dbench.model import Features, Model
+from g2dbench.results import Score
+from g2dbench.task import Run
+from g2dbench.yolo import (
+    Suppression,
+    YoloHead,
+    assign,
+    detection_loss,
+    detections,
+    sources,
+)
+
+CARD = TaskCard(
+    name="det",
+    summary="Detection of findings by a YOLOv3 head on the frozen encoder.",
+    needs=("features",),
+    annotations=("boxes",),
+    protocols=("g2d",),
+    metric="map",
+    source="G2D paper, sections 4.1 and A.4; MGCA mgca/models/ssl_detector.py",
+)
+
+COLUMNS = ("id", "patient", "height", "width", "boxes", "scores", "truth")
+READ = ("id", "boxes", "scores", "truth")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """Settings of the fitted head.
+
+    findings: whose boxes count, None for all; whichever they are, they are one class.
+    few, fit_few: up to this share of the training set other settings hold, as in the paper.
+    least_steps: 160 images (1 % of RSNA) in batches of 8.
+    kept: detections that are stored and scored; watched: those of which early stopping takes mAP.
+    confident: from which confidence on MGCA's published mAP takes a detection.
+    """
+
+    version: int = 1
+    findings: tuple[str, ...] | None = None
+    few: float = 0.01
+    fit_few: FitSettings = field(
+        default_factory=lambda: FitSettings(
+            lr=2e-4, weight_decay=1e-6, batch_size=8, epochs=50, patience=10, least_steps=20
+        )
+    )
+    fit: FitSettings = field(
+        default_factory=lambda: FitSettings(
+            lr=5e-4, weight_decay=1e-6, batch_size=16, epochs=50, patience=10, least_steps=20
+        )
+    )
+    kept: Suppression = field(default_factory=Suppression)
+    watched: Suppression = field(default_factory=lambda: Suppression(most=10))
+    confident: float = 0.5
+
+
+PROTOCOLS: Mapping[str, Protocol] = {"g2d": Protocol()}
+
+
+def predict(model: Model, run: Run) -> pd.DataFrame:
+    """One row per test image that was searched for boxes: what was found, what is there.
+
+    Columns id, patient, height, width, boxes and truth (flat lists, four numbers xyxy a box, in
+    the image's own pixels), scores (one confidence for each of `boxes`, falling).
+    BadData where a part has no annotated image, or the training or validation part shows no box.
+    """
+    if not isinstance(model, Features):
+        raise unable(model, CARD)
+    check_parts(run)
+    test = _annotated(run.test, "test")
+    frozen, head = _frozen(model, run), _head(model, run)
+    train, valid = (
+        _Part(frozen, head, _showing(part, name, run), run, f"det {name} features")
+        for name, part in (("train", run.train), ("valid", run.valid))
+    )
+    settings = run.protocol.fit_few if run.fraction <= run.protocol.few else run.protocol.fit
+    fit(
+        head,
+        len(train.pyramids),
+        train.loss,
+        lambda: -valid.mean_average_precision(settings.batch_size),
+        settings,
+        run.generator(SHUFFLE),
+        run.progress,
+        "det fit",
+    )
+    return pd.DataFrame(_rows(frozen, head, test, run), columns=COLUMNS)
+
+
+def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:
+    """COCO mAP over IoU .40:.05:.75 with its interval over patients, and what MGCA publishes.
+
+    `map`: all images and all kept detections. `map_conf50`: detections of confidence .5 or more
+    only. `map_skip_empty`: of these, only the images with a detection and a truth box, as MGCA
+    counts: it forgets false alarms on healthy images and findings missed altogether. n counts the
+    images; NaN where no image has a truth box.
+    """
+    check_columns(predictions, COLUMNS)
+    table = predictions.sort_values("id", kind="stable")
+    if table["id"].duplicated().any():
+        image = table["id"][table["id"].duplicated()].iloc[0]
+        raise BadResult(f"the predictions hold image {image!r} twice")
+    patients = table["patient"].to_numpy(object)
+    images = [_image_boxes(*row) for row in zip(*(table[name] for name in READ), strict=True)]
+    every = CocoMatches(images)
+    sure = CocoMatches([_confident(image, protocol.confident) for image in images])
+    return {
+        "map": scored(patients, every.mean_average_precision, len(table)),
+        "map_conf50": scored(patients, sure.mean_average_precision, len(table)),
+        "map_skip_empty": scored(patients, _skipping_empty(sure), int(sure.both.sum())),
+    }
+
+
+def _skipping_empty(matches: CocoMatches) -> Statistic:
+    return lambda weights: matches.mean_average_precision(weights * matches.both)
+
+
+def _image_boxes(image: str, *stored: NDArray[np.float64]) -> ImageBoxes:
+    """One row's boxes, confidences and truth, as stored; BadResult for broken ones."""
+    try:
+        boxes, scores, truth = (np.asarray(numbers, np.float64) for numbers in stored)
+        return ImageBoxes(boxes.reshape(-1, 4), scores, truth.reshape(-1, 4))
+    except (ValueError, TypeError) as error:
+        raise BadResult(f"the boxes of image {image!r} cannot be scored: {error}") from error
+
+
+def _confident(image: ImageBoxes, least: float) -> ImageBoxes:
+    kept = image.scores >= least
+    return ImageBoxes(image.detected[kept], image.scores[kept], image.truth)
+
+
+class _Part:
+    """Pyramids and boxes of some images, and what the head should say and says of them."""
+
+    def __init__(self, frozen: Frozen, head: YoloHead, data: Dataset, run: Run, title: str) -> None:
+        self.pyramids = Pyramids(frozen, data, run, title)
+        self._head = head
+        self._layout = head.layout(run.device)
+        self._watched = run.protocol.watched
+        self._boxes = [_input_boxes(sample, frozen, run.protocol.findings) for sample in data]
+        self._targets = [assign(boxes, self._layout) for boxes in self._boxes]
+
+    def loss(self, positions: Tensor) -> Tensor:
+        """The head's loss on these images."""
+        raw = self._head(self.pyramids.batch(positions))
+        return detection_loss(raw, [self._targets[int(at)] for at in positions], self._layout)
+
+    def mean_average_precision(self, batch_size: int) -> float:
+        """Of the watched detections on all images, boxes compared in the network's input."""
+        found = []
+        for positions in torch.arange(len(self.pyramids)).split(batch_size):
+            raw = self._head(self.pyramids.batch(positions))
+            found += detections(raw, self._layout, self._watched)
+        images = zip(found, self._boxes, strict=True)
+        return coco_map([ImageBoxes(*claims, truth) for claims, truth in images]).value
+
+
+def _input_boxes(
+    sample: Sample, frozen: Frozen, findings: Sequence[str] | None
+) -> NDArray[np.float32]:
+    view = frozen.preprocess.view(*sample.image.shape)
+    return view.boxes_to_input(_truth(sample, findings))
+
+
+def _truth(sample: Sample, findings: Sequence[str] | None) -> NDArray[np.float64]:
+    """(G, 4) boxes of the image that count."""
+    boxes = [box[1:] for box in sample.boxes or () if findings is None or box.finding in findings]
+    return np.array(boxes, np.float64).reshape(-1, 4)
+
+
+def _showing(data: Dataset, name: str, run: Run) -> Dataset:
+    """The annotated images; BadData where none of them has a box that counts."""
+    images, findings = _annotated(data, name), run.protocol.findings
+    if not any(len(_truth(sample, findings)) for sample in images):
+        raise BadData(
+            f"none of the {len(images)} {name} images of {data.card.name} has a box of "
+            f"{' or '.join(findings or ('any finding',))} at --fraction {run.fraction:g}: "
+            "raise it, or choose a data set with more findings"
+        )
+    return images
+
+
+def _annotated(data: Dataset, name: str) -> Dataset:
+    """The images that were searched for findings to box; BadData where there is none."""
+    rows = np.flatnonzero(data.table["has_boxes"].to_numpy(bool))
+    if rows.size == 0:
+        raise BadData(
+            f"none of the {len(data)} {name} images of {data.card.name} has boxes: "
+            "raise --fraction, or choose a data set with boxes"
+        )
+    return data.take(rows.tolist())
+
+
+def _frozen(model: Model, run: Run) -> Frozen:
+    """The levels of the pyramid that the head reads, of the whole image, stretched."""
+    assert isinstance(model, Features)
+    features, levels = model.features, _levels(model)
+
+    def encode(images: Tensor) -> list[Tensor]:
+        pyramid = features(images)
+        return [pyramid[level] for level in levels]
+
+    return Frozen(model, encode, model.preprocess.stretched(), run)
+
+
+def _levels(model: Features) -> list[int]:
+    return sorted({source.level for source in sources(model.strides)})
+
+
+def _head(model: Model, run: Run) -> YoloHead:
+    assert isinstance(model, Features)
+    levels, size = _levels(model), model.preprocess.size
+    channels = [model.channels[level] for level in levels]
+    strides = [model.strides[level] for level in levels]
+    head = drawn(lambda: YoloHead(channels, strides, size), run.generator(INIT))
+    return head.to(run.device)
+
+
+def _rows(frozen: Frozen, head: YoloHead, test: Dataset, run: Run) -> Iterator[tuple[object, ...]]:
+    """Values of COLUMNS for every annotated test image."""
+    layout = head.layout(run.device)
+    for samples, maps in stream(frozen, test, run, "det test"):
+        with torch.no_grad():
+            raw = head([level.float() for level in maps])
+        found = detections(raw, layout, run.protocol.kept)
+        for sample, (boxes, scores) in zip(samples, found, strict=True):
+            height, width = sample.image.shape
+            inside = frozen.preprocess.view(height, width).boxes_to_image(boxes)
+            truth = _truth(sample, run.protocol.findings)
+            flat = (part.ravel().tolist() for part in (inside, scores, truth))
+            yield (sample.id, sample.patient, height, width, *flat)

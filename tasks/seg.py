@@ -1,0 +1,299 @@
+"""Segmentation: a U-Net decoder fitted on the frozen encoder's pyramid.
+
+Source: G2D paper, sections 4.1 and A.4, which follow MGCA (mgca/models/ssl_segmenter.py,
+mgca/datasets/segmentation_dataset.py): AdamW 2e-4, weight decay 0.05, batch 16, 50 epochs, early
+stopping with patience 10 on the validation loss, positives and as many negatives for training.
+Where we differ from MGCA, and why:
+  - the loss is soft Dice + cross-entropy. G2D names none; MGCA's is 10 x focal - log(soft Dice),
+    MedKLIP's soft Dice + cross-entropy.
+  - the encoder stands in eval mode: MGCA freezes its weights but lets its batch statistics drift.
+  - images are not augmented, so that features are computed once.
+  - a data set with several findings gets one output channel for each.
+
+Protocols: `g2d` starts from the model's own pre-trained decoder where it has one (the paper's
+"encoder + decoder"), `g2d-encoder` always from a fresh one (the paper's "encoder"); `small` is
+`g2d` with a short fit of our own, for a machine without a GPU.
+
+Legend: N images, B batch, K findings, S input side, H W pixels of an image.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from g2dbench.adapt import DRAW, INIT, SHUFFLE, FitSettings, check_parts, fit
+from g2dbench.cards import TaskCard
+from g2dbench.data.sample import Sample
+from g2dbench.dataset import Dataset
+from g2dbench.errors import BadData
+from g2dbench.features import Frozen, Pyramids, stream, unable
+from g2dbench.findings import KEYS, check_columns, family, wide
+from g2dbench.heads import UnetHead, drawn, with_outputs
+from g2dbench.metrics import rle
+from g2dbench.metrics.interval import mean_of
+from g2dbench.metrics.segmentation import dice_values, iou_values, only_positive
+from g2dbench.model import Decodes, Features, Model
+from g2dbench.results import Score
+from g2dbench.task import Run
+
+CARD = TaskCard(
+    name="seg",
+    summary="Segmentation of findings by a U-Net decoder on the frozen encoder.",
+    needs=("features",),
+    annotations=("masks",),
+    protocols=("g2d", "g2d-encoder", "small"),
+    metric="dice",
+    source="G2D paper, sections 4.1 and A.4; MGCA mgca/models/ssl_segmenter.py",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """Settings of the fitted decoder.
+
+    decoder: "pretrained" takes the model's own where it has one, "fresh" never.
+    findings: which to segment, None for every finding that has a mask.
+    train_on: "balanced" is the images with a mask and as many without, as MGCA does for SIIM.
+    valid_images: stop by that many validation images, drawn by the seed; None for all of them.
+    threshold: a pixel is predicted where its probability is greater.
+    least_steps: 160 images (1 % of RSNA) in batches of 16.
+    """
+
+    version: int = 1
+    decoder: Literal["pretrained", "fresh"] = "pretrained"
+    findings: tuple[str, ...] | None = None
+    train_on: Literal["balanced", "positives", "all"] = "balanced"
+    valid_images: int | None = None
+    threshold: float = 0.5
+    fit: FitSettings = field(
+        default_factory=lambda: FitSettings(
+            lr=2e-4, weight_decay=0.05, batch_size=16, epochs=50, patience=10, least_steps=10
+        )
+    )
+
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    "g2d": Protocol(),
+    "g2d-encoder": Protocol(decoder="fresh"),
+    "small": Protocol(
+        valid_images=64,
+        fit=FitSettings(
+            lr=1e-3, weight_decay=0.05, batch_size=8, epochs=12, patience=4, least_steps=10
+        ),
+    ),
+}
+
+
+def predict(model: Model, run: Run) -> pd.DataFrame:
+    """One row per test image with masks and finding: both masks in the image's own pixels.
+
+    Columns id, patient, finding, height, width, truth, predicted (run lengths, `metrics/rle.py`).
+    A finding that no drawn training image shows is still asked for, and learnt as absent.
+    BadData where a part has no annotated image, or no training image shows a finding.
+    """
+    if not isinstance(model, Features):
+        raise unable(model, CARD)
+    check_parts(run)
+    data = _data(run)
+    findings = data.findings
+    pyramid = Frozen(model, model.features, model.preprocess.stretched(), run)
+    train = _Part(pyramid, data.train, findings, run, "seg train features")
+    valid = _Part(pyramid, data.valid, findings, run, "seg valid features")
+    head = _head(model, len(findings), run).to(run.device)
+    fit(
+        head,
+        len(train.pyramids),
+        lambda positions: train.loss(head, positions),
+        lambda: valid.mean_loss(head, run.protocol.fit.batch_size),
+        run.protocol.fit,
+        run.generator(SHUFFLE),
+        run.progress,
+        "seg fit",
+    )
+    return pd.DataFrame(_rows(pyramid, head, data, run))
+
+
+def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:
+    """Dice and IoU per image, averaged over images, then over findings; and MGCA's Dice.
+
+    `dice`, `iou` are over images whose truth is not empty: an image without the finding says
+    nothing about how well it is outlined. `dice_b2` is MGCA's: such an image counts 1 where nothing
+    is predicted, else 0, so that a data set of mostly healthy images lifts it (protocols.md, B2).
+    """
+    check_columns(predictions, (*KEYS, "height", "width", "truth", "predicted"))
+    sides = predictions[["height", "width"]].to_numpy(np.int64)
+    counts = [
+        rle.overlap(one, other, (int(height), int(width)))
+        for one, other, (height, width) in zip(
+            predictions["predicted"], predictions["truth"], sides, strict=True
+        )
+    ]
+    both, claim, real = (np.array(part, np.int64) for part in zip(*counts, strict=True))
+    dice = dice_values(both, claim, real)
+    values = {
+        "dice": only_positive(dice, real),
+        "dice_b2": dice,
+        "iou": only_positive(iou_values(both, claim, real), real),
+    }
+    table = wide(predictions[[*KEYS]].assign(**values), list(values))
+    scores: dict[str, Score] = {}
+    for name in values:
+        means = {f: mean_of(table[name][:, k]) for k, f in enumerate(table.findings)}
+        scores |= family(name, table.patients, means, ~np.isnan(table[name]))
+    return scores
+
+
+def soft_dice_and_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """1 - soft Dice + cross-entropy of (B, K, S, S) logits and 0/1 targets.
+
+    Soft Dice is taken of each finding over all pixels of the batch with 1 added above and below,
+    as in MGCA utils/segmentation_loss.py, then averaged over findings.
+    """
+    chance = torch.sigmoid(logits)
+    over = (0, 2, 3)
+    both, total = (chance * targets).sum(over), chance.sum(over) + targets.sum(over)
+    dice = (2 * both + 1) / (total + 1)
+    return 1 - dice.mean() + F.binary_cross_entropy_with_logits(logits, targets)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What is fitted and tested on: annotated images, and the findings, sorted by name."""
+
+    train: Dataset
+    valid: Dataset
+    test: Dataset
+    findings: tuple[str, ...]
+
+
+def _some(data: Dataset, count: int | None, run: Run) -> Dataset:
+    """`count` images drawn by the run's seed, in the data set's order; all for None."""
+    if count is None or count >= len(data):
+        return data
+    order = torch.randperm(len(data), generator=run.generator(DRAW, 1))
+    return data.take(order[:count].sort().values.tolist())
+
+
+def _data(run: Run) -> _Data:
+    train, valid, test = (
+        _annotated(part, name)
+        for name, part in (("train", run.train), ("valid", run.valid), ("test", run.test))
+    )
+    shown, asked = _shown(train), run.protocol.findings
+    if asked is not None:
+        shown = [names & set(asked) for names in shown]
+    if not any(shown):
+        raise BadData(
+            f"none of the {len(train)} training images of {train.card.name} has a mask of "
+            f"{' or '.join(asked or ('any finding',))} at --fraction {run.fraction:g}: raise it"
+        )
+    known = asked or frozenset().union(*shown, *_shown(valid), *_shown(test))
+    fitted, stopped = _balanced(train, shown, run), _some(valid, run.protocol.valid_images, run)
+    return _Data(fitted, stopped, test, tuple(sorted(known)))
+
+
+class _Part:
+    """Pyramids of some images and their targets at the input's side, packed to bits."""
+
+    def __init__(
+        self, frozen: Frozen, data: Dataset, findings: tuple[str, ...], run: Run, title: str
+    ) -> None:
+        self.pyramids = Pyramids(frozen, data, run, title)
+        self._device = run.device
+        self._shape = (len(findings), frozen.preprocess.size, frozen.preprocess.size)
+        self._bits = np.stack([np.packbits(_target(sample, findings, frozen)) for sample in data])
+
+    def loss(self, head: nn.Module, positions: Tensor) -> Tensor:
+        """The loss of these images."""
+        logits = head(self.pyramids.batch(positions))
+        return soft_dice_and_cross_entropy(logits, self._targets(positions))
+
+    def mean_loss(self, head: nn.Module, batch_size: int) -> float:
+        """The mean over all images, in batches of the protocol's size and in the data's order."""
+        parts = torch.arange(len(self.pyramids)).split(batch_size)
+        losses = [float(self.loss(head, part)) * len(part) for part in parts]
+        return sum(losses) / len(self.pyramids)
+
+    def _targets(self, positions: Tensor) -> Tensor:
+        bits = np.unpackbits(self._bits[positions.numpy()], axis=1, count=int(np.prod(self._shape)))
+        return torch.from_numpy(bits.reshape(-1, *self._shape)).to(self._device).float()
+
+
+def _target(sample: Sample, findings: tuple[str, ...], frozen: Frozen) -> NDArray[np.bool_]:
+    """(K, S, S): the masks where the network sees them."""
+    view = frozen.preprocess.view(*sample.image.shape)
+    return np.stack([view.mask_to_input(_mask(sample, finding)) for finding in findings])
+
+
+def _mask(sample: Sample, finding: str) -> NDArray[np.bool_]:
+    """(H, W); a finding without an entry was looked for and not seen."""
+    assert sample.masks is not None
+    if finding in sample.masks:
+        return sample.masks[finding]
+    return np.zeros(sample.image.shape, dtype=bool)
+
+
+def _annotated(data: Dataset, name: str) -> Dataset:
+    """The images whose masks were drawn, even if empty; BadData where there is none."""
+    rows = np.flatnonzero(data.table["has_masks"].to_numpy(bool))
+    if rows.size == 0:
+        raise BadData(
+            f"none of the {len(data)} {name} images of {data.card.name} has masks: "
+            "raise --fraction, or choose a data set with masks"
+        )
+    return data.take(rows.tolist())
+
+
+def _shown(data: Dataset) -> list[frozenset[str]]:
+    """For each image, the findings whose mask is not empty."""
+    return [frozenset(f for f, m in (sample.masks or {}).items() if m.any()) for sample in data]
+
+
+def _balanced(data: Dataset, shown: list[frozenset[str]], run: Run) -> Dataset:
+    """The training images that `train_on` names, in the data set's order."""
+    if run.protocol.train_on == "all":
+        return data
+    positive = np.array([bool(names) for names in shown])
+    chosen, without = np.flatnonzero(positive), np.flatnonzero(~positive)
+    if run.protocol.train_on == "balanced":
+        order = torch.randperm(len(without), generator=run.generator(DRAW)).numpy()
+        chosen = np.concatenate([chosen, without[order[: len(chosen)]]])
+    return data.take(np.sort(chosen).tolist())
+
+
+def _head(model: Model, outputs: int, run: Run) -> nn.Module:
+    """(B, K, S, S) logits from a pyramid: the model's own decoder, or a fresh one."""
+    assert isinstance(model, Features)
+    generator, size = run.generator(INIT), model.preprocess.size
+    channels, strides = model.channels, model.strides
+    if run.protocol.decoder == "pretrained" and isinstance(model, Decodes):
+        levels = zip(channels, strides, strict=True)
+        example = [torch.zeros(1, width, size // step, size // step) for width, step in levels]
+        return with_outputs(model.pretrained_decoder().cpu(), outputs, example, generator)
+    return drawn(lambda: UnetHead(channels, strides, outputs, size), generator)
+
+
+def _rows(pyramid: Frozen, head: nn.Module, data: _Data, run: Run) -> Iterator[dict[str, object]]:
+    """The stored masks of every annotated test image."""
+    for samples, maps in stream(pyramid, data.test, run, "seg test"):
+        with torch.no_grad():
+            chance = torch.sigmoid(head([level.float() for level in maps])).cpu().numpy()
+        for sample, grids in zip(samples, chance, strict=True):
+            view = pyramid.preprocess.view(*sample.image.shape)
+            for finding, grid in zip(data.findings, grids, strict=True):
+                yield {
+                    "id": sample.id,
+                    "patient": sample.patient,
+                    "finding": finding,
+                    "height": view.height,
+                    "width": view.width,
+                    "truth": rle.encode(_mask(sample, finding)),
+                    "predicted": rle.encode(view.map_to_image(grid) > run.protocol.threshold),
+                }
