@@ -4,7 +4,7 @@ Every function takes three arrays of pixel counts, one entry per image: `interse
 `truth`. Published tables call several different numbers "Dice"; each has its own name here:
 
     dice_per_image   mean of `dice_values`: an image without truth counts 1 if the prediction is
-                     empty too, else 0 (MGCA, MedKLIP on SIIM); the headline
+                     empty too, else 0 (MGCA, MedKLIP on SIIM)
     dice_positive    mean of `dice_values` over images with truth only (positives-only SIIM tables)
     dice_pooled      pixels of all images in one pot, mean of foreground and background (BenchX)
 """
