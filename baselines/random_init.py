@@ -109,7 +109,7 @@ def load(source: str | None, seed: int) -> Model:
     else:
         run = Path(source).expanduser()
         model = _twin(run, seed)
-        label = f"{CARD.name}:{run.resolve().name}"
+        label = f"{CARD.name}:{read_info(run).label}"
     model.identity = Identity(label, digest(model), seed)
     return model.eval()
 

@@ -373,7 +373,7 @@ def test_the_twin_of_a_run_has_its_architecture_and_new_weights(tmp_path: Path) 
     twin: Any = load("random-init", tmp_path, seed=4)
     assert twin.preprocess == trained.preprocess
     assert twin.card.capabilities == capabilities(twin) == method.card.capabilities
-    assert twin.identity.label == f"random-init:{tmp_path.name}"
+    assert twin.identity.label == f"random-init:{info.label}"
     shapes = {k: v.shape for k, v in twin.state_dict().items()}
     assert shapes == {k: v.shape for k, v in trained.as_model().state_dict().items()}
     digests = {load("random-init", tmp_path, seed=seed).identity.digest for seed in (3, 4, 4)}

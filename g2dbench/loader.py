@@ -1,0 +1,251 @@
+"""Image-report pairs in an order that can be taken up again anywhere.
+
+Shapes: N pairs, B pairs of a batch, S image side, L tokens of a batch, C channels.
+The order of epoch e is a pure function of (seed, e, N), an image's augmentation one of (seed, e,
+its position in the data set): nothing depends on workers, on the device or on where an epoch was
+interrupted. Reports are tokenised once. In training the last, incomplete batch of an epoch is
+dropped; its pairs come up in the next epoch, whose order is another one.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils import data
+
+from g2dbench.augment import DRAWS, augment
+from g2dbench.data.report import clean_report
+from g2dbench.dataset import Dataset
+from g2dbench.errors import BadData, Misuse
+from g2dbench.method import Batch
+from g2dbench.preprocess import Preprocess
+from g2dbench.recipe import Policy, Views
+from g2dbench.text import Tokenize
+
+KEPT_BYTES = 2 * 2**30
+"""Scaled images are kept in memory up to this size; larger sets are read again every epoch."""
+
+LENGTHS = 8
+"""Token rows are padded to a multiple of this."""
+
+_ORDER, _AUGMENT = 1, 2  # streams of random numbers
+_FRONTAL = ("pa", "ap", "frontal", "postero", "antero")
+_CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Images that have a report, in data set order; reports are cleaned.
+
+    groups: one row (study, report) per pair, for retrieval: pairs that share either are right.
+    """
+
+    dataset: Dataset
+    reports: tuple[str, ...]
+    ids: tuple[str, ...]
+    groups: NDArray[np.object_]
+
+    def __len__(self) -> int:
+        return len(self.reports)
+
+    def first(self, most: int) -> "Pairs":
+        """These pairs, or the first `most` of them."""
+        if len(self) <= most:
+            return self
+        dataset = self.dataset.take(range(most))
+        return Pairs(dataset, self.reports[:most], self.ids[:most], self.groups[:most])
+
+
+def find_pairs(dataset: Dataset, views: Views) -> Pairs:
+    """The pairs of a data set; an image of unknown view counts as frontal. May be empty."""
+    table = dataset.table
+    reports = [clean_report(_text(report)) for report in table["report"]]
+    wanted = [views == "all" or is_frontal(_text(view)) for view in table["view"]]
+    rows = [row for row, report in enumerate(reports) if report and wanted[row]]
+    found = tuple(reports[row] or "" for row in rows)
+    chosen = dataset.take(rows)
+    ids = tuple(str(name) for name in table["id"].iloc[rows])
+    studies = [
+        _text(study) or name for study, name in zip(table["study"].iloc[rows], ids, strict=True)
+    ]
+    groups = np.array(list(zip(studies, found, strict=True)), dtype=object).reshape(-1, 2)
+    return Pairs(chosen, found, ids, groups)
+
+
+def training_pairs(dataset: Dataset, views: Views, batch_size: int) -> Pairs:
+    """The pairs of the training split; BadData where there are none, Misuse for too few."""
+    found = find_pairs(dataset.split("train"), views)
+    name = dataset.card.name
+    if not found.reports:
+        raise BadData(
+            f"data set {name!r} has no {views} training image with a report, which pre-training "
+            "needs: choose a data set with reports (`g2dbench list data`)"
+        )
+    if len(found) < batch_size:
+        raise Misuse(
+            f"data set {name!r} has {len(found)} training pairs, fewer than one batch of "
+            f"{batch_size}: --set optim.batch_size={max(2, len(found) // 2)}"
+        )
+    return found
+
+
+def is_frontal(view: str | None) -> bool:
+    """Whether a view is PA, AP or frontal by whatever name; unknown ones are taken for it."""
+    return view is None or view.strip().lower().startswith(_FRONTAL)
+
+
+class Pixels(data.Dataset[Tensor]):
+    """Images as a model's `preprocess` cuts them, before it normalises: (S, S) uint8."""
+
+    def __init__(self, dataset: Dataset, preprocess: Preprocess) -> None:
+        self._dataset = dataset
+        self._cut = replace(preprocess, mean=(0.0,), std=(1.0,), channels=1)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Tensor:
+        cut = self._cut(self._dataset[index].image)
+        return (cut[0] * 255).round().to(torch.uint8)
+
+
+class Tokens:
+    """Reports as token ids, tokenised once."""
+
+    def __init__(self, reports: Sequence[str], tokenize: Tokenize) -> None:
+        """Tokenise; int32 rows, padded to the longest report of all."""
+        starts = range(0, len(reports), _CHUNK)
+        parts = [tokenize(reports[at : at + _CHUNK]) for at in starts]
+        self._whole = tokenize.padding == "max_length"
+        width = max((ids.shape[1] for ids, _ in parts), default=0)
+        self._most = max(min(_up(width), tokenize.max_length), width)
+        pad = int(tokenize.tokenizer.pad_token_id)
+        self._ids = torch.full((len(reports), self._most), pad, dtype=torch.int32)
+        self._seen = torch.zeros(len(reports), self._most, dtype=torch.bool)
+        for at, (ids, seen) in zip(starts, parts, strict=True):
+            self._ids[at : at + len(ids), : ids.shape[1]] = ids.int()
+            self._seen[at : at + len(ids), : ids.shape[1]] = seen.bool()
+
+    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows (B,) -> tokens and attention (B, L) int64, L a multiple of 8 or `max_length`."""
+        seen = self._seen[rows]
+        longest = int(seen.any(0).nonzero().max()) + 1
+        width = self._most if self._whole else min(_up(longest), self._most)
+        return self._ids[rows, :width].long(), seen[:, :width].long()
+
+
+class Loader:
+    """Batches of pairs on the device, augmented in training."""
+
+    def __init__(
+        self,
+        pairs: Pairs,
+        preprocess: Preprocess,
+        tokenize: Tokenize,
+        *,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        policy: Policy = "none",
+        workers: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        """batch_size: pairs of this process; rank of world: its share of each global batch."""
+        self._pairs, self._preprocess, self._policy = pairs, preprocess, policy
+        self._batch_size, self._seed, self._device = batch_size, seed, device
+        self._workers, self._rank, self._world = workers, rank, world
+        self._tokens = Tokens(pairs.reports, tokenize)
+        self._pixels = Pixels(pairs.dataset, preprocess)
+        self._kept: Tensor | None = None
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of an epoch."""
+        return len(self._pairs) // (self._batch_size * self._world)
+
+    def order(self, epoch: int) -> Tensor:
+        """This process's rows of an epoch, (steps, B)."""
+        shuffled = _generator(self._seed, _ORDER, epoch).permutation(len(self._pairs))
+        used = shuffled[: self.steps * self._world * self._batch_size]
+        shares = used.reshape(self.steps, self._world, self._batch_size)
+        return torch.from_numpy(shares[:, self._rank].copy())
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The training batches of an epoch from batch `first` on."""
+        size = (len(self._pairs), DRAWS)
+        draws = torch.from_numpy(
+            _generator(self._seed, _AUGMENT, epoch).random(size, dtype=np.float32)
+        )
+        batches = self.order(epoch)[first:]
+        for at, (rows, pixels) in enumerate(self._read(list(batches)), first):
+            images = self._grey(pixels)
+            varied = augment(images, draws[rows], self._policy)
+            yield self._batch(rows, varied, epoch * self.steps + at)
+
+    def plain(self, step: int = 0) -> Iterator[Batch]:
+        """All pairs in order, as they are; the last batch may be smaller."""
+        rows = torch.arange(len(self._pairs)).split(self._batch_size)
+        for part, pixels in self._read(list(rows)):
+            yield self._batch(part, self._grey(pixels), step)
+
+    def _read(self, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows (B,) and their pixels (B, S, S) uint8, batch by batch."""
+        if len(self._pairs) * self._preprocess.size**2 > KEPT_BYTES:
+            yield from zip(batches, self._fetch(batches), strict=True)
+            return
+        if self._kept is None:
+            chunks = torch.arange(len(self._pairs)).split(_CHUNK)
+            self._kept = torch.cat(list(self._fetch(list(chunks))))
+        yield from ((rows, self._kept[rows]) for rows in batches)
+
+    def _fetch(self, batches: list[Tensor]) -> Iterator[Tensor]:
+        """Pixels of each batch from the data set, by `workers` processes or this one."""
+        return iter(
+            data.DataLoader(
+                self._pixels,
+                batch_sampler=[rows.tolist() for rows in batches],
+                num_workers=self._workers,
+                generator=torch.Generator(),
+                pin_memory=self._device.type == "cuda",
+            )
+        )
+
+    def _grey(self, pixels: Tensor) -> Tensor:
+        """(B, S, S) uint8 -> (B, 1, S, S) float in [0, 1] on the device."""
+        return pixels.to(self._device, non_blocking=True).unsqueeze(1).float().div_(255)
+
+    def _batch(self, rows: Tensor, grey: Tensor, step: int) -> Batch:
+        """Normalise as `preprocess` does and join with the reports."""
+        planes = grey.expand(-1, self._preprocess.channels, -1, -1)
+        mean, std = (
+            _column(value, grey) for value in (self._preprocess.mean, self._preprocess.std)
+        )
+        tokens, attention = self._tokens.batch(rows)
+        return Batch(
+            images=((planes - mean) / std).contiguous(memory_format=torch.channels_last),
+            tokens=tokens.to(self._device),
+            attention=attention.to(self._device),
+            ids=tuple(self._pairs.ids[row] for row in rows.tolist()),
+            step=step,
+        )
+
+
+def _generator(seed: int, stream: int, epoch: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence([seed, stream, epoch]))
+
+
+def _column(values: tuple[float, ...], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
+
+
+def _up(length: int) -> int:
+    return -(-length // LENGTHS) * LENGTHS
+
+
+def _text(value: object) -> str | None:
+    """A table's cell as text; pandas has None or NaN where there is none."""
+    return value if isinstance(value, str) else None

@@ -1,0 +1,298 @@
+"""The run folder: what a pre-training leaves behind, and the model that is loaded from it.
+
+    run.json           what was trained on what, and whether it ended; `RunInfo`
+    model.safetensors  the method's weights, once training has ended
+    tokenizer.json     the tokenizer
+    log.csv            one row per epoch
+    checkpoint.pt      the state of training, for `--resume`; nothing else reads it
+
+A folder may come from a stranger: nothing in it is executed, and what does not fit is refused.
+"""
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors.torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
+
+import g2dbench
+from g2dbench.cards import MethodCard, ModelCard
+from g2dbench.checkpoint import digest, find_state, load_state, read_weights
+from g2dbench.dataset import Dataset
+from g2dbench.errors import BadCheckpoint, BadData, Misuse
+from g2dbench.method import Method
+from g2dbench.model import Identity, Model
+from g2dbench.provenance import source_state
+from g2dbench.recipe import Recipe, differences
+from g2dbench.registry import Registry
+from g2dbench.results import replace_file
+from g2dbench.text import FILE as TOKENIZER_FILE
+from g2dbench.text import load_tokenizer
+
+SCHEMA = 1
+RUN_FILE, WEIGHTS_FILE, LOG_FILE = "run.json", "model.safetensors", "log.csv"
+STATE_FILE = "checkpoint.pt"
+RUNS = Path("runs")
+"""Where runs go that were given no folder, seen from the working directory."""
+
+
+class RunInfo(BaseModel):
+    """`run.json`.
+
+    label: the leaderboard's row. architecture: the `[model]` table that rebuilds the method.
+    data: card name, fingerprint and number of training pairs. digest: of the weights, once done.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = SCHEMA
+    label: str
+    recipe: Recipe
+    architecture: dict[str, Any]
+    seed: int = Field(ge=0)
+    data: str
+    fingerprint: str
+    pairs: int
+    status: Literal["running", "complete"] = "running"
+    digest: str | None = None
+    precision: str
+    device: str
+    version: str = g2dbench.__version__
+    commit: str | None = None
+    dirty: bool | None = None
+    created: str = ""
+    finished: str | None = None
+
+
+class RunFolder:
+    """A run on disk."""
+
+    def __init__(self, folder: Path, info: RunInfo) -> None:
+        self.folder, self.info = folder, info
+
+    @property
+    def label(self) -> str:
+        """The leaderboard's row."""
+        return self.info.label
+
+    def write_info(self) -> None:
+        """Write `run.json`, whole or not at all."""
+        text = self.info.model_dump_json(indent=1)
+        replace_file(self.folder / RUN_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def finish(self, method: nn.Module) -> None:
+        """Write the weights, then mark the run complete."""
+        # Clones, because safetensors refuses two names of one storage.
+        state = {k: v.detach().cpu().contiguous().clone() for k, v in method.state_dict().items()}
+        replace_file(
+            self.folder / WEIGHTS_FILE, lambda path: safetensors.torch.save_file(state, path)
+        )
+        done = {"status": "complete", "digest": digest(method), "finished": now()}
+        self.info = self.info.model_copy(update=done)
+        self.write_info()
+
+
+def label_of(recipe: Recipe, dataset: Dataset) -> str:
+    """The recipe's name; with "@data" where it was not trained on the data it was written for."""
+    name = dataset.card.name
+    return recipe.name if name == recipe.data.name else f"{recipe.name}@{name}"
+
+
+def now() -> str:
+    """The time in UTC, to the microsecond, so that runs can be put in order."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
+
+
+def describe(
+    recipe: Recipe,
+    dataset: Dataset,
+    method: Method,
+    seed: int,
+    pairs: int,
+    *,
+    device: str,
+    precision: str,
+) -> RunInfo:
+    """The `run.json` of a training that starts now, on this many pairs."""
+    commit, dirty = source_state()
+    return RunInfo(
+        label=label_of(recipe, dataset),
+        recipe=recipe,
+        architecture=method.architecture,
+        seed=seed,
+        data=dataset.card.name,
+        fingerprint=dataset.fingerprint,
+        pairs=pairs,
+        commit=commit,
+        dirty=dirty,
+        created=now(),
+        precision=precision,
+        device=device,
+    )
+
+
+def fresh_folder(out: Path | None, label: str, seed: int) -> Path:
+    """A new, empty folder: `out`, or the first free one of runs/LABEL-sSEED, -2, -3, ...
+
+    Raises Misuse where `out` already holds something.
+    """
+    try:
+        return _numbered(f"{label}-s{seed}") if out is None else _empty(out)
+    except OSError as error:
+        raise Misuse(f"the run folder {out or RUNS} cannot be made: {error}") from error
+
+
+def _numbered(name: str) -> Path:
+    number = 1
+    while True:
+        folder = RUNS / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def _empty(out: Path) -> Path:
+    if (out / RUN_FILE).is_file():
+        raise Misuse(
+            f"{out} already holds a run: give another --out, or --resume to go on with that one"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    if any(out.iterdir()):
+        raise Misuse(f"{out} holds other files: give an empty or a new folder as --out")
+    return out
+
+
+def find_started(
+    out: Path | None, recipe: Recipe, dataset: Dataset, seed: int, precision: str
+) -> RunFolder:
+    """The run that `--resume` means: `out`, or the newest unfinished one of this label and seed.
+
+    Raises Misuse where there is none, or where it began with another recipe, seed, data set or
+    precision.
+    """
+    if out is None:
+        out = _newest_unfinished(label_of(recipe, dataset), seed)
+    elif not (out / RUN_FILE).is_file():
+        raise Misuse(f"there is no run to resume in {out}: it has no {RUN_FILE}")
+    started = RunFolder(out, read_info(out))
+    changed = differences(started.info.recipe, recipe)
+    if started.info.seed != seed:
+        changed.append(f"seed: {started.info.seed} / {seed}")
+    before = f"{started.info.data} {started.info.fingerprint[:8]}"
+    after = f"{dataset.card.name} {dataset.fingerprint[:8]}"
+    if started.info.precision != precision:
+        changed.append(f"precision: {started.info.precision} / {precision}")
+    if before != after:
+        changed.append(f"data: {before} / {after}")
+    if changed:
+        raise Misuse(
+            f"{out} cannot be resumed, since it began otherwise (then / now): {'; '.join(changed)}"
+        )
+    return started
+
+
+def _newest_unfinished(label: str, seed: int) -> Path:
+    found = [
+        (info.created, folder)
+        for folder, info in _all_runs(RUNS)
+        if info.status == "running" and info.label == label and info.seed == seed
+    ]
+    if not found:
+        raise Misuse(f"there is no unfinished run of {label} with seed {seed} in {RUNS}/ to resume")
+    return max(found)[1]
+
+
+def _all_runs(parent: Path) -> list[tuple[Path, RunInfo]]:
+    return [(file.parent, read_info(file.parent)) for file in sorted(parent.glob(f"*/{RUN_FILE}"))]
+
+
+def newest_run(parent: Path) -> Path | None:
+    """The run folder in `parent` that was completed last; None where none is complete."""
+    runs = [(info.finished, folder) for folder, info in _all_runs(parent) if info.finished]
+    return max(runs)[1] if runs else None
+
+
+def read_info(folder: Path) -> RunInfo:
+    """A folder's `run.json`; BadCheckpoint says what is wrong with it."""
+    path = folder / RUN_FILE
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise BadCheckpoint(f"{path} cannot be read: {error}") from error
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if version not in range(1, SCHEMA + 1):
+        raise BadCheckpoint(
+            f"{path} has schema version {version!r}; this g2dbench reads 1 to {SCHEMA}"
+        )
+    try:
+        return RunInfo.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadCheckpoint(f"{path} describes no run: {where}: {first['msg']}") from error
+
+
+def load_run(folder: Path, registry: Registry | None = None) -> Model:
+    """The model of a complete run, on the CPU in eval mode, with card and identity.
+
+    Raises BadCheckpoint for a run that is unfinished, broken, or whose files do not belong
+    together, with the missing and unexpected keys.
+    """
+    info = read_info(folder)
+    if info.status != "complete":
+        raise BadCheckpoint(
+            f"the run in {folder} is not finished: go on with `g2dbench pretrain --resume --out "
+            f"{folder}` and the options that it began with"
+        )
+    registry = registry or Registry()
+    method = _rebuild(folder, info, registry)
+    file = folder / WEIGHTS_FILE
+    load_state(method, find_state(read_weights(file), file, inside=()), file)
+    if digest(method) != info.digest:
+        raise BadCheckpoint(
+            f"{file} holds other weights than {folder / RUN_FILE} says (digest "
+            f"{digest(method)[:12]}, not {str(info.digest)[:12]}): the files belong to two runs"
+        )
+    model = method.as_model()
+    model.card = _card(info, registry)
+    model.identity = Identity(info.label, str(info.digest), info.seed)
+    return model.eval()
+
+
+def _rebuild(folder: Path, info: RunInfo, registry: Registry) -> Method:
+    """The method with fresh weights, as `run.json` describes it."""
+    module = registry.find(MethodCard, info.recipe.method).load()
+    try:
+        tokenizer = load_tokenizer(_file(folder, TOKENIZER_FILE))
+        method: Method = module.build(info.architecture, tokenizer, info.seed)
+    except (BadData, Misuse, RuntimeError, MemoryError, OverflowError) as error:
+        raise BadCheckpoint(f"the run in {folder} cannot be rebuilt: {error}") from error
+    return method
+
+
+def _file(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.is_file():
+        raise BadCheckpoint(f"the run in {folder} has no {name}")
+    return path
+
+
+def _card(info: RunInfo, registry: Registry) -> ModelCard:
+    """What a run's model is, from its method's card."""
+    method = registry.find(MethodCard, info.recipe.method).card
+    return ModelCard(
+        name=info.label,
+        summary=f"{info.recipe.method} pre-trained on {info.data} by g2dbench {info.version}",
+        paper=method.paper,
+        source="a g2dbench run folder",
+        licence="that of the training data",
+        capabilities=method.capabilities,
+        trained_on=(info.data,),
+        source_kind="folder",
+    )
