@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types nightly wheel clean
+.PHONY: help baseline demo test check format lint types nightly wheel clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z]+: *.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -24,7 +24,7 @@ demo: $(STAMP)   ## train, evaluate and rank on the embedded radiographs (about 
 	$(BIN)/g2dbench demo
 
 test: $(STAMP)   ## run the tests (under 10 minutes on 2 cores)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto
 
 check: format lint types test   ## everything a change must pass
 
@@ -38,10 +38,15 @@ types: $(STAMP)  ## type-check the engine, strictly
 	$(BIN)/mypy
 
 nightly: $(STAMP) ## every test, the long ones too
-	$(BIN)/python -m pytest -q -m 'slow or not slow'
+	$(BIN)/python -m pytest -q -n auto -m 'slow or not slow'
 
 wheel: $(STAMP)  ## build the wheel into dist/
 	$(BIN)/python -m build --wheel
 
 clean:           ## remove what the build made (not runs, not results)
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+baseline: $(STAMP) ## make the committed baseline of the project's own gate anew
+	rm -rf tests/baseline/results build/gate
+	OMP_NUM_THREADS=1 $(BIN)/python tests/baseline/suite.py tests/baseline/results build/gate
+	find tests/baseline/results -type f ! -name result.json -delete

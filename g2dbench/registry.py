@@ -81,7 +81,7 @@ class Registry:
     def cards(self, kind: type[C]) -> list[C]:
         """All cards of a kind, by name."""
         found = [entry.card for (of, _), entry in self._entries.items() if of is kind]
-        return sorted(found, key=lambda card: card.name)  # type: ignore[return-value]
+        return sorted(found, key=lambda card: card.name)
 
     def find(self, kind: type[C], name: str) -> Entry[C]:
         """The entry of a name; a wrong name is answered with the nearest ones."""

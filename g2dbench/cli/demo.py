@@ -1,0 +1,138 @@
+"""`g2dbench demo`: the whole path on the embedded radiographs."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from g2dbench.cli.console import console, track
+from g2dbench.cli.evaluation import report
+from g2dbench.cli.options import DEFAULT_STORE, Store
+from g2dbench.cli.source import open_data
+
+if TYPE_CHECKING:
+    from g2dbench.dataset import Dataset
+    from g2dbench.registry import Registry
+
+METHODS = ("g2d", "convirt")
+FILMS, FILM_SEED, FILM_SIZE = 700, 1, 256
+"""Radiographs written out as an RSNA folder of DICOMs, from other patients than `synthetic`."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(demo)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo"),
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Seeds of training and of heads. Repeats.")
+    ] = None,
+    store: Store = DEFAULT_STORE,
+) -> None:
+    """Train G2D and ConVIRT on drawn radiographs, evaluate them on all five tasks, rank.
+
+    Needs no data and no network. Running it again goes on where it stopped.
+    """
+    from g2dbench import sweep
+    from g2dbench.registry import Registry
+
+    sweep.writable(out)
+    registry = Registry()
+    seeds = sweep.check_seeds(seed or [0])
+    console.rule("1/4 drawing radiographs and reports")
+    drawn = open_data("synthetic", None, store, None, registry)
+    console.print(f"{len(drawn)} images at {drawn.size} px in {drawn.folder}")
+    films = _films(out / "data" / "rsna", out / "prepared", registry)
+    console.rule("2/4 pre-training")
+    runs = {
+        each: [_train(m, drawn, out / "runs", each, registry) for m in METHODS] for each in seeds
+    }
+    console.rule("3/4 evaluating")
+    for each, folders in runs.items():
+        _evaluate(each, folders, drawn, films, out / "results", registry)
+    console.rule("4/4 leaderboard")
+    _rank(out / "results")
+
+
+def _films(root: Path, store: Path, registry: "Registry") -> "Dataset":
+    """Other drawn radiographs, written as RSNA distributes its own and read by its reader."""
+    from g2dbench.data import synth_export
+    from g2dbench.data.decode import cores
+
+    if not (root / "stage_2_detailed_class_info.csv").is_file():
+        partial = root.with_name(".rsna.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        synth_export.write_rsna(partial, range(FILMS), FILM_SIZE, FILM_SEED, workers=cores())
+        shutil.rmtree(root, ignore_errors=True)
+        partial.rename(root)
+    data = open_data("rsna", root, store, FILM_SIZE, registry)
+    # What is drawn must never stand under a real data set's name in a leaderboard.
+    data = data.named("synthetic-rsna")
+    console.print(f"{len(data)} DICOMs in RSNA's layout in {root}, read by the rsna reader")
+    return data
+
+
+def _train(method: str, data: "Dataset", runs: Path, seed: int, registry: "Registry") -> Path:
+    from g2dbench import recipe as recipes
+    from g2dbench import train
+    from g2dbench.device import choose_device, choose_precision
+    from g2dbench.runs import RUN_FILE, read_info
+
+    recipe = recipes.load(f"{method}-tiny")
+    folder = runs / f"{recipe.name}-s{seed}"
+    started = (folder / RUN_FILE).is_file()
+    if started and read_info(folder).status == "complete":
+        console.print(f"{folder} is trained already")
+        return folder
+    device = choose_device("auto")
+    train.fit(
+        recipe,
+        data,
+        folder,
+        seed=seed,
+        device=device,
+        precision=choose_precision("auto", device),
+        resume=started,
+        registry=registry,
+        progress=track,
+        echo=console.print,
+    )
+    return folder
+
+
+def _evaluate(
+    seed: int,
+    runs: list[Path],
+    drawn: "Dataset",
+    films: "Dataset",
+    out: Path,
+    registry: "Registry",
+) -> None:
+    from g2dbench import models, sweep
+    from g2dbench.device import choose_device
+    from g2dbench.runner import Settings
+
+    settings = Settings(out=out, device=choose_device("auto"), progress=track)
+    references = [models.resolve(str(run), registry) for run in runs]
+    references.append(models.resolve("random-init", registry))
+
+    for tasks, data, fraction, protocol in (
+        (["cls", "zeroshot", "ground"], drawn, 0.01, None),
+        (["seg"], drawn, 0.01, "small"),
+        (["det"], films, 1.0, None),
+    ):
+        loaded = sweep.load_tasks(tasks, registry)
+        grid = sweep.Grid(references, [data], loaded, [fraction], [seed], protocol)
+        report(sweep.run(grid, registry, settings), out)
+
+
+def _rank(results: Path) -> None:
+    from g2dbench import tables
+    from g2dbench.leaderboard import build
+    from g2dbench.results import load_all
+
+    tables.show(build(load_all(results)), console, reasons=False)
+    console.print(f"predictions and scores are in {results}; next: g2dbench leaderboard {results}")

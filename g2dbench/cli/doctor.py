@@ -1,0 +1,92 @@
+"""`g2dbench doctor`: what this machine can do, and what is missing for each task."""
+
+import platform
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer
+from rich.table import Table
+
+from g2dbench.cards import DatasetCard, TaskCard
+from g2dbench.cli.console import console
+from g2dbench.cli.options import DEFAULT_STORE, Store
+from g2dbench.registry import Registry
+
+RUNS, RESULTS = Path("runs"), Path("results")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(doctor)
+
+
+def doctor(store: Store = DEFAULT_STORE) -> None:
+    """Tell Python, packages, device, precision, disk, what is prepared, what a task lacks."""
+    registry = Registry()
+    prepared = _prepared(store)
+    console.print(_pairs("machine", _machine(store)))
+    console.print(_pairs("packages", _packages()))
+    console.print(_pairs("prepared data", prepared or [("none", f"in {store}")]))
+    console.print(_pairs("tasks", _tasks(registry, {name for name, _ in prepared})))
+
+
+def _pairs(title: str, pairs: list[tuple[str, str]]) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False, padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for pair in pairs:
+        table.add_row(*pair)
+    return table
+
+
+def _machine(store: Path) -> list[tuple[str, str]]:
+    import torch
+
+    from g2dbench.device import choose_device, native_bf16
+    from g2dbench.provenance import hardware
+
+    device = choose_device("auto")
+    fast = "bf16 in hardware" if native_bf16(device) else "no bf16 in hardware: fp32"
+    return [
+        ("python", f"{platform.python_version()} on {platform.platform()}"),
+        ("device", f"{device}: {hardware(device)}"),
+        ("precision", f"auto = {'bf16' if native_bf16(device) else 'fp32'} ({fast})"),
+        ("threads", f"torch uses {torch.get_num_threads()}"),
+        *_disks(store),
+    ]
+
+
+def _disks(store: Path) -> Iterator[tuple[str, str]]:
+    for name, folder in (("disk here", Path.cwd()), ("disk of the store", store)):
+        present = next(place for place in (folder, *folder.parents) if place.exists())
+        yield name, f"{shutil.disk_usage(present).free / 2**30:.1f} GiB free at {present}"
+
+
+def _packages() -> list[tuple[str, str]]:
+    from g2dbench.provenance import package_versions
+
+    return list(package_versions().items())
+
+
+def _prepared(store: Path) -> list[tuple[str, str]]:
+    from g2dbench.data.prepare import prepared_in
+
+    return [
+        (data.card.name, f"{len(data)} images at {data.size} px, {data.folder}")
+        for data in prepared_in(store)
+    ]
+
+
+def _tasks(registry: Registry, prepared: set[str]) -> list[tuple[str, str]]:
+    from g2dbench.runs import newest_run
+
+    run = newest_run(RUNS)
+    lines = [("a model", f"newest run {run}" if run else "no run: `g2dbench pretrain` makes one")]
+    for card in registry.cards(TaskCard):
+        usable = [d for d in registry.cards(DatasetCard) if set(card.annotations) & set(d.offers)]
+        ready = [d.name for d in usable if d.embedded or d.name in prepared]
+        lacking = [d.name for d in usable if d.name not in ready]
+        missing = f"; to prepare: {', '.join(lacking)}" if lacking else ""
+        lines.append((card.name, f"ready on {', '.join(ready) or 'nothing'}{missing}"))
+    return lines

@@ -1,0 +1,32 @@
+"""Options that several commands share, with one wording."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Root = Annotated[
+    Path | None,
+    typer.Option("--root", help="The data set's folder, as its owners distribute it."),
+]
+Store = Annotated[
+    Path,
+    typer.Option(
+        "--store",
+        envvar="G2DBENCH_STORE",
+        help="Where prepared data sets are kept.",
+        show_default="~/.cache/g2dbench",
+    ),
+]
+DEFAULT_STORE = Path("~/.cache/g2dbench").expanduser()
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", help="A file with a model, task, data set or method of your own."),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
+Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
+Results = Annotated[Path, typer.Argument(help="The folder that `g2dbench eval` wrote.")]
+Size = Annotated[
+    int | None,
+    typer.Option("--size", min=32, max=4096, help="Short side of the prepared images in pixels."),
+]

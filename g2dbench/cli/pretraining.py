@@ -1,0 +1,76 @@
+"""`g2dbench pretrain`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from g2dbench.cli.console import console, track
+from g2dbench.cli.options import DEFAULT_STORE, Device, Plugins, Precision, Root, Store
+from g2dbench.cli.source import open_data
+
+EPILOG = """Examples:
+
+g2dbench pretrain
+
+g2dbench pretrain --method convirt --epochs 5 --seed 1
+
+g2dbench pretrain --recipe g2d-small --data open_i --root ~/open_i --out runs/open_i
+
+g2dbench pretrain --set optim.lr=1e-4 --set optim.batch_size=32
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=EPILOG)(pretrain)
+
+
+def pretrain(
+    method: Annotated[str, typer.Option(help="Method; `g2dbench list methods`.")] = "g2d",
+    recipe: Annotated[
+        str | None, typer.Option(help="Recipe name or TOML file.", show_default="METHOD-tiny")
+    ] = None,
+    data: Annotated[str, typer.Option(help="Data set with reports.")] = "synthetic",
+    root: Root = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder to write.", show_default="runs/RECIPE-sSEED")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Weights, order and augmentation.")] = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a recipe value: key=value.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from --out's checkpoint.")
+    ] = False,
+    store: Store = DEFAULT_STORE,
+    plugin: Plugins = None,
+) -> None:
+    """Pre-train a method on image-report pairs; writes a run folder that `eval` reads."""
+    from g2dbench import recipe as recipes
+    from g2dbench import train
+    from g2dbench.device import choose_device, choose_precision
+    from g2dbench.registry import Registry
+
+    registry = Registry(plugin or ())
+    chosen = recipes.override(recipes.load(recipe or f"{method}-tiny"), set_ or [])
+    recipes.check_method(chosen, None if recipe and method == "g2d" else method, registry)
+    where = choose_device(device)
+    dataset = open_data(data, root, store, chosen.data.size, registry)
+    run = train.fit(
+        chosen,
+        dataset,
+        out,
+        seed=seed,
+        device=where,
+        precision=choose_precision(precision, where),
+        epochs=epochs,
+        resume=resume,
+        registry=registry,
+        progress=track,
+        echo=console.print,
+    )
+    console.print(f"trained {run.label} (seed {seed}): wrote {run.folder}")

@@ -1,0 +1,50 @@
+"""From `--data`, `--root` and `--size` to a prepared data set."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from g2dbench.cards import DatasetCard
+from g2dbench.cli.console import track
+from g2dbench.errors import Misuse
+from g2dbench.registry import Registry
+
+if TYPE_CHECKING:
+    from g2dbench.data.store import Store
+
+
+def open_data(
+    name: str, root: Path | None, store: Path, size: int | None, registry: Registry
+) -> "Store":
+    """The prepared data set; prepared now from --root, or found without it if it was before."""
+    from g2dbench.data import prepare
+
+    name, colon, count = name.partition(":")
+    card = registry.find(DatasetCard, name).card
+    if colon:
+        return _drawn(card, count, store, size, registry)
+    if root is None and not card.embedded:
+        return prepare.prepared(name, None, store, size=size, registry=registry)
+    return prepare.open_or_prepare(
+        name, root, store, size=size, workers=None, progress=track, registry=registry
+    )
+
+
+def _drawn(
+    card: DatasetCard, count: str, store: Path, size: int | None, registry: Registry
+) -> "Store":
+    """`synthetic:300`, so many images of an embedded set, under that name."""
+    from g2dbench.data import prepare
+
+    if not card.embedded or not count.isdecimal():
+        raise Misuse(f"--data {card.name}:{count}: only an embedded set takes a number of images")
+    data = prepare.open_or_prepare(
+        card.name,
+        None,
+        store,
+        size=size,
+        workers=None,
+        progress=track,
+        registry=registry,
+        drawing=prepare.Drawing(count=int(count)),
+    )
+    return data.named(f"{card.name}:{count}")

@@ -1,0 +1,77 @@
+"""A third party's model and task, one file each: by --plugin, by entry point."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from g2dbench.results import load_all
+
+SMALL = ("--data", "synthetic:120", "--size", "64")
+LAB = Path(__file__).parent / "third_party"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny package, built from a copy and installed into a folder of its own."""
+    folder = tmp_path_factory.mktemp("site")
+    source = tmp_path_factory.mktemp("source") / "tinylab"
+    shutil.copytree(LAB, source)
+    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([sys.executable, *install, "--target", folder, source], check=True)
+    return folder
+
+
+def g2dbench(*words: object, path: Path | None = None, cwd: Path) -> subprocess.CompletedProcess:
+    environment = os.environ | ({"PYTHONPATH": str(path)} if path else {})
+    command = [sys.executable, "-m", "g2dbench", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd)
+
+
+def test_a_model_and_a_task_file_run_by_plugin(tmp_path: Path, small_store: Path) -> None:
+    plugins = [
+        ("--plugin", LAB / "src" / "tinylab" / f"{n}.py") for n in ("brightness", "exposure")
+    ]
+    done = g2dbench(
+        "eval", "--task", "exposure", "--model", "brightness", *SMALL, "--store", small_store,
+        "--out", tmp_path / "results", *(word for pair in plugins for word in pair), cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (result,) = load_all(tmp_path / "results")
+    assert result.main is not None
+    assert result.main.value > 0.9
+
+
+def test_an_installed_package_is_found_by_its_entry_points(
+    tmp_path: Path, small_store: Path, installed: Path
+) -> None:
+    listed = g2dbench("list", "models", path=installed, cwd=tmp_path)
+    assert "brightness" in listed.stdout
+    done = g2dbench(
+        "eval", "--task", "exposure", "--task", "cls", "--model", "brightness", *SMALL,
+        "--store", small_store, "--out", tmp_path / "results", path=installed, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert {result.cell.task for result in load_all(tmp_path / "results")} == {"exposure", "cls"}
+
+
+def test_without_the_package_its_names_are_unknown(tmp_path: Path) -> None:
+    done = g2dbench("eval", "--task", "exposure", "--model", "random-init", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "there is no task 'exposure'" in done.stderr
+
+
+def test_a_model_cannot_do_a_task_it_lacks_the_ability_for(
+    tmp_path: Path, small_store: Path
+) -> None:
+    done = g2dbench(
+        "eval", "--task", "ground", *SMALL, "--model", LAB / "src" / "tinylab" / "brightness.py",
+        "--store", small_store, "--out", tmp_path / "results", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "unsupported" in done.stdout
+    (result,) = load_all(tmp_path / "results")
+    assert "locates" in (result.reason or "")
