@@ -12,17 +12,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import resnet50
 from transformers import BertConfig, BertModel, BertTokenizer
 
+from g2dbench import bert
 from g2dbench.cards import ModelCard
 from g2dbench.checkpoint import digest, find_state, load_state, read_weights
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.grids import cosines
-from g2dbench.hub import read_json
 from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import Preprocess
 from g2dbench.text import Tokenize
@@ -41,8 +40,6 @@ CARD = ModelCard(
 )
 
 IMAGE_FILE = "biovil_image_resnet50_proj_size_128.pt"
-TEXT_FILES = ("model.safetensors", "pytorch_model.bin")
-TOKENIZER_FILES = ("vocab.txt", "tokenizer.json")
 WIDTH = 128
 MAX_PIECES = 512
 TEXTS_AT_ONCE = 64
@@ -192,9 +189,9 @@ def load(source: str | None, seed: int) -> BioViL:
     text_file = _check_files(image_file)
     image = _ImageTower()
     load_state(image, find_state(read_weights(image_file), image_file), image_file, [FC])
-    text = _text_tower(text_file.with_name("config.json"))
+    text = bert.build(text_file.parent, _TextTower)
     load_state(text, find_state(read_weights(text_file), text_file), text_file, UNUSED_TEXT)
-    tokenizer = _tokenizer(text_file.parent, text.bert.config.vocab_size)
+    tokenizer = bert.read_tokenizer(text_file.parent, text.bert.config.vocab_size)
     model = BioViL(image, text, tokenizer)
     model.identity = Identity("biovil", digest(model))
     return model.eval()
@@ -203,32 +200,10 @@ def load(source: str | None, seed: int) -> BioViL:
 def _check_files(image_file: Path) -> Path:
     """The text weights beside the image weights; BadCheckpoint that lists what is absent."""
     folder = image_file.parent
-    alternatives = ((image_file.name,), ("config.json",), TEXT_FILES, TOKENIZER_FILES)
-    absent = [" or ".join(a) for a in alternatives if not any((folder / n).is_file() for n in a)]
+    absent = bert.absent(folder, [(image_file.name,), *bert.FILES])
     if absent:
         raise BadCheckpoint(
             f"biovil reads its image and its text weights from one folder, and {folder} lacks "
             f"{', '.join(absent)}: copy all files of {CARD.source} into it"
         )
-    return next(folder / name for name in TEXT_FILES if (folder / name).is_file())
-
-
-def _text_tower(config_file: Path) -> _TextTower:
-    """CXR-BERT of the file's sizes; the file's own model type exists only as code on the hub."""
-    try:
-        return _TextTower(BertConfig(**read_json(config_file)))
-    except (ValueError, TypeError, StrictDataclassError) as error:
-        raise BadCheckpoint(f"{config_file} describes no BERT ({error}); copy it again") from error
-
-
-def _tokenizer(folder: Path, size: int) -> BertTokenizer:
-    """The folder's word pieces, lower-cased as the original does, of an encoder with `size`."""
-    try:
-        tokenizer = BertTokenizer.from_pretrained(folder, do_lower_case=True, local_files_only=True)
-    except Exception as error:  # the Rust side raises bare Exception for every broken file
-        raise BadCheckpoint(f"{folder} holds no readable vocabulary ({error})") from error
-    if len(tokenizer) > size:
-        raise BadCheckpoint(
-            f"{folder} mixes two models: {len(tokenizer)} word pieces, weights for {size}"
-        )
-    return tokenizer
+    return bert.weights_file(folder)

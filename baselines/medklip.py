@@ -18,12 +18,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import resnet50
-from transformers import BertConfig, BertModel, BertTokenizer
+from transformers import BertModel, BertTokenizer
 
+from g2dbench.bert import absent, read_encoder, read_tokenizer
 from g2dbench.cards import ModelCard
 from g2dbench.checkpoint import digest, find_state, load_state, read_weights, strip_prefix
 from g2dbench.errors import BadCheckpoint, Misuse
@@ -47,14 +47,11 @@ CARD = ModelCard(
 
 BOOK_FILE = "observation explanation.json"
 BERT_FOLDER = "Bio_ClinicalBERT"
-BERT_FILES = ("model.safetensors", "pytorch_model.bin")
-TOKENIZER_FILES = ("vocab.txt", "tokenizer.json")
 ENTRIES = 75
 MAX_PIECES = 64
 WIDTH, HEADS, LAYERS, HIDDEN = 256, 4, 4, 1024
 UNUSED = (r"^cl_fc\.",)
 """Head of the pre-training loss."""
-UNUSED_BERT = (r"^cls\.", r"^pooler\.")
 
 ALIASES = {
     "pneumonia": "eumonia",
@@ -217,12 +214,12 @@ def load(source: str | None, seed: int) -> MedKLIP:
             f"{CARD.source}, {BOOK_FILE!r} and {BERT_FOLDER}/"
         )
     checkpoint = _checkpoint(Path(source).expanduser())
-    bert_file = _check_files(checkpoint.parent)
-    bert = _bert(bert_file)
+    folder = _bert_folder(checkpoint.parent)
+    bert = read_encoder(folder)
     network = _Network(bert.config.hidden_size)
     state = strip_prefix(find_state(read_weights(checkpoint), checkpoint), "module.")
     load_state(network, state, checkpoint, UNUSED)
-    tokenizer = _tokenizer(bert_file.parent, bert.config.vocab_size)
+    tokenizer = read_tokenizer(folder, bert.config.vocab_size)
     model = MedKLIP(network, bert, tokenizer).eval()
     model.learn_book(_book(checkpoint.with_name(BOOK_FILE)))
     model.identity = Identity("medklip", digest(model))
@@ -242,46 +239,17 @@ def _checkpoint(path: Path) -> Path:
     return found[0]
 
 
-def _check_files(folder: Path) -> Path:
-    """ClinicalBERT's weights beside the checkpoint; BadCheckpoint that lists what is absent."""
+def _bert_folder(folder: Path) -> Path:
+    """ClinicalBERT's folder beside the checkpoint; BadCheckpoint that lists what is absent."""
     bert = folder / BERT_FOLDER
-    wanted: list[tuple[Path, tuple[str, ...]]] = [(folder, (BOOK_FILE,))]
-    wanted += [(bert, names) for names in (("config.json",), BERT_FILES, TOKENIZER_FILES)]
-    absent = [" or ".join(n) for at, n in wanted if not any((at / name).is_file() for name in n)]
-    if absent:
+    lacking = absent(folder, [(BOOK_FILE,)]) + absent(bert)
+    if lacking:
         raise BadCheckpoint(
             f"medklip reads its text side from beside the checkpoint, and {folder} lacks "
-            f"{', '.join(absent)}: copy the book from {CARD.source} into it, and the files of "
+            f"{', '.join(lacking)}: copy the book from {CARD.source} into it, and the files of "
             f"huggingface.co/emilyalsentzer/Bio_ClinicalBERT into {bert}"
         )
-    return next(bert / name for name in BERT_FILES if (bert / name).is_file())
-
-
-def _bert(file: Path) -> BertModel:
-    """ClinicalBERT without pooler; its file's keys carry a prefix that a saved encoder's lack."""
-    config_file = file.with_name("config.json")
-    try:
-        bert = BertModel(BertConfig(**read_json(config_file)), add_pooling_layer=False)
-    except (ValueError, TypeError, StrictDataclassError) as error:
-        raise BadCheckpoint(f"{config_file} describes no BERT ({error}); copy it again") from error
-    state = strip_prefix(find_state(read_weights(file), file), "bert.")
-    # The oldest files of the library call a LayerNorm's weight and bias gamma and beta.
-    renamed = {k.replace(".gamma", ".weight").replace(".beta", ".bias"): state[k] for k in state}
-    load_state(bert, renamed, file, UNUSED_BERT)
     return bert
-
-
-def _tokenizer(folder: Path, size: int) -> BertTokenizer:
-    """The folder's word pieces, lower-cased as the original does, of an encoder with `size`."""
-    try:
-        tokenizer = BertTokenizer.from_pretrained(folder, do_lower_case=True, local_files_only=True)
-    except Exception as error:  # the Rust side raises bare Exception for every broken file
-        raise BadCheckpoint(f"{folder} holds no readable vocabulary ({error})") from error
-    if len(tokenizer) > size:
-        raise BadCheckpoint(
-            f"{folder} mixes two models: {len(tokenizer)} word pieces, weights for {size}"
-        )
-    return tokenizer
 
 
 def _book(file: Path) -> dict[str, str]:

@@ -1,17 +1,17 @@
 """Fitting a head, frozen features, and the tables that scores are read from."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import toy
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from g2dbench.adapt import FitSettings, batches, check_parts, fit, one_thread
-from g2dbench.cards import DatasetCard
+from g2dbench.adapt import FitSettings, batches, check_parts, fit
 from g2dbench.data.sample import Sample
 from g2dbench.errors import BadData, BadResult
 from g2dbench.features import Frozen, Pyramids, chunk_size, extract
@@ -24,42 +24,11 @@ from g2dbench.prompts import embed_prompts, phrase, promptable
 from g2dbench.task import Run
 
 CPU = torch.device("cpu")
+single_thread = toy.single_thread
 
 
-@pytest.fixture(autouse=True)
-def _single_thread() -> Iterator[None]:
-    with one_thread():
-        yield
-
-
-class Images:
-    """A data set of random images in memory."""
-
-    card = DatasetCard(
-        name="toy", summary="", offers=("labels",), findings=("a", "b"), url="", licence=""
-    )
-    fingerprint, size = "toy", 32
-
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self.samples = list(samples)
-        rows = [
-            {"id": s.id, "patient": s.patient}
-            | {f"label:{name}": value for name, value in (s.labels or {}).items()}
-            for s in self.samples
-        ]
-        self.table = pd.DataFrame(rows, columns=None if rows else ["id", "patient"])
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.samples[index]
-
-    def __iter__(self) -> Iterator[Sample]:
-        return iter(self.samples)
-
-    def take(self, indices: Sequence[int]) -> "Images":
-        return Images([self.samples[i] for i in indices])
+class Images(toy.Memory):
+    card, size = toy.card("toy", "labels", "a", "b"), 32
 
 
 def images(count: int, seed: int = 0) -> Images:

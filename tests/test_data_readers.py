@@ -11,9 +11,9 @@ from PIL import Image
 from g2dbench.cards import DatasetCard
 from g2dbench.data import open_i, rsna, siim
 from g2dbench.data.decode import Frame, decode, fit_box
+from g2dbench.data.masks import BoxMasks, RunMasks, encode, resize
+from g2dbench.data.masks import decode as decode_runs
 from g2dbench.data.reading import Missing, Rejected, read_table, trusted_roots
-from g2dbench.data.runs import BoxMasks, RunMasks, encode, resize
-from g2dbench.data.runs import decode as decode_runs
 from g2dbench.data.sample import Box, Record
 from g2dbench.errors import BadData
 from g2dbench.registry import Registry

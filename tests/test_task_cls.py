@@ -2,17 +2,18 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import toy
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from torch import Tensor
 
-from g2dbench.adapt import FitSettings, one_thread
-from g2dbench.cards import DatasetCard, TaskCard
+from g2dbench.adapt import FitSettings
+from g2dbench.cards import TaskCard
 from g2dbench.data.sample import Sample
 from g2dbench.errors import BadData, BadResult, Unsupported
 from g2dbench.model import Identity, Model
@@ -26,41 +27,11 @@ QUICK = dataclasses.replace(
     TASK.PROTOCOLS["g2d"],
     fit=FitSettings(lr=0.3, weight_decay=0, batch_size=8, epochs=15, least_steps=10),
 )
+single_thread = toy.single_thread
 
 
-@pytest.fixture(autouse=True)
-def _single_thread() -> Iterator[None]:
-    with one_thread():
-        yield
-
-
-class Memory:
-    """A data set in memory."""
-
-    card = DatasetCard(
-        name="toy", summary="", offers=("labels",), findings=("left", "top"), url="", licence=""
-    )
-    fingerprint, size = "toy", 16
-
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self.samples = list(samples)
-        rows = [
-            {"id": s.id, "patient": s.patient} | {f"label:{k}": v for k, v in s.labels.items()}
-            for s in self.samples
-        ]
-        self.table = pd.DataFrame(rows, columns=None if rows else ["id", "patient"])
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.samples[index]
-
-    def __iter__(self) -> Iterator[Sample]:
-        return iter(self.samples)
-
-    def take(self, indices: Sequence[int]) -> "Memory":
-        return Memory([self.samples[i] for i in indices])
+class Memory(toy.Memory):
+    card, size = toy.card("toy", "labels", "left", "top"), 16
 
 
 class Halves(Model):

@@ -1,6 +1,5 @@
 """Detection: easy squares are found, and scores follow from the stored rows alone."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import toy
 from torch.nn import functional as F
 
-from g2dbench.adapt import FitSettings, one_thread
-from g2dbench.cards import DatasetCard, ModelCard, TaskCard
+from g2dbench.adapt import FitSettings
+from g2dbench.cards import ModelCard, TaskCard
 from g2dbench.data.sample import Box, Sample
 from g2dbench.errors import BadData, BadResult, Unsupported
 from g2dbench.metrics.detection import ImageBoxes, coco_map, map_skip_empty
@@ -27,47 +27,11 @@ QUICK = replace(
     det.PROTOCOLS["g2d"],
     fit=FitSettings(lr=8e-3, weight_decay=1e-6, batch_size=16, epochs=8, least_steps=12),
 )
+single_thread = toy.single_thread
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _single_thread() -> Iterator[None]:
-    with one_thread():
-        yield
-
-
-class Memory:
-    """A data set in memory."""
-
-    card = DatasetCard(
-        name="squares",
-        summary="",
-        offers=("boxes",),
-        findings=("square", "dot"),
-        url="",
-        licence="",
-    )
-    fingerprint = "squares"
-    size = SIDE
-
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self.samples = list(samples)
-        rows = [
-            {"id": s.id, "patient": s.patient, "has_boxes": s.boxes is not None}
-            for s in self.samples
-        ]
-        self.table = pd.DataFrame(rows, columns=["id", "patient", "has_boxes"])
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.samples[index]
-
-    def __iter__(self) -> Iterator[Sample]:
-        return iter(self.samples)
-
-    def take(self, indices: Sequence[int]) -> "Memory":
-        return Memory([self.samples[index] for index in indices])
+class Memory(toy.Memory):
+    card, size = toy.card("squares", "boxes", "square", "dot"), SIDE
 
 
 class Pixels(Model):

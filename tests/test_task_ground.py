@@ -1,6 +1,6 @@
 """Grounding: maps are scored in image pixels, at a threshold that the test truth never saw."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import toy
 from numpy.typing import NDArray
 
-from g2dbench.adapt import one_thread
-from g2dbench.cards import DatasetCard, ModelCard, TaskCard
+from g2dbench.cards import ModelCard, TaskCard
 from g2dbench.data.sample import Box, Sample
 from g2dbench.errors import BadData, BadResult, Unsupported
 from g2dbench.metrics import rle
@@ -25,47 +25,11 @@ SIDE = 32
 ground = Registry().find(TaskCard, "ground").load()
 PROTOCOL = ground.PROTOCOLS["g2d"]
 NEAREST, WHOLE = Grounding("nearest"), Preprocess(size=SIDE, channels=1)
+single_thread = toy.single_thread
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _single_thread() -> Iterator[None]:
-    with one_thread():
-        yield
-
-
-class Memory:
-    """A data set in memory."""
-
-    card = DatasetCard(
-        name="marks", summary="", offers=("masks",), findings=("bright", "dark"), url="", licence=""
-    )
-    fingerprint = "marks"
-    size = SIDE
-
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self.samples = list(samples)
-        rows = [
-            {
-                "id": s.id,
-                "patient": s.patient,
-                "has_boxes": s.boxes is not None,
-                "has_masks": s.masks is not None,
-            }
-            for s in self.samples
-        ]
-        self.table = pd.DataFrame(rows, columns=["id", "patient", "has_boxes", "has_masks"])
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.samples[index]
-
-    def __iter__(self) -> Iterator[Sample]:
-        return iter(self.samples)
-
-    def take(self, indices: Sequence[int]) -> "Memory":
-        return Memory([self.samples[index] for index in indices])
+class Memory(toy.Memory):
+    card, size = toy.card("marks", "masks", "bright", "dark"), SIDE
 
 
 class Brightness(Model):

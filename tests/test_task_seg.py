@@ -2,18 +2,19 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import toy
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from g2dbench.adapt import FitSettings, one_thread
-from g2dbench.cards import DatasetCard, TaskCard
+from g2dbench.adapt import FitSettings
+from g2dbench.cards import TaskCard
 from g2dbench.data.sample import Sample
 from g2dbench.errors import BadData, BadResult, Unsupported
 from g2dbench.metrics import rle
@@ -28,38 +29,11 @@ G2D, ENCODER = TASK.PROTOCOLS["g2d"], TASK.PROTOCOLS["g2d-encoder"]
 SHORT = FitSettings(lr=1e-2, weight_decay=0, batch_size=4, epochs=6, patience=6, least_steps=5)
 STILL = dataclasses.replace(SHORT, lr=1e-9, epochs=1, least_steps=1)
 Masks = Mapping[str, NDArray[np.bool_]]
+single_thread = toy.single_thread
 
 
-@pytest.fixture(autouse=True)
-def _single_thread() -> Iterator[None]:
-    with one_thread():
-        yield
-
-
-class Memory:
-    """A data set in memory."""
-
-    card = DatasetCard(
-        name="toy", summary="", offers=("masks",), findings=("spot",), url="", licence=""
-    )
-    fingerprint, size = "toy", 32
-
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self.samples = list(samples)
-        rows = [(s.id, s.patient, s.masks is not None) for s in self.samples]
-        self.table = pd.DataFrame(rows, columns=["id", "patient", "has_masks"])
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.samples[index]
-
-    def __iter__(self) -> Iterator[Sample]:
-        return iter(self.samples)
-
-    def take(self, indices: Sequence[int]) -> "Memory":
-        return Memory([self.samples[i] for i in indices])
+class Memory(toy.Memory):
+    card, size = toy.card("toy", "masks", "spot"), 32
 
 
 class Pools(Model):

@@ -18,8 +18,8 @@ from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 
-from g2dbench.data import runs
 from g2dbench.data.image import decode_image
+from g2dbench.data.masks import Mask, resize
 from g2dbench.data.reading import Rejected, is_within, relative_name
 from g2dbench.data.rows import Row, pack
 from g2dbench.data.sample import ABSENT, PRESENT, SPLITS, UNCERTAIN, Box, Record, Sample
@@ -169,8 +169,8 @@ def fit_box(box: Box, frame: Shape, stored: Shape) -> Box:
     return Box(box.finding, x0 * across, y0 * down, x1 * across, y1 * down)
 
 
-def fit_mask(mask: runs.Mask, frame: Shape, stored: Shape) -> runs.Mask:
+def fit_mask(mask: Mask, frame: Shape, stored: Shape) -> Mask:
     """A mask of `frame` (H, W) at the stored size; BadData if it has another shape."""
     if mask.shape != frame:
         raise BadData(f"a mask has the shape {mask.shape}, its frame is {frame}")
-    return runs.resize(mask, *stored)
+    return resize(mask, *stored)

@@ -14,6 +14,7 @@ from pathlib import Path
 from g2dbench.cards import DatasetCard
 from g2dbench.data.dicom import Header, read_header
 from g2dbench.data.image import EXTENSIONS
+from g2dbench.data.masks import BoxMasks
 from g2dbench.data.reading import (
     Cells,
     Found,
@@ -26,7 +27,6 @@ from g2dbench.data.reading import (
     number,
     read_table,
 )
-from g2dbench.data.runs import BoxMasks
 from g2dbench.data.sample import Box, Record
 from g2dbench.errors import BadData
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from g2dbench.cards import DatasetCard
 from g2dbench.data.dicom import read_header
+from g2dbench.data.masks import RunMasks
 from g2dbench.data.reading import (
     Cells,
     Found,
@@ -24,7 +25,6 @@ from g2dbench.data.reading import (
     index_images,
     read_table,
 )
-from g2dbench.data.runs import RunMasks
 from g2dbench.data.sample import Record
 from g2dbench.errors import BadData
 

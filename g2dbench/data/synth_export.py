@@ -20,6 +20,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from scipy import ndimage
 
+from g2dbench.data.masks import encode
 from g2dbench.data.sample import Sample
 from g2dbench.data.synth_findings import BY_SIDES
 from g2dbench.data.synth_report import sections
@@ -126,10 +127,9 @@ def encode_runs(mask: NDArray[np.bool_]) -> str:
 
     Pairs of gap and length down the columns, each gap counted from the end of the run before.
     """
-    flat = np.concatenate([[False], mask.T.ravel(), [False]])
-    edges = np.flatnonzero(flat[1:] != flat[:-1])
-    steps = np.diff(edges, prepend=0)
-    return " ".join(str(int(step)) for step in steps)
+    runs = encode(mask)
+    pairs = runs[: len(runs) // 2 * 2]  # the background behind the last run is not written
+    return " ".join(str(run) for run in pairs)
 
 
 def _one_per_patient(
