@@ -23,7 +23,9 @@ def choose_device(name: str) -> torch.device:
 
 def _check_present(device: torch.device) -> None:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise Misuse(f"--device {device} is not here: {torch.cuda.device_count()} CUDA devices found")
+        raise Misuse(
+            f"--device {device} is not here: {torch.cuda.device_count()} CUDA devices found"
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise Misuse("--device mps is not here: this torch has no Apple GPU")
     if device.type not in ("cpu", "cuda", "mps"):

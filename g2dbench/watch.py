@@ -22,6 +22,9 @@ MOST = 2000
 FLAT = 0.97
 """Entropy of the attention, as a share of the largest there is, above which it says nothing."""
 
+SHARP = 0.05
+"""The same below which the attention is on a single pixel."""
+
 SAME = 0.9
 """IoU of two images' masks above which the mask does not depend on the image."""
 
@@ -92,6 +95,12 @@ def warnings(figures: Mapping[str, float]) -> list[str]:
             "model.attention.stride=16, model.attention.logits=cosine with a larger scale, or a "
             "later model.pixel.start"
         )
+    if figures.get("attention_entropy", 1.0) < SHARP:
+        found.append(
+            f"the attention is on a single pixel ({figures['attention_entropy']:.3f} of the "
+            "largest entropy), so the pseudo masks hold no shape. Try model.attention.stride=16 or "
+            "a smaller model.attention.scale"
+        )
     if figures.get("mask_overlap", 0.0) > SAME:
         found.append(
             f"the pseudo masks of different images are all but the same (IoU "
@@ -102,15 +111,14 @@ def warnings(figures: Mapping[str, float]) -> list[str]:
 
 
 def line(row: Mapping[str, float], epochs: int, losses: Sequence[str]) -> str:
-    """An epoch of the log in one line."""
+    """An epoch of the log in one line of 80 columns; the learning rate is in the log alone."""
     words = [f"epoch {row['epoch']:.0f}/{epochs}"]
-    words += [f"{name} {row[name]:.3f}" for name in losses]
-    words.append(f"lr {row['lr']:.1e}")
+    words += [f"{name} {row[name]:.2f}" for name in losses]
     if "r10" in row:
-        words.append(f"R@10 {row['r10']:.3f} (chance {row['chance_r10']:.3f})")
+        words.append(f"R@10 {row['r10']:.2f} (chance {row['chance_r10']:.2f})")
     if "attention_entropy" in row:
-        words.append(f"attention entropy {row['attention_entropy']:.3f}")
-    words.append(f"{row['images_per_s']:.0f} images/s, {row['seconds']:.0f} s")
+        words.append(f"entropy {row['attention_entropy']:.2f}")
+    words.append(f"{row['images_per_s']:.0f}/s, {row['seconds']:.0f} s")
     return "  ".join(words)
 
 

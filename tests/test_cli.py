@@ -1,4 +1,4 @@
-"""The command line as a user meets it: sentences instead of tracebacks, exit codes, nothing lost."""
+"""The command line as a user meets it: sentences, exit codes, nothing lost."""
 
 import json
 import os

@@ -383,6 +383,8 @@ def test_warnings_say_in_words_what_went_wrong(workplace: Path) -> None:
     assert "no better than guessing" in watch.warnings(guess)[0]
     assert watch.warnings({**guess, "r10": 0.3}) == []
     assert watch.warnings({"r10": 1.0, "chance_r10": 1.0, "pool": 10.0}) == []
+    assert "single pixel" in watch.warnings({"attention_entropy": 0.01})[0]
+    assert watch.warnings({"attention_entropy": 0.5}) == []
     assert "all but the same" in watch.warnings({"mask_overlap": 0.97})[0]
 
 
