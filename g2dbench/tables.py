@@ -31,10 +31,10 @@ def figure(entry: Entry | None) -> str:
 
 
 def interval(entry: Entry | None) -> str:
-    """The 95 % interval in per cent."""
+    """The 95 % interval in per cent; "41.2–58.0", narrow enough for six columns on 80."""
     if entry is None or math.isnan(entry.low):
         return ""
-    return f"[{entry.low * 100:.1f}, {entry.high * 100:.1f}]"
+    return f"{entry.low * 100:.1f}–{entry.high * 100:.1f}"
 
 
 def terminal(board: Board) -> Table:
@@ -65,7 +65,7 @@ def legend(board: Board) -> list[str]:
     spread = "± the standard deviation over seeds; " if max(seeds, default=1) > 1 else ""
     first = (
         f"Per cent, mean of {counted}; {spread}"
-        "[ ] 95 % interval over patients; the best of a column is bold."
+        "below or behind it the 95 % interval over patients; the best of a column is bold."
     )
     return [first, *board.notes]
 
@@ -102,7 +102,8 @@ def _row(cells: list[str]) -> str:
 def _marked(entry: Entry | None) -> str:
     text = figure(entry)
     bold = f"**{text}**" if entry is not None and entry.best else text
-    return f"{bold} {interval(entry)}".strip()
+    limits = interval(entry)
+    return f"{bold} ({limits})" if limits else bold
 
 
 def latex(board: Board) -> str:

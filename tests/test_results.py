@@ -1,5 +1,6 @@
 """The result format: round trip, hostile files, nothing half-written, the board and the gate."""
 
+import io
 import json
 import math
 import os
@@ -7,6 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from rich.console import Console
 
 from g2dbench import leaderboard, regression, tables
 from g2dbench.errors import BadResult, Misuse
@@ -205,3 +207,20 @@ def test_a_bad_tolerance_is_misuse(word: str) -> None:
 
 def test_tolerances_are_parsed() -> None:
     assert regression.parse_tolerances(["0.02", "dice=0.5"]) == {"": 0.02, "dice": 0.5}
+
+
+def test_a_board_of_five_tasks_fits_80_columns() -> None:
+    tasks = ("cls", "zeroshot", "seg", "det", "ground")
+    cells = [
+        result(
+            0.987, model=model, task=task, data="synthetic-rsna" if task == "det" else "synthetic"
+        )
+        for task in tasks
+        for model in ("g2d-tiny", "convirt-tiny", "random-init")
+    ]
+    console = Console(width=80, record=True, file=io.StringIO())
+    tables.show(leaderboard.build(cells), console, reasons=False)
+    text = console.export_text()
+    assert "…" not in text
+    assert text.count("98.7") == len(cells)
+    assert "convirt-tiny" in text

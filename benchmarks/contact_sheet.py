@@ -1,0 +1,34 @@
+"""The picture in docs/synthetic.md: `python benchmarks/contact_sheet.py docs/radiographs.jpg`."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from g2dbench.data.synthetic import draw
+
+COLUMNS, ROWS, SIZE = 6, 3, 192
+OUTLINE = (255, 96, 64)
+
+
+def picture(index: int) -> np.ndarray:
+    """(SIZE, SIZE, 3): the radiograph with the outline of every finding."""
+    sample = draw(index, SIZE)
+    image = np.repeat(sample.image[..., None], 3, axis=2)
+    for mask in (sample.masks or {}).values():
+        image[mask & ~ndimage.binary_erosion(mask)] = OUTLINE
+    return image
+
+
+def main(path: Path) -> None:
+    rows = [
+        np.hstack([picture(row * COLUMNS + column) for column in range(COLUMNS)])
+        for row in range(ROWS)
+    ]
+    Image.fromarray(np.vstack(rows)).save(path, quality=85)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
