@@ -11,8 +11,8 @@ Where we differ from MGCA, and why:
   - a data set with several findings gets one output channel for each.
 
 Protocols: `g2d` starts from the model's own pre-trained decoder where it has one (the paper's
-"encoder + decoder"), `g2d-encoder` always from a fresh one (the paper's "encoder"); `small` is
-`g2d` with a short fit of our own, for a machine without a GPU.
+"encoder + decoder"), `g2d-encoder` always from a fresh one (the paper's "encoder"); `small` and
+`small-encoder` are the same two with a short fit of our own, for a machine without a GPU.
 
 Legend: N images, B batch, K findings, S input side, H W pixels of an image.
 """
@@ -48,7 +48,7 @@ CARD = TaskCard(
     summary="Segmentation of findings by a U-Net decoder on the frozen encoder.",
     needs=("features",),
     annotations=("masks",),
-    protocols=("g2d", "g2d-encoder", "small"),
+    protocols=("g2d", "g2d-encoder", "small", "small-encoder"),
     metric="dice",
     source="G2D paper, sections 4.1 and A.4; MGCA mgca/models/ssl_segmenter.py",
 )
@@ -79,15 +79,14 @@ class Protocol:
     )
 
 
+_SHORT = FitSettings(
+    lr=1e-3, weight_decay=0.05, batch_size=8, epochs=12, patience=4, least_steps=10
+)
 PROTOCOLS: Mapping[str, Protocol] = {
     "g2d": Protocol(),
     "g2d-encoder": Protocol(decoder="fresh"),
-    "small": Protocol(
-        valid_images=64,
-        fit=FitSettings(
-            lr=1e-3, weight_decay=0.05, batch_size=8, epochs=12, patience=4, least_steps=10
-        ),
-    ),
+    "small": Protocol(valid_images=64, fit=_SHORT),
+    "small-encoder": Protocol(decoder="fresh", valid_images=64, fit=_SHORT),
 }
 
 

@@ -249,7 +249,9 @@ def test_impossible_settings_are_refused(tokenizer: PreTrainedTokenizerFast) -> 
         ({"mask": {"percentile": 101}}, r"model.mask.percentile = 101"),
         ({"mask": {"sigma_space": 99.0}}, "lower mask.sigma_space"),
         ({"attention": {"heads": 9}}, "exceeds width 8"),
-        ({"attention": {"stride": 8}}, r"model.attention.stride = 8"),
+        ({"attention": {"stride": 4}}, r"model.attention.stride = 4"),
+        ({"mask": {"source": "report", "heads": "separate"}}, "needs source = query"),
+        ({"mask": {"heads": "separate"}, "pixel": {"target": "image"}}, "needs target = mask"),
         ({"pixels": {}}, "did you mean 'pixel'"),
     ]
     for changes, words in cases:

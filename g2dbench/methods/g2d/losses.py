@@ -1,4 +1,4 @@
-"""Pixel alignment: the decoder's logits against the pseudo mask.
+"""Pixel alignment: the decoder's logits against the pseudo mask, or against the image itself.
 
 Shapes: B images, K masks of an image, S side.
 """
@@ -22,6 +22,15 @@ def pixel_alignment(logits: Tensor, mask: Tensor, pixel: PixelSettings) -> Tenso
         bce = F.binary_cross_entropy_with_logits(logits, mask)
         values = logits.sigmoid() if pixel.values == "probabilities" else logits
         return pixel.dice * soft_dice(values, mask, pixel.smooth) + pixel.bce * bce
+
+
+def reconstruction(logits: Tensor, grey: Tensor, pixel: PixelSettings) -> Tensor:
+    """(B, 1, S, S) logits and grey values in [0, 1] -> scalar: weighted mean squared error, fp32.
+
+    The probabilities are the picture: the decoder and its head are those of the pseudo mask, so
+    that both objectives leave the same network behind (paper, table 5a, "reconstruction").
+    """
+    return pixel.mse * F.mse_loss(logits.float().sigmoid(), grey.float())
 
 
 def soft_dice(values: Tensor, mask: Tensor, smooth: float) -> Tensor:

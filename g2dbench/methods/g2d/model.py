@@ -17,7 +17,7 @@ from g2dbench.method import Batch
 from g2dbench.methods.encoders import image_encoder
 from g2dbench.methods.g2d import monitors
 from g2dbench.methods.g2d.attention import AttentionPool
-from g2dbench.methods.g2d.losses import pixel_alignment
+from g2dbench.methods.g2d.losses import pixel_alignment, reconstruction
 from g2dbench.methods.g2d.pseudo_mask import PseudoMask
 from g2dbench.methods.g2d.settings import G2DSettings
 from g2dbench.methods.pretrained import Pretrained
@@ -37,8 +37,8 @@ class G2D(Towers):
         self.unet: Any = _unet(encoder, settings)
         self.channels, self.strides = levels(encoder)
         width, attention = settings.width, settings.attention
-        joined = self.channels[-1] + (self.channels[-2] if attention.stride == 16 else 0)
-        self.projector = Projector(settings.projector, joined, width)
+        self._joined = self.strides.index(attention.stride)
+        self.projector = Projector(settings.projector, sum(self.channels[self._joined :]), width)
         self.pool = AttentionPool(attention, width, settings.image.size // attention.stride)
         self.pseudo_mask = PseudoMask(settings.mask, self.preprocess)
 
@@ -46,32 +46,42 @@ class G2D(Towers):
         """`vla`; and `pa` from step `pixel.start` on: before it the decoder gets no gradient."""
         check_pairs(batch)
         pyramid = self.pyramid(batch.images)
-        pooled, attention = self.pool(self._projected(pyramid))
-        found = {"vla": self.contrastive(pooled, self.text(batch.tokens, batch.attention))}
-        if batch.step >= self._settings.pixel.start:
-            mask = self.pseudo_mask(attention.detach(), batch.images)
-            found["pa"] = pixel_alignment(self.decode(pyramid), mask, self._settings.pixel)
+        pixels = self._projected(pyramid)
+        pooled, attention = self.pool(pixels)
+        report = self.text(batch.tokens, batch.attention)
+        found = {"vla": self.contrastive(pooled, report)}
+        pixel = self._settings.pixel
+        if pixel.target == "none" or batch.step < pixel.start:
+            return found
+        if pixel.target == "image":
+            grey = self.pseudo_mask.grey(batch.images)[:, None]
+            found["pa"] = reconstruction(self.decode(pyramid), grey, pixel)
+        else:
+            mask = self.pseudo_mask(self._attended(pixels, attention, report), batch.images)
+            found["pa"] = pixel_alignment(self.decode(pyramid), mask, pixel)
         return found
 
     @torch.no_grad()
     def monitors(self, batch: Batch) -> dict[str, float]:
         """Signs of failure: see `g2dbench.methods.g2d.monitors`."""
         pyramid = self.pyramid(batch.images)
-        pooled, attention = self.pool(self._projected(pyramid))
-        mask = self.pseudo_mask(attention, batch.images)
-        drawn = self.decode(pyramid).float().sigmoid()
+        pixels = self._projected(pyramid)
+        pooled, attention = self.pool(pixels)
         text = self.text(batch.tokens, batch.attention)
+        attended = self._attended(pixels, attention, text)
+        mask = self.pseudo_mask(attended, batch.images)
+        drawn = self.decode(pyramid).float().sigmoid()
         return {
-            "attention_entropy": monitors.relative_entropy(attention),
+            "attention_entropy": monitors.relative_entropy(attended),
             "mask_share": monitors.share(mask),
             "mask_overlap": monitors.overlap(mask),
             "decoder_dice": monitors.agreement(drawn, mask),
             "recall_at_1": monitors.recall_at_1(pooled, text),
         }
 
-    def as_model(self) -> "G2DModel":
-        """The evaluated model, sharing weights and mode."""
-        return G2DModel(self)
+    def as_model(self) -> Pretrained:
+        """The evaluated model, sharing weights and mode; without a decoder that never learned."""
+        return Pretrained(self) if self._settings.pixel.target == "none" else G2DModel(self)
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """(B, 3, S, S) -> the encoder's maps of strides 2 to 32."""
@@ -84,8 +94,7 @@ class G2D(Towers):
 
     def dense(self, pyramid: list[Tensor]) -> Tensor:
         """Pyramid -> (B, D, h, w), as `attention.dense` says."""
-        pixels = self._projected(pyramid)
-        return pixels if self._settings.attention.dense == "projected" else self.pool.dense(pixels)
+        return self._dense(self._projected(pyramid))
 
     def decode(self, pyramid: list[Tensor]) -> Tensor:
         """Pyramid -> (B, K, S, S) logits."""
@@ -95,12 +104,24 @@ class G2D(Towers):
 
     def _projected(self, pyramid: list[Tensor]) -> Tensor:
         """Pyramid -> (B, D, h, w): the projected pixels that the attention pools."""
-        feature = pyramid[-1]
-        if self._settings.attention.stride == 16:
-            size = pyramid[-2].shape[2:]
-            wide = F.interpolate(feature, size=size, mode="bilinear")
-            feature = torch.cat([pyramid[-2], wide], 1)
-        return by_pixel(self.projector, feature)
+        fine, *coarser = pyramid[self._joined :]
+        size = fine.shape[2:]
+        wide = [F.interpolate(level, size=size, mode="bilinear") for level in coarser]
+        return by_pixel(self.projector, torch.cat([fine, *wide], 1))
+
+    def _dense(self, pixels: Tensor) -> Tensor:
+        projected = self._settings.attention.dense == "projected"
+        return pixels if projected else self.pool.dense(pixels)
+
+    @torch.no_grad()
+    def _attended(self, pixels: Tensor, attention: Tensor, report: Tensor) -> Tensor:
+        """What the masks are made of, (B, H, h, w): the query's attention, or the report's."""
+        if self._settings.mask.source == "query":
+            return attention
+        dense = F.normalize(self._dense(pixels).float(), dim=1)
+        cosines = torch.einsum("bdhw,bd->bhw", dense, F.normalize(report.float(), dim=-1))
+        scores = (cosines * self.contrastive.scale()).flatten(1).softmax(-1)
+        return scores.view_as(cosines)[:, None]
 
 
 class G2DModel(Pretrained):

@@ -40,6 +40,9 @@ class PseudoMask(nn.Module):
             mask = self._binary(attention.float(), images.float()).float()
             if self._settings.smoothing == "bilateral":
                 mask = bilateral(mask, self.window, self._settings.sigma_range)
+            elif self._settings.smoothing == "guided":
+                guide = self.grey(images)[:, None]
+                mask = guided(mask, guide, self._settings.window(), self._settings.guide_eps)
             return mask.roll(1, 0) if self._settings.pairing == "shuffled" else mask
 
     def _binary(self, attention: Tensor, images: Tensor) -> Tensor:
@@ -47,15 +50,15 @@ class PseudoMask(nn.Module):
         scores = attention.mean(1, keepdim=True) if how.heads == "mean" else attention
         scores = F.interpolate(scores, size=images.shape[2:], mode=how.upsampling)
         if how.body != "none":
-            body = body_mask(self._grey(images))
+            body = body_mask((self.grey(images) * 255).round().long())
             scores = scores * (outline(body) if how.body == "outline" else body)[:, None]
         if how.threshold == "mixture":
             return above_mixture(scores)
         return above_percentile(scores, how.percentile)
 
-    def _grey(self, images: Tensor) -> Tensor:
-        """Normalised (B, C, S, S) -> (B, S, S) int64 grey values 0 to 255."""
-        return ((images * self.std + self.mean).mean(1) * 255).round().clamp(0, 255).long()
+    def grey(self, images: Tensor) -> Tensor:
+        """Normalised (B, C, S, S) -> (B, S, S) grey values in [0, 1]."""
+        return (images.float() * self.std + self.mean).mean(1).clamp(0, 1)
 
 
 def above_percentile(scores: Tensor, percentile: float) -> Tensor:
@@ -172,3 +175,23 @@ def bilateral(mask: Tensor, window: Tensor, sigma_range: float) -> Tensor:
     k = math.exp(-1 / (2 * sigma_range**2))
     inside, outside = g / (g + k * (1 - g)), k * g / (k * g + (1 - g))
     return torch.where(mask > 0.5, inside, outside)
+
+
+def guided(mask: Tensor, grey: Tensor, radius: int, eps: float) -> Tensor:
+    """Guided filter: (B, K, S, S) of 0 and 1, guide (B, 1, S, S) in [0, 1] -> [0, 1].
+
+    In every square window the mask is fitted as a linear function of the guide, with `eps` against
+    slopes where the guide is flat; a pixel takes the mean of the fits that cover it. Borders are
+    mirrored without the edge. Source: He et al., Guided Image Filtering, ECCV 2010.
+    """
+    mean_guide, mean_mask = _box(grey, radius), _box(mask, radius)
+    variance = _box(grey * grey, radius) - mean_guide**2
+    slope = (_box(grey * mask, radius) - mean_guide * mean_mask) / (variance + eps)
+    offset = mean_mask - slope * mean_guide
+    return (_box(slope, radius) * grey + _box(offset, radius)).clamp(0, 1)
+
+
+def _box(values: Tensor, radius: int) -> Tensor:
+    """Mean over the (2r+1, 2r+1) window of every pixel."""
+    padded = F.pad(values, [radius] * 4, mode="reflect")
+    return F.avg_pool2d(padded, 2 * radius + 1, stride=1)
