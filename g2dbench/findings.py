@@ -104,13 +104,31 @@ def check_columns(predictions: pd.DataFrame, columns: Sequence[str]) -> None:
         )
 
 
-def scored(patients: NDArray[np.object_], statistic: Statistic, n: int) -> Score:
-    """The statistic on the whole set, with its 95 % interval over patients; NaN where undefined."""
-    value = float(statistic(once(len(patients)))[0])
+@dataclass(frozen=True)
+class Measured:
+    """A metric before its value: patients (N,), a statistic of their resamples, n that count."""
+
+    patients: NDArray[np.object_]
+    statistic: Statistic
+    n: int
+
+    @property
+    def value(self) -> float:
+        """The statistic on the whole set; NaN where it is undefined."""
+        return float(self.statistic(once(len(self.patients)))[0])
+
+
+def scores(measured: Mapping[str, Measured]) -> dict[str, Score]:
+    """Each metric's value with its 95 % interval over patients."""
+    return {name: _score(metric) for name, metric in measured.items()}
+
+
+def _score(metric: Measured) -> Score:
+    value = metric.value
     if np.isnan(value):
-        return Score(value=value, n=n)
-    interval = bootstrap(patients, statistic)
-    return Score(value=value, low=interval.low, high=interval.high, n=n)
+        return Score(value=value, n=metric.n)
+    interval = bootstrap(metric.patients, metric.statistic)
+    return Score(value=value, low=interval.low, high=interval.high, n=metric.n)
 
 
 def family(
@@ -118,22 +136,18 @@ def family(
     patients: NDArray[np.object_],
     statistics: Mapping[str, Statistic],
     counts: NDArray[np.bool_],
-) -> dict[str, Score]:
+) -> dict[str, Measured]:
     """`name` over all findings and `name:<finding>` for each; counts (N, K): images that count.
 
     The mean is over the findings whose value is defined on the whole set; a resample in which one
     of these has no value has none. The others are reported as NaN.
     """
     each = {
-        f"{name}:{finding}": scored(patients, statistic, int(counts[:, k].sum()))
+        f"{name}:{finding}": Measured(patients, statistic, int(counts[:, k].sum()))
         for k, (finding, statistic) in enumerate(statistics.items())
     }
-    defined = [
-        statistic
-        for statistic, score in zip(statistics.values(), each.values(), strict=True)
-        if not np.isnan(score.value)
-    ]
-    whole = scored(patients, mean_over(defined), int(counts.any(axis=1).sum()))
+    defined = [metric.statistic for metric in each.values() if not np.isnan(metric.value)]
+    whole = Measured(patients, mean_over(defined), int(counts.any(axis=1).sum()))
     return {name: whole, **each}
 
 

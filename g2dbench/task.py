@@ -7,6 +7,10 @@ A task is a module with four names:
     predict    (model, run) -> DataFrame: slow; fits a head first where the protocol says so
     score      (predictions, protocol) -> {metric: Score}: pure, on the CPU, no model, no images
 
+and, where two models are to be compared patient by patient, a fifth:
+
+    statistics (predictions, protocol) -> {metric: findings.Measured}: what `score` gives values of
+
 `predict` returns one row per image and finding, with at least the columns `id` and `patient`, and
 everything that `score` needs; the runner stores it as Parquet. Results must not depend on
 `run.batch_size`, `run.workers` or the order of files.

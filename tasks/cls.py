@@ -26,7 +26,16 @@ from g2dbench.cards import TaskCard
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData
 from g2dbench.features import pooled, products, unable
-from g2dbench.findings import family, judged_findings, labels, long_table, undefined, wide
+from g2dbench.findings import (
+    Measured,
+    family,
+    judged_findings,
+    labels,
+    long_table,
+    scores,
+    undefined,
+    wide,
+)
 from g2dbench.heads import linear
 from g2dbench.metrics.classification import (
     correct,
@@ -109,6 +118,11 @@ def predict(model: Model, run: Run) -> pd.DataFrame:
 
 
 def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:
+    """`statistics` with their values and intervals."""
+    return scores(statistics(predictions, protocol))
+
+
+def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Measured]:
     """AUC, and F1 and accuracy at the validation-chosen threshold, of all findings and of each.
 
     `auc`, `f1`, `acc` are means over the findings that have both kinds of test image; n counts
@@ -124,9 +138,9 @@ def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:
         f1[finding], acc[finding] = _decided(truth, value, threshold)
     known = judged(table["truth"])
     return {
-        name: score
-        for name, statistics in (("auc", auc), ("f1", f1), ("acc", acc))
-        for name, score in family(name, table.patients, statistics, known).items()
+        name: metric
+        for kind, each in (("auc", auc), ("f1", f1), ("acc", acc))
+        for name, metric in family(kind, table.patients, each, known).items()
     }
 
 

@@ -31,7 +31,7 @@ from g2dbench.data.sample import Sample
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, BadResult
 from g2dbench.features import Frozen, Pyramids, stream, unable
-from g2dbench.findings import check_columns, scored
+from g2dbench.findings import Measured, check_columns, scores
 from g2dbench.heads import drawn
 from g2dbench.metrics.detection import CocoMatches, ImageBoxes, coco_map
 from g2dbench.metrics.interval import Statistic
@@ -124,6 +124,11 @@ def predict(model: Model, run: Run) -> pd.DataFrame:
 
 
 def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:
+    """`statistics` with their values and intervals."""
+    return scores(statistics(predictions, protocol))
+
+
+def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Measured]:
     """COCO mAP over IoU .40:.05:.75 with its interval over patients, and what MGCA publishes.
 
     `map`: all images and all kept detections. `map_conf50`: detections of confidence .5 or more
@@ -141,9 +146,9 @@ def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:
     every = CocoMatches(images)
     sure = CocoMatches([_confident(image, protocol.confident) for image in images])
     return {
-        "map": scored(patients, every.mean_average_precision, len(table)),
-        "map_conf50": scored(patients, sure.mean_average_precision, len(table)),
-        "map_skip_empty": scored(patients, _skipping_empty(sure), int(sure.both.sum())),
+        "map": Measured(patients, every.mean_average_precision, len(table)),
+        "map_conf50": Measured(patients, sure.mean_average_precision, len(table)),
+        "map_skip_empty": Measured(patients, _skipping_empty(sure), int(sure.both.sum())),
     }
 
 
@@ -259,7 +264,7 @@ def _rows(frozen: Frozen, head: YoloHead, test: Dataset, run: Run) -> Iterator[t
         with torch.no_grad():
             raw = head([level.float() for level in maps])
         found = detections(raw, layout, run.protocol.kept)
-        for sample, (boxes, scores) in zip(samples, found, strict=True):
+        for sample, (boxes, confidences) in zip(samples, found, strict=True):
             height, width = sample.image.shape
             inside = frozen.preprocess.view(height, width).boxes_to_image(boxes)
             truth = _truth(sample, run.protocol.findings)

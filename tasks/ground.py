@@ -28,7 +28,7 @@ from g2dbench.data.sample import Sample
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, BadResult
 from g2dbench.features import Frozen, stream, unable
-from g2dbench.findings import KEYS, Wide, check_columns, family, scored, wide
+from g2dbench.findings import KEYS, Measured, Wide, check_columns, family, scores, wide
 from g2dbench.metrics import grounding, rle
 from g2dbench.metrics.interval import mean_of
 from g2dbench.metrics.ratio import ratio
@@ -123,6 +123,11 @@ def predict(model: Model, run: Run) -> pd.DataFrame:
 
 
 def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:
+    """`statistics` with their values and intervals."""
+    return scores(statistics(predictions, protocol))
+
+
+def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Measured]:
     """Agreement of region and truth: means over images, then over findings; and of each finding.
 
     `dice`, `iou`, `recall` (of pixels), `pointing_game` and `cnr` as in metrics/grounding.py; a
@@ -139,14 +144,14 @@ def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:
     measured = [_measured(pair, int(own), cuts) for pair, own in zip(pairs, at, strict=True)]
     singles = pd.DataFrame([single for single, _ in measured])
     table = wide(pd.concat([rows[[*KEYS]], singles], axis=1), MEASURES)
-    scores: dict[str, Score] = {}
+    found: dict[str, Measured] = {}
     for name in MEASURES:
         means = {f: mean_of(table[name][:, k]) for k, f in enumerate(table.findings)}
-        scores |= family(name, table.patients, means, ~np.isnan(table[name]))
+        found |= family(name, table.patients, means, ~np.isnan(table[name]))
     for name in ("dice", "iou"):
         values = np.array([sweep[name] for _, sweep in measured])
-        scores[f"oracle_{name}"] = _oracle(values, rows, table)
-    return scores
+        found[f"oracle_{name}"] = _oracle(values, rows, table)
+    return found
 
 
 def _measured(
@@ -167,7 +172,7 @@ def _measured(
     return single, sweep
 
 
-def _oracle(values: NDArray[np.float64], predictions: pd.DataFrame, table: Wide) -> Score:
+def _oracle(values: NDArray[np.float64], predictions: pd.DataFrame, table: Wide) -> Measured:
     """The best mean over findings of the means over images, values (R, S), at one threshold."""
     images = {image: n for n, image in enumerate(sorted(predictions["id"].unique()))}
     place = predictions["id"].map(images).to_numpy(np.intp)
@@ -181,7 +186,7 @@ def _oracle(values: NDArray[np.float64], predictions: pd.DataFrame, table: Wide)
         ]
         return np.asarray(np.mean(means, axis=0).max(axis=1))
 
-    return scored(table.patients, statistic, len(images))
+    return Measured(table.patients, statistic, len(images))
 
 
 def _pairs(model: Model, locator: Locates, data: Dataset, run: Run, title: str) -> Iterator[Pair]:

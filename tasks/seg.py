@@ -34,7 +34,7 @@ from g2dbench.data.sample import Sample
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData
 from g2dbench.features import Frozen, Pyramids, stream, unable
-from g2dbench.findings import KEYS, check_columns, family, wide
+from g2dbench.findings import KEYS, Measured, check_columns, family, scores, wide
 from g2dbench.heads import UnetHead, drawn, with_outputs
 from g2dbench.metrics import rle
 from g2dbench.metrics.interval import mean_of
@@ -120,6 +120,11 @@ def predict(model: Model, run: Run) -> pd.DataFrame:
 
 
 def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:
+    """`statistics` with their values and intervals."""
+    return scores(statistics(predictions, protocol))
+
+
+def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Measured]:
     """Dice and IoU per image, averaged over images, then over findings; and MGCA's Dice.
 
     `dice`, `iou` are over images whose truth is not empty: an image without the finding says
@@ -142,11 +147,11 @@ def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:
         "iou": only_positive(iou_values(both, claim, real), real),
     }
     table = wide(predictions[[*KEYS]].assign(**values), list(values))
-    scores: dict[str, Score] = {}
+    found: dict[str, Measured] = {}
     for name in values:
         means = {f: mean_of(table[name][:, k]) for k, f in enumerate(table.findings)}
-        scores |= family(name, table.patients, means, ~np.isnan(table[name]))
-    return scores
+        found |= family(name, table.patients, means, ~np.isnan(table[name]))
+    return found
 
 
 def soft_dice_and_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

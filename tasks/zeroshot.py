@@ -20,7 +20,16 @@ from scipy.special import expit
 from g2dbench.cards import TaskCard
 from g2dbench.errors import BadData
 from g2dbench.features import Frozen, extract, products, unable
-from g2dbench.findings import family, judged_findings, labels, long_table, undefined, wide
+from g2dbench.findings import (
+    Measured,
+    family,
+    judged_findings,
+    labels,
+    long_table,
+    scores,
+    undefined,
+    wide,
+)
 from g2dbench.metrics.classification import correct, judged, weighted_auc, weighted_f1
 from g2dbench.metrics.interval import Statistic, mean_of
 from g2dbench.metrics.threshold import weighted_oracle_f1
@@ -84,6 +93,11 @@ def predict(model: Model, run: Run) -> pd.DataFrame:
 
 
 def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:
+    """`statistics` with their values and intervals."""
+    return scores(statistics(predictions, protocol))
+
+
+def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Measured]:
     """AUC, F1 and accuracy of the claims, and the oracle F1, of all findings and of each.
 
     `oracle_f1` chooses its threshold on the test labels (MedKLIP's published definition): an upper
@@ -96,10 +110,10 @@ def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:
         for name, statistic in _statistics(*columns).items():
             families[name][finding] = statistic
     known = judged(table["truth"])
-    scores: dict[str, Score] = {}
-    for name, statistics in families.items():
-        scores |= family(name, table.patients, statistics, known)
-    return scores
+    found: dict[str, Measured] = {}
+    for name, each in families.items():
+        found |= family(name, table.patients, each, known)
+    return found
 
 
 def _statistics(

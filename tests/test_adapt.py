@@ -16,6 +16,7 @@ from g2dbench.data.sample import Sample
 from g2dbench.errors import BadData, BadResult
 from g2dbench.features import Frozen, Pyramids, chunk_size, extract
 from g2dbench.findings import family, judged_findings, labels, long_table, wide
+from g2dbench.findings import scores as scored
 from g2dbench.heads import linear
 from g2dbench.metrics.classification import weighted_auc
 from g2dbench.model import Identity, Model
@@ -230,7 +231,7 @@ def test_a_family_averages_what_is_defined_and_reports_the_rest_as_nan() -> None
         for k, name in enumerate("xyz")
     }
     patients = np.array([f"p{i // 2}" for i in range(40)], object)
-    scores = family("auc", patients, statistics, np.ones((40, 3), bool))
+    scores = scored(family("auc", patients, statistics, np.ones((40, 3), bool)))
     expected = [roc_auc_score(truth[:, k], value[:, k]) for k in (0, 1)]
     assert scores["auc:x"].value == pytest.approx(expected[0])
     assert scores["auc"].value == pytest.approx(np.mean(expected))
