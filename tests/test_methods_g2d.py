@@ -160,6 +160,7 @@ SHAPES: list[dict[str, Any]] = [
     {"mask": {"heads": "separate"}, "attention": {"heads": 2}},
     {"mask": {"threshold": "mixture", "pairing": "shuffled", "body": "otsu"}},
     {"projector": {"norm": "layer", "hidden": 12}, "text": {**TINY["text"], "project": "tokens"}},
+    {"decoder": {"channels": [12, 8, 8, 4, 2]}},
     {"image": {"encoder": "mit_b0", "size": 64}},
     {"image": {"encoder": "resnet34", "size": 96}, "width": 32},
 ]
@@ -222,6 +223,13 @@ def test_the_unet_has_the_names_of_the_released_files(tokenizer: PreTrainedToken
         torch.testing.assert_close(released(images), method.decode(method.pyramid(images)))
 
 
+def test_the_widths_of_the_decoder_are_a_setting(tokenizer: PreTrainedTokenizerFast) -> None:
+    blocks = build(tokenizer, decoder={"channels": [12, 8, 8, 4, 2]}).unet.decoder.blocks
+    assert [block.conv2[0].out_channels for block in blocks] == [12, 8, 8, 4, 2]
+    released = build(tokenizer).unet.decoder.blocks
+    assert [block.conv2[0].out_channels for block in released] == [256, 128, 64, 32, 16]
+
+
 def test_the_decoder_is_a_copy_that_draws_the_same(tokenizer: PreTrainedTokenizerFast) -> None:
     model = build(tokenizer).as_model().eval()
     decoder, images = model.pretrained_decoder(), torch.rand(2, 3, 64, 64)
@@ -252,6 +260,7 @@ def test_impossible_settings_are_refused(tokenizer: PreTrainedTokenizerFast) -> 
         ({"attention": {"stride": 4}}, r"model.attention.stride = 4"),
         ({"mask": {"source": "report", "heads": "separate"}}, "needs source = query"),
         ({"mask": {"heads": "separate"}, "pixel": {"target": "image"}}, "needs target = mask"),
+        ({"decoder": {"channels": [16, 8]}}, r"model.decoder.channels"),
         ({"pixels": {}}, "did you mean 'pixel'"),
     ]
     for changes, words in cases:

@@ -166,6 +166,11 @@ def decoder_input(pyramid: list[Tensor], strides: tuple[int, ...]) -> list[Tenso
 def _unet(encoder: nn.Module, settings: G2DSettings) -> Any:
     """smp's Unet around an encoder that is already made."""
     masks = settings.attention.heads if settings.mask.heads == "separate" else 1
-    unet = smp.Unet(settings.image.encoder, encoder_weights=None, classes=masks)
+    unet = smp.Unet(
+        settings.image.encoder,
+        encoder_weights=None,
+        classes=masks,
+        decoder_channels=settings.decoder.channels,
+    )
     unet.encoder = encoder
     return unet

@@ -1,10 +1,12 @@
 """G2D's part of a recipe's `[model]` table. Defaults follow the paper where it says something."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from g2dbench.methods.settings import Settings, TowerSettings
+
+Width = Annotated[int, Field(ge=1)]
 
 
 class AttentionSettings(Settings):
@@ -65,6 +67,16 @@ class MaskSettings(Settings):
         return self.radius or max(1, round(1.5 * self.sigma_space))
 
 
+class DecoderSettings(Settings):
+    """`[model.decoder]`: the U-Net decoder.
+
+    channels: of its five blocks, coarse (stride 16) to fine (stride 1); smp's, and so G2D's, are
+    256 to 16.
+    """
+
+    channels: tuple[Width, Width, Width, Width, Width] = (256, 128, 64, 32, 16)
+
+
 class PixelSettings(Settings):
     """`[model.pixel]`: the alignment of the decoder's output with its target.
 
@@ -89,6 +101,7 @@ class G2DSettings(TowerSettings):
 
     attention: AttentionSettings = AttentionSettings()
     mask: MaskSettings = MaskSettings()
+    decoder: DecoderSettings = DecoderSettings()
     pixel: PixelSettings = PixelSettings()
 
     @model_validator(mode="after")
