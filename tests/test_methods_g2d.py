@@ -15,6 +15,7 @@ from g2dbench.errors import Misuse
 from g2dbench.method import Batch, Method
 from g2dbench.methods.g2d import monitors
 from g2dbench.methods.g2d.attention import AttentionPool
+from g2dbench.methods.g2d.decoder import run_decoder
 from g2dbench.methods.g2d.losses import pixel_alignment, soft_dice
 from g2dbench.methods.g2d.settings import AttentionSettings, PixelSettings
 from g2dbench.registry import Registry
@@ -228,6 +229,21 @@ def test_the_widths_of_the_decoder_are_a_setting(tokenizer: PreTrainedTokenizerF
     assert [block.conv2[0].out_channels for block in blocks] == [12, 8, 8, 4, 2]
     released = build(tokenizer).unet.decoder.blocks
     assert [block.conv2[0].out_channels for block in released] == [256, 128, 64, 32, 16]
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "mit_b0"])
+def test_the_decoder_is_smps_in_values_and_gradients(encoder: str) -> None:
+    torch.manual_seed(0)
+    theirs = smp.Unet(encoder, encoder_weights=None, decoder_channels=[12, 8, 6, 4, 2]).double()
+    images = torch.rand(2, 3, 64, 64, dtype=torch.float64)
+    pyramid = [m.detach().requires_grad_(m.shape[1] > 0) for m in theirs.encoder(images)]
+    wanted = theirs.decoder(pyramid)
+    weights = [*theirs.decoder.parameters(), *(m for m in pyramid[1:] if m.shape[1])]
+    slopes = torch.autograd.grad(wanted.square().sum(), weights)
+    found = run_decoder(theirs.decoder, pyramid[1:])
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-10)
+    for own, slope in zip(torch.autograd.grad(found.square().sum(), weights), slopes, strict=True):
+        torch.testing.assert_close(own, slope, rtol=1e-7, atol=1e-8)
 
 
 def test_the_decoder_is_a_copy_that_draws_the_same(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -17,6 +17,7 @@ from g2dbench.method import Batch
 from g2dbench.methods.encoders import image_encoder
 from g2dbench.methods.g2d import monitors
 from g2dbench.methods.g2d.attention import AttentionPool
+from g2dbench.methods.g2d.decoder import run_decoder
 from g2dbench.methods.g2d.losses import pixel_alignment, reconstruction
 from g2dbench.methods.g2d.pseudo_mask import PseudoMask
 from g2dbench.methods.g2d.settings import G2DSettings
@@ -99,7 +100,7 @@ class G2D(Towers):
     def decode(self, pyramid: list[Tensor]) -> Tensor:
         """Pyramid -> (B, K, S, S) logits."""
         slots = decoder_input(pyramid, self.strides)
-        logits: Tensor = self.unet.segmentation_head(self.unet.decoder(slots))
+        logits: Tensor = self.unet.segmentation_head(run_decoder(self.unet.decoder, slots))
         return logits
 
     def _projected(self, pyramid: list[Tensor]) -> Tensor:
@@ -145,21 +146,19 @@ class Decoder(nn.Module):
 
     def forward(self, pyramid: list[Tensor]) -> Tensor:
         """Maps of strides 2 to 32 -> (B, 1, S, S) logits; of several masks, their mean."""
-        logits: Tensor = self.head(self.decoder(decoder_input(pyramid, self._strides)))
+        slots = decoder_input(pyramid, self._strides)
+        logits: Tensor = self.head(run_decoder(self.decoder, slots))
         return logits.mean(1, keepdim=True)
 
 
 def decoder_input(pyramid: list[Tensor], strides: tuple[int, ...]) -> list[Tensor]:
-    """The six slots of smp's decoder: maps where there are some, empty ones of the right size.
-
-    The decoder reads the first slot, the input image, for its size alone.
-    """
+    """The levels of smp's decoder, strides 2 to 32: maps where there are some, else empty ones."""
     given = dict(zip(strides, pyramid, strict=True))
     last = pyramid[-1]
     batch, side = len(last), last.shape[-1] * strides[-1]
     return [
         given[stride] if stride in given else last.new_empty(batch, 0, *[side // stride] * 2)
-        for stride in (1, 2, 4, 8, 16, 32)
+        for stride in (2, 4, 8, 16, 32)
     ]
 
 
