@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import segmentation_models_pytorch as smp
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import AutoConfig, BertConfig, BertModel
+from transformers.masking_utils import create_bidirectional_mask
 
 from g2dbench.checkpoint import find_state, load_state, read_weights
 from g2dbench.errors import BadCheckpoint, Misuse
+from g2dbench.methods.frozen import FrozenPart
 from g2dbench.methods.settings import ImageSettings, TextSettings
 from g2dbench.registry import unknown
 from g2dbench.text import SCRATCH
@@ -51,6 +55,8 @@ class TextEncoder(nn.Module):
 
     From scratch with the sizes of the settings, or a published one with its own. The first
     `frozen_layers` layers do not learn; nor do the embeddings where `frozen_embeddings` is set.
+    In training, `frozen_cache` and `buckets` save work without changing the outcome beyond
+    rounding; then the hidden states of padding mean nothing.
     """
 
     def __init__(self, text: TextSettings, vocabulary: int) -> None:
@@ -64,11 +70,43 @@ class TextEncoder(nn.Module):
                 f"text.max_length is {text.max_length}, the text encoder {text.source!r} has "
                 f"{config.max_position_embeddings} positions"
             )
-        self._freeze(text)
+        self._settings = text
+        self._frozen = self._freeze(text)
+        self._first: FrozenPart | None = None
+        if text.frozen_cache:
+            self._first = FrozenPart(self.bert, text.frozen_layers, text.frozen_cache * 2**20)
+
+    def train(self, mode: bool = True) -> "TextEncoder":
+        """As every module's; the frozen part stays in eval mode where the settings say so."""
+        super().train(mode)
+        if self._settings.frozen_mode == "eval":
+            for module in self._frozen:
+                module.eval()
+        return self
 
     def forward(self, tokens: Tensor, attention: Tensor) -> Tensor:
         """(B, L) and (B, L) -> (B, L, E)."""
-        hidden: Tensor = self.bert(input_ids=tokens, attention_mask=attention).last_hidden_state
+        if not self.training or self._settings.buckets == 1:
+            return self._encode(tokens, attention)
+        lengths, width = attention.sum(1), tokens.shape[1]
+        order = lengths.argsort(stable=True)
+        parts = []
+        for rows in order.tensor_split(min(self._settings.buckets, len(order))):
+            longest = int(lengths[rows].max())
+            part = self._encode(tokens[rows, :longest], attention[rows, :longest])
+            parts.append(F.pad(part, (0, 0, 0, width - longest)))
+        return torch.cat(parts)[order.argsort()]
+
+    def _encode(self, tokens: Tensor, attention: Tensor) -> Tensor:
+        if not self.training or self._first is None:
+            whole: Tensor = self.bert(input_ids=tokens, attention_mask=attention).last_hidden_state
+            return whole
+        hidden = self._first(tokens, attention)
+        mask = create_bidirectional_mask(
+            config=self.bert.config, inputs_embeds=hidden, attention_mask=attention
+        )
+        for layer in self.bert.encoder.layer[self._settings.frozen_layers :]:
+            hidden = layer(hidden, mask)
         return hidden
 
     def sizes(self) -> dict[str, Any]:
@@ -84,7 +122,7 @@ class TextEncoder(nn.Module):
             "positions": config.max_position_embeddings,
         }
 
-    def _freeze(self, text: TextSettings) -> None:
+    def _freeze(self, text: TextSettings) -> list[nn.Module]:
         layers = self.bert.encoder.layer
         if text.frozen_layers > len(layers):
             raise Misuse(
@@ -95,6 +133,7 @@ class TextEncoder(nn.Module):
             frozen.append(self.bert.embeddings)
         for module in frozen:
             module.requires_grad_(False)
+        return frozen
 
 
 def _scratch(text: TextSettings, vocabulary: int) -> BertModel:

@@ -52,6 +52,10 @@ class TextSettings(Settings):
     padding: of training batches and prompts. pool: the [CLS] token, or the mean of all tokens
     that are no padding. project: the pooled vector, or every token (padding too, as in G2D's
     released code, where the batch norm sees them) before pooling.
+    frozen_mode: whether the frozen part drops out while training, as in G2D's released code.
+    frozen_cache: MiB in which the output of the frozen part is kept, once per report; 0 computes
+    it in every step. buckets: parts of a batch, by length, that are padded and encoded by
+    themselves; the batch's pairs stay what they are.
     """
 
     source: str = SCRATCH
@@ -68,11 +72,30 @@ class TextSettings(Settings):
     project: Literal["pooled", "tokens"] = "pooled"
     frozen_layers: int = Field(default=0, ge=0)
     frozen_embeddings: bool = False
+    frozen_mode: Literal["train", "eval"] = "train"
+    frozen_cache: int = Field(default=0, ge=0)
+    buckets: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
     def _whole_heads(self) -> "TextSettings":
         if self.source == SCRATCH and self.hidden % self.heads:
             raise ValueError(f"hidden {self.hidden} is no multiple of heads {self.heads}")
+        return self
+
+    @model_validator(mode="after")
+    def _same_outcome(self) -> "TextSettings":
+        """What saves work must not change what is trained."""
+        constant = self.frozen_layers and self.frozen_embeddings and self.frozen_mode == "eval"
+        if self.frozen_cache and not constant:
+            raise ValueError(
+                "frozen_cache needs an output that never changes: frozen_layers above 0, "
+                'frozen_embeddings = true and frozen_mode = "eval"'
+            )
+        if (self.frozen_cache or self.buckets > 1) and self.project == "tokens":
+            raise ValueError(
+                'project "tokens" reads the padding, which frozen_cache and buckets leave out: '
+                'take project = "pooled", or frozen_cache = 0 and buckets = 1'
+            )
         return self
 
 

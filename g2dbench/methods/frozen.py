@@ -1,0 +1,64 @@
+"""What the frozen part of a text encoder says of a report: computed once, then looked up.
+
+Shapes: B reports, L tokens, E the encoder's width.
+Each report is encoded alone and without padding, so that its output depends on nothing but its
+own tokens: a value from the cache is the bits that computing it again would give, whatever batch,
+epoch or resumed run asks.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class FrozenPart:
+    """The embeddings and the first layers of a BERT, without gradient or dropout, cached.
+
+    It refers to the BERT's modules and owns none. Reports are told apart by their tokens; equal
+    reports share one entry. When the cache is full, further reports are computed each time.
+    """
+
+    def __init__(self, bert: Any, layers: int, most_bytes: int) -> None:
+        """bert: with frozen embeddings and `layers` frozen layers, all of them in eval mode."""
+        self._bert, self._count, self._most = bert, layers, most_bytes
+        self._kept: dict[tuple[object, bytes], Tensor] = {}
+        self._weights: tuple[tuple[int, int], ...] = ()
+        self.bytes = 0
+
+    def __call__(self, tokens: Tensor, attention: Tensor) -> Tensor:
+        """(B, L) and (B, L), padded on the right -> (B, L, E), 0 at the padding."""
+        self._check()
+        width = tokens.shape[1]
+        lengths = attention.sum(1).tolist()
+        rows = [row[:length] for row, length in zip(tokens, lengths, strict=True)]
+        return torch.stack([F.pad(self._look_up(row), (0, 0, 0, width - len(row))) for row in rows])
+
+    def compute(self, row: Tensor) -> Tensor:
+        """(L,) tokens of one report -> (L, E)."""
+        with torch.no_grad():
+            hidden: Tensor = self._bert.embeddings(input_ids=row[None])
+            for layer in self._bert.encoder.layer[: self._count]:
+                hidden = layer(hidden)
+        return hidden[0]
+
+    def _look_up(self, row: Tensor) -> Tensor:
+        kind = row.device.type
+        lower = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        key = (lower, row.cpu().numpy().tobytes())
+        found = self._kept.get(key)
+        if found is None:
+            found = self.compute(row)
+            if self.bytes + found.nbytes <= self._most:
+                self._kept[key] = found
+                self.bytes += found.nbytes
+        return found
+
+    def _check(self) -> None:
+        """Forget everything where a frozen weight was written to, moved or replaced."""
+        modules = [self._bert.embeddings, *self._bert.encoder.layer[: self._count]]
+        weights = tuple((w.data_ptr(), w._version) for m in modules for w in m.parameters())
+        if weights != self._weights:
+            self._kept.clear()
+            self.bytes, self._weights = 0, weights

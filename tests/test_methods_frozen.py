@@ -1,0 +1,130 @@
+"""Text encoders that save work: the frozen part's cache and batches cut by length."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from g2dbench.errors import Misuse
+from g2dbench.methods.encoders import TextEncoder
+from g2dbench.methods.frozen import FrozenPart
+from g2dbench.methods.settings import TowerSettings, read_settings
+
+FROZEN = {"frozen_layers": 2, "frozen_embeddings": True, "frozen_mode": "eval"}
+SMALL = {"layers": 3, "hidden": 32, "heads": 4, "max_length": 24, "dropout": 0.0}
+
+
+def encoder(**changes: Any) -> TextEncoder:
+    torch.manual_seed(0)
+    settings = read_settings(TowerSettings, {"text": {**SMALL, **changes}}).text
+    return TextEncoder(settings, 50).train()
+
+
+def reports(*lengths: int) -> tuple[Tensor, Tensor]:
+    """Report i has tokens that follow from its length alone, so that equal lengths are equal."""
+    width = max(lengths)
+    attention = (torch.arange(width) < torch.tensor(lengths)[:, None]).long()
+    words = (torch.arange(width) * 7 + torch.tensor(lengths)[:, None] * 3) % 45 + 5
+    return words * attention, attention
+
+
+def outcome(made: TextEncoder, tokens: Tensor, attention: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Hidden states of real tokens, and the gradients of a loss over them."""
+    hidden = made(tokens, attention)[attention.bool()]
+    made.zero_grad()
+    (hidden * torch.linspace(-1, 1, hidden.numel()).view_as(hidden)).sum().backward()
+    return hidden.detach(), [w.grad for w in made.parameters() if w.grad is not None]
+
+
+@pytest.mark.parametrize("lower", [None, torch.bfloat16])
+def test_what_the_cache_gives_is_what_computing_again_gives(lower: torch.dtype | None) -> None:
+    made = encoder(**FROZEN)
+    cached, anew = (FrozenPart(made.bert, 2, limit) for limit in (2**20, 0))
+    with torch.autocast("cpu", dtype=lower, enabled=lower is not None):
+        for lengths in ((5, 24, 9, 5), (9,), (24, 5), (3, 9, 17)):
+            assert torch.equal(cached(*reports(*lengths)), anew(*reports(*lengths)))
+    assert len(cached._kept) == 5
+    assert anew.bytes == 0
+
+
+def test_each_report_is_computed_once_and_the_limit_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    part = FrozenPart(encoder(**FROZEN).bert, 2, 10 * 32 * 4)
+    asked: list[int] = []
+    compute = part.compute
+    monkeypatch.setattr(part, "compute", lambda row: asked.append(len(row)) or compute(row))
+    part(*reports(6, 6, 4))
+    part(*reports(4, 6, 8, 8))
+    assert asked == [6, 4, 8, 8]
+    assert part.bytes == 10 * 32 * 4
+
+
+def test_a_changed_weight_or_precision_is_never_answered_from_the_cache() -> None:
+    made = encoder(**FROZEN)
+    part = FrozenPart(made.bert, 2, 2**20)
+    before = part(*reports(7))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not torch.equal(part(*reports(7)).float(), before)
+    assert torch.equal(part(*reports(7)), before)
+    made.load_state_dict({name: w * 1.5 for name, w in made.state_dict().items()})
+    assert torch.equal(part(*reports(7)), FrozenPart(made.bert, 2, 0)(*reports(7)))
+    assert not torch.equal(part(*reports(7)), before)
+
+
+@pytest.mark.parametrize(
+    "saving", [{"frozen_cache": 1}, {"buckets": 3}, {"buckets": 9, "frozen_cache": 1}], ids=str
+)
+def test_saving_work_changes_neither_values_nor_gradients(saving: dict[str, int]) -> None:
+    plain, saved = encoder(**FROZEN), encoder(**FROZEN, **saving)
+    for lengths in ((5, 24, 9, 5, 12), (12, 3), (24, 24, 5)):
+        wanted, slopes = outcome(plain, *reports(*lengths))
+        found, own = outcome(saved, *reports(*lengths))
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+        assert len(own) == len(slopes) == 16  # the third layer
+        for a, b in zip(own, slopes, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_buckets_pass_the_gradient_to_all_that_learns() -> None:
+    wanted, slopes = outcome(encoder(), *reports(5, 24, 9, 5))
+    found, own = outcome(encoder(buckets=2), *reports(5, 24, 9, 5))
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    for a, b in zip(own, slopes, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_the_frozen_part_drops_nothing_out_in_eval_mode() -> None:
+    tokens = reports(9, 9)
+    quiet, loud = (
+        encoder(**{**FROZEN, "frozen_mode": mode, "dropout": 0.5}) for mode in ("eval", "train")
+    )
+    assert not quiet.bert.embeddings.training
+    assert quiet.bert.encoder.layer[2].training
+    first = quiet.bert.encoder.layer[0](quiet.bert.embeddings(tokens[0]))
+    assert torch.equal(first[0], first[1])
+    first = loud.bert.encoder.layer[0](loud.bert.embeddings(tokens[0]))
+    assert not torch.equal(first[0], first[1])
+
+
+def test_evaluation_takes_the_plain_way() -> None:
+    plain, saved = encoder(**FROZEN).eval(), encoder(**FROZEN, frozen_cache=1, buckets=2).eval()
+    assert torch.equal(plain(*reports(5, 24)), saved(*reports(5, 24)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({**FROZEN, "frozen_cache": 1, "frozen_mode": "train"}, "frozen_cache needs"),
+        ({**FROZEN, "frozen_cache": 1, "frozen_embeddings": False}, "frozen_cache needs"),
+        ({"frozen_cache": 1}, "frozen_cache needs"),
+        ({**FROZEN, "frozen_cache": 1, "project": "tokens"}, "reads the padding"),
+        ({"buckets": 2, "project": "tokens"}, "reads the padding"),
+    ],
+)
+def test_a_saving_that_would_change_the_outcome_is_refused(
+    changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(Misuse, match=words):
+        encoder(**changes)
