@@ -80,9 +80,9 @@ class G2D(Towers):
             "recall_at_1": monitors.recall_at_1(pooled, text),
         }
 
-    def as_model(self) -> Pretrained:
-        """The evaluated model, sharing weights and mode; without a decoder that never learned."""
-        return Pretrained(self) if self._settings.pixel.target == "none" else G2DModel(self)
+    def as_model(self) -> "G2DModel":
+        """The evaluated model, sharing weights and mode; a decoder without a target is fresh."""
+        return G2DModel(self)
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """(B, 3, S, S) -> the encoder's maps of strides 2 to 32."""

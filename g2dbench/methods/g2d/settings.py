@@ -81,7 +81,7 @@ class PixelSettings(Settings):
     """`[model.pixel]`: the alignment of the decoder's output with its target.
 
     target: the pseudo mask; the image's grey values, which makes the decoder reconstruct (paper,
-    table 5a); or "none", vision-language alignment alone, whose model hands over no decoder.
+    table 5a); or "none", vision-language alignment alone, which leaves the decoder as it began.
     start: optimiser steps before it is added, 0 for at once. values: soft Dice on probabilities
     (paper), or on raw logits (code). dice, bce: weights of the two terms for a mask; mse that of
     the mean squared error for the image.
