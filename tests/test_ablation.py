@@ -1,0 +1,80 @@
+"""Studies: every arm is a recipe of its own, the paper's numbers are found, the command runs."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from g2dbench import recipe as recipes
+from g2dbench.cards import MethodCard
+from g2dbench.cli import app
+from g2dbench.errors import Misuse
+from g2dbench.registry import Registry
+from g2dbench.studies import STUDIES, Study, find, published
+from g2dbench.studies import recipes as recipes_of
+from g2dbench.text import train_wordpiece
+
+BASE = recipes.load("g2d-tiny")
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
+def test_every_arm_builds_a_method_of_its_own(study: Study) -> None:
+    tokenizer = train_wordpiece(["the heart is large", "no effusion"], 60)
+    made = recipes_of(study, BASE)
+    for recipe in made:
+        Registry().find(MethodCard, "g2d").load().build(recipe.model, tokenizer, 0)
+    assert len({recipe.digest() for recipe in made}) >= len(made) - 1
+
+
+@pytest.mark.parametrize(
+    "study", [s for s in STUDIES if s.tables and s.name != "decoder"], ids=lambda s: s.name
+)
+def test_an_arm_of_the_paper_has_its_three_numbers(study: Study) -> None:
+    for arm in study.arms:
+        numbers = [published(study, arm, task) for task in ("seg", "det", "cls-tuned")]
+        assert all(len(each) == 1 for each in numbers), arm
+
+
+def test_the_papers_numbers_stand_beside_the_arm_that_they_belong_to() -> None:
+    decoder = {arm.name: arm for arm in find("decoder").arms}
+    assert published(find("decoder"), decoder["pseudo masks"], "seg") == ("65.6±1.7 SIIM",)
+    assert published(find("decoder"), decoder["shuffled masks"], "det") == ("7.6±1.2 RSNA",)
+    assert published(find("decoder"), decoder["none"], "seg") == ("49.2±1.5 SIIM",)
+    assert published(find("weight"), find("weight").arms[0], "seg") == ()
+
+
+def test_a_further_arm_is_given_in_words() -> None:
+    study = find("threshold", ["p95: model.mask.percentile=95"])
+    assert recipes_of(study, BASE)[-1].model["mask"]["percentile"] == 95
+    for text in ("p95", "p95:", ": model.mask.percentile=95"):
+        with pytest.raises(Misuse, match="is not NAME: KEY=VALUE"):
+            find("threshold", [text])
+    with pytest.raises(Misuse, match="'again' of 'threshold' are the same"):
+        recipes_of(find("threshold", ["again: model.mask.percentile=75"]), BASE)
+
+
+def test_the_command_trains_compares_and_resumes(
+    small_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    words = [
+        "ablate", "aggregation", "--data", "synthetic:120", "--task", "zeroshot",
+        "--out", str(tmp_path), "--store", str(small_store),
+        "--set", "data.size=64", "--set", "optim.batch_size=16", "--set", "optim.epochs=1",
+        "--set", "model.pixel.start=0",
+    ]  # fmt: skip
+    first, again = CliRunner().invoke(app, words), CliRunner().invoke(app, words)
+    assert first.exit_code == 0, first.output
+    assert "one mask a head" in first.output
+    assert "reference" in first.output
+    assert again.output == first.output
+    assert len(list((tmp_path / "runs").glob("*/model.safetensors"))) == 2
+
+
+def test_a_wrong_study_and_a_wrong_recipe_are_answered() -> None:
+    wrong = CliRunner().invoke(app, ["ablate", "treshold"])
+    assert (wrong.exit_code, "did you mean 'threshold'" in wrong.output) == (2, True)
+    other = CliRunner().invoke(app, ["ablate", "heads", "--recipe", "convirt-tiny"])
+    assert (other.exit_code, "the studies are of g2d" in other.output) == (2, True)
+    listed = CliRunner().invoke(app, ["ablate"])
+    assert all(study.name in listed.output for study in STUDIES)
