@@ -92,7 +92,7 @@ def _drawn(asked: Request, workers: int) -> Iterator[Row | Rejected]:
 def _list(asked: Request, root: Path, tally: Tally, progress: "Progress") -> list[Record]:
     """The usable records in id order, each with a split; the others go to the tally."""
     records: list[Record] = []
-    for found in progress(asked.module.read(root), f"read {asked.card.name}"):
+    for found in progress(asked.found(), f"read {asked.card.name}"):
         if isinstance(found, Rejected):
             tally.rejected.append(found)
         elif isinstance(found, Missing):
