@@ -103,15 +103,22 @@ def decode(record: Record, frame: Frame) -> Row | Rejected:
     """One record as a packed row, or why it cannot be used."""
     try:
         check(record)
-        if not is_within(record.path, frame.roots):
-            raise BadData(f"the file {record.path} lies outside the data set's folder {frame.root}")
-        data = record.path.read_bytes()
+        data = file_bytes(record, frame)
         sample = load(record, data, frame.size)
     except OSError as error:
         return Rejected(record.id, record.path, f"cannot be read: {error.strerror}")
     except BadData as error:
         return Rejected(record.id, record.path, str(error))
     return pack(sample, relative_name(record.path, frame.root), hashlib.sha256(data).hexdigest())
+
+
+def file_bytes(record: Record, frame: Frame) -> bytes:
+    """The bytes of a record's file; BadData if it lies outside the data set, OSError as usual."""
+    if record.data is not None:
+        return record.data.read()
+    if not is_within(record.path, frame.roots):
+        raise BadData(f"the file {record.path} lies outside the data set's folder {frame.root}")
+    return record.path.read_bytes()
 
 
 def check(record: Record) -> None:
