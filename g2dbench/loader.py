@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.utils import data
 
 from g2dbench.augment import DRAWS, augment
-from g2dbench.data.report import clean_report
+from g2dbench.data.cleaning import DEFAULT, CleaningName, clean
+from g2dbench.data.views import is_frontal
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, Misuse
 from g2dbench.method import Batch
@@ -32,7 +33,6 @@ LENGTHS = 8
 """Token rows are padded to a multiple of this."""
 
 _ORDER, _AUGMENT = 1, 2  # streams of random numbers
-_FRONTAL = ("pa", "ap", "frontal", "postero", "antero")
 _CHUNK = 1024
 
 
@@ -59,10 +59,10 @@ class Pairs:
         return Pairs(dataset, self.reports[:most], self.ids[:most], self.groups[:most])
 
 
-def find_pairs(dataset: Dataset, views: Views) -> Pairs:
+def find_pairs(dataset: Dataset, views: Views, cleaning: CleaningName = DEFAULT) -> Pairs:
     """The pairs of a data set; an image of unknown view counts as frontal. May be empty."""
     table = dataset.table
-    reports = [clean_report(_text(report)) for report in table["report"]]
+    reports = [clean(_text(report), cleaning).text for report in table["report"]]
     wanted = [views == "all" or is_frontal(_text(view)) for view in table["view"]]
     rows = [row for row, report in enumerate(reports) if report and wanted[row]]
     found = tuple(reports[row] or "" for row in rows)
@@ -75,14 +75,17 @@ def find_pairs(dataset: Dataset, views: Views) -> Pairs:
     return Pairs(chosen, found, ids, groups)
 
 
-def training_pairs(dataset: Dataset, views: Views, batch_size: int) -> Pairs:
+def training_pairs(
+    dataset: Dataset, views: Views, batch_size: int, cleaning: CleaningName = DEFAULT
+) -> Pairs:
     """The pairs of the training split; BadData where there are none, Misuse for too few."""
-    found = find_pairs(dataset.split("train"), views)
+    found = find_pairs(dataset.split("train"), views, cleaning)
     name = dataset.card.name
     if not found.reports:
         raise BadData(
-            f"data set {name!r} has no {views} training image with a report, which pre-training "
-            "needs: choose a data set with reports (`g2dbench list data`)"
+            f"data set {name!r} has no {views} training image with a report that the cleaning "
+            f"{cleaning!r} keeps, which pre-training needs: choose a data set with reports "
+            f"(`g2dbench list data`), or see `g2dbench data show {name} --cleaning {cleaning}`"
         )
     if len(found) < batch_size:
         raise Misuse(
@@ -90,11 +93,6 @@ def training_pairs(dataset: Dataset, views: Views, batch_size: int) -> Pairs:
             f"{batch_size}: --set optim.batch_size={max(2, len(found) // 2)}"
         )
     return found
-
-
-def is_frontal(view: str | None) -> bool:
-    """Whether a view is PA, AP or frontal by whatever name; unknown ones are taken for it."""
-    return view is None or view.strip().lower().startswith(_FRONTAL)
 
 
 class Pixels(data.Dataset[Tensor]):

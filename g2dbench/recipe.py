@@ -1,7 +1,7 @@
 """Recipes: everything that decides a pre-training run but the data, the seed and the machine.
 
     name, method, summary
-    [data]      what it was written for: the data set, the prepared size, which views
+    [data]      what it was written for: the data set, the prepared size, views, report cleaning
     [model]     handed to the method as it is; the method checks its keys
     [augment]   one of `g2dbench.augment.POLICIES`
     [optim]     optimiser, schedule, batches
@@ -22,6 +22,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from g2dbench.cards import MethodCard
+from g2dbench.data.cleaning import DEFAULT, CleaningName
 from g2dbench.errors import Misuse
 from g2dbench.registry import Registry, unknown
 
@@ -44,11 +45,15 @@ class _Table(BaseModel):
 
 
 class Data(_Table):
-    """`[data]`: name is of the data set it was written for; size the prepared short side in px."""
+    """`[data]`: name is of the data set it was written for; size the prepared short side in px.
+
+    cleaning: what the text encoder reads of a report, one of `g2dbench.data.cleaning.CLEANINGS`.
+    """
 
     name: str = "synthetic"
     size: int = Field(default=256, ge=16, le=4096)
     views: Views = "frontal"
+    cleaning: CleaningName = DEFAULT
 
 
 class Augment(_Table):
@@ -124,6 +129,9 @@ class Recipe(_Table):
     def digest(self) -> str:
         """SHA-256 of everything that changes the weights: not of the name and the summary."""
         content = self.model_dump(mode="json", exclude={"name", "summary"})
+        if content["data"]["cleaning"] == DEFAULT:
+            # Younger than the first trained runs, whose names must not change.
+            del content["data"]["cleaning"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -70,7 +70,9 @@ def fit(
         echo(f"{started.folder} is complete already")
         return started
     accelerator = accelerator_for(device, precision)
-    pairs = training_pairs(dataset, recipe.data.views, recipe.optim.batch_size)
+    pairs = training_pairs(
+        dataset, recipe.data.views, recipe.optim.batch_size, recipe.data.cleaning
+    )
     method = _build(recipe, pairs, seed, started, registry)
     info = runs.describe(
         recipe, dataset, method, seed, len(pairs), device=str(device), precision=precision
@@ -78,7 +80,8 @@ def fit(
     run = started or start(info, out, method, accelerator)
     training = Training(run, method, pairs, accelerator, device, progress, echo)
     if (dataset.table["split"] == "valid").any():
-        training.watch(find_pairs(dataset.split("valid"), recipe.data.views).first(watch.MOST))
+        held_out = find_pairs(dataset.split("valid"), recipe.data.views, recipe.data.cleaning)
+        training.watch(held_out.first(watch.MOST))
     training.restore()
     training.run_all()
     return run

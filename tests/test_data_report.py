@@ -3,7 +3,6 @@
 import pytest
 
 from g2dbench.data import open_i
-from g2dbench.data.audit import pair_counts
 from g2dbench.data.report import clean_report
 
 CASES = {
@@ -34,15 +33,6 @@ def test_reports_without_words_are_none(text: str | None) -> None:
 def test_cleaning_twice_changes_nothing_more(text: str) -> None:
     once = clean_report(text)
     assert clean_report(once) == once
-
-
-def test_pairs_are_counted_with_the_reason_they_fell_out() -> None:
-    import pandas as pd
-
-    reports = pd.Series(["Clear.", None, "XXXX", "Big heart."], dtype=object)
-    assert pair_counts(reports) == {
-        "kept": 2, "no report": 1, "nothing left after cleaning": 1,
-    }  # fmt: skip
 
 
 def test_real_reports_keep_their_words_and_lose_their_marks(real_data) -> None:

@@ -7,6 +7,7 @@ import typer
 from g2dbench.cli.application import Group
 from g2dbench.cli.console import console, track
 from g2dbench.cli.options import DEFAULT_STORE, Plugins, Root, Size, Store
+from g2dbench.data.cleaning import DEFAULT, CleaningName
 from g2dbench.errors import Misuse
 
 app = typer.Typer(
@@ -105,14 +106,20 @@ def verify(
     console.print(str(preparing.verify(data, progress=track)))
 
 
-@app.command(epilog="Example: g2dbench data show synthetic")
+@app.command(epilog="Example: g2dbench data show mimic_cxr --cleaning mgca")
 def show(
-    name: Name, root: Root = None, size: Size = None, store: Store = DEFAULT_STORE,
+    name: Name,
+    root: Root = None,
+    size: Size = None,
+    cleaning: Annotated[
+        CleaningName, typer.Option(help="The report cleaning whose pairs are counted.")
+    ] = DEFAULT,
+    store: Store = DEFAULT_STORE,
     plugin: Plugins = None,
-) -> None:  # fmt: skip
+) -> None:
     """Show a prepared data set: images per split, labels, and which pairs its reports give."""
     from g2dbench.data import prepare as preparing
     from g2dbench.registry import Registry
 
     data = preparing.prepared(name, root, store, size=size, registry=Registry(plugin or ()))
-    console.print(preparing.describe(data))
+    console.print(preparing.describe(data, cleaning))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 
-from g2dbench.data.report import clean_report
+from g2dbench.data.cleaning import DEFAULT, CleaningName, count_pairs, describe_steps
 from g2dbench.data.rows import digest
 from g2dbench.data.sample import PRESENT, SPLITS
 from g2dbench.data.store import Store, begin_fingerprint
@@ -90,11 +90,11 @@ def _leaks(group: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(first, other) for other, its in group[1:] if its != split]
 
 
-def facts(store: Store) -> dict[str, Any]:
+def facts(store: Store, cleaning: CleaningName = DEFAULT) -> dict[str, Any]:
     """What a whole store holds, as counts.
 
     Keys: name, folder, origin, fingerprint, size, summary, shapes, views, splits, pairs. `pairs`
-    counts images by what their report is good for: kept, no report, nothing left after cleaning.
+    counts images by what becomes of their report when it is cleaned, see `cleaning.count_pairs`.
     """
     table = store.table
     parts = {name: table[table["split"] == name] for name in SPLITS}
@@ -108,19 +108,19 @@ def facts(store: Store) -> dict[str, Any]:
         "shapes": _shapes(store),
         "views": _counts(table["view"]),
         "splits": {name: _describe_part(part) for name, part in parts.items() if len(part)},
-        "pairs": pair_counts(table["report"]),
+        "pairs": count_pairs(zip(table["view"], table["report"], strict=True), cleaning),
     }
 
 
-def describe(store: Store) -> str:
+def describe(store: Store, cleaning: CleaningName = DEFAULT) -> str:
     """`facts` as text for `g2dbench data show`."""
-    known = facts(store)
+    known = facts(store, cleaning)
     lines = [
         store.summary,
         f"origin: {known['origin']}",
         f"height x width: {_joined(known['shapes'])}",
         f"views: {_joined(known['views'])}",
-        f"image-report pairs: {_joined(known['pairs'])}",
+        f"image-report pairs, cleaning {cleaning}: {describe_steps(known['pairs'])}",
     ]
     for name, part in known["splits"].items():
         counts = {key: value for key, value in part.items() if key != "positive"}
@@ -130,18 +130,6 @@ def describe(store: Store) -> str:
 
 def _joined(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
-
-
-def pair_counts(reports: "pd.Series[Any]") -> dict[str, int]:
-    """How many reports can be trained on after cleaning, and why the others cannot."""
-    fates = Counter({"kept": 0, "no report": 0, "nothing left after cleaning": 0})
-    for report in reports:
-        if report is None:
-            fates["no report"] += 1
-        else:
-            left = clean_report(report) is not None
-            fates["kept" if left else "nothing left after cleaning"] += 1
-    return dict(fates)
 
 
 def _describe_part(part: pd.DataFrame) -> dict[str, Any]:
