@@ -64,6 +64,11 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame({**cells, "line": range(2, len(table) + 2)})
 
 
+def has_table(path: Path) -> bool:
+    """Whether a table, or its .gz, is there."""
+    return path.is_file() or path.with_name(path.name + ".gz").is_file()
+
+
 def folders(root: Path, names: Sequence[str]) -> list[Path]:
     """Those of the named folders that exist under the root; BadData if there is none."""
     found = [root / name for name in names if (root / name).is_dir()]
