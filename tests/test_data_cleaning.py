@@ -197,8 +197,8 @@ def test_pairs_are_counted_step_by_step() -> None:
         OTHER_VIEW: 1, "no report": 1, TOO_SHORT: 1, NO_SECTION: 1, KEPT: 1,
     }  # fmt: skip
     assert describe_steps(counts) == (
-        "5 images, 4 after 1 with another view than frontal, 3 after 1 with no report, "
-        "2 after 1 with fewer than 3 words, 1 after 1 with neither findings nor impression"
+        "5 images, 4 left without 1 (another view than frontal), 3 left without 1 (no report), "
+        "2 left without 1 (fewer than 3 words), 1 left without 1 (neither findings nor impression)"
     )
 
 

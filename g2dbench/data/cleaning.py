@@ -191,5 +191,5 @@ def describe_steps(fates: Mapping[str, int]) -> str:
     for fate, count in fates.items():
         if fate != KEPT:
             left -= count
-            steps.append(f"{left} after {count} with {fate}")
+            steps.append(f"{left} left without {count} ({fate})")
     return ", ".join(steps)
