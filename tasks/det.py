@@ -268,5 +268,5 @@ def _rows(frozen: Frozen, head: YoloHead, test: Dataset, run: Run) -> Iterator[t
             height, width = sample.image.shape
             inside = frozen.preprocess.view(height, width).boxes_to_image(boxes)
             truth = _truth(sample, run.protocol.findings)
-            flat = (part.ravel().tolist() for part in (inside, scores, truth))
+            flat = (part.ravel().tolist() for part in (inside, confidences, truth))
             yield (sample.id, sample.patient, height, width, *flat)

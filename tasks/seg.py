@@ -177,14 +177,6 @@ class _Data:
     findings: tuple[str, ...]
 
 
-def _some(data: Dataset, count: int | None, run: Run) -> Dataset:
-    """`count` images drawn by the run's seed, in the data set's order; all for None."""
-    if count is None or count >= len(data):
-        return data
-    order = torch.randperm(len(data), generator=run.generator(DRAW, 1))
-    return data.take(order[:count].sort().values.tolist())
-
-
 def _data(run: Run) -> _Data:
     train, valid, test = (
         _annotated(part, name)
@@ -199,8 +191,11 @@ def _data(run: Run) -> _Data:
             f"{' or '.join(asked or ('any finding',))} at --fraction {run.fraction:g}: raise it"
         )
     known = asked or frozenset().union(*shown, *_shown(valid), *_shown(test))
-    fitted, stopped = _balanced(train, shown, run), _some(valid, run.protocol.valid_images, run)
-    return _Data(fitted, stopped, test, tuple(sorted(known)))
+    count = run.protocol.valid_images
+    if count is not None and count < len(valid):
+        order = torch.randperm(len(valid), generator=run.generator(DRAW, 1))
+        valid = valid.take(order[:count].sort().values.tolist())
+    return _Data(_balanced(train, shown, run), valid, test, tuple(sorted(known)))
 
 
 class _Part:

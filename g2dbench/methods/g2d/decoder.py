@@ -19,8 +19,8 @@ def run_decoder(decoder: Any, pyramid: list[Tensor]) -> Tensor:
 
     A map without channels stands for a level that the encoder does not have.
     """
-    x, *skips = reversed(pyramid)
-    x = decoder.center(x)
+    last, *skips = reversed(pyramid)
+    x: Tensor = decoder.center(last)
     for block, skip in zip_longest(decoder.blocks, skips):
         convolution, *rest = block.conv1
         x = _double(x, skip, convolution.weight)
