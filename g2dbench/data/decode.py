@@ -6,16 +6,12 @@ flat; the rows come in the order of the records whatever the number of processes
 
 import hashlib
 import math
-import os
-import threading
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 
 from g2dbench.data.image import decode_image
@@ -23,6 +19,7 @@ from g2dbench.data.masks import Mask, resize
 from g2dbench.data.reading import Rejected, is_within, relative_name
 from g2dbench.data.rows import Row, pack
 from g2dbench.data.sample import ABSENT, PRESENT, SPLITS, UNCERTAIN, Box, Record, Sample
+from g2dbench.data.workers import pool
 from g2dbench.errors import BadData
 
 CHUNK = 8
@@ -51,14 +48,11 @@ def decode_all(records: Iterable[Record], frame: Frame, workers: int) -> Iterato
         for chunk in chunks:
             yield from _decode_chunk(chunk, frame)
         return
-    # Spawned, not forked: the caller may hold torch's threads, which a fork leaves locked.
-    pool = ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=_die_with, initargs=(os.getpid(),)
-    )
+    processes = pool(workers)
     pending: deque[Future[list[Row | Rejected]]] = deque()
     try:
         for chunk in chunks:
-            pending.append(pool.submit(_decode_chunk, chunk, frame))
+            pending.append(processes.submit(_decode_chunk, chunk, frame))
             if len(pending) >= workers * AHEAD:
                 yield from pending.popleft().result()
         while pending:
@@ -69,30 +63,13 @@ def decode_all(records: Iterable[Record], frame: Frame, workers: int) -> Iterato
             f"try fewer workers than {workers}"
         ) from error
     finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def cores() -> int:
-    """Processes worth starting: the cores this process may use; 0 where there is only one."""
-    count = len(os.sched_getaffinity(0))
-    return count if count > 1 else 0
+        processes.shutdown(cancel_futures=True)
 
 
 def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
     feed = iter(records)
     while chunk := list(islice(feed, CHUNK)):
         yield chunk
-
-
-def _die_with(parent: int) -> None:
-    """End this process when its parent is killed; a pool's workers would wait for ever."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _decode_chunk(chunk: list[Record], frame: Frame) -> list[Row | Rejected]:

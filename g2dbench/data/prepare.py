@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from g2dbench.cards import DatasetCard
 from g2dbench.data.audit import describe, verify
 from g2dbench.data.build import build
-from g2dbench.data.decode import cores
 from g2dbench.data.request import Drawing, request
 from g2dbench.data.store import MANIFEST_FILE, Store, read_manifest
+from g2dbench.data.workers import cores
 from g2dbench.errors import BadData, Misuse
 from g2dbench.registry import Registry
 

@@ -16,7 +16,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
-from itertools import accumulate, islice
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,6 @@ from g2dbench.errors import BadData, Misuse
 
 SCHEMA = 1
 ROWS_FILE, MANIFEST_FILE, QUARANTINE_FILE = "rows.arrow", "manifest.json", "quarantine.csv"
-BATCH = 64
 
 
 class Summary(BaseModel):
@@ -68,24 +67,6 @@ class Manifest(BaseModel):
 def begin_fingerprint(size: int) -> "hashlib._Hash":
     """A store's SHA-256 before its first row; every row adds its digest, in id order."""
     return hashlib.sha256(f"g2dbench store {SCHEMA} {size}".encode())
-
-
-def write_rows(path: Path, rows: Iterable[Row], size: int) -> tuple[int, str]:
-    """Write packed rows, which must come in ascending id order; (count, fingerprint).
-
-    The fingerprint is the SHA-256 of the size and of every row's digest in id order.
-    """
-    fingerprint = begin_fingerprint(size)
-    count, last, feed = 0, "", iter(rows)
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, FIELDS) as writer:
-        while batch := list(islice(feed, BATCH)):
-            for row in batch:
-                assert row["id"] > last, f"rows out of order: {last!r}, {row['id']!r}"
-                last = row["id"]
-                fingerprint.update(row["digest"])
-            writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=FIELDS))
-            count += len(batch)
-    return count, fingerprint.hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest:
