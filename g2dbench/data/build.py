@@ -42,6 +42,9 @@ MAX_REJECTED = 0.05
 BATCH, BATCH_BYTES = 64, 2**25
 """Records that are written at once: at most so many, and fewer where images are large."""
 
+CELL = 1000
+"""Characters of an id, a path or a reason that the quarantine list shows."""
+
 _SHAPED_BY = ("numpy", "pillow", "pydicom", "pylibjpeg-openjpeg", "pyjpegls", "scipy")
 
 
@@ -162,7 +165,7 @@ def _check_losses(asked: Request, partial: Path, losses: Losses, written: Writte
     kept = partial.with_name(f"{asked.folder}.{QUARANTINE_FILE}")
     shutil.copyfile(partial / QUARANTINE_FILE, kept)
     shutil.rmtree(partial)
-    first = "".join(f"\n  {item.id}: {item.reason}" for item in broken[:3])
+    first = "".join(f"\n  {item.id[:CELL]}: {item.reason[:CELL]}" for item in broken[:3])
     raise BadData(
         f"{asked.card.name} in {asked.root} cannot be prepared: of {stored + rejected + missing} "
         f"images that its tables list {stored} are usable, {rejected} are broken and {missing} are "
@@ -175,10 +178,11 @@ def _write_quarantine(path: Path, losses: Losses, written: Written) -> None:
     broken = [*losses.rejected, *written.rejected]
     lost = [(item.id, str(item.path or ""), item.reason) for item in broken]
     lost += [(item.id, str(item.path or ""), absent) for item in losses.missing]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    # Names of files need not be UTF-8, and a cell of a broken table can be as long as the table.
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(("id", "path", "reason"))
-        writer.writerows(sorted(lost))
+        writer.writerows(sorted(tuple(cell[:CELL] for cell in row) for row in lost))
 
 
 def _seal(

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from g2dbench.data.image import decode_image
 from g2dbench.data.masks import Mask, resize
-from g2dbench.data.reading import Rejected, is_within, relative_name
-from g2dbench.data.rows import Row, pack
+from g2dbench.data.reading import Rejected, is_within, read_bytes, relative_name
+from g2dbench.data.rows import TEXTS, Row, pack
 from g2dbench.data.sample import ABSENT, PRESENT, SPLITS, UNCERTAIN, Box, Record, Sample
 from g2dbench.data.workers import pool
 from g2dbench.errors import BadData
@@ -28,6 +28,9 @@ AHEAD = 4
 
 SLACK = 1.0
 """Pixels by which a box may leave its frame, for rounding; it is clipped."""
+
+MAX_TEXT = 1_000_000
+"""Characters of a report or a name; the longest real report has some thousand."""
 
 Shape = tuple[int, int]
 
@@ -78,16 +81,19 @@ def _decode_chunk(chunk: list[Record], frame: Frame) -> list[Row | Rejected]:
 
 def decode(record: Record, frame: Frame) -> Row | Rejected:
     """One record as a packed row, or why it cannot be used."""
+    name = record.id or record.path.name
     try:
         check(record)
         if not is_within(record.path, frame.roots):
             raise BadData(f"the file {record.path} lies outside the data set's folder {frame.root}")
-        data = record.path.read_bytes()
+        data = read_bytes(record.path)
         sample = load(record, data, frame.size)
     except OSError as error:
-        return Rejected(record.id, record.path, f"cannot be read: {error.strerror}")
+        return Rejected(name, record.path, f"cannot be read: {error.strerror}")
+    except MemoryError:
+        return Rejected(name, record.path, "it takes more memory than there is")
     except BadData as error:
-        return Rejected(record.id, record.path, str(error))
+        return Rejected(name, record.path, str(error))
     return pack(sample, relative_name(record.path, frame.root), hashlib.sha256(data).hexdigest())
 
 
@@ -95,6 +101,8 @@ def check(record: Record) -> None:
     """BadData if a record's own fields contradict the contract of `sample`."""
     if not record.id or not record.patient:
         raise BadData(f"the record {record.id!r} needs both an id and a patient")
+    for name in TEXTS:
+        _check_text(record.id, name, getattr(record, name))
     if record.split is not None and record.split not in SPLITS:
         raise BadData(f"{record.id}: the split {record.split!r} is none of {', '.join(SPLITS)}")
     if record.age is not None and not (math.isfinite(record.age) and record.age >= 0):
@@ -102,6 +110,16 @@ def check(record: Record) -> None:
     for finding, value in (record.labels or {}).items():
         if value not in (PRESENT, ABSENT, UNCERTAIN):
             raise BadData(f"{record.id}: the label of {finding!r} is {value!r}, not 1, 0 or -1")
+
+
+def _check_text(owner: str, name: str, text: str | None) -> None:
+    """BadData unless a text can be stored: names of files may hold bytes that are no UTF-8."""
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError as error:
+        raise BadData(f"{owner!a}: its {name} is no valid text: {error.reason}") from error
+    if text and len(text) > MAX_TEXT:
+        raise BadData(f"{owner[:40]}: its {name} has {len(text):,} characters")
 
 
 def load(record: Record, data: bytes, size: int) -> Sample:

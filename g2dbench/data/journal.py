@@ -19,7 +19,7 @@ from typing import BinaryIO
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from g2dbench.data.reading import Rejected
+from g2dbench.data.reading import Rejected, printable
 from g2dbench.data.rows import FIELDS, Row
 from g2dbench.data.store import begin_fingerprint
 
@@ -101,7 +101,7 @@ class Journal:
             mark=mark,
             end=self._rows.tell(),
             sha256=hashlib.sha256(message).hexdigest(),
-            rejected=[(item.id, str(item.path or ""), item.reason) for item in lost],
+            rejected=[_told(item) for item in lost],
         )
         self._log.write(entry.model_dump_json().encode() + b"\n")
         self._log.flush()
@@ -137,6 +137,10 @@ class Journal:
             self.written.splits[split] = self.written.splits.get(split, 0) + 1
         self.written.count += batch.num_rows
         self.written.rejected += lost
+
+
+def _told(lost: Rejected) -> tuple[str, str, str]:
+    return printable(lost.id), printable(str(lost.path or "")), printable(lost.reason)
 
 
 def _opened(path: Path) -> BinaryIO:

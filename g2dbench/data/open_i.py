@@ -13,7 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from g2dbench.cards import DatasetCard
-from g2dbench.data.reading import Found, Missing, Rejected, check_layout, folders, read_table
+from g2dbench.data.reading import (
+    Found,
+    Missing,
+    Rejected,
+    check_layout,
+    folders,
+    is_present,
+    read_table,
+)
 from g2dbench.data.sample import ABSENT, PRESENT, Record
 
 CARD = DatasetCard(
@@ -83,7 +91,7 @@ def read(root: Path) -> Iterator[Found]:
         if not name:
             yield Rejected(f"line {row.line}", None, f"line {row.line} of {PROJECTIONS}: no file")
             continue
-        path = next((place / name for place in places if (place / name).is_file()), None)
+        path = next((place / name for place in places if is_present(place / name)), None)
         study = studies.get(row.uid)
         if path is None:
             yield Missing(name, places[0] / name)

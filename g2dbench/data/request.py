@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 from g2dbench.cards import DatasetCard
-from g2dbench.data.reading import check_layout
+from g2dbench.data.reading import check_layout, printable
 from g2dbench.errors import Misuse
 from g2dbench.registry import Registry
 
@@ -73,4 +73,6 @@ def request(
             f"{', '.join(card.layout) or 'its files'} (from {card.url}, {card.licence})"
         )
     check_layout(root)
+    if printable(str(root.resolve())) != str(root.resolve()):
+        raise Misuse(f"the name of the folder {root!a} is no UTF-8 text: rename it")
     return Request(card, entry.load(), root, size, drawing or Drawing())

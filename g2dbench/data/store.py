@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from g2dbench.cards import DatasetCard
 from g2dbench.data.rows import FIELDS, TEXTS, Row, unpack
@@ -80,7 +80,9 @@ def read_manifest(folder: Path) -> Manifest:
         if version != SCHEMA:
             raise _broken(folder, f"its schema version is {version!r}, this g2dbench has {SCHEMA}")
         manifest = Manifest.model_validate(raw)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, ValidationError) as error:
+    except BadData:
+        raise
+    except (OSError, RecursionError, ValueError) as error:
         raise _broken(folder, f"its {MANIFEST_FILE} cannot be read: {error}") from error
     rows = folder / ROWS_FILE
     found = rows.stat().st_size if rows.is_file() else 0
