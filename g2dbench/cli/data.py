@@ -7,7 +7,7 @@ import typer
 from g2dbench.cli import listing
 from g2dbench.cli.application import Group
 from g2dbench.cli.console import console, track
-from g2dbench.cli.options import DEFAULT_STORE, Plugins, Root, Size, Store
+from g2dbench.cli.options import DEFAULT_STORE, Plugins, Root, Size, Split, Store
 
 app = typer.Typer(
     cls=Group,
@@ -21,12 +21,22 @@ Workers = Annotated[
 ]
 
 
-@app.command(epilog="Example: g2dbench data prepare rsna --root ~/rsna --size 512")
+Lists = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--split-file", help="The authors' list of a published split: SPLIT=FILE, or a table."
+    ),
+]
+
+
+@app.command(epilog="Example: g2dbench data prepare rsna --root ~/rsna --split mgca-det")
 def prepare(
     name: Name,
     root: Root = None,
     size: Size = None,
     store: Store = DEFAULT_STORE,
+    split: Split = None,
+    split_file: Lists = None,
     workers: Workers = None,
     plugin: Plugins = None,
 ) -> None:
@@ -40,6 +50,7 @@ def prepare(
         store,
         size=size,
         workers=workers,
+        split=preparing.Split.parse(split, split_file or ()),
         progress=track,
         registry=Registry(plugin or ()),
     )
@@ -56,24 +67,26 @@ def list_(plugin: Plugins = None) -> None:
 @app.command(epilog="Example: g2dbench data verify rsna")
 def verify(
     name: Name, root: Root = None, size: Size = None, store: Store = DEFAULT_STORE,
-    plugin: Plugins = None,
+    split: Split = None, plugin: Plugins = None,
 ) -> None:  # fmt: skip
     """Re-read a prepared data set: fingerprint, splits that share patients, duplicates."""
     from g2dbench.data import prepare as preparing
     from g2dbench.registry import Registry
 
-    data = preparing.prepared(name, root, store, size=size, registry=Registry(plugin or ()))
+    registry = Registry(plugin or ())
+    data = preparing.prepared(name, root, store, size=size, registry=registry, split=split)
     console.print(str(preparing.verify(data, progress=track)))
 
 
 @app.command(epilog="Example: g2dbench data show synthetic")
 def show(
     name: Name, root: Root = None, size: Size = None, store: Store = DEFAULT_STORE,
-    plugin: Plugins = None,
+    split: Split = None, plugin: Plugins = None,
 ) -> None:  # fmt: skip
     """Show a prepared data set: images per split, labels, and which pairs its reports give."""
     from g2dbench.data import prepare as preparing
     from g2dbench.registry import Registry
 
-    data = preparing.prepared(name, root, store, size=size, registry=Registry(plugin or ()))
+    registry = Registry(plugin or ())
+    data = preparing.prepared(name, root, store, size=size, registry=registry, split=split)
     console.print(preparing.describe(data))

@@ -191,17 +191,20 @@ def _seal(
     """Write the manifest, last, after the rows have reached the disk."""
     rejected, missing = len(losses.rejected) + len(written.rejected), len(losses.missing)
     summary = Summary(
-        listed=written.count + rejected + missing,
+        listed=written.count + rejected + missing + losses.unlisted,
         stored=written.count,
         rejected=rejected,
         missing=missing,
         splits=dict(sorted(written.splits.items())),
+        unlisted=losses.unlisted,
+        leaks=losses.leaks,
     )
     manifest = Manifest(
         version=g2dbench.__version__,
         card=card_fields(asked.card),
         size=asked.size,
         origin=asked.origin,
+        split=asked.split.name,
         rows=written.count,
         bytes=(partial / ROWS_FILE).stat().st_size,
         fingerprint=fingerprint,

@@ -3,12 +3,12 @@
 import hashlib
 import os
 import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from g2dbench.data import splits
+from g2dbench.data import presets, splits
 from g2dbench.data.reading import Missing, Rejected
 from g2dbench.data.request import Request
 from g2dbench.data.sample import Record
@@ -24,10 +24,12 @@ _FIELDS = tuple(item.name for item in fields(Record) if item.name != "masks")
 
 @dataclass
 class Losses:
-    """What no row can be made of."""
+    """What no row is made of: broken, missing, or left out by the split; and its leaks."""
 
     rejected: list[Rejected] = field(default_factory=list)
     missing: list[Missing] = field(default_factory=list)
+    unlisted: int = 0
+    leaks: tuple[str, ...] = ()
 
 
 class Catalogue:
@@ -36,10 +38,12 @@ class Catalogue:
     def __init__(self, asked: Request, root: Path, progress: "Progress") -> None:
         """Read the tables of a data set; BadData if they are not what they should be."""
         self.losses = Losses()
-        records = _usable(asked, root, progress, self.losses)
-        self._records = list(_unique(records, self.losses))
-        shares = getattr(asked.module, "SPLIT", SPLIT)
-        self._splits = splits.assign(self._records, asked.card.name, shares)
+        usable = _usable(asked, root, progress, self.losses)
+        records = list(_unique(usable, self.losses))
+        found = _assigned(asked, root, records, self.losses)
+        self._splits, self.losses.leaks = found.splits, found.warnings
+        self._records = [record for record in records if record.id in found.splits]
+        self.losses.unlisted = len(records) - len(self._records)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -48,7 +52,7 @@ class Catalogue:
         """Some of the records, with their splits."""
         for at in range(*slice(start, stop).indices(len(self))):
             record = self._records[at]
-            yield replace(record, split=self._splits[record.patient])
+            yield replace(record, split=self._splits[record.id])
 
 
 def mark(records: Iterable[Record]) -> str:
@@ -71,6 +75,17 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     except (OSError, ValueError):
         return None
     return found.st_size, found.st_mtime_ns
+
+
+def _assigned(
+    asked: Request, root: Path, records: Sequence[Record], losses: Losses
+) -> presets.Assigned:
+    if asked.split.name == presets.OURS:
+        shares = getattr(asked.module, "SPLIT", SPLIT)
+        drawn = splits.assign(records, asked.card.name, shares)
+        return presets.Assigned({record.id: drawn[record.patient] for record in records})
+    listed = [item.id for item in (*records, *losses.missing, *losses.rejected)]
+    return presets.assign(asked.split, asked.card.name, root, records, listed)
 
 
 def _usable(asked: Request, root: Path, progress: "Progress", losses: Losses) -> Iterator[Record]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from g2dbench.cards import DatasetCard
 from g2dbench.data.audit import describe, verify
 from g2dbench.data.build import build
+from g2dbench.data.presets import OURS, Split
 from g2dbench.data.request import Drawing, request
 from g2dbench.data.store import MANIFEST_FILE, Store, read_manifest
 from g2dbench.data.workers import cores
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Drawing",
+    "Split",
     "describe",
     "find",
     "open_or_prepare",
@@ -44,11 +46,13 @@ def prepare(
     size: int | None = None,
     workers: int | None = 0,
     drawing: Drawing | None = None,
+    split: Split | None = None,
 ) -> Store:
     """The complete store of a data set, made now unless it exists; a broken one is replaced.
 
     size: short side in pixels, 256 (128 for an embedded set). workers: processes that decode, 0
-    for this one, None for one per core. The store's fingerprint depends on neither workers nor
+    for this one, None for one per core. split: a published one, see `presets`; by default the
+    official one or ours. The store's fingerprint depends on neither workers nor
     the order of files.
 
     Raises:
@@ -56,7 +60,7 @@ def prepare(
         BadData: the folder is not in the official layout, holds none of its images, more than
             5 % of them are broken, or the store cannot be written.
     """
-    asked = request(name, root, registry, size, drawing)
+    asked = request(name, root, registry, size, drawing, split)
     folder = store_root / asked.folder
     if _is_complete(folder):
         return Store(folder)
@@ -71,29 +75,48 @@ def prepare(
     return Store(folder)
 
 
-def find(name: str, root: Path | None, store_root: Path, size: int | None = None) -> Store | None:
+def find(
+    name: str,
+    root: Path | None,
+    store_root: Path,
+    size: int | None = None,
+    split: str | None = None,
+) -> Store | None:
     """The prepared store of a name, None where there is none; BadData if it is broken.
 
-    Without root or size any will do; Misuse lists them where several fit.
+    Without root or size any will do; without a split the default one's store goes before others.
+    Misuse lists them where several fit.
     """
     fits = [place for place in _places(store_root) if _is_of(place, name, size)]
     if root is not None:
         fits = [place for place in fits if read_manifest(place).origin == str(root.resolve())]
+    if split is not None or len(fits) > 1:
+        wanted = [place for place in fits if read_manifest(place).split == (split or OURS)]
+        fits = wanted if split is not None else wanted or fits
     if len(fits) > 1:
         names = ", ".join(place.name for place in fits)
-        raise Misuse(f"{name!r} was prepared more than once: {names}; say which --size and --root")
+        raise Misuse(
+            f"{name!r} was prepared more than once: {names}; say which --size, --root and --split"
+        )
     return Store(fits[0]) if fits else None
 
 
 def prepared(
-    name: str, root: Path | None, store_root: Path, *, registry: Registry, size: int | None = None
+    name: str,
+    root: Path | None,
+    store_root: Path,
+    *,
+    registry: Registry,
+    size: int | None = None,
+    split: str | None = None,
 ) -> Store:
     """The prepared store of a name; BadData with the way out where there is none."""
     card = registry.find(DatasetCard, name).card
-    store = find(name, None if card.embedded else root, store_root, size)
+    store = find(name, None if card.embedded else root, store_root, size, split)
     if store is None:
         at = f" at {size} px" if size else ""
         of = "" if card.embedded else " --root FOLDER"
+        of += f" --split {split}" if split else ""
         raise BadData(
             f"{name!r} is not prepared{at} in {store_root}: run `g2dbench data prepare {name}{of}`"
         )
@@ -115,12 +138,13 @@ def open_or_prepare(
     size: int | None = None,
     workers: int | None = 0,
     drawing: Drawing | None = None,
+    split: Split | None = None,
 ) -> Store:
     """The store of exactly this request, prepared first where there is none; see `prepare`.
 
     A broken store is an error here, for what was trained on it should not change silently.
     """
-    folder = store_root / request(name, root, registry, size, drawing).folder
+    folder = store_root / request(name, root, registry, size, drawing, split).folder
     if folder.exists():
         return Store(folder)
     return prepare(
@@ -132,6 +156,7 @@ def open_or_prepare(
         size=size,
         workers=workers,
         drawing=drawing,
+        split=split,
     )
 
 

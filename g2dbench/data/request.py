@@ -6,7 +6,8 @@ from pathlib import Path
 from types import ModuleType
 
 from g2dbench.cards import DatasetCard
-from g2dbench.data.reading import check_layout, printable
+from g2dbench.data.presets import OURS, Split
+from g2dbench.data.reading import check_layout, printable, read_bytes
 from g2dbench.errors import Misuse
 from g2dbench.registry import Registry
 
@@ -34,6 +35,7 @@ class Request:
     root: Path | None
     size: int
     drawing: Drawing
+    split: Split
 
     @property
     def origin(self) -> str:
@@ -44,9 +46,13 @@ class Request:
 
     @property
     def folder(self) -> str:
-        """`<name>-<size>-<key>`."""
-        key = hashlib.sha256(f"{self.card.name}\n{self.origin}".encode()).hexdigest()[:8]
-        return f"{self.card.name}-{self.size}-{key}"
+        """`<name>-<size>-<key>`; the key tells origins and splits apart."""
+        key = hashlib.sha256(f"{self.card.name}\n{self.origin}".encode())
+        if self.split != Split():
+            key.update(f"\n{self.split.name}".encode())
+            for side, path in self.split.files:
+                key.update(f"\n{side}\n".encode() + read_bytes(path))
+        return f"{self.card.name}-{self.size}-{key.hexdigest()[:8]}"
 
 
 def request(
@@ -55,6 +61,7 @@ def request(
     registry: Registry,
     size: int | None = None,
     drawing: Drawing | None = None,
+    split: Split | None = None,
 ) -> Request:
     """Check what is asked for; Misuse if a root is lacking or the size is out of range."""
     entry = registry.find(DatasetCard, name)
@@ -62,11 +69,14 @@ def request(
     size = size or (DRAWN_SIZE if card.embedded else SIZE)
     if not SIZES[0] <= size <= SIZES[1]:
         raise Misuse(f"images are stored with a short side of {SIZES[0]} to {SIZES[1]}, not {size}")
+    split = split or Split()
     if card.embedded:
+        if split.name != OURS:
+            raise Misuse(f"{name!r} is drawn with its own split: leave --split out")
         drawing = drawing or Drawing()
         if not 1 <= drawing.count <= MAX_DRAWN:
             raise Misuse(f"1 to {MAX_DRAWN:,} images can be drawn, not {drawing.count}")
-        return Request(card, entry.load(), None, size, drawing)
+        return Request(card, entry.load(), None, size, drawing, split)
     if root is None:
         raise Misuse(
             f"the data set {name!r} needs its folder: --root FOLDER holding "
@@ -75,4 +85,4 @@ def request(
     check_layout(root)
     if printable(str(root.resolve())) != str(root.resolve()):
         raise Misuse(f"the name of the folder {root!a} is no UTF-8 text: rename it")
-    return Request(card, entry.load(), root, size, drawing or Drawing())
+    return Request(card, entry.load(), root, size, drawing or Drawing(), split)

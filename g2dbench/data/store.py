@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from g2dbench.cards import DatasetCard
+from g2dbench.data.presets import OURS
 from g2dbench.data.rows import FIELDS, TEXTS, Row, unpack
 from g2dbench.data.sample import SPLITS, Sample
 from g2dbench.dataset import COLUMNS, LABEL_PREFIX
@@ -37,7 +38,10 @@ ROWS_FILE, MANIFEST_FILE, QUARANTINE_FILE = "rows.arrow", "manifest.json", "quar
 
 
 class Summary(BaseModel):
-    """What preparing found: images listed by the tables = stored + rejected + missing."""
+    """What preparing found: images listed by the tables = stored + rejected + missing + unlisted.
+
+    unlisted: left out by the split; leaks: what is wrong with it, in sentences.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,6 +50,8 @@ class Summary(BaseModel):
     rejected: int
     missing: int
     splits: dict[str, int]
+    unlisted: int = 0
+    leaks: tuple[str, ...] = ()
 
 
 class Manifest(BaseModel):
@@ -58,6 +64,7 @@ class Manifest(BaseModel):
     card: dict[str, Any]
     size: int
     origin: str
+    split: str = OURS
     rows: int
     bytes: int
     fingerprint: str
@@ -187,6 +194,9 @@ class Store:
             text += f"; {found.rejected} are broken and left out"
         if found.missing or found.rejected:
             text += f", see {self.folder / QUARANTINE_FILE}"
+        if found.unlisted:
+            text += f"; {found.unlisted} are not in the split {self.manifest.split}"
+        text += "".join(f"; WARNING: {leak}" for leak in found.leaks)
         return f"{text}; {splits}; fingerprint {self.fingerprint[:12]}; in {self.folder}"
 
     @property
