@@ -1,4 +1,4 @@
-"""`g2dbench data prepare|verify|show|list`."""
+"""`g2dbench data prepare|verify|show|list|overlap`."""
 
 from typing import Annotated
 
@@ -90,3 +90,21 @@ def show(
     registry = Registry(plugin or ())
     data = preparing.prepared(name, root, store, size=size, registry=registry, split=split)
     console.print(preparing.describe(data))
+
+
+@app.command(epilog="Example: g2dbench data overlap open_i rsna@mgca-det")
+def overlap(
+    one: Name,
+    other: Annotated[str, typer.Argument(help="The other one, likewise.", show_default=False)],
+    size: Size = None,
+    store: Store = DEFAULT_STORE,
+    plugin: Plugins = None,
+) -> None:
+    """Count what two prepared data sets share: patients, studies, the same or similar images."""
+    from g2dbench.cli.source import open_data
+    from g2dbench.data import overlap as overlaps
+    from g2dbench.registry import Registry
+
+    registry = Registry(plugin or ())
+    first, second = (open_data(name, None, store, size, registry) for name in (one, other))
+    console.print(str(overlaps.overlap(first, second, track)))
