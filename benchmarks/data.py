@@ -2,6 +2,7 @@
 
     python benchmarks/data.py speed [--open-i FOLDER] [--images 1000] [--size 256]
     python benchmarks/data.py memory [--counts 1000 50000]
+    python benchmarks/data.py likeness FOLDER...
 
 `speed` runs in one process on one thread and prints ratios: random reads from the store against
 decoding the same images from JPEG with Pillow; the training loader with our augmentations against
@@ -11,6 +12,9 @@ torchvision's RandomAffine, ColorJitter and Normalize, image by image. It reads 
 
 `memory` prepares so many small images with reports, each time in a process of its own and one
 that decodes, and prints the largest memory that both ever held.
+
+`likeness` compares all images below some folders with each other, and prints how many pairs a hash
+alone and `g2dbench data overlap` call the same radiograph, and how alike the next pair is.
 """
 
 import argparse
@@ -29,6 +33,8 @@ from PIL import Image
 from torchvision import transforms
 
 from g2dbench import loader
+from g2dbench.data.image import read_image
+from g2dbench.data.overlap import ALIKE, NEAR_BITS, look, thumbnail
 from g2dbench.data.prepare import Drawing, prepare
 from g2dbench.data.store import Store
 from g2dbench.loader import Loader, find_pairs
@@ -50,10 +56,14 @@ def main() -> None:
     memory = parts.add_parser("memory")
     memory.add_argument("--counts", type=int, nargs="+", default=[1000, 50_000])
     memory.add_argument("--root", type=Path, help=argparse.SUPPRESS)
+    likeness = parts.add_parser("likeness")
+    likeness.add_argument("folders", type=Path, nargs="+")
     chosen = parser.parse_args()
     if chosen.part == "speed":
         with tempfile.TemporaryDirectory() as folder:
             measure_speed(Path(folder), chosen.open_i, chosen.images, chosen.size)
+    elif chosen.part == "likeness":
+        measure_likeness(chosen.folders)
     elif chosen.root:
         prepare_once(chosen.root)
     else:
@@ -168,6 +178,23 @@ def prepare_once(root: Path) -> None:
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
     print(f"{own} MB, {own - start // 1024} of them since its start; its decoder {child} MB")
+
+
+def measure_likeness(folders: list[Path]) -> None:
+    paths = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+    images = [read_image(path)[0] for path in paths if path.suffix in (".png", ".jpg", ".jpeg")]
+    bits = np.array([look(image) for image in images], np.uint64)
+    thumbnails = np.stack([thumbnail(image) for image in images])
+    one, other = np.triu_indices(len(images), 1)
+    apart = np.bitwise_count(bits[one] ^ bits[other]).astype(int)
+    alike = (thumbnails @ thumbnails.T)[one, other]
+    near = (apart.sum(1) <= NEAR_BITS) & (alike >= ALIKE)
+    print(f"{len(images)} images, {len(one):,} pairs: {near.sum()} nearly the same")
+    print(f"least alike of these {alike[near].min():.4f}, most alike of the others ", end="")
+    print(f"{alike[~near].max():.4f}")
+    for most in (2, 4, 8):
+        found = [int((apart[:, kind] <= most).sum()) for kind in (0, 1)]
+        print(f"within {most} bits: difference hash {found[0]:,} pairs, DCT hash {found[1]:,}")
 
 
 def make_root(root: Path, count: int) -> Path:

@@ -112,7 +112,7 @@ class _Looks:
         for row, image in enumerate(progress(images, f"look at {store.card.name}", len(store))):
             marks.append(hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest())
             bits[row] = look(image)
-            thumbnails[row] = _thumbnail(image)
+            thumbnails[row] = thumbnail(image)
         table = store.table
         return cls(table["id"].tolist(), table["split"].tolist(), marks, bits, thumbnails)
 
@@ -130,7 +130,8 @@ def _shrunk(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.flo
     return np.asarray(picture, np.float64)
 
 
-def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The (SIDE * SIDE) grey values of an (H, W) image, of mean 0 and norm 1; blank gives zeros."""
     values = _shrunk(image, SIDE, SIDE).ravel()
     values -= values.mean()
     norm = np.linalg.norm(values)

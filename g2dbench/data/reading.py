@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pandas as pd
 
@@ -81,7 +81,7 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 class _Bounded(io.RawIOBase):
     """A table's bytes as they are unpacked; BadData when there are more than MAX_TABLE."""
 
-    def __init__(self, file: BinaryIO | gzip.GzipFile, path: Path) -> None:
+    def __init__(self, file: io.BufferedReader | gzip.GzipFile, path: Path) -> None:
         self._file, self._path, self._left = file, path, MAX_TABLE
 
     def readable(self) -> bool:
@@ -103,7 +103,7 @@ def _unpacked(path: Path) -> Iterator[io.BufferedReader]:
 
 
 @contextmanager
-def open_file(path: Path, most: int = MAX_BYTES) -> Iterator[BinaryIO]:
+def open_file(path: Path, most: int = MAX_BYTES) -> Iterator[io.BufferedReader]:
     """A regular file of at most so many bytes, open for reading.
 
     BadData: a folder, a pipe (which would wait for ever) or a device, or too large. OSError as
