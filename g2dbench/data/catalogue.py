@@ -84,7 +84,8 @@ def _assigned(
         shares = getattr(asked.module, "SPLIT", SPLIT)
         drawn = splits.assign(records, asked.card.name, shares)
         return presets.Assigned({record.id: drawn[record.patient] for record in records})
-    listed = [item.id for item in (*records, *losses.missing, *losses.rejected)]
+    lost = [item.id for item in losses.missing] + [item.id for item in losses.rejected]
+    listed = [record.id for record in records] + lost
     return presets.assign(asked.split, asked.card.name, root, records, listed)
 
 

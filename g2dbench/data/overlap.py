@@ -77,7 +77,8 @@ def overlap(one: Store, other: Store, progress: "Progress") -> Overlap:
     """
     mine, its = (_Looks.of(store, progress) for store in (one, other))
     same = one.fingerprint == other.fingerprint
-    identical, near = [], []
+    identical: list[Pair] = []
+    near: list[Pair] = []
     for row, column, alike in _alike(mine, its):
         pair = Pair(mine.ids[row], its.ids[column], mine.splits[row], its.splits[column], alike)
         if same and pair.one == pair.other:
