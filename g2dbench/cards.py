@@ -87,6 +87,10 @@ class DatasetCard(Card):
         offers: subset of ANNOTATIONS; findings: label names in their official order.
         url: where to get it; licence: its terms; layout: the files that its root must contain.
         embedded: drawn by the program, needs no root.
+        options: keys that `data prepare --option KEY=VALUE` takes; the reader then is
+            `read(root, options)`.
+        generic: a layout for anyone's data, which `--name` gives a name; such a reader also has
+            `describe(root, options)`, the card of what the root holds.
     """
 
     offers: tuple[str, ...]
@@ -95,6 +99,8 @@ class DatasetCard(Card):
     licence: str
     layout: tuple[str, ...] = ()
     embedded: bool = False
+    options: tuple[str, ...] = ()
+    generic: bool = False
 
     def __post_init__(self) -> None:
         _check_subset(self.name, "annotations", self.offers, ANNOTATIONS)

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from g2dbench.cli import listing
 from g2dbench.cli.application import Group
 from g2dbench.cli.console import console, track
 from g2dbench.cli.options import DEFAULT_STORE, Plugins, Root, Size, Split, Store
+from g2dbench.errors import Misuse
 
 app = typer.Typer(
     cls=Group,
@@ -18,6 +18,16 @@ Name = Annotated[str, typer.Argument(help="Data set; `g2dbench list data`.", sho
 Workers = Annotated[
     int | None,
     typer.Option(min=0, help="Processes; 0 reads in this one.", show_default="one per core"),
+]
+Option = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option", metavar="KEY=VALUE", help="What the reader is told, such as a column."
+    ),
+]
+OwnName = Annotated[
+    str | None,
+    typer.Option("--name", help="What your own data is called, for pairs, images and hf."),
 ]
 
 
@@ -33,6 +43,8 @@ Lists = Annotated[
 def prepare(
     name: Name,
     root: Root = None,
+    own_name: OwnName = None,
+    option: Option = None,
     size: Size = None,
     store: Store = DEFAULT_STORE,
     split: Split = None,
@@ -53,15 +65,42 @@ def prepare(
         split=preparing.Split.parse(split, split_file or ()),
         progress=track,
         registry=Registry(plugin or ()),
+        options=_parse(option or []),
+        own_name=own_name,
     )
+    if own_name is not None:
+        console.print(data.card.summary)
     console.print(preparing.describe(data))
     console.print(f"prepared {data.card.name}: wrote {data.folder}")
 
 
-@app.command("list", epilog="Example: g2dbench data list")
-def list_(plugin: Plugins = None) -> None:
-    """List the data sets: what they offer, where to get them, their licence."""
-    listing.list_(listing.Kind.data, plugin)
+def _parse(options: list[str]) -> dict[str, str]:
+    """`KEY=VALUE` words as a mapping; Misuse if one is none or a key comes twice."""
+    parsed: dict[str, str] = {}
+    for word in options:
+        key, equals, value = word.partition("=")
+        if not equals or key in parsed:
+            raise Misuse(f"--option {word!r}: say KEY=VALUE, each key once")
+        parsed[key] = value
+    return parsed
+
+
+@app.command("list", epilog="Example: g2dbench data list --json")
+def list_(
+    store: Store = DEFAULT_STORE,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    plugin: Plugins = None,
+) -> None:
+    """List the data sets: what they offer, where to get them, their licence, what is prepared."""
+    from g2dbench.cli import holding
+    from g2dbench.data.holdings import holdings
+    from g2dbench.registry import Registry
+
+    found = holdings(Registry(plugin or ()), store)
+    if as_json:
+        typer.echo(holding.as_json(found))
+    else:
+        console.print(holding.as_table(found))
 
 
 @app.command(epilog="Example: g2dbench data verify rsna")

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from g2dbench.cli.console import console, track
 from g2dbench.cli.options import DEFAULT_STORE, Device, Plugins, Precision, Root, Size, Store
-from g2dbench.cli.source import open_data
+from g2dbench.cli.source import check_name, open_data
 from g2dbench.errors import Misuse
 
 if TYPE_CHECKING:
@@ -74,14 +74,13 @@ def evaluate(
 ) -> None:
     """Evaluate models on tasks: predict, keep the predictions, score, write one result a cell."""
     from g2dbench import models, runner, sweep
-    from g2dbench.cards import DatasetCard
     from g2dbench.device import choose_device, choose_precision
     from g2dbench.registry import Registry
 
     registry = Registry(plugin or ())
     names = list(dict.fromkeys(data or ["synthetic"]))
     for name in names:
-        registry.find(DatasetCard, name.partition(":")[0])
+        check_name(name, store, registry)
     tasks = sweep.load_tasks(task, registry)
     sweep.writable(out)
     where = choose_device(device)

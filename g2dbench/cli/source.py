@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from g2dbench.data.store import Store
 
 
+def check_name(name: str, store: Path, registry: Registry) -> None:
+    """Misuse unless `--data` names a data set, or own data that was prepared under that name."""
+    from g2dbench.data import prepare
+
+    bare = name.partition("@")[0].partition(":")[0]
+    if bare not in prepare.names_in(store):
+        registry.find(DatasetCard, bare)
+
+
 def open_data(
     name: str, root: Path | None, store: Path, size: int | None, registry: Registry
 ) -> "Store":
@@ -22,6 +31,9 @@ def open_data(
     if chosen:
         return _published(name, chosen, root, store, size, registry)
     name, colon, count = name.partition(":")
+    if name not in {card.name for card in registry.cards(DatasetCard)}:
+        # A name that `data prepare --name` gave.
+        return prepare.prepared(name, root, store, size=size, registry=registry)
     card = registry.find(DatasetCard, name).card
     if colon:
         return _drawn(card, count, store, size, registry)

@@ -38,7 +38,7 @@ class Catalogue:
     def __init__(self, asked: Request, root: Path, progress: "Progress") -> None:
         """Read the tables of a data set; BadData if they are not what they should be."""
         self.losses = Losses()
-        usable = _usable(asked, root, progress, self.losses)
+        usable = _usable(asked, progress, self.losses)
         records = list(_unique(usable, self.losses))
         found = _assigned(asked, root, records, self.losses)
         self._splits, self.losses.leaks = found.splits, found.warnings
@@ -89,8 +89,8 @@ def _assigned(
     return presets.assign(asked.split, asked.card.name, root, records, listed)
 
 
-def _usable(asked: Request, root: Path, progress: "Progress", losses: Losses) -> Iterator[Record]:
-    for found in progress(asked.module.read(root), f"read {asked.card.name}"):
+def _usable(asked: Request, progress: "Progress", losses: Losses) -> Iterator[Record]:
+    for found in progress(asked.found(), f"read {asked.card.name}"):
         if isinstance(found, Rejected):
             losses.rejected.append(found)
         elif isinstance(found, Missing):

@@ -84,9 +84,7 @@ def decode(record: Record, frame: Frame) -> Row | Rejected:
     name = record.id or record.path.name
     try:
         check(record)
-        if not is_within(record.path, frame.roots):
-            raise BadData(f"the file {record.path} lies outside the data set's folder {frame.root}")
-        data = read_bytes(record.path)
+        data = file_bytes(record, frame)
         sample = load(record, data, frame.size)
     except OSError as error:
         return Rejected(name, record.path, f"cannot be read: {error.strerror}")
@@ -95,6 +93,15 @@ def decode(record: Record, frame: Frame) -> Row | Rejected:
     except BadData as error:
         return Rejected(name, record.path, str(error))
     return pack(sample, relative_name(record.path, frame.root), hashlib.sha256(data).hexdigest())
+
+
+def file_bytes(record: Record, frame: Frame) -> bytes:
+    """The bytes of a record's file; BadData if it lies outside the data set, OSError as usual."""
+    if record.data is not None:
+        return record.data.read()
+    if not is_within(record.path, frame.roots):
+        raise BadData(f"the file {record.path} lies outside the data set's folder {frame.root}")
+    return read_bytes(record.path)
 
 
 def check(record: Record) -> None:

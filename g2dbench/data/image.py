@@ -1,4 +1,4 @@
-"""One image file to (H, W) uint8 grey, bright is dense: DICOM, PNG and JPEG.
+"""One image file to (H, W) uint8 grey, bright is dense: DICOM, PNG, JPEG, TIFF and GIF.
 
 8-bit files pass unchanged; deeper ones are stretched from their own minimum to maximum. The
 maximum becomes 255 (G2D's `ext_data.py` scales to 256, which wraps to 0; we differ). Every failure
@@ -6,7 +6,10 @@ is BadData naming the file: truncated, oversized, empty, not finite, or no image
 """
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +22,10 @@ from g2dbench.errors import BadData
 MAX_PIXELS = 100_000_000
 """Checked before decoding: a larger header is a bomb or a mistake."""
 
-EXTENSIONS = (".dcm", ".dicom", ".png", ".jpg", ".jpeg")
+FORMATS = ("PNG", "JPEG", "TIFF", "GIF")
+"""Pictures, in Pillow's names; of several frames or pages the first one counts."""
+
+EXTENSIONS = (".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif")
 """What `read_image` reads, in order of preference where one image has several files."""
 
 Grey = NDArray[np.uint8]
@@ -76,16 +82,39 @@ def shrink(grey: Grey, side: int) -> Grey:
 
 
 def _decode_picture(data: bytes, path: Path) -> Grey:
-    """PNG or JPEG of any depth; alpha is ignored, colour becomes ITU-R 601 luma."""
+    """A picture of any depth; alpha is ignored, colour becomes ITU-R 601 luma."""
+    return as_grey(picture_levels(data, path), path)
+
+
+def picture_levels(data: bytes, path: Path) -> NDArray[np.generic]:
+    """The grey levels of a picture as stored, (H, W): uint8, or deeper where the file is."""
+    with _open(data, path) as picture:
+        check_size(picture.height, picture.width, path)
+        if picture.mode.startswith(("I", "F")):
+            return np.asarray(picture)
+        coloured = picture.convert("RGB") if picture.mode == "P" else picture
+        return np.asarray(coloured.convert("L"))
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """A picture's (height, width) from its header alone; BadData if it is none."""
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
+        with path.open("rb") as file, _open(file, path) as picture:
             check_size(picture.height, picture.width, path)
-            if picture.mode.startswith(("I", "F")):
-                return as_grey(np.asarray(picture), path)
-            coloured = picture.convert("RGB") if picture.mode == "P" else picture
-            return as_grey(np.asarray(coloured.convert("L")), path)
+            return picture.height, picture.width
+    except OSError as error:
+        raise BadData(f"the image {path} cannot be read: {error.strerror}") from error
+
+
+@contextmanager
+def _open(source: bytes | BinaryIO, path: Path) -> Iterator[Image.Image]:
+    """A picture whose pixels are not yet decoded; whatever goes wrong with it is BadData."""
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    try:
+        with Image.open(file, formats=FORMATS) as picture:
+            yield picture
     except UnidentifiedImageError as error:
-        raise BadData(f"{path} is no image: neither DICOM nor PNG nor JPEG") from error
+        raise BadData(f"{path} is no image: neither DICOM nor {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
         raise BadData(f"the image {path} is too large: {error}") from error
     except BadData:

@@ -1,10 +1,11 @@
-"""Open-i (Indiana University) chest radiographs with reports, in Kaggle's layout.
+"""Open-i (Indiana University) chest radiographs with reports: Kaggle's layout, or the NLM's.
 
     indiana_reports.csv       uid, MeSH, Problems, image, indication, comparison, findings,
                               impression
     indiana_projections.csv   uid, filename, projection
     images/images_normalized/<filename>, or images/<filename>
 
+or the XML reports and PNG images of `open_i_nlm`; ids, reports and labels are the same in both.
 One uid is one study of one patient. Frontal and lateral images are read; `view` tells them apart.
 The report keeps its XXXX marks; `report.clean_report` removes them.
 """
@@ -13,20 +14,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from g2dbench.cards import DatasetCard
+from g2dbench.data import open_i_nlm
+from g2dbench.data.image import EXTENSIONS
 from g2dbench.data.reading import (
     Found,
     Missing,
     Rejected,
     check_layout,
     folders,
+    index_images,
     is_present,
     read_table,
 )
 from g2dbench.data.sample import ABSENT, PRESENT, Record
+from g2dbench.errors import BadData
 
 CARD = DatasetCard(
     name="open_i",
-    summary="Indiana University chest radiographs with reports (Kaggle's raddar layout).",
+    summary="Indiana University chest radiographs with reports (Kaggle's or the NLM's layout).",
     offers=("reports", "labels"),
     findings=(
         "Normal",
@@ -46,7 +51,7 @@ CARD = DatasetCard(
     ),
     url="https://www.kaggle.com/datasets/raddar/chest-xrays-indiana-university",
     licence="CC BY-NC-ND 4.0",
-    layout=("indiana_reports.csv", "indiana_projections.csv", "images/"),
+    layout=("indiana_reports.csv", "indiana_projections.csv", "images/ (or NLMCXR_reports/ ...)"),
 )
 
 SPLIT = (0.8, 0.1, 0.1)
@@ -77,11 +82,43 @@ UNJUDGED = {"", "no indexing"}
 
 
 def read(root: Path) -> Iterator[Found]:
-    """Every image that the projections list; labels and report come from its study.
+    """Every image that the projections or the XML reports list, with its study's report and labels.
 
     BadData: a table, a column or the image folder is missing.
     """
     check_layout(root)
+    folder = None if (root / REPORTS).is_file() else open_i_nlm.find_reports(root)
+    yield from _kaggle(root) if folder is None else _nlm(root, folder)
+
+
+def _nlm(root: Path, folder: Path) -> Iterator[Found]:
+    images = index_images(folders(root, open_i_nlm.IMAGES), EXTENSIONS)
+    for file, study in open_i_nlm.read_studies(folder):
+        if isinstance(study, BadData):
+            yield Rejected(file.name, file, str(study))
+            continue
+        for name in study.images:
+            try:
+                yield _of_study(name, images.get(name), study)
+            except BadData as error:
+                yield Rejected(name, images.get(name), f"{file.name}: {error}")
+
+
+def _of_study(name: str, path: Path | None, study: open_i_nlm.Study) -> Found:
+    identity = open_i_nlm.image_id(name)
+    if path is None:
+        return Missing(identity, None)
+    return Record(
+        id=identity,
+        path=path,
+        patient=study.uid,
+        study=study.uid,
+        report=join_report(study.findings, study.impression),
+        labels=parse_problems(study.problems),
+    )
+
+
+def _kaggle(root: Path) -> Iterator[Found]:
     reports = read_table(root / REPORTS, ("uid", "Problems", "findings", "impression"))
     listed = read_table(root / PROJECTIONS, ("uid", "filename", "projection"))
     places = folders(root, ("images/images_normalized", "images"))

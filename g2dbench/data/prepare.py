@@ -5,7 +5,7 @@ One process prepares a data set at a time; others wait for it and then find the 
 
 import fcntl
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from g2dbench.cards import DatasetCard
 from g2dbench.data.audit import describe, verify
 from g2dbench.data.build import build
 from g2dbench.data.presets import OURS, Split
-from g2dbench.data.request import Drawing, request
+from g2dbench.data.request import Drawing, is_from, request
 from g2dbench.data.store import MANIFEST_FILE, Store, read_manifest
 from g2dbench.data.workers import cores
 from g2dbench.errors import BadData, Misuse
@@ -28,6 +28,7 @@ __all__ = [
     "Split",
     "describe",
     "find",
+    "names_in",
     "open_or_prepare",
     "prepare",
     "prepared",
@@ -47,20 +48,23 @@ def prepare(
     workers: int | None = 0,
     drawing: Drawing | None = None,
     split: Split | None = None,
+    options: Mapping[str, str] | None = None,
+    own_name: str | None = None,
 ) -> Store:
     """The complete store of a data set, made now unless it exists; a broken one is replaced.
 
-    size: short side in pixels, 256 (128 for an embedded set). workers: processes that decode, 0
-    for this one, None for one per core. split: a published one, see `presets`; by default the
-    official one or ours. The store's fingerprint depends on neither workers nor
-    the order of files.
+    options: what the reader is told, by the keys of its card; own_name: what a generic reader's
+    data is called from now on. size: short side in pixels, 256 (128 for an embedded set).
+    workers: processes that decode, 0 for this one, None for one per core. split: a published one,
+    see `presets`; by default the official one or ours. The store's fingerprint depends on neither
+    workers nor the order of files.
 
     Raises:
-        Misuse: unknown data set, no root, impossible size.
+        Misuse: unknown data set or option, no root, no name for data of one's own, impossible size.
         BadData: the folder is not in the official layout, holds none of its images, more than
             5 % of them are broken, or the store cannot be written.
     """
-    asked = request(name, root, registry, size, drawing, split)
+    asked = request(name, root, registry, size, drawing, split, options, own_name)
     folder = store_root / asked.folder
     if _is_complete(folder):
         return Store(folder)
@@ -87,14 +91,14 @@ def find(
     Without root or size any will do; without a split the default one's store goes before others.
     Misuse lists them where several fit.
     """
-    fits = [place for place in _places(store_root) if _is_of(place, name, size)]
+    fits = [folder for folder in _places(store_root) if _is_of(folder, name, size)]
     if root is not None:
-        fits = [place for place in fits if read_manifest(place).origin == str(root.resolve())]
+        fits = [fit for fit in fits if is_from(read_manifest(fit).origin, root)]
     if split is not None or len(fits) > 1:
-        wanted = [place for place in fits if read_manifest(place).split == (split or OURS)]
+        wanted = [fit for fit in fits if read_manifest(fit).split == (split or OURS)]
         fits = wanted if split is not None else wanted or fits
     if len(fits) > 1:
-        names = ", ".join(place.name for place in fits)
+        names = ", ".join(fit.name for fit in fits)
         raise Misuse(
             f"{name!r} was prepared more than once: {names}; say which --size, --root and --split"
         )
@@ -111,9 +115,10 @@ def prepared(
     split: str | None = None,
 ) -> Store:
     """The prepared store of a name; BadData with the way out where there is none."""
-    card = registry.find(DatasetCard, name).card
-    store = find(name, None if card.embedded else root, store_root, size, split)
+    embedded = {card.name for card in registry.cards(DatasetCard) if card.embedded}
+    store = find(name, None if name in embedded else root, store_root, size, split)
     if store is None:
+        card = registry.find(DatasetCard, name).card
         at = f" at {size} px" if size else ""
         of = "" if card.embedded else " --root FOLDER"
         of += f" --split {split}" if split else ""
@@ -126,6 +131,12 @@ def prepared(
 def prepared_in(store_root: Path) -> list[Store]:
     """Every complete store of a folder, by name; unfinished ones are not listed."""
     return [Store(place) for place in _places(store_root) if (place / MANIFEST_FILE).is_file()]
+
+
+def names_in(store_root: Path) -> set[str]:
+    """The names under which a folder holds stores, those of a user's own data among them."""
+    matches = (_FOLDER.fullmatch(folder.name) for folder in _places(store_root))
+    return {match[1] for match in matches if match is not None}
 
 
 def open_or_prepare(

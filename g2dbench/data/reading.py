@@ -192,8 +192,11 @@ def trusted_roots(root: Path) -> list[Path]:
     """The root, and the folders that its owner linked directly into it, all resolved.
 
     Big image folders often live on another disk behind such a link. What a table names must not
-    leave these: neither through `..` nor through a link further down.
+    leave these: neither through `..` nor through a link further down. A root that is no folder,
+    such as a hub's data set, has none.
     """
+    if not root.is_dir():
+        return [root.resolve()]
     linked = [child.resolve() for child in root.iterdir() if child.is_symlink() and child.is_dir()]
     return [root.resolve(), *sorted(linked)]
 

@@ -7,7 +7,7 @@ half-open: a box covers pixels x0 <= x < x1. Absent annotation is None, never a 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,14 @@ class Box(NamedTuple):
     y1: float
 
 
+class Readable(Protocol):
+    """A file's bytes that lie in no file of their own, such as a shard's; it must pickle."""
+
+    def read(self) -> bytes:
+        """The bytes; BadData if they cannot be had."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
     """One image of an official folder, as its tables describe it; pixels not yet read.
@@ -36,6 +44,7 @@ class Record:
     annotation, which may differ from the stored file's size (RSNA annotates in 1024 x 1024).
     None means the file's own size. `labels` maps finding -> 1, 0 or -1; `masks` finding ->
     (H, W) bool. None means not annotated; an empty tuple or mapping means annotated, nothing seen.
+    `data` gives the file's bytes where they lie within another file; `path` then only names them.
     """
 
     id: str
@@ -51,6 +60,7 @@ class Record:
     boxes: tuple[Box, ...] | None = None
     masks: Mapping[str, NDArray[np.bool_]] | None = None
     frame: tuple[int, int] | None = None
+    data: Readable | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""SIIM-ACR pneumothorax segmentation, original layout.
+"""SIIM-ACR pneumothorax segmentation: the original layout, and Kaggle's copies (`siim_copies`).
 
     train-rle.csv   `ImageId, EncodedPixels` (the space is in the file); negative is -1
     dicom-images-train/<StudyUID>/<SeriesUID>/<ImageId>.dcm, and dicom-images-test/ likewise
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from g2dbench.cards import DatasetCard
+from g2dbench.data import siim_copies
 from g2dbench.data.dicom import read_header
 from g2dbench.data.masks import RunMasks
 from g2dbench.data.reading import (
@@ -30,7 +31,7 @@ from g2dbench.errors import BadData
 
 CARD = DatasetCard(
     name="siim",
-    summary="SIIM-ACR pneumothorax challenge: masks on NIH radiographs (original DICOM tree).",
+    summary="SIIM-ACR pneumothorax challenge: masks on NIH radiographs (DICOM, or PNG copies).",
     offers=("labels", "masks"),
     findings=("Pneumothorax",),
     url="https://www.kaggle.com/c/siim-acr-pneumothorax-segmentation",
@@ -47,11 +48,20 @@ NEGATIVE = "-1"
 
 
 def read(root: Path) -> Iterator[Found]:
-    """One record per ImageId of the table; the folders are walked once.
+    """One record per ImageId, in whichever of the three layouts the root has.
 
     BadData: the table, a column or the image folder is missing.
     """
     check_layout(root)
+    if siim_copies.is_renumbered(root):
+        yield from siim_copies.read_renumbered(root, FINDING)
+    elif siim_copies.is_flat(root) and not (root / TABLE).is_file():
+        yield from siim_copies.read_flat(root, FINDING)
+    else:
+        yield from _original(root)
+
+
+def _original(root: Path) -> Iterator[Found]:
     table = read_table(root / TABLE, ("ImageId", "EncodedPixels"))
     places = folders(root, ("dicom-images-train", "dicom-images-test"))
     images = index_images(places, (".dcm",))
