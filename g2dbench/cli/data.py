@@ -1,4 +1,4 @@
-"""`g2dbench data prepare|verify|show|list`."""
+"""`g2dbench data prepare|verify|show|list|overlap`."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ import typer
 
 from g2dbench.cli.application import Group
 from g2dbench.cli.console import console, track
-from g2dbench.cli.options import DEFAULT_STORE, Plugins, Root, Size, Store
+from g2dbench.cli.options import DEFAULT_STORE, Plugins, Root, Size, Split, Store
 from g2dbench.data.cleaning import DEFAULT, CleaningName
 from g2dbench.errors import Misuse
 
@@ -32,7 +32,15 @@ OwnName = Annotated[
 ]
 
 
-@app.command(epilog="Example: g2dbench data prepare rsna --root ~/rsna --size 512")
+Lists = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--split-file", help="The authors' list of a published split: SPLIT=FILE, or a table."
+    ),
+]
+
+
+@app.command(epilog="Example: g2dbench data prepare rsna --root ~/rsna --split mgca-det")
 def prepare(
     name: Name,
     root: Root = None,
@@ -40,6 +48,8 @@ def prepare(
     option: Option = None,
     size: Size = None,
     store: Store = DEFAULT_STORE,
+    split: Split = None,
+    split_file: Lists = None,
     workers: Workers = None,
     plugin: Plugins = None,
 ) -> None:
@@ -53,6 +63,7 @@ def prepare(
         store,
         size=size,
         workers=workers,
+        split=preparing.Split.parse(split, split_file or ()),
         progress=track,
         registry=Registry(plugin or ()),
         options=_parse(option or []),
@@ -96,13 +107,14 @@ def list_(
 @app.command(epilog="Example: g2dbench data verify rsna")
 def verify(
     name: Name, root: Root = None, size: Size = None, store: Store = DEFAULT_STORE,
-    plugin: Plugins = None,
+    split: Split = None, plugin: Plugins = None,
 ) -> None:  # fmt: skip
     """Re-read a prepared data set: fingerprint, splits that share patients, duplicates."""
     from g2dbench.data import prepare as preparing
     from g2dbench.registry import Registry
 
-    data = preparing.prepared(name, root, store, size=size, registry=Registry(plugin or ()))
+    registry = Registry(plugin or ())
+    data = preparing.prepared(name, root, store, size=size, registry=registry, split=split)
     console.print(str(preparing.verify(data, progress=track)))
 
 
@@ -115,11 +127,31 @@ def show(
         CleaningName, typer.Option(help="The report cleaning whose pairs are counted.")
     ] = DEFAULT,
     store: Store = DEFAULT_STORE,
+    split: Split = None,
     plugin: Plugins = None,
 ) -> None:
     """Show a prepared data set: images per split, labels, and which pairs its reports give."""
     from g2dbench.data import prepare as preparing
     from g2dbench.registry import Registry
 
-    data = preparing.prepared(name, root, store, size=size, registry=Registry(plugin or ()))
+    registry = Registry(plugin or ())
+    data = preparing.prepared(name, root, store, size=size, registry=registry, split=split)
     console.print(preparing.describe(data, cleaning))
+
+
+@app.command(epilog="Example: g2dbench data overlap open_i rsna@mgca-det")
+def overlap(
+    one: Name,
+    other: Annotated[str, typer.Argument(help="The other one, likewise.", show_default=False)],
+    size: Size = None,
+    store: Store = DEFAULT_STORE,
+    plugin: Plugins = None,
+) -> None:
+    """Count what two prepared data sets share: patients, studies, the same or similar images."""
+    from g2dbench.cli.source import open_data
+    from g2dbench.data import overlap as overlaps
+    from g2dbench.registry import Registry
+
+    registry = Registry(plugin or ())
+    first, second = (open_data(name, None, store, size, registry) for name in (one, other))
+    console.print(str(overlaps.overlap(first, second, track)))

@@ -60,7 +60,7 @@ def demo(
 def _films(root: Path, store: Path, registry: "Registry") -> "Dataset":
     """Other drawn radiographs, written as RSNA distributes its own and read by its reader."""
     from g2dbench.data import synth_export
-    from g2dbench.data.decode import cores
+    from g2dbench.data.workers import cores
 
     if not (root / "stage_2_detailed_class_info.csv").is_file():
         partial = root.with_name(".rsna.partial")

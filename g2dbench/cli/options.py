@@ -30,3 +30,11 @@ Size = Annotated[
     int | None,
     typer.Option("--size", min=32, max=4096, help="Short side of the prepared images in pixels."),
 ]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        help="A published split by its name: official, mgca, mgca-det, benchx, mrm, ...",
+        show_default="the official one where the data set has one, else ours",
+    ),
+]

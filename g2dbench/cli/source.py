@@ -16,7 +16,7 @@ def check_name(name: str, store: Path, registry: Registry) -> None:
     """Misuse unless `--data` names a data set, or own data that was prepared under that name."""
     from g2dbench.data import prepare
 
-    bare = name.partition(":")[0]
+    bare = name.partition("@")[0].partition(":")[0]
     if bare not in prepare.names_in(store):
         registry.find(DatasetCard, bare)
 
@@ -27,6 +27,9 @@ def open_data(
     """The prepared data set; prepared now from --root, or found without it if it was before."""
     from g2dbench.data import prepare
 
+    name, _, chosen = name.partition("@")
+    if chosen:
+        return _published(name, chosen, root, store, size, registry)
     name, colon, count = name.partition(":")
     if name not in {card.name for card in registry.cards(DatasetCard)}:
         # A name that `data prepare --name` gave.
@@ -39,6 +42,28 @@ def open_data(
     return prepare.open_or_prepare(
         name, root, store, size=size, workers=None, progress=track, registry=registry
     )
+
+
+def _published(
+    name: str, split: str, root: Path | None, store: Path, size: int | None, registry: Registry
+) -> "Store":
+    """`rsna@mgca-det`, a data set under a published split, and under that name."""
+    from g2dbench.data import prepare
+
+    if root is None:
+        data = prepare.prepared(name, None, store, size=size, split=split, registry=registry)
+    else:
+        data = prepare.open_or_prepare(
+            name,
+            root,
+            store,
+            size=size,
+            workers=None,
+            progress=track,
+            registry=registry,
+            split=prepare.Split.parse(split, ()),
+        )
+    return data.named(f"{name}@{split}")
 
 
 def _drawn(

@@ -32,11 +32,13 @@ class Verification:
     patients: int
     duplicates: int
     leaks: tuple[tuple[str, str], ...]
+    known: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         text = (
-            f"{self.images} images of {self.patients} patients are as written and no patient is in "
-            f"two splits; {self.duplicates} images repeat the pixels of another"
+            f"{self.images} images of {self.patients} patients are as written and "
+            + ("; ".join(self.known) or "no patient is in two splits")
+            + f"; {self.duplicates} images repeat the pixels of another"
         )
         if self.leaks:
             pair = " and ".join(self.leaks[0])
@@ -75,13 +77,14 @@ def verify(store: Store, progress: "Progress") -> Verification:
         patients=int(whole.table["patient"].nunique()),
         duplicates=sum(len(group) - 1 for group in groups),
         leaks=tuple(leak for group in groups for leak in _leaks(group)),
+        known=whole.manifest.summary.leaks,
     )
 
 
 def _check_patients(store: Store) -> None:
     splits = store.table.groupby("patient")["split"].nunique()
     shared = splits[splits > 1].index.tolist()
-    if shared:
+    if shared and not store.manifest.summary.leaks:
         raise BadData(f"{len(shared)} patients of {store.folder} are in two splits: {shared[:3]}")
 
 
@@ -93,8 +96,8 @@ def _leaks(group: list[tuple[str, str]]) -> list[tuple[str, str]]:
 def facts(store: Store, cleaning: CleaningName = DEFAULT) -> dict[str, Any]:
     """What a whole store holds, as counts.
 
-    Keys: name, folder, origin, fingerprint, size, summary, shapes, views, splits, pairs. `pairs`
-    counts images by what becomes of their report when it is cleaned, see `cleaning.count_pairs`.
+    Keys: name, folder, origin, split, fingerprint, size, summary, shapes, views, splits, pairs: the
+    last counts images by the fate of their report when it is cleaned, see `cleaning.count_pairs`.
     """
     table = store.table
     parts = {name: table[table["split"] == name] for name in SPLITS}
@@ -102,6 +105,7 @@ def facts(store: Store, cleaning: CleaningName = DEFAULT) -> dict[str, Any]:
         "name": store.card.name,
         "folder": str(store.folder),
         "origin": store.manifest.origin,
+        "split": store.manifest.split,
         "fingerprint": store.fingerprint,
         "size": store.size,
         "summary": store.manifest.summary.model_dump(),
@@ -118,6 +122,7 @@ def describe(store: Store, cleaning: CleaningName = DEFAULT) -> str:
     lines = [
         store.summary,
         f"origin: {known['origin']}",
+        f"split: {known['split']}",
         f"height x width: {_joined(known['shapes'])}",
         f"views: {_joined(known['views'])}",
         f"image-report pairs, cleaning {cleaning}: {describe_steps(known['pairs'])}",

@@ -1,25 +1,28 @@
 """Build one store: list the records, split, decode, pack, count what was lost, publish.
 
 Everything is written into a hidden folder that moves into place when its last byte is on disk. A
-killed run leaves that folder, which nobody mistakes for a store and which the next run removes.
+killed run leaves that folder, which nobody mistakes for a store. The next run keeps the batches
+of it that are whole and still wanted, and goes on behind them; see `journal`.
 """
 
 import csv
+import hashlib
+import json
 import os
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Protocol
 
 import g2dbench
-from g2dbench.data import splits
+from g2dbench.data.catalogue import Catalogue, Losses, mark
 from g2dbench.data.decode import Frame, decode_all
-from g2dbench.data.reading import Missing, Rejected, trusted_roots
+from g2dbench.data.journal import Journal, Written
+from g2dbench.data.reading import Rejected, trusted_roots
 from g2dbench.data.request import Request
 from g2dbench.data.rows import Row, pack
-from g2dbench.data.sample import Record
 from g2dbench.data.store import (
     MANIFEST_FILE,
     QUARANTINE_FILE,
@@ -27,7 +30,6 @@ from g2dbench.data.store import (
     Manifest,
     Summary,
     card_fields,
-    write_rows,
 )
 from g2dbench.errors import BadData
 
@@ -37,94 +39,133 @@ if TYPE_CHECKING:
 MAX_REJECTED = 0.05
 """The share of broken images above which a data set is not what it should be."""
 
-SPLIT = (0.8, 0.1, 0.1)
-"""Train, valid and test shares where a reader names none."""
+BATCH, BATCH_BYTES = 64, 2**25
+"""Records that are written at once: at most so many, and fewer where images are large."""
+
+CELL = 1000
+"""Characters of an id, a path or a reason that the quarantine list shows."""
+
+_SHAPED_BY = ("numpy", "pillow", "pydicom", "pylibjpeg-openjpeg", "pyjpegls", "scipy")
 
 
-@dataclass
-class Tally:
-    """What was not stored, and how many images each split got; filled while rows pass."""
+class Source(Protocol):
+    """Where the rows of a store come from, by position, in ascending id order."""
 
-    rejected: list[Rejected] = field(default_factory=list)
-    missing: list[Missing] = field(default_factory=list)
-    splits: Counter[str] = field(default_factory=Counter)
+    losses: Losses
 
-    def keep(self, rows: Iterable[Row | Rejected]) -> Iterator[Row]:
-        """The rows among these; rejections are noted."""
-        for row in rows:
-            if isinstance(row, Rejected):
-                self.rejected.append(row)
-            else:
-                self.splits[row["split"]] += 1
-                yield row
+    def __len__(self) -> int: ...
+
+    def mark(self, start: int, stop: int) -> str:
+        """What the rows at these positions depend on."""
+        ...
+
+    def rows(self, start: int) -> Iterator[Row | Rejected]:
+        """A row or a rejection for each position from `start` on."""
+        ...
 
 
 def build(asked: Request, folder: Path, workers: int, progress: "Progress") -> None:
     """Make the store `folder`, replacing what is there; BadData leaves what was there."""
     partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    tally = Tally()
-    try:
-        if asked.root is None:
-            rows, total = _drawn(asked, workers), asked.drawing.count
-        else:
-            records = _list(asked, asked.root, tally, progress)
-            frame = Frame(asked.root, tuple(trusted_roots(asked.root)), asked.size)
-            rows, total = decode_all(records, frame, workers), len(records)
-        shown = progress(tally.keep(rows), f"prepare {asked.card.name}", total)
-        stored, fingerprint = write_rows(partial / ROWS_FILE, shown, asked.size)
-        _write_quarantine(partial / QUARANTINE_FILE, tally)
-        _check_losses(asked, partial, stored, tally)
-        _seal(asked, partial, tally, stored, fingerprint)
-        _publish(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    log = folder.with_name(f".{folder.name}.journal")
+    partial.mkdir(exist_ok=True)
+    source = _source(asked, workers, progress)
+    with Journal(partial / ROWS_FILE, log, _head(asked), asked.size) as journal:
+        _fill(journal, source, asked, progress)
+        fingerprint, written = journal.finish(), journal.written
+    _write_quarantine(partial / QUARANTINE_FILE, source.losses, written)
+    _check_losses(asked, partial, source.losses, written)
+    _seal(asked, partial, source.losses, written, fingerprint)
+    _publish(partial, folder)
+    log.unlink()
 
 
-def _drawn(asked: Request, workers: int) -> Iterator[Row | Rejected]:
+class _Files:
+    """The rows of an official folder."""
+
+    def __init__(self, asked: Request, root: Path, workers: int, progress: "Progress") -> None:
+        self._catalogue = Catalogue(asked, root, progress)
+        self._frame = Frame(root, tuple(trusted_roots(root)), asked.size)
+        self._workers = workers
+        self.losses = self._catalogue.losses
+
+    def __len__(self) -> int:
+        return len(self._catalogue)
+
+    def mark(self, start: int, stop: int) -> str:
+        return mark(self._catalogue.records(start, stop))
+
+    def rows(self, start: int) -> Iterator[Row | Rejected]:
+        return decode_all(self._catalogue.records(start), self._frame, self._workers)
+
+
+class _Drawn:
     """The rows of an embedded set; its ids ascend with the index."""
-    drawing = asked.drawing
-    samples = asked.module.draw_many(range(drawing.count), asked.size, drawing.seed, workers)
-    return (pack(sample) for sample in samples)
+
+    def __init__(self, asked: Request, workers: int) -> None:
+        self._asked, self._workers = asked, workers
+        self.losses = Losses()
+
+    def __len__(self) -> int:
+        return self._asked.drawing.count
+
+    def mark(self, start: int, stop: int) -> str:
+        return f"seed {self._asked.drawing.seed}, {start} to {stop}"
+
+    def rows(self, start: int) -> Iterator[Row | Rejected]:
+        drawing, size = self._asked.drawing, self._asked.size
+        wanted = range(start, drawing.count)
+        samples = self._asked.module.draw_many(wanted, size, drawing.seed, self._workers)
+        return (pack(sample) for sample in samples)
 
 
-def _list(asked: Request, root: Path, tally: Tally, progress: "Progress") -> list[Record]:
-    """The usable records in id order, each with a split; the others go to the tally."""
-    records: list[Record] = []
-    for found in progress(asked.found(), f"read {asked.card.name}"):
-        if isinstance(found, Rejected):
-            tally.rejected.append(found)
-        elif isinstance(found, Missing):
-            tally.missing.append(found)
-        else:
-            records.append(found)
-    records = list(_unique(records, tally))
-    shares = getattr(asked.module, "SPLIT", SPLIT)
-    split = splits.assign(records, asked.card.name, shares)
-    return [replace(record, split=split[record.patient]) for record in records]
+def _source(asked: Request, workers: int, progress: "Progress") -> Source:
+    if asked.root is None:
+        return _Drawn(asked, workers)
+    return _Files(asked, asked.root, workers, progress)
 
 
-def _unique(records: list[Record], tally: Tally) -> Iterator[Record]:
-    last: Record | None = None
-    for record in sorted(records, key=lambda record: (record.id, str(record.path))):
-        if last is not None and record.id == last.id:
-            reason = f"the id was used before, by {last.path}"
-            tally.rejected.append(Rejected(record.id, record.path, reason))
-            continue
-        last = record
-        yield record
+def _fill(journal: Journal, source: Source, asked: Request, progress: "Progress") -> None:
+    """Write every batch that is not there yet."""
+    step = max(1, min(BATCH, BATCH_BYTES // asked.size**2))
+    starts = range(0, len(source), step)
+    kept = journal.keep(source.mark(start, start + step) for start in starts)
+    first = min(kept * step, len(source))
+    title = f"prepare {asked.card.name}" + (f", going on after {first}" if first else "")
+    rows = iter(progress(source.rows(first), title, len(source) - first))
+    for start in starts[kept:]:
+        stop = min(start + step, len(source))
+        journal.append(source.mark(start, start + step), _next(rows, stop - start))
 
 
-def _check_losses(asked: Request, partial: Path, stored: int, tally: Tally) -> None:
+def _next(rows: Iterator[Row | Rejected], count: int) -> Iterable[Row | Rejected]:
+    return (next(rows) for _ in range(count))
+
+
+def _head(asked: Request) -> str:
+    """What rows depend on beside their records: the request, and the code that makes them."""
+    versions = {name: version(name) for name in _SHAPED_BY}
+    sources = [*Path(__file__).parent.glob("*.py"), *_file(asked.module)]
+    code = hashlib.sha256(b"".join(sorted(path.read_bytes() for path in sources)))
+    told = [asked.card.name, asked.origin, asked.size, versions, code.hexdigest()]
+    return json.dumps(told)
+
+
+def _file(module: ModuleType) -> list[Path]:
+    return [Path(module.__file__)] if module.__file__ else []
+
+
+def _check_losses(asked: Request, partial: Path, losses: Losses, written: Written) -> None:
     """BadData if nothing is left or too much is broken; the list of losses is kept beside."""
-    rejected, missing = len(tally.rejected), len(tally.missing)
+    broken = [*losses.rejected, *written.rejected]
+    rejected, missing, stored = len(broken), len(losses.missing), written.count
     enough = stored > 0 and rejected <= MAX_REJECTED * (stored + rejected)
     if enough:
         return
     kept = partial.with_name(f"{asked.folder}.{QUARANTINE_FILE}")
     shutil.copyfile(partial / QUARANTINE_FILE, kept)
-    first = "".join(f"\n  {item.id}: {item.reason}" for item in tally.rejected[:3])
+    shutil.rmtree(partial)
+    first = "".join(f"\n  {item.id[:CELL]}: {item.reason[:CELL]}" for item in broken[:3])
     raise BadData(
         f"{asked.card.name} in {asked.root} cannot be prepared: of {stored + rejected + missing} "
         f"images that its tables list {stored} are usable, {rejected} are broken and {missing} are "
@@ -132,40 +173,57 @@ def _check_losses(asked: Request, partial: Path, stored: int, tally: Tally) -> N
     )
 
 
-def _write_quarantine(path: Path, tally: Tally) -> None:
+def _write_quarantine(path: Path, losses: Losses, written: Written) -> None:
     absent = "missing: no such image in the folder"
-    lost = [(item.id, str(item.path or ""), item.reason) for item in tally.rejected]
-    lost += [(item.id, str(item.path or ""), absent) for item in tally.missing]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    broken = [*losses.rejected, *written.rejected]
+    lost = [(item.id, str(item.path or ""), item.reason) for item in broken]
+    lost += [(item.id, str(item.path or ""), absent) for item in losses.missing]
+    # Names of files need not be UTF-8, and a cell of a broken table can be as long as the table.
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(("id", "path", "reason"))
-        writer.writerows(sorted(lost))
+        writer.writerows(sorted(tuple(cell[:CELL] for cell in row) for row in lost))
 
 
-def _seal(asked: Request, partial: Path, tally: Tally, stored: int, fingerprint: str) -> None:
+def _seal(
+    asked: Request, partial: Path, losses: Losses, written: Written, fingerprint: str
+) -> None:
     """Write the manifest, last, after the rows have reached the disk."""
-    rejected, missing = len(tally.rejected), len(tally.missing)
+    rejected, missing = len(losses.rejected) + len(written.rejected), len(losses.missing)
     summary = Summary(
-        listed=stored + rejected + missing,
-        stored=stored,
+        listed=written.count + rejected + missing + losses.unlisted,
+        stored=written.count,
         rejected=rejected,
         missing=missing,
-        splits=dict(sorted(tally.splits.items())),
+        splits=dict(sorted(written.splits.items())),
+        unlisted=losses.unlisted,
+        leaks=losses.leaks,
     )
     manifest = Manifest(
         version=g2dbench.__version__,
         card=card_fields(asked.card),
         size=asked.size,
         origin=asked.origin,
-        rows=stored,
+        split=asked.split.name,
+        rows=written.count,
         bytes=(partial / ROWS_FILE).stat().st_size,
         fingerprint=fingerprint,
         summary=summary,
     )
+    _sync(partial / ROWS_FILE)
+    _sync(partial / QUARANTINE_FILE)
     (partial / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
-    for name in (ROWS_FILE, QUARANTINE_FILE, MANIFEST_FILE):
-        with (partial / name).open("rb") as file:
-            os.fsync(file.fileno())
+    _sync(partial / MANIFEST_FILE)
+    _sync(partial)
+
+
+def _sync(path: Path) -> None:
+    """Have a file, or a folder's names, on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _publish(partial: Path, folder: Path) -> None:
@@ -175,4 +233,5 @@ def _publish(partial: Path, folder: Path) -> None:
     if folder.exists():
         folder.rename(broken)
     partial.rename(folder)
+    _sync(folder.parent)
     shutil.rmtree(broken, ignore_errors=True)

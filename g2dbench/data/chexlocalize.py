@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from g2dbench.data.masks import RunMasks
+from g2dbench.data.reading import read_bytes
 from g2dbench.errors import BadData, BadResult
 from g2dbench.metrics import rle
 
@@ -28,7 +29,7 @@ class Segmentations:
     def add(self, path: Path) -> None:
         """Take in one file; BadData if it is not such a file."""
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(read_bytes(path))
         except (OSError, ValueError, RecursionError) as error:
             raise BadData(f"the segmentations {path} cannot be read: {error}") from error
         if not isinstance(found, dict):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from g2dbench.data.masks import Mask, RunMasks
-from g2dbench.data.reading import number
+from g2dbench.data.reading import number, read_bytes
 from g2dbench.data.sample import Box
 from g2dbench.data.shapes import Polygon, ShapeMasks
 from g2dbench.errors import BadData
@@ -77,7 +77,7 @@ _KEYS = {
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(read_bytes(path).decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise BadData(f"the annotations {path} cannot be read: {error}") from error
     for part, keys in _KEYS.items():

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from g2dbench.cards import DatasetCard
-from g2dbench.data.reading import Found, Missing, Rejected, check_layout, folders
+from g2dbench.data.reading import Found, Missing, Rejected, check_layout, folders, is_present
 from g2dbench.data.sample import Record
-from g2dbench.data.tables import is_file, read_lines
+from g2dbench.data.tables import read_lines
 from g2dbench.errors import BadData, Misuse
 
 CARD = DatasetCard(
@@ -65,7 +65,7 @@ def _found(line: str, where: str, folder: Path, split: str | None) -> Found:
     except BadData as error:
         return Rejected(where, None, str(error))
     path = folder / name
-    if not is_file(path):
+    if not is_present(path):
         return Missing(name, path)
     return Record(id=name, path=path, patient=patient, split=split, labels=CLASSES[label])
 

@@ -6,23 +6,20 @@ flat; the rows come in the order of the records whatever the number of processes
 
 import hashlib
 import math
-import os
-import threading
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 
 from g2dbench.data.image import decode_image
 from g2dbench.data.masks import Mask, resize
-from g2dbench.data.reading import Rejected, is_within, relative_name
-from g2dbench.data.rows import Row, pack
+from g2dbench.data.reading import Rejected, is_within, read_bytes, relative_name
+from g2dbench.data.rows import TEXTS, Row, pack
 from g2dbench.data.sample import ABSENT, PRESENT, SPLITS, UNCERTAIN, Box, Record, Sample
+from g2dbench.data.workers import pool
 from g2dbench.errors import BadData
 
 CHUNK = 8
@@ -31,6 +28,9 @@ AHEAD = 4
 
 SLACK = 1.0
 """Pixels by which a box may leave its frame, for rounding; it is clipped."""
+
+MAX_TEXT = 1_000_000
+"""Characters of a report or a name; the longest real report has some thousand."""
 
 Shape = tuple[int, int]
 
@@ -51,14 +51,11 @@ def decode_all(records: Iterable[Record], frame: Frame, workers: int) -> Iterato
         for chunk in chunks:
             yield from _decode_chunk(chunk, frame)
         return
-    # Spawned, not forked: the caller may hold torch's threads, which a fork leaves locked.
-    pool = ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=_die_with, initargs=(os.getpid(),)
-    )
+    processes = pool(workers)
     pending: deque[Future[list[Row | Rejected]]] = deque()
     try:
         for chunk in chunks:
-            pending.append(pool.submit(_decode_chunk, chunk, frame))
+            pending.append(processes.submit(_decode_chunk, chunk, frame))
             if len(pending) >= workers * AHEAD:
                 yield from pending.popleft().result()
         while pending:
@@ -69,13 +66,7 @@ def decode_all(records: Iterable[Record], frame: Frame, workers: int) -> Iterato
             f"try fewer workers than {workers}"
         ) from error
     finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def cores() -> int:
-    """Processes worth starting: the cores this process may use; 0 where there is only one."""
-    count = len(os.sched_getaffinity(0))
-    return count if count > 1 else 0
+        processes.shutdown(cancel_futures=True)
 
 
 def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
@@ -84,31 +75,23 @@ def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
         yield chunk
 
 
-def _die_with(parent: int) -> None:
-    """End this process when its parent is killed; a pool's workers would wait for ever."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def _decode_chunk(chunk: list[Record], frame: Frame) -> list[Row | Rejected]:
     return [decode(record, frame) for record in chunk]
 
 
 def decode(record: Record, frame: Frame) -> Row | Rejected:
     """One record as a packed row, or why it cannot be used."""
+    name = record.id or record.path.name
     try:
         check(record)
         data = file_bytes(record, frame)
         sample = load(record, data, frame.size)
     except OSError as error:
-        return Rejected(record.id, record.path, f"cannot be read: {error.strerror}")
+        return Rejected(name, record.path, f"cannot be read: {error.strerror}")
+    except MemoryError:
+        return Rejected(name, record.path, "it takes more memory than there is")
     except BadData as error:
-        return Rejected(record.id, record.path, str(error))
+        return Rejected(name, record.path, str(error))
     return pack(sample, relative_name(record.path, frame.root), hashlib.sha256(data).hexdigest())
 
 
@@ -118,13 +101,15 @@ def file_bytes(record: Record, frame: Frame) -> bytes:
         return record.data.read()
     if not is_within(record.path, frame.roots):
         raise BadData(f"the file {record.path} lies outside the data set's folder {frame.root}")
-    return record.path.read_bytes()
+    return read_bytes(record.path)
 
 
 def check(record: Record) -> None:
     """BadData if a record's own fields contradict the contract of `sample`."""
     if not record.id or not record.patient:
         raise BadData(f"the record {record.id!r} needs both an id and a patient")
+    for name in TEXTS:
+        _check_text(record.id, name, getattr(record, name))
     if record.split is not None and record.split not in SPLITS:
         raise BadData(f"{record.id}: the split {record.split!r} is none of {', '.join(SPLITS)}")
     if record.age is not None and not (math.isfinite(record.age) and record.age >= 0):
@@ -132,6 +117,16 @@ def check(record: Record) -> None:
     for finding, value in (record.labels or {}).items():
         if value not in (PRESENT, ABSENT, UNCERTAIN):
             raise BadData(f"{record.id}: the label of {finding!r} is {value!r}, not 1, 0 or -1")
+
+
+def _check_text(owner: str, name: str, text: str | None) -> None:
+    """BadData unless a text can be stored: names of files may hold bytes that are no UTF-8."""
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError as error:
+        raise BadData(f"{owner!a}: its {name} is no valid text: {error.reason}") from error
+    if text and len(text) > MAX_TEXT:
+        raise BadData(f"{owner[:40]}: its {name} has {len(text):,} characters")
 
 
 def load(record: Record, data: bytes, size: int) -> Sample:

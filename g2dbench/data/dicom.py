@@ -20,6 +20,7 @@ from pydicom.encaps import get_frame
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
+from g2dbench.data.reading import open_file
 from g2dbench.errors import BadData
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -44,7 +45,7 @@ class Header:
 def read_header(path: Path) -> Header:
     """The header alone, without touching the pixels; BadData if it is no DICOM file."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             _refuse_deflated(file.read(HEAD), path)
             file.seek(0)
             found = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_HEADER)

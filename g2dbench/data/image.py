@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from g2dbench.data import dicom
+from g2dbench.data.reading import read_bytes
 from g2dbench.errors import BadData
 
 MAX_PIXELS = 100_000_000
@@ -37,7 +38,7 @@ def read_image(path: Path, side: int | None = None) -> tuple[Grey, tuple[int, in
     images that are smaller stay as they are, for enlarging adds nothing that a store needs.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise BadData(f"the image {path} cannot be read: {error.strerror}") from error
     return decode_image(data, path, side)

@@ -23,9 +23,9 @@ from g2dbench.data.image import EXTENSIONS
 from g2dbench.data.mask_files import FileMasks
 from g2dbench.data.own_labels import OPTIONS, OwnLabels
 from g2dbench.data.pairs import lone
-from g2dbench.data.reading import Found, Missing, Rejected, check_layout, trusted_roots
+from g2dbench.data.reading import Found, Missing, Rejected, check_layout, is_present, trusted_roots
 from g2dbench.data.sample import Record
-from g2dbench.data.tables import files_below, is_file
+from g2dbench.data.tables import files_below
 from g2dbench.errors import BadData, Misuse
 
 CARD = DatasetCard(
@@ -161,7 +161,7 @@ class _Folder:
     def path(self, name: str) -> Path | None:
         """The image that a cell names; None where none is, BadData where several are."""
         direct = self.root / name
-        if name and is_file(direct):
+        if name and is_present(direct):
             return direct
         keys = (Path(name).name, _bare(name))
         found = next((self.images[key] for key in keys if key in self.images), [])

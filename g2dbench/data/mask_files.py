@@ -7,7 +7,7 @@ import numpy as np
 
 from g2dbench.data.image import picture_levels
 from g2dbench.data.masks import Mask
-from g2dbench.data.reading import is_within
+from g2dbench.data.reading import is_within, read_bytes
 from g2dbench.errors import BadData
 
 
@@ -48,7 +48,7 @@ def read_mask(path: Path) -> Mask:
     between, for then it is a map of several labels, not a mask.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise BadData(f"the mask {path} cannot be read: {error.strerror}") from error
     found = picture_levels(data, path)

@@ -35,7 +35,7 @@ def decode(runs: Sequence[int] | NDArray[np.int64], height: int, width: int) -> 
     lengths = np.asarray(runs, dtype=np.int64)
     if lengths.size and lengths.min() < 0:
         raise BadData(f"run lengths must not be negative, found {int(lengths.min())}")
-    total = int(lengths.sum())
+    total = sum(lengths.tolist())  # Python's numbers: a sum of absurd lengths overflows others
     if total > height * width:
         raise BadData(f"run lengths cover {total} pixels, a {height}x{width} image has fewer")
     flat = np.zeros(height * width, dtype=bool)

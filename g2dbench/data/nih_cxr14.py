@@ -30,6 +30,7 @@ from g2dbench.data.reading import (
     has_table,
     index_images,
     number,
+    read_bytes,
     read_table,
 )
 from g2dbench.data.sample import ABSENT, PRESENT, Box, Record
@@ -183,6 +184,6 @@ def _splits(root: Path) -> dict[str, str]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8-sig").split()
+        return read_bytes(path).decode("utf-8-sig").split()
     except (OSError, UnicodeDecodeError) as error:
         raise BadData(f"the list {path} cannot be read: {error}") from error

@@ -23,6 +23,7 @@ from g2dbench.data.reading import (
     check_layout,
     folders,
     index_images,
+    is_present,
     read_table,
 )
 from g2dbench.data.sample import ABSENT, PRESENT, Record
@@ -127,7 +128,7 @@ def _kaggle(root: Path) -> Iterator[Found]:
         if not name:
             yield Rejected(f"line {row.line}", None, f"line {row.line} of {PROJECTIONS}: no file")
             continue
-        path = next((place / name for place in places if (place / name).is_file()), None)
+        path = next((place / name for place in places if is_present(place / name)), None)
         study = studies.get(row.uid)
         if path is None:
             yield Missing(name, places[0] / name)

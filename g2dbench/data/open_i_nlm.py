@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+from g2dbench.data.reading import read_bytes
 from g2dbench.errors import BadData
 
 REPORTS = ("NLMCXR_reports/ecgen-radiology", "ecgen-radiology", "NLMCXR_reports")
@@ -73,7 +74,7 @@ def parse_study(file: Path) -> Study:
     try:
         if file.stat().st_size > MAX_BYTES:
             raise BadData(f"the report {file} has more than {MAX_BYTES:,} bytes")
-        data = file.read_bytes()
+        data = read_bytes(file)
         if b"<!DOCTYPE" in data or b"\0" in data:
             raise BadData(f"the report {file} declares a document type, or is not in UTF-8")
         tree = ElementTree.fromstring(data)

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from g2dbench.cards import DatasetCard
 from g2dbench.data.columns import Table, open_table
-from g2dbench.data.reading import Found, Missing, Rejected, check_layout
-from g2dbench.data.tables import is_file
+from g2dbench.data.reading import Found, Missing, Rejected, check_layout, is_present
 from g2dbench.errors import BadData
 
 CARD = DatasetCard(
@@ -52,7 +51,7 @@ def read(root: Path, options: Mapping[str, str]) -> Iterator[Found]:
             yield Rejected(table.where(row), None, f"{table.where(row)}: no image")
             continue
         path = root / name
-        if not is_file(path):
+        if not is_present(path):
             yield Missing(name, path)
             continue
         try:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from g2dbench.cards import DatasetCard
 from g2dbench.data.audit import describe, verify
 from g2dbench.data.build import build
-from g2dbench.data.decode import cores
+from g2dbench.data.presets import OURS, Split
 from g2dbench.data.request import Drawing, is_from, request
 from g2dbench.data.store import MANIFEST_FILE, Store, read_manifest
+from g2dbench.data.workers import cores
 from g2dbench.errors import BadData, Misuse
 from g2dbench.registry import Registry
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Drawing",
+    "Split",
     "describe",
     "find",
     "names_in",
@@ -45,6 +47,7 @@ def prepare(
     size: int | None = None,
     workers: int | None = 0,
     drawing: Drawing | None = None,
+    split: Split | None = None,
     options: Mapping[str, str] | None = None,
     own_name: str | None = None,
 ) -> Store:
@@ -52,15 +55,16 @@ def prepare(
 
     options: what the reader is told, by the keys of its card; own_name: what a generic reader's
     data is called from now on. size: short side in pixels, 256 (128 for an embedded set).
-    workers: processes that decode, 0 for this one, None for one per core. The store's fingerprint
-    depends on neither workers nor the order of files.
+    workers: processes that decode, 0 for this one, None for one per core. split: a published one,
+    see `presets`; by default the official one or ours. The store's fingerprint depends on neither
+    workers nor the order of files.
 
     Raises:
         Misuse: unknown data set or option, no root, no name for data of one's own, impossible size.
         BadData: the folder is not in the official layout, holds none of its images, more than
             5 % of them are broken, or the store cannot be written.
     """
-    asked = request(name, root, registry, size, drawing, options, own_name)
+    asked = request(name, root, registry, size, drawing, split, options, own_name)
     folder = store_root / asked.folder
     if _is_complete(folder):
         return Store(folder)
@@ -75,30 +79,49 @@ def prepare(
     return Store(folder)
 
 
-def find(name: str, root: Path | None, store_root: Path, size: int | None = None) -> Store | None:
+def find(
+    name: str,
+    root: Path | None,
+    store_root: Path,
+    size: int | None = None,
+    split: str | None = None,
+) -> Store | None:
     """The prepared store of a name, None where there is none; BadData if it is broken.
 
-    Without root or size any will do; Misuse lists them where several fit.
+    Without root or size any will do; without a split the default one's store goes before others.
+    Misuse lists them where several fit.
     """
     fits = [folder for folder in _places(store_root) if _is_of(folder, name, size)]
     if root is not None:
         fits = [fit for fit in fits if is_from(read_manifest(fit).origin, root)]
+    if split is not None or len(fits) > 1:
+        wanted = [fit for fit in fits if read_manifest(fit).split == (split or OURS)]
+        fits = wanted if split is not None else wanted or fits
     if len(fits) > 1:
         names = ", ".join(fit.name for fit in fits)
-        raise Misuse(f"{name!r} was prepared more than once: {names}; say which --size and --root")
+        raise Misuse(
+            f"{name!r} was prepared more than once: {names}; say which --size, --root and --split"
+        )
     return Store(fits[0]) if fits else None
 
 
 def prepared(
-    name: str, root: Path | None, store_root: Path, *, registry: Registry, size: int | None = None
+    name: str,
+    root: Path | None,
+    store_root: Path,
+    *,
+    registry: Registry,
+    size: int | None = None,
+    split: str | None = None,
 ) -> Store:
     """The prepared store of a name; BadData with the way out where there is none."""
     embedded = {card.name for card in registry.cards(DatasetCard) if card.embedded}
-    store = find(name, None if name in embedded else root, store_root, size)
+    store = find(name, None if name in embedded else root, store_root, size, split)
     if store is None:
         card = registry.find(DatasetCard, name).card
         at = f" at {size} px" if size else ""
         of = "" if card.embedded else " --root FOLDER"
+        of += f" --split {split}" if split else ""
         raise BadData(
             f"{name!r} is not prepared{at} in {store_root}: run `g2dbench data prepare {name}{of}`"
         )
@@ -126,12 +149,13 @@ def open_or_prepare(
     size: int | None = None,
     workers: int | None = 0,
     drawing: Drawing | None = None,
+    split: Split | None = None,
 ) -> Store:
     """The store of exactly this request, prepared first where there is none; see `prepare`.
 
     A broken store is an error here, for what was trained on it should not change silently.
     """
-    folder = store_root / request(name, root, registry, size, drawing).folder
+    folder = store_root / request(name, root, registry, size, drawing, split).folder
     if folder.exists():
         return Store(folder)
     return prepare(
@@ -143,6 +167,7 @@ def open_or_prepare(
         size=size,
         workers=workers,
         drawing=drawing,
+        split=split,
     )
 
 

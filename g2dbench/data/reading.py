@@ -4,9 +4,14 @@ A reader's `read(root)` yields `Record` for a usable image, `Rejected` for a bro
 and `Missing` for an image that a table lists and the folder lacks (an excerpt).
 """
 
+import gzip
+import io
 import math
 import os
+import stat
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +41,12 @@ class Missing:
 
 Found = Record | Rejected | Missing
 
+MAX_BYTES = 2**30
+"""A larger file is no radiograph."""
+
+MAX_TABLE = 2**32
+"""A larger table, unpacked, is a bomb; the longest official one has some hundred megabytes."""
+
 Cells = dict[Any, Any]
 """One row of a table: text by column, and its `line` in the file."""
 
@@ -50,8 +61,11 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     if not source.is_file():
         raise BadData(f"there is no table {path}{_neighbours(path.parent)}")
     try:
-        table = pd.read_csv(source, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError, ValueError) as error:
+        with _unpacked(source) as file:
+            table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except BadData:
+        raise
+    except (OSError, EOFError, UnicodeDecodeError, ValueError, zlib.error) as error:
         raise BadData(f"the table {source} cannot be read: {error}") from error
     if not isinstance(table.index, pd.RangeIndex):
         # pandas would take the surplus for row names and shift every cell.
@@ -67,6 +81,64 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 def has_table(path: Path) -> bool:
     """Whether a table, or its .gz, is there."""
     return path.is_file() or path.with_name(path.name + ".gz").is_file()
+
+
+class _Bounded(io.RawIOBase):
+    """A table's bytes as they are unpacked; BadData when there are more than MAX_TABLE."""
+
+    def __init__(self, file: io.BufferedReader | gzip.GzipFile, path: Path) -> None:
+        self._file, self._path, self._left = file, path, MAX_TABLE
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._file.readinto(buffer)
+        self._left -= count
+        if self._left < 0:
+            raise BadData(f"the table {self._path} unpacks to more than {MAX_TABLE:,} bytes")
+        return count
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[io.BufferedReader]:
+    with open_file(path, MAX_TABLE) as file:
+        raw = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+        yield io.BufferedReader(_Bounded(raw, path), 2**16)
+
+
+@contextmanager
+def open_file(path: Path, most: int = MAX_BYTES) -> Iterator[io.BufferedReader]:
+    """A regular file of at most so many bytes, open for reading.
+
+    BadData: a folder, a pipe (which would wait for ever) or a device, or too large. OSError as
+    `open` raises it.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError as error:
+        raise BadData(f"{str(path)!r} names no file: {error}") from error
+    with os.fdopen(handle, "rb") as file:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise BadData(f"{path} is no regular file")
+        if found.st_size > most:
+            raise BadData(f"{path} has {found.st_size:,} bytes; g2dbench reads at most {most:,}")
+        yield file
+
+
+def read_bytes(path: Path) -> bytes:
+    """All of a file; see `open_file`."""
+    with open_file(path) as file:
+        return file.read()
+
+
+def is_present(path: Path) -> bool:
+    """Whether there is something to read at a path that a table names, however it is spelt."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def folders(root: Path, names: Sequence[str]) -> list[Path]:
@@ -114,7 +186,10 @@ def number(text: str, what: str) -> float:
 
 def is_within(path: Path, roots: Sequence[Path]) -> bool:
     """Whether a path, all links followed, stays within one of these resolved folders."""
-    real = path.resolve()
+    try:
+        real = path.resolve()
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a name too long, a NUL
+        return False
     return any(real.is_relative_to(root) for root in roots)
 
 
@@ -148,8 +223,13 @@ def by_key(table: pd.DataFrame, column: str) -> dict[str, list[Cells]]:
 def relative_name(path: Path, root: Path) -> str:
     """A file's name from the root, with `/`; links directly below the root keep their name."""
     if path.is_relative_to(root):
-        return path.relative_to(root).as_posix()
-    return Path(os.path.relpath(path.resolve(), root.resolve())).as_posix()
+        return printable(path.relative_to(root).as_posix())
+    return printable(Path(os.path.relpath(path.resolve(), root.resolve())).as_posix())
+
+
+def printable(name: str) -> str:
+    r"""A file's name as text; bytes that are no UTF-8 are spelt out, as in `\udcff`."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _neighbours(folder: Path) -> str:

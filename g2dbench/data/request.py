@@ -9,7 +9,8 @@ from pathlib import Path
 from types import ModuleType
 
 from g2dbench.cards import DatasetCard
-from g2dbench.data.reading import Found, check_layout
+from g2dbench.data.presets import OURS, Split
+from g2dbench.data.reading import Found, check_layout, printable, read_bytes
 from g2dbench.errors import Misuse
 from g2dbench.registry import Registry, unknown
 
@@ -40,6 +41,7 @@ class Request:
     root: Path | None
     size: int
     drawing: Drawing
+    split: Split
     options: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -52,11 +54,14 @@ class Request:
 
     @property
     def folder(self) -> str:
-        """`<name>-<size>-<key>`; the same root read by another generic reader has another key."""
+        """`<name>-<size>-<key>`; the key tells origins, generic readers and splits apart."""
         reader = f"\n{self.module.CARD.name}" if self.module.CARD.generic else ""
-        told = f"{self.card.name}\n{self.origin}{reader}"
-        key = hashlib.sha256(told.encode()).hexdigest()[:8]
-        return f"{self.card.name}-{self.size}-{key}"
+        key = hashlib.sha256(f"{self.card.name}\n{self.origin}{reader}".encode())
+        if self.split != Split():
+            key.update(f"\n{self.split.name}".encode())
+            for side, path in self.split.files:
+                key.update(f"\n{side}\n".encode() + read_bytes(path))
+        return f"{self.card.name}-{self.size}-{key.hexdigest()[:8]}"
 
     def found(self) -> Iterator[Found]:
         """What the reader finds in the root."""
@@ -85,6 +90,7 @@ def request(
     registry: Registry,
     size: int | None = None,
     drawing: Drawing | None = None,
+    split: Split | None = None,
     options: Mapping[str, str] | None = None,
     own_name: str | None = None,
 ) -> Request:
@@ -99,11 +105,14 @@ def request(
     size = size or (DRAWN_SIZE if card.embedded else SIZE)
     if not SIZES[0] <= size <= SIZES[1]:
         raise Misuse(f"images are stored with a short side of {SIZES[0]} to {SIZES[1]}, not {size}")
+    split = split or Split()
     if card.embedded:
+        if split.name != OURS:
+            raise Misuse(f"{name!r} is drawn with its own split: leave --split out")
         drawing = drawing or Drawing()
         if not 1 <= drawing.count <= MAX_DRAWN:
             raise Misuse(f"1 to {MAX_DRAWN:,} images can be drawn, not {drawing.count}")
-        return Request(card, entry.load(), None, size, drawing)
+        return Request(card, entry.load(), None, size, drawing, split)
     if root is None:
         raise Misuse(
             f"the data set {name!r} needs its folder: --root FOLDER holding "
@@ -121,7 +130,9 @@ def request(
         raise Misuse(f"--name is for generic readers; the data set {name!r} has its name")
     else:
         check_layout(root)
-    return Request(card, entry.load(), root, size, drawing or Drawing(), options)
+    if printable(str(root)) != str(root):
+        raise Misuse(f"the name of the folder {root!a} is no UTF-8 text: rename it")
+    return Request(card, entry.load(), root, size, drawing or Drawing(), split, options)
 
 
 def _check_own_name(reader: str, own_name: str | None, registry: Registry) -> None:

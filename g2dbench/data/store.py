@@ -16,7 +16,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
-from itertools import accumulate, islice
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from g2dbench.cards import DatasetCard
+from g2dbench.data.presets import OURS
 from g2dbench.data.rows import FIELDS, TEXTS, Row, unpack
 from g2dbench.data.sample import SPLITS, Sample
 from g2dbench.dataset import COLUMNS, LABEL_PREFIX
@@ -34,11 +35,13 @@ from g2dbench.errors import BadData, Misuse
 
 SCHEMA = 1
 ROWS_FILE, MANIFEST_FILE, QUARANTINE_FILE = "rows.arrow", "manifest.json", "quarantine.csv"
-BATCH = 64
 
 
 class Summary(BaseModel):
-    """What preparing found: images listed by the tables = stored + rejected + missing."""
+    """What preparing found: images listed by the tables = stored + rejected + missing + unlisted.
+
+    unlisted: left out by the split; leaks: what is wrong with it, in sentences.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,6 +50,8 @@ class Summary(BaseModel):
     rejected: int
     missing: int
     splits: dict[str, int]
+    unlisted: int = 0
+    leaks: tuple[str, ...] = ()
 
 
 class Manifest(BaseModel):
@@ -59,6 +64,7 @@ class Manifest(BaseModel):
     card: dict[str, Any]
     size: int
     origin: str
+    split: str = OURS
     rows: int
     bytes: int
     fingerprint: str
@@ -68,24 +74,6 @@ class Manifest(BaseModel):
 def begin_fingerprint(size: int) -> "hashlib._Hash":
     """A store's SHA-256 before its first row; every row adds its digest, in id order."""
     return hashlib.sha256(f"g2dbench store {SCHEMA} {size}".encode())
-
-
-def write_rows(path: Path, rows: Iterable[Row], size: int) -> tuple[int, str]:
-    """Write packed rows, which must come in ascending id order; (count, fingerprint).
-
-    The fingerprint is the SHA-256 of the size and of every row's digest in id order.
-    """
-    fingerprint = begin_fingerprint(size)
-    count, last, feed = 0, "", iter(rows)
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, FIELDS) as writer:
-        while batch := list(islice(feed, BATCH)):
-            for row in batch:
-                assert row["id"] > last, f"rows out of order: {last!r}, {row['id']!r}"
-                last = row["id"]
-                fingerprint.update(row["digest"])
-            writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=FIELDS))
-            count += len(batch)
-    return count, fingerprint.hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -99,7 +87,9 @@ def read_manifest(folder: Path) -> Manifest:
         if version != SCHEMA:
             raise _broken(folder, f"its schema version is {version!r}, this g2dbench has {SCHEMA}")
         manifest = Manifest.model_validate(raw)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, ValidationError) as error:
+    except BadData:
+        raise
+    except (OSError, RecursionError, ValueError) as error:
         raise _broken(folder, f"its {MANIFEST_FILE} cannot be read: {error}") from error
     rows = folder / ROWS_FILE
     found = rows.stat().st_size if rows.is_file() else 0
@@ -204,6 +194,9 @@ class Store:
             text += f"; {found.rejected} are broken and left out"
         if found.missing or found.rejected:
             text += f", see {self.folder / QUARANTINE_FILE}"
+        if found.unlisted:
+            text += f"; {found.unlisted} are not in the split {self.manifest.split}"
+        text += "".join(f"; WARNING: {leak}" for leak in found.leaks)
         return f"{text}; {splits}; fingerprint {self.fingerprint[:12]}; in {self.folder}"
 
     @property

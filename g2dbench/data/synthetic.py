@@ -6,10 +6,8 @@ image, which the report may hedge or leave out, as reports do.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import islice
-from multiprocessing import get_context
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +21,7 @@ from g2dbench.data.synth_film import add_device, develop
 from g2dbench.data.synth_findings import BY_SIDES, paint
 from g2dbench.data.synth_report import write_report
 from g2dbench.data.synth_scene import Scene, draw_scene, split_of
+from g2dbench.data.workers import pool
 from g2dbench.errors import Misuse
 
 __all__ = ["CARD", "boxes_of", "draw", "draw_many", "render", "split_of"]
@@ -116,6 +115,6 @@ def draw_many(
         yield from map(one, indices)
         return
     pending = iter(indices)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with pool(workers) as processes:
         while batch := list(islice(pending, 64 * workers)):
-            yield from pool.map(one, batch, chunksize=8)
+            yield from processes.map(one, batch, chunksize=8)

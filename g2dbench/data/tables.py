@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from g2dbench.data.reading import read_bytes
 from g2dbench.errors import BadData
 
 
@@ -33,20 +34,12 @@ def first_column(path: Path, names: Sequence[str]) -> str:
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a text file that are not blank, with their numbers; BadData if unreadable."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_bytes(path).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadData(f"the list {path} cannot be read: {error}") from error
     for count, line in enumerate(text.splitlines(), 1):
         if line.strip():
             yield count, line.strip()
-
-
-def is_file(path: Path) -> bool:
-    """Whether a file is there; a name that no file can have, such as too long a one, is none."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
 
 
 def files_below(place: Path) -> Iterator[Path]:
