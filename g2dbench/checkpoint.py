@@ -42,8 +42,13 @@ _SHOWN = 4
 
 def digest(module: nn.Module) -> str:
     """SHA-256 over the sorted names, dtypes, shapes and bytes of the module's state_dict."""
+    return state_digest(module.state_dict())
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """The `digest` of a module with this state_dict."""
     total = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
+    for name, value in sorted(state.items()):
         total.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
         raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         total.update(raw.numpy().data)

@@ -7,6 +7,7 @@ interrupted. Reports are tokenised once. In training the last, incomplete batch 
 dropped; its pairs come up in the next epoch, whose order is another one.
 """
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -207,6 +208,7 @@ class Loader:
                 self._pixels,
                 batch_sampler=[rows.tolist() for rows in batches],
                 num_workers=self._workers,
+                worker_init_fn=_deaf,
                 generator=torch.Generator(),
                 pin_memory=self._device.type == "cuda",
             )
@@ -230,6 +232,12 @@ class Loader:
             ids=tuple(self._pairs.ids[row] for row in rows.tolist()),
             step=step,
         )
+
+
+def _deaf(worker: int) -> None:
+    """Leave Ctrl-C and SIGTERM to the process that trains, which ends its workers when it stops."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _generator(seed: int, stream: int, epoch: int) -> np.random.Generator:

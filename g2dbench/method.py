@@ -6,7 +6,7 @@ Shapes: B pairs, C channels, S image side, L tokens of the longest report of the
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
@@ -59,6 +59,32 @@ class Method(nn.Module, ABC):
 
         Its `preprocess` is set; whoever stores or loads the run sets `card` and `identity`.
         """
+
+
+@runtime_checkable
+class Separable(Protocol):
+    """A method whose batches may be cut: `optim.micro_batch`, see `g2dbench.gradient_cache`.
+
+    Its losses are those of `joint_losses`: some compare pairs with each other and read nothing but
+    representations, the others are means over the pairs of a loss that each has alone.
+    """
+
+    uncut: str
+    """Why batches must stay whole after all, with the way out; empty where they need not."""
+
+    def embed(self, batch: Batch) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """Representations, (B, ...) each, and the scalar losses that pairs have alone."""
+        ...
+
+    def compare(self, *joint: Tensor) -> dict[str, Tensor]:
+        """The scalar losses over all pairs of these representations."""
+        ...
+
+
+def joint_losses(method: Separable, batch: Batch) -> dict[str, Tensor]:
+    """The losses of a whole batch, by the parts of the contract."""
+    joint, own = method.embed(batch)
+    return {**method.compare(*joint), **own}
 
 
 class MethodModule(Protocol):

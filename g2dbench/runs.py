@@ -4,29 +4,30 @@
     model.safetensors  the method's weights, once training has ended
     tokenizer.json     the tokenizer
     log.csv            one row per epoch
-    checkpoint.pt      the state of training, for `--resume`; nothing else reads it
+    checkpoints/       states of training, for `--resume`; nothing else reads them
 
 A folder may come from a stranger: nothing in it is executed, and what does not fit is refused.
 """
 
 import datetime
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import safetensors.torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import nn
+from torch import Tensor
 
 import g2dbench
 from g2dbench.cards import MethodCard, ModelCard
-from g2dbench.checkpoint import digest, find_state, load_state, read_weights
+from g2dbench.checkpoint import digest, find_state, load_state, read_weights, state_digest
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadCheckpoint, BadData, Misuse
 from g2dbench.method import Method
 from g2dbench.model import Identity, Model
 from g2dbench.provenance import source_state
-from g2dbench.recipe import Recipe, differences
+from g2dbench.recipe import Recipe
 from g2dbench.registry import Registry
 from g2dbench.results import replace_file
 from g2dbench.text import FILE as TOKENIZER_FILE
@@ -34,7 +35,7 @@ from g2dbench.text import load_tokenizer
 
 SCHEMA = 1
 RUN_FILE, WEIGHTS_FILE, LOG_FILE = "run.json", "model.safetensors", "log.csv"
-STATE_FILE = "checkpoint.pt"
+CHECKPOINTS = "checkpoints"
 RUNS = Path("runs")
 """Where runs go that were given no folder, seen from the working directory."""
 
@@ -44,6 +45,7 @@ class RunInfo(BaseModel):
 
     label: the leaderboard's row. architecture: the `[model]` table that rebuilds the method.
     data: card name, fingerprint and number of training pairs. digest: of the weights, once done.
+    processes: that trained together; each takes batches of `optim.batch_size`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +62,7 @@ class RunInfo(BaseModel):
     digest: str | None = None
     precision: str
     device: str
+    processes: int = 1
     version: str = g2dbench.__version__
     commit: str | None = None
     dirty: bool | None = None
@@ -83,14 +86,14 @@ class RunFolder:
         text = self.info.model_dump_json(indent=1)
         replace_file(self.folder / RUN_FILE, lambda path: path.write_text(text, encoding="utf-8"))
 
-    def finish(self, method: nn.Module) -> None:
-        """Write the weights, then mark the run complete."""
+    def finish(self, weights: Mapping[str, Tensor]) -> None:
+        """Write the weights, a whole state_dict, then mark the run complete."""
         # Clones, because safetensors refuses two names of one storage.
-        state = {k: v.detach().cpu().contiguous().clone() for k, v in method.state_dict().items()}
+        state = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
         replace_file(
             self.folder / WEIGHTS_FILE, lambda path: safetensors.torch.save_file(state, path)
         )
-        done = {"status": "complete", "digest": digest(method), "finished": now()}
+        done = {"status": "complete", "digest": state_digest(weights), "finished": now()}
         self.info = self.info.model_copy(update=done)
         self.write_info()
 
@@ -115,6 +118,7 @@ def describe(
     *,
     device: str,
     precision: str,
+    processes: int = 1,
 ) -> RunInfo:
     """The `run.json` of a training that starts now, on this many pairs."""
     commit, dirty = source_state()
@@ -131,90 +135,18 @@ def describe(
         created=now(),
         precision=precision,
         device=device,
+        processes=processes,
     )
 
 
-def fresh_folder(out: Path | None, label: str, seed: int) -> Path:
-    """A new, empty folder: `out`, or the first free one of runs/LABEL-sSEED, -2, -3, ...
-
-    Raises Misuse where `out` already holds something.
-    """
-    try:
-        return _numbered(f"{label}-s{seed}") if out is None else _empty(out)
-    except OSError as error:
-        raise Misuse(f"the run folder {out or RUNS} cannot be made: {error}") from error
-
-
-def _numbered(name: str) -> Path:
-    number = 1
-    while True:
-        folder = RUNS / (name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        else:
-            return folder
-
-
-def _empty(out: Path) -> Path:
-    if (out / RUN_FILE).is_file():
-        raise Misuse(
-            f"{out} already holds a run: give another --out, or --resume to go on with that one"
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    if any(out.iterdir()):
-        raise Misuse(f"{out} holds other files: give an empty or a new folder as --out")
-    return out
-
-
-def find_started(
-    out: Path | None, recipe: Recipe, dataset: Dataset, seed: int, precision: str
-) -> RunFolder:
-    """The run that `--resume` means: `out`, or the newest unfinished one of this label and seed.
-
-    Raises Misuse where there is none, or where it began with another recipe, seed, data set or
-    precision.
-    """
-    if out is None:
-        out = _newest_unfinished(label_of(recipe, dataset), seed)
-    elif not (out / RUN_FILE).is_file():
-        raise Misuse(f"there is no run to resume in {out}: it has no {RUN_FILE}")
-    started = RunFolder(out, read_info(out))
-    changed = differences(started.info.recipe, recipe)
-    if started.info.seed != seed:
-        changed.append(f"seed: {started.info.seed} / {seed}")
-    before = f"{started.info.data} {started.info.fingerprint[:8]}"
-    after = f"{dataset.card.name} {dataset.fingerprint[:8]}"
-    if started.info.precision != precision:
-        changed.append(f"precision: {started.info.precision} / {precision}")
-    if before != after:
-        changed.append(f"data: {before} / {after}")
-    if changed:
-        raise Misuse(
-            f"{out} cannot be resumed, since it began otherwise (then / now): {'; '.join(changed)}"
-        )
-    return started
-
-
-def _newest_unfinished(label: str, seed: int) -> Path:
-    found = [
-        (info.created, folder)
-        for folder, info in _all_runs(RUNS)
-        if info.status == "running" and info.label == label and info.seed == seed
-    ]
-    if not found:
-        raise Misuse(f"there is no unfinished run of {label} with seed {seed} in {RUNS}/ to resume")
-    return max(found)[1]
-
-
-def _all_runs(parent: Path) -> list[tuple[Path, RunInfo]]:
+def all_runs(parent: Path) -> list[tuple[Path, RunInfo]]:
+    """Every run in a folder of runs, complete or not, by name."""
     return [(file.parent, read_info(file.parent)) for file in sorted(parent.glob(f"*/{RUN_FILE}"))]
 
 
 def newest_run(parent: Path) -> Path | None:
     """The run folder in `parent` that was completed last; None where none is complete."""
-    runs = [(info.finished, folder) for folder, info in _all_runs(parent) if info.finished]
+    runs = [(info.finished, folder) for folder, info in all_runs(parent) if info.finished]
     return max(runs)[1] if runs else None
 
 

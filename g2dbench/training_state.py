@@ -1,13 +1,9 @@
-"""What a training keeps on disk while it runs, and how it is interrupted.
-
-A checkpoint holds tensors, numbers and text only, so that `torch.load(weights_only=True)` opens it.
-It replaces the one before when it is whole: a full disk or a killed process costs the time since
-then, never the run.
-"""
+"""How far a training is, its log, and how it is interrupted."""
 
 import csv
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -15,14 +11,15 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 
-from g2dbench.errors import BadCheckpoint, G2DBenchError
+from g2dbench.errors import G2DBenchError
 from g2dbench.results import replace_file
 
-VERSION = 1
 Row = dict[str, float]
+
+REPEAT = 2.0
+"""Seconds within which a second Ctrl-C or SIGTERM is taken for an echo of the first."""
 
 
 class Stopped(G2DBenchError):
@@ -52,45 +49,21 @@ class State:
         return means
 
 
-def save(path: Path, state: State, parts: Mapping[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all; parts: the state_dicts of all that learns."""
-    kept = {"version": VERSION, **vars(state), **parts}
-    replace_file(path, lambda temporary: torch.save(kept, temporary))
-
-
-def restore(path: Path) -> tuple[State, dict[str, Any]]:
-    """State and parts of a checkpoint; BadCheckpoint where it is broken."""
-    try:
-        kept = torch.load(path, map_location="cpu", weights_only=True)
-        if kept.pop("version") != VERSION:
-            raise BadCheckpoint(f"{path} was written by another version of g2dbench")
-        state = State(**{name: kept.pop(name) for name in vars(State())})
-    except BadCheckpoint:
-        raise
-    except Exception as error:  # a damaged file fails in many ways, each of which means the same
-        raise BadCheckpoint(
-            f"{path} cannot be resumed from, it is broken ({error}): start anew with another --out"
-        ) from error
-    return state, kept
-
-
 class Log:
     """log.csv: a row per epoch; columns may join in later epochs."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[Row] = []
 
-    def restore(self, epochs: int) -> None:
-        """Take up the rows of the first `epochs` epochs; those that were lost are trained again."""
-        if self._path.is_file():
-            with self._path.open(newline="", encoding="utf-8") as file:
-                rows = [dict(row) for row in csv.DictReader(file)]
-            self.rows = [row for row in rows if int(row["epoch"]) <= epochs]
+    def restore(self, rows: list[Row]) -> None:
+        """Take up the rows that a checkpoint holds, whatever became of the file since."""
+        self.rows = [dict(row) for row in rows]
 
     def add(self, row: Mapping[str, float]) -> None:
-        """Append a row and write the file anew."""
-        self.rows.append(dict(row))
+        """Append a row, as plain numbers that a checkpoint can hold, and write the file anew."""
+        plain = {k: v if isinstance(v, int) else float(v) for k, v in row.items()}
+        self.rows.append(plain)
         replace_file(self._path, self._write)
 
     def _write(self, path: Path) -> None:
@@ -104,11 +77,14 @@ class Log:
 class Interrupts(AbstractContextManager["Interrupts"]):
     """Ctrl-C and SIGTERM as a wish that the loop grants after its step; twice means at once.
 
-    Outside the main thread, where Python allows no handlers, signals keep their usual effect.
+    A repetition within `REPEAT` seconds is the same wish: a terminal and torchrun, or a cluster
+    and torchrun, both pass one on. Outside the main thread, where Python allows no handlers,
+    signals keep their usual effect.
     """
 
     def __init__(self) -> None:
         self.asked = False
+        self._first = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
@@ -126,8 +102,12 @@ class Interrupts(AbstractContextManager["Interrupts"]):
         self._put_back()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        self._put_back()
+        now = time.monotonic()
+        if not self.asked:
+            self.asked, self._first = True, now
+        elif now - self._first > REPEAT:
+            self._put_back()
+            signal.raise_signal(number)
 
     def _put_back(self) -> None:
         for number, handler in self._before.items():

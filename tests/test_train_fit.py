@@ -27,6 +27,7 @@ from g2dbench.dataset import COLUMNS
 from g2dbench.errors import BadCheckpoint, BadData, Misuse
 from g2dbench.method import Batch, Method
 from g2dbench.model import Model
+from g2dbench.optimisation import groups
 from g2dbench.preprocess import Preprocess
 from g2dbench.recipe import Recipe, override
 from g2dbench.registry import Entry, Registry
@@ -194,6 +195,10 @@ def log_of(run: RunFolder) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def newest(folder: Path) -> Path:
+    return max((folder / runs.CHECKPOINTS).glob("step-*.pt"))
+
+
 def interrupt_at(step: int) -> Callable[..., Iterator[Batch]]:
     """A progress that sends this process Ctrl-C while a step is running."""
 
@@ -211,7 +216,7 @@ def test_a_run_is_whole_and_loads_as_the_model_that_was_trained(workplace: Path)
     run = fit(None, echo=said.append)
     assert run.folder == Path("runs/toy-tiny-s0")
     names = {path.name for path in run.folder.iterdir()}
-    assert names == {"run.json", "model.safetensors", "tokenizer.json", "log.csv", "checkpoint.pt"}
+    assert names == {"run.json", "model.safetensors", "tokenizer.json", "log.csv", "checkpoints"}
     model = load_run(run.folder, Toys())
     assert not model.training
     assert (model.identity.label, model.identity.seed) == ("toy-tiny", 0)
@@ -285,7 +290,7 @@ def test_a_killed_run_goes_on_from_its_last_epoch(
 
 def test_a_checkpoint_holds_nothing_that_must_be_executed(workplace: Path) -> None:
     run = fit(None)
-    kept = torch.load(run.folder / runs.STATE_FILE, weights_only=True)
+    kept = torch.load(newest(run.folder), weights_only=True)
     assert kept["epoch"] == 3
 
 
@@ -316,12 +321,12 @@ def test_resume_says_where_there_is_nothing_to_resume(workplace: Path) -> None:
     assert "complete already" in said[0]
 
 
-def test_a_broken_checkpoint_is_refused(workplace: Path) -> None:
+def test_broken_checkpoints_are_refused(workplace: Path) -> None:
     out = workplace / "run"
     with pytest.raises(Stopped):
         fit(out, progress=interrupt_at(5))
-    path = out / runs.STATE_FILE
-    path.write_bytes(path.read_bytes()[:500])
+    for path in (out / runs.CHECKPOINTS).iterdir():
+        path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(BadCheckpoint, match="broken"):
         fit(out, resume=True)
 
@@ -350,7 +355,7 @@ def test_changed_recipes_and_other_data_get_labels_of_their_own(workplace: Path)
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_epoch(workplace: Path) -> None:
     with pytest.raises(Stopped, match=r"not finite in epoch 2, batch 2 \(vla nan\).*optim.lr"):
         fit(workplace / "run", recipe=recipe(blow_up_at=5))
-    kept = torch.load(workplace / "run" / runs.STATE_FILE, weights_only=True)
+    kept = torch.load(newest(workplace / "run"), weights_only=True)
     assert kept["epoch"] == 1
     assert all(bool(value.isfinite().all()) for value in kept["method"].values())
 
@@ -371,7 +376,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(workplace: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     names = {path.name for path in (workplace / "run").iterdir()}
-    assert names == {"run.json", "tokenizer.json", "log.csv", "checkpoint.pt"}
+    assert names == {"run.json", "tokenizer.json", "log.csv", "checkpoints"}
     assert fit(workplace / "run", resume=True).info.digest == whole.info.digest
 
 
@@ -476,7 +481,7 @@ def test_the_newest_run_is_the_one_that_was_completed_last(workplace: Path) -> N
 
 def test_weight_decay_spares_biases_and_norms() -> None:
     toy = build({}, list(range(20)), 0)
-    decayed, spared = train._groups(toy, 0.1)
+    decayed, spared = groups(toy, 0.1)
     assert {tuple(w.shape) for w in decayed["params"]} == {(8, 3, 8, 8), (20, 8)}
     assert all(w.ndim == 1 for w in spared["params"])
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)

@@ -18,6 +18,10 @@ g2dbench pretrain --method convirt --epochs 5 --seed 1
 g2dbench pretrain --recipe g2d-small --data open_i --root ~/open_i --out runs/open_i
 
 g2dbench pretrain --set optim.lr=1e-4 --set optim.batch_size=32
+
+g2dbench pretrain --save-every 10m --out runs/mine, and after a crash the same with --resume
+
+torchrun --nproc_per_node=8 -m g2dbench pretrain --recipe g2d-code --data mimic_cxr --root DIR
 """
 
 
@@ -46,13 +50,30 @@ def pretrain(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from --out's checkpoint.")
     ] = False,
+    save_every: Annotated[
+        str | None,
+        typer.Option(
+            help="Checkpoint every so many steps (500) or so much time (90s, 15m, 2h) too.",
+            show_default="each epoch's end",
+        ),
+    ] = None,
+    keep: Annotated[int, typer.Option(min=1, help="Checkpoints to keep.")] = 2,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Processes that read images.", show_default="4, on the CPU 0"),
+    ] = None,
+    strategy: Annotated[
+        str, typer.Option(help="Several processes (torchrun): ddp, or fsdp to shard the weights.")
+    ] = "ddp",
     store: Store = DEFAULT_STORE,
     plugin: Plugins = None,
 ) -> None:
     """Pre-train a method on image-report pairs; writes a run folder that `eval` reads."""
     from g2dbench import recipe as recipes
     from g2dbench import train
+    from g2dbench.checkpoints import parse_every
     from g2dbench.device import choose_device, choose_precision
+    from g2dbench.parallel import choose_strategy, is_first_process
     from g2dbench.registry import Registry
 
     registry = Registry(plugin or ())
@@ -69,8 +90,12 @@ def pretrain(
         precision=choose_precision(precision, where),
         epochs=epochs,
         resume=resume,
+        saving=parse_every(save_every, keep),
+        workers=workers,
+        strategy=choose_strategy(strategy),
         registry=registry,
         progress=track,
         echo=console.print,
     )
-    console.print(f"trained {run.label} (seed {seed}): wrote {run.folder}")
+    if is_first_process():
+        console.print(f"trained {run.label} (seed {seed}): wrote {run.folder}")

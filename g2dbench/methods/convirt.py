@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from g2dbench.cards import MethodCard
 from g2dbench.heads import drawn
-from g2dbench.method import Batch
+from g2dbench.method import Batch, joint_losses
 from g2dbench.methods.encoders import image_encoder
 from g2dbench.methods.pretrained import Pretrained
 from g2dbench.methods.settings import (
@@ -76,9 +76,16 @@ class Convirt(Towers):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """`contrastive` alone."""
         check_pairs(batch)
+        return joint_losses(self, batch)
+
+    def embed(self, batch: Batch) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """Image and report in the shared space, (B, D) each."""
         image = self.embed_pyramid(self.pyramid(batch.images))
-        text = self.text(batch.tokens, batch.attention)
-        return {"contrastive": self.contrastive(image, text)}
+        return (image, self.text(batch.tokens, batch.attention)), {}
+
+    def compare(self, *joint: Tensor) -> dict[str, Tensor]:
+        """The contrastive loss of images and reports, (B, D) each."""
+        return {"contrastive": self.contrastive(*joint)}
 
     def as_model(self) -> Pretrained:
         """The evaluated model, sharing weights and mode."""

@@ -76,9 +76,11 @@ class Towers(Method):
     """Base of the contrastive methods: the text tower, the loss, preprocessing, tokenising.
 
     A method adds its image side: `pyramid`, `embed_pyramid` and `dense`.
-    Attributes: `channels` and `strides` describe `pyramid`, fine to coarse.
+    Attributes: `channels` and `strides` describe `pyramid`, fine to coarse; `uncut` is that of
+    `Separable`, for those that have its other parts.
     """
 
+    uncut = ""
     channels: tuple[int, ...]
     strides: tuple[int, ...]
 

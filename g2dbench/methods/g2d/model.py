@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
-from g2dbench.method import Batch
+from g2dbench.method import Batch, joint_losses
 from g2dbench.methods.encoders import image_encoder
 from g2dbench.methods.g2d import monitors
 from g2dbench.methods.g2d.attention import AttentionPool
@@ -42,25 +42,34 @@ class G2D(Towers):
         self.projector = Projector(settings.projector, sum(self.channels[self._joined :]), width)
         self.pool = AttentionPool(attention, width, settings.image.size // attention.stride)
         self.pseudo_mask = PseudoMask(settings.mask, self.preprocess)
+        if settings.mask.pairing == "shuffled":
+            self.uncut = "model.mask.pairing is shuffled, across the batch: set micro_batch to 0"
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """`vla`; and `pa` from step `pixel.start` on: before it the decoder gets no gradient."""
         check_pairs(batch)
+        return joint_losses(self, batch)
+
+    def embed(self, batch: Batch) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """Image and report in the shared space, (B, D) each, and `pa`."""
         pyramid = self.pyramid(batch.images)
         pixels = self._projected(pyramid)
         pooled, attention = self.pool(pixels)
         report = self.text(batch.tokens, batch.attention)
-        found = {"vla": self.contrastive(pooled, report)}
         pixel = self._settings.pixel
         if pixel.target == "none" or batch.step < pixel.start:
-            return found
+            return (pooled, report), {}
         if pixel.target == "image":
             grey = self.pseudo_mask.grey(batch.images)[:, None]
-            found["pa"] = reconstruction(self.decode(pyramid), grey, pixel)
+            alone = reconstruction(self.decode(pyramid), grey, pixel)
         else:
             mask = self.pseudo_mask(self._attended(pixels, attention, report), batch.images)
-            found["pa"] = pixel_alignment(self.decode(pyramid), mask, pixel)
-        return found
+            alone = pixel_alignment(self.decode(pyramid), mask, pixel)
+        return (pooled, report), {"pa": alone}
+
+    def compare(self, *joint: Tensor) -> dict[str, Tensor]:
+        """The contrastive loss of images and reports, (B, D) each."""
+        return {"vla": self.contrastive(*joint)}
 
     @torch.no_grad()
     def monitors(self, batch: Batch) -> dict[str, float]:
