@@ -111,6 +111,18 @@ class Decodes(Protocol):
         ...
 
 
+@runtime_checkable
+class Shows(Protocol):
+    """What a model makes of an image on its way, for people to look at; no task asks for it."""
+
+    def panels(self, images: Tensor, reports: Sequence[str] | None) -> dict[str, Tensor]:
+        """(B, C, S, S) -> maps over the input square by name, each (B, h, w) in [0, 1].
+
+        reports: one per image, for maps that are made from them; None where there are none.
+        """
+        ...
+
+
 _PROTOCOLS: dict[str, type] = {
     "embeds": Embeds,
     "features": Features,

@@ -9,16 +9,18 @@ docs/training.md says how all this is used.
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
-from g2dbench import checkpoints, folders, parallel, runs, training_state, watch
+from g2dbench import checkpoints, folders, heldout, parallel, runs, training_state, watch
 from g2dbench.cards import MethodCard
 from g2dbench.checkpoints import Checkpoints, Saving
 from g2dbench.dataset import Dataset
 from g2dbench.gradient_cache import check_separable
+from g2dbench.heldout import Heldout
 from g2dbench.loader import Loader, Pairs, find_pairs, training_pairs
 from g2dbench.method import Batch, Method
 from g2dbench.optimisation import Optimisation
@@ -29,7 +31,7 @@ from g2dbench.runs import RunFolder
 from g2dbench.task import Progress, quiet
 from g2dbench.text import load_tokenizer, make_tokenizer
 from g2dbench.training_state import Interrupts, Log, State, Stopped, again
-from g2dbench.watch import Heldout
+from g2dbench.watch import Watch, Watching
 
 Echo = Callable[[str], object]
 
@@ -49,6 +51,7 @@ def fit(
     saving: Saving | None = None,
     workers: int | None = None,
     strategy: Strategy = "ddp",
+    watching: Watching | None = None,
     registry: Registry | None = None,
     progress: Progress = quiet,
     echo: Echo = print,
@@ -59,6 +62,7 @@ def fit(
     epochs: instead of the recipe's, which makes it a changed recipe with a label of its own.
     saving: when to write checkpoints besides each epoch's end, and how many to keep.
     workers: processes that read images, 4 for a GPU and 0 for the CPU by default.
+    watching: how closely it is watched, which changes no bit of the weights.
 
     Raises:
         Misuse: unknown method or setting, a folder that is taken, nothing to resume.
@@ -93,9 +97,10 @@ def fit(
     )
     if (dataset.table["split"] == "valid").any():
         held_out = find_pairs(dataset.split("valid"), recipe.data.views, recipe.data.cleaning)
-        training.watch(held_out.first(watch.MOST))
+        training.watch(held_out.first(heldout.MOST))
     training.restore()
-    training.run_all()
+    watching = watching or Watching()
+    training.run_all(watching.from_afar() if strategy == "fsdp" else watching)
     return run
 
 
@@ -141,11 +146,12 @@ class Training:
         self.device = device if alone else accelerator.device
         on_cpu = self.device.type == "cpu"
         self.workers = (0 if on_cpu else _WORKERS) if workers is None else workers
-        self.loader = self.load(pairs, self.optim.batch_size)
+        self.pairs, self.loader = pairs, self.load(pairs, self.optim.batch_size)
         self.heldout: Heldout | None = None
         method.to(self.device).train()
         self.optimisation = Optimisation(method, self.optim, run.info.seed, accelerator)
         self.state, self.log = State(), Log(run.folder / runs.LOG_FILE)
+        self.looks = Log(run.folder / watch.STEPS_FILE)
         self.checkpoints = Checkpoints(run.folder / runs.CHECKPOINTS, saving)
 
     def load(self, pairs: Pairs, batch_size: int) -> Loader:
@@ -181,22 +187,34 @@ class Training:
         self.state, parts = checkpoints.restore(path)
         self.optimisation.restore(parts, path)
         self.log.restore(parts["log"])
+        self.looks.restore(parts["looks"])
 
-    def run_all(self) -> None:
+    def run_all(self, watching: Watching) -> None:
         """Train to the end, then write the weights."""
+        watcher = Watch(
+            watching, self.run, self.method, self.pairs, self.loader, self.heldout, self.looks,
+            self.accelerator, self.echo,
+        )  # fmt: skip
         devices = [self.device] if self.device.type == "cuda" else []
-        with Interrupts() as interrupts, torch.random.fork_rng(devices=devices):
+        with Interrupts() as interrupts, torch.random.fork_rng(devices=devices), closing(watcher):
+            watcher.start(self._steps_done, self.log.rows)
             for epoch in range(self.state.epoch, self.optim.epochs):
-                self._epoch(epoch, interrupts)
+                self._epoch(epoch, interrupts, watcher)
         weights = self.optimisation.weights()
         self._write("the weights", lambda: self.run.finish(weights))
 
-    def _epoch(self, epoch: int, interrupts: Interrupts) -> None:
+    @property
+    def _steps_done(self) -> int:
+        return self.state.epoch * self.loader.steps + self.state.batch
+
+    def _epoch(self, epoch: int, interrupts: Interrupts, watcher: Watch) -> None:
         began, first, steps = time.perf_counter(), self.state.batch, self.loader.steps
         batches = self.loader.epoch(epoch, first)
         title = f"epoch {epoch + 1}/{self.optim.epochs}"
         for batch in self.progress(batches, title, steps - first):
-            self.state.add(self._step(batch))
+            losses = self._step(batch)
+            self.state.add(losses)
+            watcher.step(batch, losses)
             due = self.state.batch < steps and self.checkpoints.due(batch.step + 1)
             stop, due = parallel.agreed(self.accelerator, [interrupts.asked, due])
             if stop or due:
@@ -208,7 +226,7 @@ class Training:
                 )
         seconds = time.perf_counter() - began
         images = (steps - first) * self.optim.batch_size * self.accelerator.num_processes
-        self._end_epoch(seconds, images / seconds)
+        self._end_epoch(seconds, images / seconds, watcher)
 
     def _step(self, batch: Batch) -> dict[str, float]:
         """One optimiser step; the losses. Stopped where one of them is not finite."""
@@ -227,7 +245,7 @@ class Training:
             f"--precision fp32; {self.run.folder} keeps its last good checkpoint"
         )
 
-    def _end_epoch(self, seconds: float, rate: float) -> None:
+    def _end_epoch(self, seconds: float, rate: float, watcher: Watch) -> None:
         """Look at the held-out pairs, log, say so, save."""
         done = self.state.epoch + 1
         step = done * self.loader.steps
@@ -239,9 +257,7 @@ class Training:
         self._write("the log", lambda: self.log.add(row))
         self.echo(watch.line(row, self.optim.epochs, list(losses)))
         self._save()
-        if done == self.optim.epochs:
-            for warning in watch.warnings(figures):
-                self.echo(f"warning: {warning}")
+        watcher.epoch(row)
 
     def _figures(self, step: int) -> dict[str, float]:
         """What is watched on held-out pairs; every process looks, so that all agree."""
@@ -251,8 +267,10 @@ class Training:
             return self.heldout.figures(self.method, step)
 
     def _save(self) -> None:
-        parts = {**self.optimisation.parts(), "log": self.log.rows}
-        step = self.state.epoch * self.loader.steps + self.state.batch
+        parts = {
+            **self.optimisation.parts(), "log": self.log.rows, "looks": self.looks.rows
+        }  # fmt: skip
+        step = self._steps_done
         self._write("a checkpoint", lambda: self.checkpoints.save(step, self.state, parts))
 
     def _write(self, what: str, action: Callable[[], object]) -> None:

@@ -1,113 +1,202 @@
-"""What is watched while a method trains: held-out retrieval, the method's monitors, warnings.
+"""What is watched while a method trains, besides the held-out pairs.
 
-Shapes: N held-out pairs, D width. Nothing here touches weights, gradients or random numbers.
+Every N steps a closer look at few pairs: `steps.csv`. At the end of an epoch, or every N steps, a
+contact sheet. Signs of failure are told when they show. All of it goes to the trackers too.
+Nothing here changes weights, buffers or random numbers: a run ends in the same bits without it.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from accelerate import Accelerator
 
+from g2dbench import sheet, trackers, training_state
+from g2dbench.gradients import gradient_shares
+from g2dbench.heldout import Heldout, evaluated, mean_recalls
 from g2dbench.loader import Loader, Pairs
-from g2dbench.method import Method
-from g2dbench.metrics.retrieval import recalls
-from g2dbench.model import Embeds
+from g2dbench.method import Batch, Method
+from g2dbench.model import Embeds, Shows
+from g2dbench.provenance import process_peak_mib
+from g2dbench.results import replace_file
+from g2dbench.runs import RunFolder
+from g2dbench.sheet import Subject
+from g2dbench.signs import Told
+from g2dbench.training_state import Log, Row
 
-MOST = 2000
-"""Held-out pairs that are ranked at most; the pool's size decides what a recall means."""
+STEPS_FILE, SHEETS = "steps.csv", "sheets"
+PAIRS = 32
+"""Pairs of a batch that a closer look takes, so that its cost does not grow with the batch."""
 
-FLAT = 0.97
-"""Entropy of the attention, as a share of the largest there is, above which it says nothing."""
+SHOWN = 6
+"""Rows of a contact sheet."""
 
-SHARP = 0.05
-"""The same below which the attention is on a single pixel."""
-
-SAME = 0.9
-"""IoU of two images' masks above which the mask does not depend on the image."""
-
-Cast = Callable[[], AbstractContextManager[object]]
+_EARLY = 1000  # steps after which signs are told at the latest
 
 
 @dataclass(frozen=True)
-class Heldout:
-    """Held-out pairs, ready to be embedded; `cast` gives the autocast context of training."""
+class Watching:
+    """How closely a training is watched; nothing of it changes what is trained.
 
-    pairs: Pairs
-    loader: Loader
-    cast: Cast
+    track: trackers by accelerate's name. every: steps between two closer looks, 0 for none.
+    sheet_every: steps between two contact sheets, 0 for one per epoch, None for none.
+    """
 
-    def figures(self, method: Method, step: int) -> dict[str, float]:
-        """Retrieval and monitors of the method in eval mode, which is put back to training."""
-        method.eval()
-        with torch.no_grad(), self.cast():
-            found = {**self._retrieval(method), **self._monitors(method, step)}
-        method.train()
+    track: tuple[str, ...] = ()
+    every: int = 50
+    sheet_every: int | None = 0
+
+    def __post_init__(self) -> None:
+        trackers.check(self.track)
+
+    def from_afar(self) -> "Watching":
+        """Without looks and sheets: one process cannot run a model whose weights are sharded."""
+        return replace(self, every=0, sheet_every=None)
+
+
+class Watch:
+    """Watches one training; the loop calls `step`, `epoch` and `close`."""
+
+    def __init__(
+        self,
+        watching: Watching,
+        run: RunFolder,
+        method: Method,
+        pairs: Pairs,
+        loader: Loader,
+        heldout: Heldout | None,
+        looks: Log,
+        accelerator: Accelerator,
+        echo: Callable[[str], object],
+    ) -> None:
+        self._watching, self._run, self._method = watching, run, method
+        self._pairs, self._loader, self._heldout = pairs, loader, heldout
+        self._accelerator, self._echo = accelerator, echo
+        self._optim = run.info.recipe.optim
+        self._steps = looks
+        self._trackers = trackers.Trackers(watching.track, echo)
+        self._told = Told()
+        self._row_of = {name: row for row, name in enumerate(pairs.ids)}
+        self._images, self._since = 0, time.perf_counter()
+
+    def start(self, step: int, epochs: Sequence[Mapping[str, Any]]) -> None:
+        """Begin, or go on after `step` steps whose looks and epochs are known: nothing twice."""
+        if not self._accelerator.is_main_process:
+            return
+        # The look at an epoch's last step comes before the epoch's own row.
+        for row in sorted([*self._steps.rows, *epochs], key=lambda row: int(row["step"])):
+            self._news({name: float(value) for name, value in row.items()})
+        name = f"{self._run.label}-s{self._run.info.seed}"
+        config = _flat(self._run.info.recipe.model_dump())
+        self._trackers.start(self._run.folder, name, config, step)
+        self._images, self._since = 0, time.perf_counter()
+
+    def step(self, batch: Batch, losses: Mapping[str, float]) -> None:
+        """After every optimiser step: its batch and its losses."""
+        self._images += len(batch.images) * self._accelerator.num_processes
+        if not self._accelerator.is_main_process:
+            return
+        done = batch.step + 1
+        if self._watching.every and done % self._watching.every == 0:
+            self._look(batch, losses)
+        if self._watching.sheet_every and done % self._watching.sheet_every == 0:
+            self._draw(done)
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        """After an epoch: its row of log.csv."""
+        if not self._accelerator.is_main_process:
+            return
+        step = int(row["step"])
+        self._trackers.log({f"epoch/{name}": value for name, value in row.items()}, step)
+        for sentence in self._news(row):
+            self._echo(sentence)
+        if self._watching.sheet_every == 0:
+            self._draw(step)
+
+    def close(self) -> None:
+        """Let the trackers finish."""
+        self._trackers.close()
+
+    def _look(self, batch: Batch, losses: Mapping[str, float]) -> None:
+        seconds = time.perf_counter() - self._since
+        row = {
+            "step": batch.step + 1,
+            "epoch": batch.step // self._loader.steps + 1,
+            "lr": self._optim.lr_at(batch.step, self._total),
+            **losses,
+            **self._closer(_first(batch)),
+            "images_per_s": round(self._images / seconds, 2),
+            "memory_mib": round(_memory(batch.images.device)),
+        }
+        self._write("the log of steps", lambda: self._steps.add(row))
+        self._trackers.log({f"step/{name}": value for name, value in row.items()}, batch.step + 1)
+        for sentence in self._news(row):
+            self._echo(sentence)
+        self._images, self._since = 0, time.perf_counter()
+
+    def _closer(self, few: Batch) -> Row:
+        """Retrieval within these pairs, gradients, and the method's monitors."""
+        cast = self._accelerator.autocast
+        with evaluated(self._method), cast():
+            found = self._retrieval(few)
+            found |= self._method.monitors(replace(self._probe, step=few.step))
+        # Gathered negatives would wait for other processes, which do not look.
+        if self._accelerator.num_processes == 1:
+            scaler = self._accelerator.scaler
+            scale = 1.0 if scaler is None else scaler.get_scale()
+            found |= gradient_shares(self._method, few, cast, scale)
         return found
 
-    def _retrieval(self, method: Method) -> dict[str, float]:
-        """R@1 and R@10, mean of both directions, and what guessing would give for R@10."""
-        model = method.as_model()
-        if not isinstance(model, Embeds) or len(self.pairs) < 2:
+    def _retrieval(self, few: Batch) -> Row:
+        model = self._method.as_model()
+        if not isinstance(model, Embeds):
             return {}
-        images = torch.cat([model.embed_images(batch.images) for batch in self.loader.plain()])
-        texts = model.embed_texts(self.pairs.reports)
-        found = recalls(_numbers(images), _numbers(texts), self.pairs.groups, (1, 10))
-        mean = {
-            f"r{k}": (found[f"image_to_text_r{k}"] + found[f"text_to_image_r{k}"]) / 2
-            for k in (1, 10)
-        }
-        return {**mean, "chance_r10": chance(self.pairs.groups, 10), "pool": float(len(images))}
+        rows = [self._row_of[name] for name in few.ids]
+        texts = model.embed_texts([self._pairs.reports[row] for row in rows])
+        found = mean_recalls(model.embed_images(few.images), texts, self._pairs.groups[rows])
+        return {f"batch_{name}": value for name, value in found.items()}
 
-    def _monitors(self, method: Method, step: int) -> dict[str, float]:
-        """The method's own figures on the first held-out batch."""
-        return dict(method.monitors(next(iter(self.loader.plain(step)))))
+    @cached_property
+    def _probe(self) -> Batch:
+        """The pairs that the monitors see: always the same, and held out where there are any."""
+        loader = self._heldout.loader if self._heldout else self._loader
+        return _first(next(iter(loader.plain())))
 
+    def _news(self, row: Mapping[str, float]) -> list[str]:
+        return self._told.look(row) if row["step"] >= self._settled else []
 
-def chance(groups: NDArray[np.object_], k: int) -> float:
-    """Expected R@k of a random ranking, (N, G) group ids: pairs that share an id count as right."""
-    pairs = len(groups)
-    right = np.zeros((pairs, pairs), dtype=bool)
-    for kind in groups.T:
-        codes = np.unique(kind.astype(str), return_inverse=True)[1]
-        right |= codes[:, None] == codes[None, :]
-    wrong = pairs - right.sum(1)
-    drawn = np.arange(min(k, pairs))
-    missed = np.prod(np.clip(wrong[:, None] - drawn, 0, None) / (pairs - drawn), axis=1)
-    return float(1 - missed.mean())
+    @property
+    def _total(self) -> int:
+        return self._optim.epochs * self._loader.steps
 
+    @property
+    def _settled(self) -> int:
+        """The step from which signs mean something: every training begins at chance."""
+        return max(self._optim.warmup(self._total), min(self._total // 4, _EARLY))
 
-def warnings(figures: Mapping[str, float]) -> list[str]:
-    """Signs that the training failed, in plain words; empty where there is none."""
-    found = []
-    if "r10" in figures and _is_guessing(figures):
-        found.append(
-            f"held-out retrieval is no better than guessing (R@10 {figures['r10']:.3f} of "
-            f"{figures['pool']:.0f}, chance {figures['chance_r10']:.3f}): image and report have "
-            "not found together. Try more epochs, more data, or another optim.lr"
-        )
-    if figures.get("attention_entropy", 0.0) > FLAT:
-        found.append(
-            f"the attention is all but uniform ({figures['attention_entropy']:.3f} of the largest "
-            "entropy): pseudo masks cut through noise and the decoder learns to draw it. Try "
-            "model.attention.stride=16, model.attention.logits=cosine with a larger scale, or a "
-            "later model.pixel.start"
-        )
-    if figures.get("attention_entropy", 1.0) < SHARP:
-        found.append(
-            f"the attention is on a single pixel ({figures['attention_entropy']:.3f} of the "
-            "largest entropy), so the pseudo masks hold no shape. Try model.attention.stride=16 or "
-            "a smaller model.attention.scale"
-        )
-    if figures.get("mask_overlap", 0.0) > SAME:
-        found.append(
-            f"the pseudo masks of different images are all but the same (IoU "
-            f"{figures['mask_overlap']:.2f}): the decoder learns one picture, not where findings "
-            "are. Try model.attention.positions=none or a larger percentile"
-        )
-    return found
+    def _draw(self, step: int) -> None:
+        """A sheet of the probe's first images, where the method has something to show."""
+        model = self._method.as_model()
+        if not isinstance(model, Shows):
+            return
+        pairs = self._heldout.pairs if self._heldout else self._pairs
+        chosen = range(min(SHOWN, len(pairs)))
+        with evaluated(self._method), self._accelerator.autocast():
+            rows = sheet.rows(
+                model,
+                [Subject(pairs.ids[i], pairs.dataset[i].image, pairs.reports[i]) for i in chosen],
+            )
+        title = f"{self._run.label}, seed {self._run.info.seed}, step {step} of {self._total}"
+        picture = sheet.draw(title, rows, self._method.preprocess)
+        path = self._run.folder / SHEETS / f"step-{step:06d}.png"
+        self._write("a contact sheet", lambda: replace_file(path, picture.save))
+        self._trackers.show("masks", picture, step)
+
+    def _write(self, what: str, action: Callable[[], object]) -> None:
+        training_state.write(self._run.folder, what, action)
 
 
 def line(row: Mapping[str, float], epochs: int, losses: Sequence[str]) -> str:
@@ -122,15 +211,30 @@ def line(row: Mapping[str, float], epochs: int, losses: Sequence[str]) -> str:
     return "  ".join(words)
 
 
-def _is_guessing(figures: Mapping[str, float]) -> bool:
-    """Whether R@10 lies within three standard errors of chance (both directions of N queries).
+def _first(batch: Batch) -> Batch:
+    """The first pairs of a batch."""
+    return Batch(
+        batch.images[:PAIRS],
+        batch.tokens[:PAIRS],
+        batch.attention[:PAIRS],
+        batch.ids[:PAIRS],
+        batch.step,
+    )
 
-    Never where the pool is so small that guessing is nearly always right.
-    """
-    share, queries = figures["chance_r10"], 2 * figures["pool"]
-    limit = share + 3 * float(np.sqrt(share * (1 - share) / queries))
-    return figures["r10"] <= limit < 1
+
+def _memory(device: torch.device) -> float:
+    """The highest so far, in MiB: of the GPU's memory, or else of the process's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return process_peak_mib()
 
 
-def _numbers(rows: torch.Tensor) -> NDArray[np.float32]:
-    return np.asarray(rows.float().cpu().numpy())
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A recipe as trackers keep it: dotted keys; numbers and text, all else as text."""
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value if isinstance(value, int | float) else str(value)
+    return found

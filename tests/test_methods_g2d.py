@@ -291,7 +291,8 @@ def test_monitors_give_one_figure_each_and_change_nothing(
     before = {k: v.clone() for k, v in method.state_dict().items()}
     found = method.monitors(batch(method))
     assert set(found) == {
-        "attention_entropy", "mask_share", "mask_overlap", "decoder_dice", "recall_at_1",
+        "attention_entropy", "mask_share", "mask_empty", "mask_full", "mask_parts",
+        "mask_overlap", "mask_overlap_chance", "decoder_dice",
     }  # fmt: skip
     assert all(0 <= value <= 1 for value in found.values())
     assert all(torch.equal(before[k], v) for k, v in method.state_dict().items())
@@ -310,5 +311,57 @@ def test_monitors_by_hand() -> None:
     assert monitors.overlap(torch.zeros(2, 1, 2, 2)) == 1
     assert monitors.agreement(a[:2], a[1:]) == pytest.approx(0.5)
     assert monitors.agreement(a * 0, a * 0) == 1
-    image, text = torch.eye(3), torch.eye(3)[[0, 2, 1]]
-    assert monitors.recall_at_1(image, text) == pytest.approx(1 / 3)
+    empty, full = torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)
+    some = torch.cat([empty, full, a[:2]])
+    assert (monitors.emptiness(some), monitors.fullness(some)) == (0.25, 0.25)
+    corners = torch.tensor([[1.0, 0], [0, 1]]).view(1, 1, 2, 2)
+    assert monitors.parts(torch.cat([corners, full])) == 1.5
+    assert monitors.parts(empty) == 0
+    found = monitors.figures(a[:1], a[:1])
+    assert found["mask_overlap_chance"] == pytest.approx(0.5 / 1.5)
+
+
+def test_connected_parts_are_those_of_opencv() -> None:
+    cv2 = pytest.importorskip("cv2")
+    masks = (torch.rand(6, 2, 40, 40, generator=torch.Generator().manual_seed(2)) > 0.6).float()
+    planes = masks.flatten(0, 1).numpy().astype(np.uint8)
+    counts = [cv2.connectedComponents(plane, connectivity=4)[0] - 1 for plane in planes]
+    assert monitors.parts(masks) == pytest.approx(np.mean(counts))
+
+
+def test_chance_overlap_is_that_of_independent_masks() -> None:
+    draw = torch.Generator().manual_seed(0)
+    masks = (torch.rand(8, 1, 64, 64, generator=draw) > 0.8).float()
+    found = monitors.figures(masks, masks)
+    assert found["mask_overlap"] == pytest.approx(found["mask_overlap_chance"], abs=0.01)
+
+
+def test_panels_are_the_steps_of_the_mask_of_each_image(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    shuffled = {"mask": {"pairing": "shuffled", "sigma_space": 2.0}, "attention": {"stride": 16}}
+    method = build(tokenizer, **shuffled).eval()
+    images = batch(method).images
+    with torch.no_grad():
+        found = method.as_model().panels(images, None)
+        attention = method.pool(method._projected(method.pyramid(images)))[1]
+        mask = method.pseudo_mask(attention, images)
+    assert list(found) == ["attention / peak", "body mask", "thresholded", "refined", "decoder"]
+    assert torch.equal(found["refined"].roll(1, 0), mask[:, 0])
+    assert torch.equal(found["thresholded"] > 0.5, found["thresholded"] == 1)
+    assert (found["thresholded"] <= found["body mask"]).all()
+    assert torch.equal(found["attention / peak"].amax((1, 2)), torch.ones(3))
+    assert all(0 <= map_.min() <= map_.max() <= 1 for map_ in found.values())
+
+
+def test_panels_of_masks_from_the_report_need_one(tokenizer: PreTrainedTokenizerFast) -> None:
+    method = build(tokenizer, mask={"source": "report"}, pixel={"target": "none"}).eval()
+    model, given = method.as_model(), batch(method)
+    reports = ["the heart is large", "no effusion", "lungs are clear"]
+    with torch.no_grad():
+        assert list(model.panels(given.images, None)) == ["attention / peak"]
+        found = model.panels(given.images, reports)
+        swapped = model.panels(given.images, reports[::-1])
+    assert list(found)[1:] == ["report / peak", "body mask", "thresholded", "refined"]
+    assert torch.equal(found["attention / peak"], swapped["attention / peak"])
+    assert not torch.equal(found["report / peak"], swapped["report / peak"])

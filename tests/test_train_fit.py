@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from g2dbench import runs, train, watch
+from g2dbench import runs, train
 from g2dbench.cards import DatasetCard, MethodCard
 from g2dbench.checkpoint import digest
 from g2dbench.data.sample import Sample
@@ -384,23 +384,6 @@ def test_warnings_say_in_words_what_went_wrong(workplace: Path) -> None:
     said: list[str] = []
     fit(None, epochs=1, echo=said.append)
     assert any("attention is all but uniform" in line for line in said)
-    guess = {"r10": 0.055, "chance_r10": 0.05, "pool": 200.0}
-    assert "no better than guessing" in watch.warnings(guess)[0]
-    assert watch.warnings({**guess, "r10": 0.3}) == []
-    assert watch.warnings({"r10": 1.0, "chance_r10": 1.0, "pool": 10.0}) == []
-    assert "single pixel" in watch.warnings({"attention_entropy": 0.01})[0]
-    assert watch.warnings({"attention_entropy": 0.5}) == []
-    assert "all but the same" in watch.warnings({"mask_overlap": 0.97})[0]
-
-
-def test_chance_is_that_of_random_rankings() -> None:
-    groups = np.array([[f"s{i}", f"r{i % 5}"] for i in range(30)], dtype=object)
-    rng = np.random.default_rng(0)
-    same = groups[:, None, 1] == groups[None, :, 1]
-    drawn = [rng.permutation(30)[:4] for _ in range(4000)]
-    found = np.mean([same[row][picked].any() for picked in drawn for row in range(30)])
-    assert watch.chance(groups, 4) == pytest.approx(found, abs=0.01)
-    assert watch.chance(groups[:3], 10) == 1.0
 
 
 def test_without_held_out_pairs_training_goes_on(workplace: Path) -> None:

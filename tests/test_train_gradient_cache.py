@@ -137,7 +137,7 @@ def test_fewer_activations_are_kept(tokenizer: PreTrainedTokenizerFast) -> None:
     """What autograd saves for the backward pass, at most at one time, in bytes; but the weights."""
     kept = {}
     for micro_batch in (0, 2):
-        method = build("g2d", tokenizer)
+        method = build("convirt", tokenizer)
         made = optimisation(method, micro_batch)
         weights = {weight.untyped_storage().data_ptr() for weight in method.parameters()}
         alive, most = [0], [0]

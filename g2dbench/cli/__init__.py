@@ -3,12 +3,23 @@
 Only typer and rich load at start; each command imports what it uses, so that `--help` is quick.
 """
 
-from g2dbench.cli import ablating, data, demo, doctor, evaluation, judging, listing, pretraining
+from g2dbench.cli import (
+    ablating,
+    data,
+    demo,
+    doctor,
+    evaluation,
+    judging,
+    listing,
+    looking,
+    pretraining,
+)
 from g2dbench.cli.application import app
 
 __all__ = ["app"]
 
 pretraining.register(app)
+looking.register(app)
 evaluation.register(app)
 ablating.register(app)
 judging.register(app)

@@ -22,6 +22,8 @@ g2dbench pretrain --set optim.lr=1e-4 --set optim.batch_size=32
 g2dbench pretrain --save-every 10m --out runs/mine, and after a crash the same with --resume
 
 torchrun --nproc_per_node=8 -m g2dbench pretrain --recipe g2d-code --data mimic_cxr --root DIR
+
+g2dbench pretrain --track tensorboard --track wandb --sheet-every 100
 """
 
 
@@ -65,6 +67,16 @@ def pretrain(
     strategy: Annotated[
         str, typer.Option(help="Several processes (torchrun): ddp, or fsdp to shard the weights.")
     ] = "ddp",
+    track_: Annotated[
+        list[str] | None,
+        typer.Option("--track", help="Log to tensorboard, wandb... too. Repeats."),
+    ] = None,
+    watch_every: Annotated[
+        int, typer.Option(min=0, help="Steps between closer looks (steps.csv); 0 for none.")
+    ] = 50,
+    sheet_every: Annotated[
+        int, typer.Option(min=0, help="Steps between contact sheets; 0 for one per epoch.")
+    ] = 0,
     store: Store = DEFAULT_STORE,
     plugin: Plugins = None,
 ) -> None:
@@ -75,7 +87,9 @@ def pretrain(
     from g2dbench.device import choose_device, choose_precision
     from g2dbench.parallel import choose_strategy, is_first_process
     from g2dbench.registry import Registry
+    from g2dbench.watch import Watching
 
+    watching = Watching(tuple(track_ or ()), watch_every, sheet_every)
     registry = Registry(plugin or ())
     chosen = recipes.override(recipes.load(recipe or f"{method}-tiny"), set_ or [])
     recipes.check_method(chosen, None if recipe and method == "g2d" else method, registry)
@@ -93,6 +107,7 @@ def pretrain(
         saving=parse_every(save_every, keep),
         workers=workers,
         strategy=choose_strategy(strategy),
+        watching=watching,
         registry=registry,
         progress=track,
         echo=console.print,

@@ -20,6 +20,12 @@ CARD = MethodCard(
     capabilities=("embeds", "features", "locates", "decodes"),
 )
 
+VARIANTS = {
+    "encoder only": {"pixel": {"target": "none"}},
+    "encoder + decoder": {"pixel": {"target": "mask", "start": 0}},
+}
+"""What `g2dbench profile` measures, as changes of the `[model]` table."""
+
 
 def build(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, seed: int) -> G2D:
     """G2D from a recipe's `[model]` table (`G2DSettings`); fresh weights come from the seed."""

@@ -5,6 +5,7 @@ H heads, K masks of an image.
 """
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import segmentation_models_pytorch as smp
@@ -73,21 +74,33 @@ class G2D(Towers):
 
     @torch.no_grad()
     def monitors(self, batch: Batch) -> dict[str, float]:
-        """Signs of failure: see `g2dbench.methods.g2d.monitors`."""
+        """Signs of failure, see `g2d.monitors`; of masks only where the decoder learns them."""
         pyramid = self.pyramid(batch.images)
         pixels = self._projected(pyramid)
-        pooled, attention = self.pool(pixels)
-        text = self.text(batch.tokens, batch.attention)
-        attended = self._attended(pixels, attention, text)
-        mask = self.pseudo_mask(attended, batch.images)
-        drawn = self.decode(pyramid).float().sigmoid()
-        return {
-            "attention_entropy": monitors.relative_entropy(attended),
-            "mask_share": monitors.share(mask),
-            "mask_overlap": monitors.overlap(mask),
-            "decoder_dice": monitors.agreement(drawn, mask),
-            "recall_at_1": monitors.recall_at_1(pooled, text),
-        }
+        attention = self.pool(pixels)[1]
+        attended = self._attended(pixels, attention, self.text(batch.tokens, batch.attention))
+        found = {"attention_entropy": monitors.relative_entropy(attended)}
+        if self._settings.pixel.target == "mask":
+            mask = self.pseudo_mask(attended, batch.images)
+            found |= monitors.figures(mask, self.decode(pyramid).float().sigmoid())
+        return found
+
+    @torch.no_grad()
+    def panels(self, images: Tensor, report: Tensor | None) -> dict[str, Tensor]:
+        """See `G2DModel.panels`; report: (B, D), one embedding per image."""
+        pyramid = self.pyramid(images)
+        pixels = self._projected(pyramid)
+        attention = self.pool(pixels)[1]
+        found = {"attention / peak": _of_peak(attention)}
+        if self._settings.mask.source == "query":
+            found |= self.pseudo_mask.steps(attention, images)
+        elif report is not None:
+            attended = self._attended(pixels, attention, report)
+            found["report / peak"] = _of_peak(attended)
+            found |= self.pseudo_mask.steps(attended, images)
+        if self._settings.pixel.target != "none":
+            found["decoder"] = self.decode(pyramid).float().sigmoid().mean(1)
+        return found
 
     def as_model(self) -> "G2DModel":
         """The evaluated model, sharing weights and mode; a decoder without a target is fresh."""
@@ -139,6 +152,14 @@ class G2DModel(Pretrained):
 
     towers: G2D
 
+    def panels(self, images: Tensor, reports: Sequence[str] | None) -> dict[str, Tensor]:
+        """From the attention, as a share of each image's peak, to the decoder's answer.
+
+        Masks that are made from the report are left out where there is none, and the decoder's
+        answer where it was not trained.
+        """
+        return self.towers.panels(images, None if reports is None else self.embed_texts(reports))
+
     def pretrained_decoder(self) -> nn.Module:
         """A fresh copy of the decoder: `features` pyramid -> (B, 1, S, S) logits."""
         return Decoder(self.towers)
@@ -169,6 +190,12 @@ def decoder_input(pyramid: list[Tensor], strides: tuple[int, ...]) -> list[Tenso
         given[stride] if stride in given else last.new_empty(batch, 0, *[side // stride] * 2)
         for stride in (2, 4, 8, 16, 32)
     ]
+
+
+def _of_peak(attention: Tensor) -> Tensor:
+    """(B, H, h, w) -> (B, h, w): the heads' mean over its largest pixel."""
+    mean = attention.float().mean(1)
+    return mean / mean.amax((1, 2), keepdim=True)
 
 
 def _unet(encoder: nn.Module, settings: G2DSettings) -> Any:

@@ -1,6 +1,6 @@
 """Signs that G2D's training goes wrong, on one held-out batch; pure functions.
 
-Shapes: B images, H heads, h w grid, K masks of an image, S side, D width.
+Shapes: B images, H heads, h w grid, K masks of an image, S side.
 Seen before (one small trial): attention all but uniform, masks that hardly depend on the image,
 a decoder that agrees with them perfectly. Entropy near 1, overlap far above chance, Dice near 1.
 """
@@ -8,8 +8,25 @@ a decoder that agrees with them perfectly. Entropy near 1, overlap far above cha
 import math
 
 import torch
+from scipy import ndimage
 from torch import Tensor
-from torch.nn import functional as F
+
+EMPTY, FULL = 0.001, 0.9
+"""Shares of the image below and above which a mask holds no shape."""
+
+
+def figures(mask: Tensor, drawn: Tensor) -> dict[str, float]:
+    """Masks and the decoder's probabilities (B, K, S, S), all together."""
+    area = share(mask)
+    return {
+        "mask_share": area,
+        "mask_empty": emptiness(mask),
+        "mask_full": fullness(mask),
+        "mask_parts": parts(mask),
+        "mask_overlap": overlap(mask),
+        "mask_overlap_chance": area / (2 - area),
+        "decoder_dice": agreement(drawn, mask),
+    }
 
 
 def relative_entropy(attention: Tensor) -> float:
@@ -27,6 +44,22 @@ def relative_entropy(attention: Tensor) -> float:
 def share(mask: Tensor) -> float:
     """(B, K, S, S) -> mean part of the image above 1/2."""
     return float((mask > 0.5).float().mean())
+
+
+def emptiness(mask: Tensor) -> float:
+    """(B, K, S, S) -> part of the masks that cover less than a thousandth of their image."""
+    return float((_areas(mask) < EMPTY).float().mean())
+
+
+def fullness(mask: Tensor) -> float:
+    """(B, K, S, S) -> part of the masks that cover more than nine tenths of their image."""
+    return float((_areas(mask) > FULL).float().mean())
+
+
+def parts(mask: Tensor) -> float:
+    """(B, K, S, S) -> mean number of connected parts; pixels touch by their sides, not corners."""
+    planes = (mask > 0.5).flatten(0, 1).cpu().numpy()
+    return float(sum(ndimage.label(plane)[1] for plane in planes) / len(planes))
 
 
 def overlap(mask: Tensor) -> float:
@@ -51,8 +84,6 @@ def agreement(drawn: Tensor, mask: Tensor) -> float:
     return float(dice.mean())
 
 
-def recall_at_1(image: Tensor, text: Tensor) -> float:
-    """(B, D) and (B, D) -> part of the images whose own report is the nearest of the batch."""
-    cosines = F.normalize(image.float(), dim=-1) @ F.normalize(text.float(), dim=-1).T
-    own = torch.arange(len(cosines), device=cosines.device)
-    return float((cosines.argmax(1) == own).float().mean())
+def _areas(mask: Tensor) -> Tensor:
+    """(B, K, S, S) -> (B, K) part of the image above 1/2."""
+    return (mask > 0.5).float().mean((2, 3))

@@ -37,24 +37,46 @@ class PseudoMask(nn.Module):
     def forward(self, attention: Tensor, images: Tensor) -> Tensor:
         """The target of the decoder's logits."""
         with torch.autocast(images.device.type, enabled=False):
-            mask = self._binary(attention.float(), images.float()).float()
-            if self._settings.smoothing == "bilateral":
-                mask = bilateral(mask, self.window, self._settings.sigma_range)
-            elif self._settings.smoothing == "guided":
-                guide = self.grey(images)[:, None]
-                mask = guided(mask, guide, self._settings.window(), self._settings.guide_eps)
+            mask = self._smooth(self._binary(attention.float(), images.float()), images)
             return mask.roll(1, 0) if self._settings.pairing == "shuffled" else mask
+
+    @torch.no_grad()
+    def steps(self, attention: Tensor, images: Tensor) -> dict[str, Tensor]:
+        """What each step leaves of each image, (B, S, S) in [0, 1]; never shuffled.
+
+        Of several masks, their mean.
+        """
+        with torch.autocast(images.device.type, enabled=False):
+            binary = self._binary(attention.float(), images.float())
+            return {
+                "body mask": self.body(images).float(),
+                "thresholded": binary.float().mean(1),
+                "refined": self._smooth(binary, images).mean(1),
+            }
+
+    def _smooth(self, binary: Tensor, images: Tensor) -> Tensor:
+        how, mask = self._settings, binary.float()
+        if how.smoothing == "bilateral":
+            return bilateral(mask, self.window, how.sigma_range)
+        if how.smoothing == "guided":
+            return guided(mask, self.grey(images)[:, None], how.window(), how.guide_eps)
+        return mask
 
     def _binary(self, attention: Tensor, images: Tensor) -> Tensor:
         how = self._settings
         scores = attention.mean(1, keepdim=True) if how.heads == "mean" else attention
         scores = F.interpolate(scores, size=images.shape[2:], mode=how.upsampling)
-        if how.body != "none":
-            body = body_mask((self.grey(images) * 255).round().long())
-            scores = scores * (outline(body) if how.body == "outline" else body)[:, None]
+        scores = scores * self.body(images)[:, None]
         if how.threshold == "mixture":
             return above_mixture(scores)
         return above_percentile(scores, how.percentile)
+
+    def body(self, images: Tensor) -> Tensor:
+        """Normalised (B, C, S, S) -> (B, S, S) bool: where a mask may be; all of it if "none"."""
+        if self._settings.body == "none":
+            return torch.ones_like(images[:, 0], dtype=torch.bool)
+        body = body_mask((self.grey(images) * 255).round().long())
+        return outline(body) if self._settings.body == "outline" else body
 
     def grey(self, images: Tensor) -> Tensor:
         """Normalised (B, C, S, S) -> (B, S, S) grey values in [0, 1]."""

@@ -1,0 +1,130 @@
+"""What a step costs: FLOPs by hand, memory by what was allocated, each row in its own process."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from g2dbench import costs
+from g2dbench.costs import Load
+from g2dbench.errors import BadData, Misuse
+from g2dbench.memory import Growth
+
+MICRO = """
+name = "micro"
+method = "{method}"
+[model]
+width = 8
+[model.image]
+encoder = "resnet18"
+size = 64
+[model.text]
+{text}
+[optim]
+batch_size = 4
+"""
+SMALL = "vocab_size = 50\nlayers = {layers}\nhidden = 16\nheads = 2\nmax_length = 24"
+
+
+def recipe(folder: Path, method: str = "convirt", text: str = SMALL.format(layers=1)) -> str:
+    path = folder / f"{method}{len(text)}.toml"
+    path.write_text(MICRO.format(method=method, text=text))
+    return str(path)
+
+
+def load(**changes: Any) -> Load:
+    return Load(**{"steps": 1, "device": "cpu", "precision": "fp32", **changes})
+
+
+def measured(name: str, **changes: Any) -> list[costs.Cost]:
+    return [costs._measure(job) for job in costs.jobs([name], load(**changes))]
+
+
+def test_flops_of_a_text_layer_are_those_by_hand(tmp_path: Path) -> None:
+    found = []
+    for layers in (1, 2):
+        text = SMALL.format(layers=layers) + " " * layers
+        (cost,) = measured(recipe(tmp_path, text=text), report_length=20)
+        found.append(cost.gflop_per_image * 1e9)
+    tokens, width = 20, 16
+    linear = 2 * tokens * (4 * width**2 + 2 * width * 4 * width)
+    attention = 2 * 2 * tokens**2 * width
+    # Backward is twice the forward pass: to the input and to the weight.
+    assert found[1] - found[0] == pytest.approx(3 * (linear + attention), rel=1e-6)
+
+
+def test_flops_of_an_image_are_those_of_the_published_resnet(tmp_path: Path) -> None:
+    small, large = (
+        measured(recipe(tmp_path), image_size=size, report_length=3)[0] for size in (64, 128)
+    )
+    difference = (large.gflop_per_image - small.gflop_per_image) / (128**2 - 64**2)
+    # ResNet-18 has 1.814 G multiplications at 224 px, 1.000 M of them in the classifier; of the
+    # first convolution (118 M) no gradient to the image is needed.
+    wanted = 2 * (3 * (1.814 - 0.0005) - 0.118) / 224**2
+    assert difference == pytest.approx(wanted, rel=0.01)
+
+
+def test_g2d_is_measured_with_and_without_its_decoder(tmp_path: Path) -> None:
+    less, more = measured(recipe(tmp_path, "g2d"))
+    assert (less.trains, more.trains) == ("encoder only", "encoder + decoder")
+    assert less.learning < more.learning == more.weights == less.weights
+    assert less.gflop_per_image < more.gflop_per_image
+    assert (more.batch_size, more.image_size, more.report_length) == (4, 64, 24)
+    (sentence,) = costs.answers([less, more])
+    ratio = more.gflop_per_image / less.gflop_per_image
+    assert f"{ratio:.2f} times the FLOPs" in sentence
+    assert costs.answers([more]) == []
+
+
+def test_a_row_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
+    (job,) = costs.jobs([recipe(tmp_path)], load())
+    ballast = torch.ones(64 * 2**20)  # 256 MiB here, which must not count there
+    cost = costs.measure(job)
+    assert ballast.sum() > 0
+    weights = cost.weights * 4 / 2**20
+    # Weights, gradients and AdamW's two moments, at least.
+    assert 4 * weights * 0.9 < cost.peak_mib < 4 * weights + 250
+    costs.save([cost], tmp_path / "costs.json")
+    (kept,) = json.loads((tmp_path / "costs.json").read_text())
+    assert kept["weights"] == cost.weights
+    assert kept["images_per_s"] > 0
+
+
+def test_growth_is_what_was_allocated_at_once() -> None:
+    held = torch.ones(20 * 2**20)
+    growth = Growth(torch.device("cpu"))
+    for _ in range(2):
+        torch.ones(30 * 2**20).sum()  # 120 MiB, given back
+    assert 115 < growth.mib() < 150
+    assert held.sum() > 0
+
+
+def test_published_encoders_are_built_from_sizes_on_request(tmp_path: Path) -> None:
+    name = recipe(tmp_path, text='source = "no/such-bert"\nmax_length = 24')
+    (job,) = costs.jobs([name], load())
+    with pytest.raises(BadData, match="no tokenizer at 'no/such-bert'"):
+        costs._measure(job)
+    (job,) = costs.jobs([name], load(random_weights=True))
+    text = job.recipe.model["text"]
+    assert (text["layers"], text["hidden"], text["max_length"]) == (12, 768, 24)
+    (paper, *_) = costs.jobs(["g2d-paper"], load(random_weights=True))
+    assert paper.recipe.model["image"]["weights"] == ""
+
+
+@pytest.mark.slow
+def test_the_error_of_an_encoder_that_cannot_be_loaded_names_the_way_out(tmp_path: Path) -> None:
+    name = recipe(tmp_path, text='source = "no/such-bert"\nmax_length = 24')
+    (job,) = costs.jobs([name], load())
+    with pytest.raises(BadData, match=r"no/such-bert.*--random-weights builds a BERT-base"):
+        costs.measure(job)
+
+
+def test_impossible_loads_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(Misuse, match="no recipe 'g2d-tny': did you mean 'g2d-tiny'"):
+        costs.jobs(["g2d-tny"], load())
+    with pytest.raises(Misuse, match="micro cuts reports at 24 tokens"):
+        measured(recipe(tmp_path), report_length=25)
+    with pytest.raises(Misuse, match=r"image.size"):
+        measured(recipe(tmp_path), image_size=50)
