@@ -1,0 +1,36 @@
+"""Reports of real length, to be tokenised and timed."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from g2dbench.data.open_i import join_report
+from g2dbench.data.report import clean_report
+from g2dbench.data.synthetic import draw
+from g2dbench.text import Tokenize
+
+
+def open_i_reports(folder: Path) -> list[str]:
+    """Cleaned reports of Open-i; those of the embedded data where the folder is absent."""
+    file = folder / "indiana_reports.csv"
+    if not file.is_file():
+        print(f"no {file}: reports of the embedded data instead", flush=True)
+        return [draw(index, 64).report or "" for index in range(400)]
+    table = pd.read_csv(file, keep_default_na=False)
+    found = [join_report(row.findings, row.impression) for row in table.itertuples()]
+    return [text for text in map(clean_report, found) if text]
+
+
+def with_median(reports: list[str], tokenize: Tokenize, median: int, count: int) -> list[str]:
+    """`count` reports: as they are where that is their median, else words of a log-normal count."""
+    rng = np.random.default_rng(median)
+    chosen = [reports[row] for row in rng.permutation(len(reports))[:count]]
+    tokens = tokenize(chosen)[1].sum(1)
+    if abs(float(tokens.median()) / median - 1) < 0.1:
+        return chosen
+    words = " ".join(reports).split()
+    per_word = float(tokenize(reports)[1].sum()) / len(words)
+    lengths = rng.lognormal(np.log(median / per_word), 0.4, count).astype(int).clip(8, 220)
+    starts = rng.integers(0, len(words) - 256, count)
+    return [" ".join(words[at : at + n]) for at, n in zip(starts, lengths, strict=True)]

@@ -1,0 +1,66 @@
+"""Seconds, and the limits of a machine that they are compared with."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def seconds(run: Callable[[], object], device: torch.device) -> float:
+    """Wall-clock of one call, the GPU's queue drained before and after."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    wait()
+    began = time.perf_counter()
+    run()
+    wait()
+    return time.perf_counter() - began
+
+
+def peak(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of a square matrix product, doubled until one takes 0.15 s or has side 8192."""
+    side, taken = 256, 0.0
+    while taken < 0.15 and side < 8192:
+        side *= 2
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        taken = min(seconds(lambda: a @ b, device) for _ in range(3))  # noqa: B023
+    return 2 * side**3 / taken
+
+
+def copied(device: torch.device) -> float:
+    """Bytes/s that a large copy reads and writes."""
+    source = torch.randn(2**26, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / min(seconds(lambda: target.copy_(source), device) for _ in range(4))
+
+
+def flops(step: Callable[[], object]) -> int:
+    """Products and sums of convolutions and matrix products in one step, both directions."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+class Traffic(TorchDispatchMode):
+    """Counts `bytes` that operations read and write, as if nothing were fused or cached."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor)]
+            self.bytes += sum(x.nbytes for x in tensors)
+        return out
+
+
+def traffic(step: Callable[[], object]) -> int:
+    """Bytes of one step: an upper bound, for fused kernels and caches move fewer."""
+    with Traffic() as counter:
+        step()
+    return counter.bytes

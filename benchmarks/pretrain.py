@@ -1,0 +1,282 @@
+"""How fast G2D trains: the published step and ours in one run, the parts of ours, and g2d-tiny.
+
+    python benchmarks/pretrain.py [compare|steps|tiny ...] [--threads 2] [--open-i FOLDER]
+
+compare  both steps on the same batches of 16 reports of real length, ResNet-50 U-Net at 256 px and
+         BERT-base with random weights, taken in turn; medians, ratios, and the share of the
+         machine's matrix-product peak, which is measured between the steps.
+steps    what each saving is worth: ours without any of them, then with one more each time. They
+         are timed one after the other, so the machine must be quiet.
+tiny     the recipe g2d-tiny from stored images to weights, pixel alignment on, at two sizes.
+
+Each part runs in a process of its own; `compare` and `tiny` by default. On a GPU the published
+step runs under fp16 autocast and ours in bf16; on a CPU in fp32, and in bf16 where it has bf16
+instructions.
+"""
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import torch
+from lengths import open_i_reports, with_median
+from meter import copied, flops, peak, seconds, traffic
+from published_step import SIZE, published_step
+from torch import Tensor
+from torch.nn import functional as F
+
+from g2dbench import recipe as recipes
+from g2dbench.cards import MethodCard
+from g2dbench.data.prepare import Drawing, prepare
+from g2dbench.data.sample import Sample
+from g2dbench.data.synthetic import draw
+from g2dbench.device import choose_device, choose_precision
+from g2dbench.loader import Loader, Pairs
+from g2dbench.method import Batch, Method
+from g2dbench.methods.g2d import model as g2d
+from g2dbench.parallel import Losses, accelerator_for
+from g2dbench.registry import Registry
+from g2dbench.task import quiet
+from g2dbench.text import make_tokenizer
+from g2dbench.train import fit
+
+PAIRS, BATCH = 64, 16
+MEDIANS = {"Open-i": 41, "MIMIC-like": 90}
+BERT_BASE = {"source": "scratch", "layers": 12, "hidden": 768, "heads": 12, "frozen_layers": 9}
+SAVING = {"frozen_embeddings": True, "frozen_mode": "eval", "frozen_cache": 1024, "buckets": 4}
+Step = Callable[[Batch], None]
+
+
+class Drawn:
+    """Embedded radiographs at the size of the model, as `Loader` reads them."""
+
+    def __init__(self) -> None:
+        self._samples = [draw(index, SIZE) for index in range(PAIRS)]
+
+    def __len__(self) -> int:
+        return PAIRS
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._samples[index]
+
+
+def our_method(reports: list[str], text: dict[str, Any]) -> Method:
+    """The recipe g2d, its BERT of the published size but with random weights."""
+    table = recipes.load("g2d").model
+    table = {
+        **table,
+        "image": {**table["image"], "weights": ""},
+        "text": {**table["text"], **BERT_BASE, **text},
+        "pixel": {**table["pixel"], "start": 0},
+    }
+    tokenizer = make_tokenizer(table["text"], reports)
+    method: Method = Registry().find(MethodCard, "g2d").load().build(table, tokenizer, 0)
+    return method
+
+
+def our_step(method: Method, device: torch.device, precision: str) -> Step:
+    """What the training loop does with a batch."""
+    accelerator = accelerator_for(device, precision)
+    method.to(device).to(memory_format=torch.channels_last).train()
+    learning = [weight for weight in method.parameters() if weight.requires_grad]
+    losses, optimizer = accelerator.prepare(Losses(method), torch.optim.AdamW(learning, lr=1e-4))
+
+    def step(batch: Batch) -> None:
+        accelerator.backward(sum(losses(batch).values()))
+        accelerator.clip_grad_norm_(losses.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def batches(method: Method, reports: list[str], images: Drawn, device: torch.device) -> list[Batch]:
+    """The four batches of an epoch, by the real loader."""
+    names = tuple(map(str, range(PAIRS)))
+    groups = np.array([[name, name] for name in names], dtype=object)
+    pairs = Pairs(images, tuple(reports), names, groups)
+    loader = Loader(
+        pairs, method.preprocess, method.tokenize,
+        batch_size=BATCH, seed=0, device=device, policy="light",
+    )  # fmt: skip
+    return list(loader.epoch(0))
+
+
+@contextmanager
+def timed_masks(method: Any, device: torch.device) -> Iterator[list[float]]:
+    """Seconds of each pseudo mask while the block runs."""
+    taken: list[float] = []
+    make = method.pseudo_mask.forward
+
+    def forward(*given: Tensor) -> Tensor:
+        found: list[Tensor] = []
+        taken.append(seconds(lambda: found.append(make(*given)), device))
+        return found[0]
+
+    with mock.patch.object(method.pseudo_mask, "forward", forward):
+        yield taken
+
+
+def compare(asked: argparse.Namespace) -> None:
+    """Both steps in turn on the batches of each kind of report."""
+    device = choose_device("auto")
+    precision = choose_precision("auto", device)
+    reports, images = open_i_reports(asked.open_i), Drawn()
+    method = our_method(reports, SAVING)
+    steps = {"published": published_step(device), "ours": our_step(method, device, precision)}
+    dtype = {"bf16": torch.bfloat16}.get(precision, torch.float32)
+    print(
+        f"{device}, ours in {precision}, {torch.get_num_threads()} threads, batch {BATCH}",
+        flush=True,
+    )
+    for kind, median in MEDIANS.items():
+        chosen = with_median(reports, method.tokenize, median, PAIRS)
+        given = batches(method, chosen, images, device)
+        first = seconds(lambda: steps["ours"](given[0]), device)  # noqa: B023
+        for batch in given[1 : asked.repeats]:
+            steps["ours"](batch)  # each report has been seen once
+        taken: dict[str, list[float]] = {name: [] for name in steps}
+        limits, masks = [], []
+        for at in range(asked.repeats):
+            batch = given[at % len(given)]
+            with timed_masks(method, device) as mask:
+                for name, step in steps.items():
+                    taken[name].append(seconds(lambda: step(batch), device))  # noqa: B023
+            limits.append(peak(device, dtype))
+            masks += mask
+        work = flops(lambda: steps["ours"](given[0]))  # noqa: B023
+        show(kind, tokens_of(given), taken, max(limits), work, masks, first)
+    moved, ours = traffic(lambda: steps["ours"](given[0])), statistics.median(taken["ours"])
+    print(
+        f"memory: at most {moved / 1e9:.1f} GB a step, {moved / ours / 1e9:.0f} GB/s, where a "
+        f"large copy moves {copied(device) / 1e9:.0f} GB/s",
+        flush=True,
+    )
+
+
+def tokens_of(given: list[Batch]) -> float:
+    return float(torch.cat([batch.attention.sum(1) for batch in given]).float().median())
+
+
+def show(
+    kind: str, tokens: float, taken: dict[str, list[float]], limit: float, work: int,
+    masks: list[float], first: float,
+) -> None:  # fmt: skip
+    theirs, ours = (statistics.median(taken[name]) for name in ("published", "ours"))
+    print(
+        f"{kind} (median {tokens:.0f} tokens): published {BATCH / theirs:.2f}, "
+        f"ours {BATCH / ours:.2f} images/s: {theirs / ours:.2f}x; ours with the frozen part not "
+        f"yet in the cache {BATCH / first:.2f}\n"
+        f"  {work / BATCH / 1e9:.1f} GFLOP an image executed, {work / ours / 1e9:.0f} GFLOP/s, "
+        f"{100 * work / ours / limit:.0f} % of the matrix-product peak of {limit / 1e9:.0f}; "
+        f"pseudo mask {100 * statistics.median(masks) / ours:.1f} % of the step",
+        flush=True,
+    )
+
+
+def variants() -> Iterator[tuple[str, dict[str, Any], bool]]:
+    """What is added each time: a name, the text's settings, whether the decoder is smp's own."""
+    text: dict[str, Any] = {"padding": "max_length", "frozen_embeddings": False}
+    yield "none: text padded to 256, 9 layers below trained embeddings", text, True
+    text = {**text, "padding": "longest"}
+    yield "text padded to the longest of the batch", text, True
+    text = {**text, "frozen_embeddings": True, "frozen_mode": "eval"}
+    yield "embeddings frozen too: no gradient below layer 10", text, True
+    text = {**text, "frozen_cache": SAVING["frozen_cache"]}
+    yield "frozen part from the cache", text, True
+    text = {**text, "buckets": SAVING["buckets"]}
+    yield "reports encoded in four groups of like length", text, True
+    yield "decoder convolves before up-sampling", text, False
+
+
+def smp_decoder(decoder: Any, pyramid: list[Tensor]) -> Tensor:
+    """smp's own way; of the first level it reads the size alone."""
+    image = F.interpolate(pyramid[0][:, :1], scale_factor=2.0)
+    found: Tensor = decoder([image, *pyramid])
+    return found
+
+
+def steps(asked: argparse.Namespace) -> None:
+    """Each saving on top of those before it, on the same two batches of Open-i reports."""
+    device = choose_device("auto")
+    precision = choose_precision("auto", device)
+    reports, images = open_i_reports(asked.open_i), Drawn()
+    taken: dict[str, float] = {}
+    for name, text, own in variants():
+        method = our_method(reports, text)
+        step = our_step(method, device, precision)
+        chosen = with_median(reports, method.tokenize, MEDIANS["Open-i"], PAIRS)
+        given = batches(method, chosen, images, device)[:2]
+        decode = smp_decoder if own else g2d.run_decoder
+        with mock.patch.object(g2d, "run_decoder", decode):
+            for batch in given:
+                step(batch)  # each report has been seen once
+            turns = [seconds(lambda: step(b), device) for b in given * asked.repeats]  # noqa: B023
+        taken[name] = statistics.median(turns)
+        began, before = next(iter(taken.values())), list(taken.values())[-2:][0]
+        print(
+            f"{name:58s} {BATCH / taken[name]:6.2f} images/s  x{before / taken[name]:.2f}, "
+            f"in all x{began / taken[name]:.2f}",
+            flush=True,
+        )
+
+
+def tiny(asked: argparse.Namespace) -> None:
+    """`g2dbench pretrain --recipe g2d-tiny` with pixel alignment from the first step."""
+    device = choose_device("auto")
+    changes = ["model.pixel.start=0", "optim.epochs=2"]
+    recipe = recipes.override(recipes.load("g2d-tiny"), changes)
+    with tempfile.TemporaryDirectory() as place:
+        store = prepare(
+            "synthetic", None, Path(place),
+            progress=quiet, registry=Registry(), size=recipe.data.size, drawing=Drawing(count=1400),
+        )  # fmt: skip
+        train = store.split("train")
+        for count in (len(train) // 2, len(train)):
+            run = fit(
+                recipe, train.take(range(count)), Path(place) / str(count),
+                seed=0, device=device, precision=choose_precision("auto", device), echo=quiet_echo,
+            )  # fmt: skip
+            log = pd.read_csv(run.folder / "log.csv")
+            rate, spent = log["images_per_s"].iloc[-1], log["seconds"].iloc[-1]
+            print(f"g2d-tiny, {count} pairs: {rate:.1f} images/s, {spent:.1f} s an epoch")
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"peak memory of the process {most:.2f} GiB, {torch.get_num_threads()} threads")
+
+
+def quiet_echo(_: str) -> None:
+    """No line per epoch."""
+
+
+PARTS = {"compare": compare, "steps": steps, "tiny": tiny}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("parts", nargs="*", default=["compare", "tiny"])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--open-i", type=Path, default=Path("../shared/data/open_i"))
+    asked = parser.parse_args()
+    if len(asked.parts) > 1:
+        options = ["--threads", str(asked.threads), "--repeats", str(asked.repeats)]
+        for part in asked.parts:
+            command = [sys.executable, __file__, part, *options, "--open-i", str(asked.open_i)]
+            subprocess.run(command, check=True)
+        return
+    torch.set_num_threads(asked.threads)
+    PARTS[asked.parts[0]](asked)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""The training step that G2D's authors released, re-stated in plain words to be timed.
+
+Source: PRETRAIN/ of GitHub cheliu-computation/G2D-NeurIPS24: contiguous layout, text always padded
+to 256, the frozen BERT layers in the graph below trained embeddings, the pseudo mask by NumPy on
+the host, Dice on raw logits. Weights are random, which changes no time.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import BertConfig, BertModel
+
+from g2dbench.method import Batch
+
+SIZE, LENGTH, FROZEN = 256, 256, 9
+VOCABULARY = 28996
+"""Of Bio_ClinicalBERT."""
+
+
+class PublishedG2D(nn.Module):
+    """The released training step in plain words (PRETRAIN/ of cheliu-computation/G2D-NeurIPS24)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unet: Any = smp.Unet("resnet50", encoder_weights=None, classes=1)
+        self.bert = BertModel(BertConfig(vocab_size=VOCABULARY))
+        self.bert.encoder.layer[:FROZEN].requires_grad_(False)
+        self.image_head, self.text_head = _pointwise(nn.Conv2d, 2048), _pointwise(nn.Conv1d, 768)
+        self.positions = nn.Parameter(torch.randn((SIZE // 32) ** 2 + 1, 128) / 128**0.5)
+        self.attend = nn.MultiheadAttention(128, 4, batch_first=True)
+
+    def forward(self, batch: Batch) -> Tensor:
+        pyramid = self.unet.encoder(batch.images)
+        tokens = self.image_head(pyramid[-1]).flatten(2).transpose(1, 2)
+        tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], 1) + self.positions
+        image, weights = self.attend(tokens[:, :1], tokens, tokens, average_attn_weights=False)
+        hidden = self.bert(batch.tokens, batch.attention).last_hidden_state
+        report = self.text_head(hidden.transpose(1, 2))[..., 0]
+        logits = self.unet.segmentation_head(self.unet.decoder(pyramid))
+        mask = _host_mask(weights[:, :, 0, 1:].detach(), logits)
+        loss = F.binary_cross_entropy_with_logits(logits.float(), mask)
+        both, sizes = (logits.float() * mask).sum((1, 2, 3)), logits.float() + mask
+        dice = (1 - (2 * both + 1e-5) / (sizes.sum((1, 2, 3)) + 1e-5)).mean()
+        cosines = F.normalize(image[:, 0], dim=-1) @ F.normalize(report, dim=-1).T / 0.07
+        own = torch.arange(len(cosines), device=cosines.device)
+        vla = F.cross_entropy(cosines, own) + F.cross_entropy(cosines.T, own)
+        return vla + dice + 0.2 * loss
+
+
+def _pointwise(kind: type[nn.Module], width: int) -> nn.Sequential:
+    norm = nn.BatchNorm2d if kind is nn.Conv2d else nn.BatchNorm1d
+    first, second = kind(width, 128, 1, bias=False), kind(128, 128, 1, bias=False)
+    return nn.Sequential(first, norm(128, affine=False), nn.ReLU(), second)
+
+
+def _host_mask(weights: Tensor, logits: Tensor) -> Tensor:
+    """(B, 4, h w) -> (B, 1, S, S): nearest up-sampling and NumPy's quantile, on the host."""
+    grid = int(weights.shape[-1] ** 0.5)
+    scores = F.interpolate((weights.sum(1) / 4).view(-1, 1, grid, grid), logits.shape[2:])
+    maps = scores.float().cpu().numpy()
+    cuts = np.quantile(maps.reshape(len(maps), -1), 0.85, axis=1)
+    return torch.from_numpy((maps > cuts[:, None, None, None]).astype(np.float32)).to(logits.device)
+
+
+def published_step(device: torch.device) -> Callable[[Batch], None]:
+    """fp32 on a CPU, fp16 autocast on a GPU; the batch's text padded to `LENGTH`."""
+    torch.manual_seed(0)
+    model = PublishedG2D().to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, weight_decay=1e-8)
+    half = device.type == "cuda"
+    scaler = torch.amp.GradScaler(device.type, enabled=half)
+
+    def step(batch: Batch) -> None:
+        optimizer.zero_grad()
+        pad = (0, LENGTH - batch.tokens.shape[1])
+        tokens, attention = F.pad(batch.tokens, pad), F.pad(batch.attention, pad)
+        padded = Batch(batch.images.contiguous(), tokens, attention, batch.ids, batch.step)
+        with torch.autocast(device.type, torch.float16, enabled=half):
+            loss = model(padded)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+    return step
