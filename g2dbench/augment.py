@@ -7,6 +7,7 @@ and right. Geometry is a homography from output to input, both spanning -1 to 1,
 """
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from g2dbench.recipe import Policy
 
 DRAWS = 16
 """Uniform numbers in [0, 1) that an image gets in every epoch, whatever the policy uses."""
+
+Sampling = Literal["nearest", "bilinear"]
 
 _CORNERS = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))
 
@@ -29,8 +32,7 @@ def augment(images: Tensor, draws: Tensor, policy: Policy) -> Tensor:
     paper  G2D's paper: perspective (distortion 0.5, half of the images) and auto contrast (half of
            the images); its random greyscale does nothing to a grey image
     code   G2D's released code: +-15 degrees, +-15 degrees of shear along x, +-20 % brightness and
-           contrast; we sample bilinearly (its RandomAffine takes the nearest pixel) and change
-           brightness first (its ColorJitter draws the order)
+           contrast in an order that is drawn; the nearest pixel is taken, as its RandomAffine does
     """
     if policy == "light":
         return _light(images, draws)
@@ -54,9 +56,11 @@ def _light(images: Tensor, draws: Tensor) -> Tensor:
 def _code(images: Tensor, draws: Tensor) -> Tensor:
     angle, shear = _within(draws[:, 0], -15, 15), _within(draws[:, 1], -15, 15)
     still = torch.zeros(len(draws), 2, dtype=draws.dtype)
-    images = warp(images, affine(angle, shear, torch.ones_like(angle), still))
-    images = brighten(images, _within(draws[:, 2], 0.8, 1.2))
-    return stretch_contrast(images, _within(draws[:, 3], 0.8, 1.2))
+    images = warp(images, affine(angle, shear, torch.ones_like(angle), still), "nearest")
+    light, contrast = _within(draws[:, 2], 0.8, 1.2), _within(draws[:, 3], 0.8, 1.2)
+    light_first = stretch_contrast(brighten(images, light), contrast)
+    light_last = brighten(stretch_contrast(images, contrast), light)
+    return torch.where(_column(draws[:, 4], images) < 0.5, light_first, light_last)
 
 
 def _paper(images: Tensor, draws: Tensor) -> Tensor:
@@ -99,14 +103,14 @@ def perspective(inset: Tensor) -> Tensor:
     return matrix
 
 
-def warp(images: Tensor, homography: Tensor) -> Tensor:
-    """(B, 1, S, S), (B, 3, 3) output -> input; bilinear, pixels from outside are 0."""
+def warp(images: Tensor, homography: Tensor, how: Sampling = "bilinear") -> Tensor:
+    """(B, 1, S, S), (B, 3, 3) output -> input; pixels from outside are 0."""
     side = images.shape[-1]
     rows = homography.to(images).view(-1, 3, 3, 1, 1)
     x = (torch.arange(side, dtype=images.dtype, device=images.device) * 2 + 1) / side - 1
     found = rows[:, :, 0] * x + rows[:, :, 1] * x.unsqueeze(1) + rows[:, :, 2]
     grid = torch.stack([found[:, 0] / found[:, 2], found[:, 1] / found[:, 2]], -1)
-    sampled = F.grid_sample(images, grid, align_corners=False)
+    sampled = F.grid_sample(images, grid, how, align_corners=False)
     return sampled.clamp(0, 1)  # the four weights may sum to a little more than 1
 
 

@@ -9,6 +9,7 @@ from g2dbench.cli import (
     demo,
     doctor,
     evaluation,
+    exporting,
     judging,
     listing,
     looking,
@@ -22,6 +23,7 @@ pretraining.register(app)
 looking.register(app)
 evaluation.register(app)
 ablating.register(app)
+exporting.register(app)
 judging.register(app)
 listing.register(app)
 app.add_typer(data.app, name="data")

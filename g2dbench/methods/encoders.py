@@ -155,7 +155,12 @@ def _published(text: TextSettings, vocabulary: int) -> BertModel:
     try:
         config = AutoConfig.from_pretrained(text.source)
         _check_plain(config, text.source)
-        model: BertModel = BertModel.from_pretrained(text.source, add_pooling_layer=False)
+        model: BertModel = BertModel.from_pretrained(
+            text.source,
+            add_pooling_layer=False,
+            hidden_dropout_prob=text.dropout,
+            attention_probs_dropout_prob=text.dropout,
+        )
     except OSError as error:
         raise BadCheckpoint(
             f"text.source {text.source!r} is no folder with a BERT, and neither the hub nor its "

@@ -47,7 +47,9 @@ class ImageSettings(Settings):
 class TextSettings(Settings):
     """`[model.text]`: tokenizer, BERT, and which token stands for the report.
 
-    source: "scratch", a folder, or a hub id; only "scratch" reads the sizes that follow.
+    source: "scratch", a folder, or a hub id; only "scratch" reads the sizes that follow, up to
+    `positions`. dropout: of every layer, whatever the source; 0 in G2D's released code, which
+    never takes its BERT out of the evaluation mode in which it was loaded.
     feed_forward: 0 is four times `hidden`; positions: 0 is `max_length`.
     padding: of training batches and prompts. pool: the [CLS] token, or the mean of all tokens
     that are no padding. project: the pooled vector, or every token (padding too, as in G2D's

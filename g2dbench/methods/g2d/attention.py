@@ -32,7 +32,9 @@ class AttentionPool(nn.Module):
         if attention.positions == "learned":
             self.positions = nn.Parameter(torch.randn(1 + grid**2, width) / math.sqrt(width))
         self.query, self.key = nn.Linear(width, inner), nn.Linear(width, inner)
-        self.value, self.out = nn.Linear(width, inner), nn.Linear(inner, width)
+        self.value, self.out = nn.Linear(width, inner), _output(attention, inner, width)
+        if attention.output == "double":
+            _start(self.query, self.key, self.value)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """(B, D, h, w) -> (B, D), not normalised, and (B, H, h, w)."""
@@ -43,7 +45,8 @@ class AttentionPool(nn.Module):
         pooled = (weights.to(values.dtype) @ values).transpose(1, 2).flatten(2)
         to_pixels = weights[..., 1:] if self._itself else weights
         attention = to_pixels[:, :, 0].unflatten(-1, list(pixels.shape[2:]))
-        return self.out(pooled)[:, 0], attention
+        embedded: Tensor = self.out(pooled)[:, 0]
+        return embedded, attention
 
     def dense(self, pixels: Tensor) -> Tensor:
         """(B, D, h, w) -> (B, D, h, w): the embedding had all attention been on this one pixel.
@@ -88,3 +91,21 @@ class AttentionPool(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         """(B, N, H K) -> (B, H, N, K)."""
         return x.view(*x.shape[:2], self._settings.heads, self._head_dim).transpose(1, 2)
+
+
+def _output(attention: AttentionSettings, inner: int, width: int) -> nn.Module:
+    """(..., H K) -> (..., D)."""
+    if attention.output == "single":
+        return nn.Linear(inner, width)
+    double = nn.Sequential(nn.Linear(inner, width), nn.Linear(width, width))
+    nn.init.zeros_(double[0].bias)
+    return double
+
+
+def _start(*layers: nn.Linear) -> None:
+    """As torch's MultiheadAttention: Xavier's uniform for one matrix of all layers, biases 0."""
+    outputs = sum(layer.out_features for layer in layers)
+    bound = math.sqrt(6 / (layers[0].in_features + outputs))
+    for layer in layers:
+        nn.init.uniform_(layer.weight, -bound, bound)
+        nn.init.zeros_(layer.bias)

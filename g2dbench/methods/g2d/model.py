@@ -36,7 +36,7 @@ class G2D(Towers):
         super().__init__(settings, tokenizer)
         self._settings = settings
         encoder = image_encoder(settings.image)
-        self.unet: Any = _unet(encoder, settings)
+        self.unet: Any = make_unet(encoder, settings)
         self.channels, self.strides = levels(encoder)
         width, attention = settings.width, settings.attention
         self._joined = self.strides.index(attention.stride)
@@ -162,17 +162,17 @@ class G2DModel(Pretrained):
 
     def pretrained_decoder(self) -> nn.Module:
         """A fresh copy of the decoder: `features` pyramid -> (B, 1, S, S) logits."""
-        return Decoder(self.towers)
+        return Decoder(self.towers.unet, self.towers.strides)
 
 
 class Decoder(nn.Module):
     """The pre-trained decoder and its head by themselves, over the pyramid of `features`."""
 
-    def __init__(self, g2d: G2D) -> None:
+    def __init__(self, unet: Any, strides: tuple[int, ...]) -> None:
         super().__init__()
-        self.decoder: nn.Module = copy.deepcopy(g2d.unet.decoder)
-        self.head: nn.Module = copy.deepcopy(g2d.unet.segmentation_head)
-        self._strides = g2d.strides
+        self.decoder: nn.Module = copy.deepcopy(unet.decoder)
+        self.head: nn.Module = copy.deepcopy(unet.segmentation_head)
+        self._strides = strides
 
     def forward(self, pyramid: list[Tensor]) -> Tensor:
         """Maps of strides 2 to 32 -> (B, 1, S, S) logits; of several masks, their mean."""
@@ -198,7 +198,7 @@ def _of_peak(attention: Tensor) -> Tensor:
     return mean / mean.amax((1, 2), keepdim=True)
 
 
-def _unet(encoder: nn.Module, settings: G2DSettings) -> Any:
+def make_unet(encoder: nn.Module, settings: G2DSettings) -> Any:
     """smp's Unet around an encoder that is already made."""
     masks = settings.attention.heads if settings.mask.heads == "separate" else 1
     unet = smp.Unet(

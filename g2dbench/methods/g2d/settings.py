@@ -18,6 +18,8 @@ class AttentionSettings(Settings):
     query: a learned token (paper), or the mean of the pixels (code). keys: what the query attends
     to; "pixels+query" includes itself (code).
     positions: "learned" (code) binds the method to one image size.
+    output: one linear layer after the heads, or two with nothing between (code: CLIP's pool, in
+    whose forward pass they are one), which also start as torch's MultiheadAttention does.
     logits: "dot" is q.k / sqrt(head_dim), "cosine" the cosine of q and k; times `scale`.
     dense: what stands for a pixel in the shared space when a prompt is located: its projection
     (paper), or its own term of the pooled embedding ("value"), which the loss really aligns.
@@ -29,6 +31,7 @@ class AttentionSettings(Settings):
     query: Literal["token", "mean"] = "token"
     keys: Literal["pixels", "pixels+query"] = "pixels"
     positions: Literal["none", "learned"] = "none"
+    output: Literal["single", "double"] = "single"
     logits: Literal["dot", "cosine"] = "dot"
     scale: float = Field(default=1.0, gt=0)
     dense: Literal["value", "projected"] = "value"

@@ -1,0 +1,92 @@
+"""A trained G2D as the authors' files, for their code and for `--model g2d:FILE`."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from g2dbench.errors import Misuse
+from g2dbench.methods.g2d.model import G2D
+from g2dbench.methods.g2d.released import count_parameters, obstacles, to_theirs
+from g2dbench.methods.g2d.settings import G2DSettings
+from g2dbench.methods.pretrained import Pretrained
+from g2dbench.methods.settings import read_settings
+from g2dbench.model import Model
+from g2dbench.recipe import Optim
+from g2dbench.results import replace_file
+
+SETTINGS_FILE = "model.json"
+"""The `[model]` table, which the authors' layouts have no place for: image size, encoder, ..."""
+
+TEXT_FOLDER = "text_model"
+"""BERT and word pieces: what `text_model` of the authors' config.yaml names."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written, and why a layout was not, as {file: reason}."""
+
+    files: tuple[Path, ...]
+    left_out: dict[str, str]
+
+
+def export(model: Model, out: Path, name: str, optim: Optim) -> Export:
+    """Write the layouts that can hold this model, its settings and its text encoder into `out`.
+
+    The checkpoint carries the epoch and an AdamW that has made no step, so that the authors'
+    trainer goes on from it. Its BERT has the pooler that theirs has and never reads.
+    Raises Misuse for a model that is no G2D, and for a folder that is not empty.
+    """
+    if not isinstance(model, Pretrained) or not isinstance(model.towers, G2D):
+        raise Misuse(
+            f"{model.identity.label} is no G2D: the authors' layouts hold a G2D alone; "
+            "other models are read from their run folders"
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise Misuse(f"{out} is no empty folder: give an empty or a new one as --out")
+    if Path(name).name != name:
+        raise Misuse(f"--name is {name!r}: it begins file names, so it holds no folder")
+    states, left_out = _states(model, name, optim)
+    for file, state in states.items():
+        replace_file(out / file, lambda path, state=state: torch.save(state, path))
+    table = json.dumps(model.towers.architecture, indent=1)
+    replace_file(out / SETTINGS_FILE, lambda path: path.write_text(table, encoding="utf-8"))
+    model.towers.text.encoder.bert.save_pretrained(out / TEXT_FOLDER)
+    model.towers.tokenize.tokenizer.save_pretrained(out / TEXT_FOLDER)
+    return Export(tuple(out / f for f in (*states, SETTINGS_FILE, TEXT_FOLDER)), left_out)
+
+
+def _states(
+    model: Pretrained, name: str, optim: Optim
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """What each file holds, and why a layout holds nothing."""
+    g2d: Any = model.towers
+    unet, checkpoint = f"{name}_encoder_decoder.pth", f"{name}_{optim.epochs}_checkpoint.pth"
+    states: dict[str, dict[str, Any]] = {f"{name}_encoder.pth": _state(g2d.unet.encoder)}
+    if read_settings(G2DSettings, g2d.architecture).pixel.target == "none":
+        return states, dict.fromkeys((unet, checkpoint), "the decoder was not trained")
+    states[unet] = _state(g2d.unet)
+    if foreign := obstacles(g2d):
+        return states, {checkpoint: f"it has no place for {'; '.join(foreign)}"}
+    states[checkpoint] = _checkpoint(g2d, optim)
+    return states, {}
+
+
+def _state(module: nn.Module) -> dict[str, Any]:
+    return {key: value.detach().cpu() for key, value in module.state_dict().items()}
+
+
+def _checkpoint(g2d: G2D, optim: Optim) -> dict[str, Any]:
+    weights = to_theirs(g2d)
+    blank = [nn.Parameter(torch.zeros(0)) for _ in range(count_parameters(weights))]
+    optimizer = torch.optim.AdamW(
+        blank, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay
+    )
+    return {
+        "epoch": optim.epochs,
+        "model_state_dict": weights,
+        "optimizer_state_dict": optimizer.state_dict(),
+    }

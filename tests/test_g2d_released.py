@@ -1,0 +1,341 @@
+"""The authors' files load safely and say what they hold; ours go out and come back bit for bit."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
+from typer.testing import CliRunner
+
+from g2dbench import recipe as recipes
+from g2dbench.cards import MethodCard, ModelCard
+from g2dbench.checkpoint import digest
+from g2dbench.cli import app
+from g2dbench.errors import BadCheckpoint, Misuse
+from g2dbench.methods.g2d.export import Export, export
+from g2dbench.methods.g2d.released import find_layout, named_theirs, to_ours, to_theirs
+from g2dbench.model import Identity, Model, capabilities
+from g2dbench.models import resolve
+from g2dbench.registry import Registry
+from g2dbench.runs import RunFolder, RunInfo
+from g2dbench.text import save_tokenizer, train_wordpiece
+
+TEXTS = ["the heart is large", "no effusion"]
+LAYOUTS = ("encoder", "encoder_decoder", "checkpoint")
+TEXT = {"layers": 1, "hidden": 768, "heads": 12, "feed_forward": 32, "max_length": 12}
+CODE = {"heads": 4, "query": "mean", "keys": "pixels+query", "positions": "learned"}
+OURS: dict[str, Any] = {
+    "width": 8,
+    "image": {"encoder": "resnet18", "size": 64, "mean": [0.5], "std": [0.25]},
+    "text": TEXT,
+    "attention": {**CODE, "dense": "projected"},
+}
+"""A G2D that a checkpoint of the released code can hold, with an encoder of another name."""
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return train_wordpiece([*TEXTS, "lungs are clear"], 60)
+
+
+def build(tokenizer: PreTrainedTokenizerFast, **changes: Any) -> Any:
+    """A G2D whose every number, running statistics too, differs from its start."""
+    module = Registry().find(MethodCard, "g2d").load()
+    method = module.build({**OURS, **changes}, tokenizer, 0)
+    draw = torch.Generator().manual_seed(1)
+    for value in (*method.parameters(), *method.buffers()):
+        if value.is_floating_point() and value.ndim:
+            value.data += 0.02 * torch.rand(value.shape, generator=draw)
+    return method.eval()
+
+
+def as_model(method: Any) -> Model:
+    model: Model = method.as_model().eval()
+    model.identity = Identity("g2d-x", digest(model), 0)
+    return model
+
+
+def send_out(method: Any, out: Path) -> Export:
+    return export(as_model(method), out, "x", recipes.load("g2d-tiny").optim)
+
+
+@pytest.fixture(scope="module")
+def method(tokenizer: PreTrainedTokenizerFast) -> Any:
+    return build(tokenizer)
+
+
+@pytest.fixture(scope="module")
+def exported(method: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("export")
+    assert send_out(method, out).left_out == {}
+    return out
+
+
+@pytest.fixture(scope="module")
+def theirs(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the released trainer leaves: ResNet-50, 256 px, and the word pieces beside it."""
+    folder = tmp_path_factory.mktemp("theirs")
+    image = {"encoder": "resnet50", "size": 256}
+    attention = {**CODE, "output": "double"}
+    method = build(tokenizer, width=128, image=image, attention=attention)
+    unet = method.unet.state_dict()
+    torch.save(method.unet.encoder.state_dict(), folder / "n_encoder.pth")
+    torch.save(unet, folder / "n_encoder_decoder.pth")
+    torch.save(
+        {"epoch": 6, "model_state_dict": to_theirs(method), "optimizer_state_dict": {"state": {}}},
+        folder / "n_6_checkpoint.pth",
+    )
+    save_tokenizer(tokenizer, folder)
+    return folder
+
+
+def load(file: Path) -> Any:
+    return Registry().find(ModelCard, "g2d").load().load(str(file), seed=0)
+
+
+def file_of(folder: Path, layout: str) -> Path:
+    (found,) = folder.glob(f"*[xn0-9]_{layout}.pth")
+    return found
+
+
+@torch.no_grad()
+def said(model: Any, images: Tensor) -> dict[str, Tensor]:
+    """All that a model can say of images and TEXTS."""
+    maps = model.features(images)
+    found = {f"map {at}": one for at, one in enumerate(maps)} | {"pooled": model.pooled(images)}
+    if "decodes" in capabilities(model):
+        found["decoded"] = model.pretrained_decoder().eval()(maps)
+    if "embeds" in capabilities(model):
+        found |= {"image": model.embed_images(images), "text": model.embed_texts(TEXTS)}
+        found["located"] = model.locate(images, TEXTS)
+    return found
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_goes_out_comes_back_bit_for_bit(layout: str, method: Any, exported: Path) -> None:
+    model = load(file_of(exported, layout))
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    found, wanted = said(model, images), said(as_model(method), images)
+    assert model.preprocess == method.preprocess
+    assert model.card.trained_on == ()
+    assert {"encoder": 6, "encoder_decoder": 7, "checkpoint": 10}[layout] == len(found)
+    for name, values in found.items():
+        assert torch.equal(values, wanted[name]), name
+
+
+CAN = {
+    "encoder": ("features",),
+    "encoder_decoder": ("features", "decodes"),
+    "checkpoint": ("embeds", "features", "locates", "decodes"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_released_file_says_what_it_can(layout: str, theirs: Path) -> None:
+    file = file_of(theirs, layout)
+    model = load(file)
+    assert capabilities(model) == model.card.capabilities == CAN[layout]
+    assert model.card.name == "g2d"
+    assert model.card.trained_on == ("mimic_cxr",)
+    assert model.identity == Identity(f"g2d:{file.name}", digest(model))
+    assert (model.preprocess.size, model.preprocess.intensity) == (256, "minmax")
+    assert model.strides == (2, 4, 8, 16, 32)
+    assert not model.training
+    assert not model.fixed_size
+
+
+def test_a_whole_checkpoint_is_recognised_without_a_name(theirs: Path) -> None:
+    reference = resolve(str(file_of(theirs, "checkpoint")), Registry())
+    assert reference.name == "g2d"
+
+
+class Runs:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, (f"touch {self.marker}",)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_nothing_in_a_file_runs(layout: str, exported: Path, tmp_path: Path) -> None:
+    for file in ("model.json", "text_model"):
+        (tmp_path / file).symlink_to(exported / file)
+    honest = file_of(exported, layout)
+    content = torch.load(honest, weights_only=True)
+    evil = tmp_path / honest.name
+    torch.save({**content, "evil": Runs(tmp_path / "ran")}, evil)
+    assert load(evil).identity == load(honest).identity
+    assert not (tmp_path / "ran").exists()
+    torch.load(evil, weights_only=False)
+    assert (tmp_path / "ran").exists(), "the file was harmless: this test proves nothing"
+
+
+def test_names_go_there_and_back(method: Any) -> None:
+    state = method.state_dict()
+    there = to_theirs(method)
+    back = to_ours(there)
+    single = {key: value for key, value in state.items() if not key.startswith("pool.out.")}
+    for key, value in single.items():
+        assert torch.equal(back.pop(key), value), key
+    assert torch.equal(back.pop("pool.out.0.weight"), state["pool.out.weight"])
+    assert torch.equal(back.pop("pool.out.1.weight"), torch.eye(8))
+    assert set(back) == {"pool.out.0.bias", "pool.out.1.bias"}
+    assert find_layout(there) == "checkpoint"
+    assert set(there) - set(named_theirs(state)) == {
+        "pseudo_conv.weight", "pseudo_conv.bias",
+        "lm_model.pooler.dense.weight", "lm_model.pooler.dense.bias",
+    }  # fmt: skip
+
+
+def save(state: object, file: Path) -> Path:
+    torch.save(state, file)
+    return file
+
+
+def test_word_pieces_are_needed_for_a_checkpoint_and_must_be_its_own(
+    theirs: Path, tmp_path: Path
+) -> None:
+    alone = tmp_path / "n_6_checkpoint.pth"
+    alone.symlink_to(file_of(theirs, "checkpoint"))
+    with pytest.raises(BadCheckpoint, match=r"vocab\.txt of emilyalsentzer.*encoder_decoder"):
+        load(alone)
+    save_tokenizer(train_wordpiece(["quite another corpus of words"], 40), tmp_path)
+    with pytest.raises(BadCheckpoint, match="belong to two models"):
+        load(alone)
+
+
+def test_the_layouts_of_a_training_without_decoder(theirs: Path, tmp_path: Path) -> None:
+    """PRETRAIN/models/pre_model.py wraps torchvision's ResNet as `backbone`."""
+    state = torch.load(file_of(theirs, "encoder"), weights_only=True)
+    file = save({f"backbone.{k}": v for k, v in state.items()}, tmp_path / "n_encoder.pth")
+    assert digest(load(file)) == digest(load(file_of(theirs, "encoder")))
+    whole = {"encoder.backbone.conv1.weight": state["conv1.weight"]}
+    whole["img_local_atten_layer.in_proj_weight"] = torch.ones(3, 1)
+    with pytest.raises(BadCheckpoint, match="training without decoder"):
+        load(save({"model_state_dict": whole}, tmp_path / "n_0_checkpoint.pth"))
+
+
+BROKEN: list[tuple[dict[str, Tensor], str]] = [
+    ({"conv1.weight": torch.ones(2)}, "does not fit"),
+    ({"segmentation_head.0.weight": torch.ones(1, 16, 3, 3)}, "does not fit"),
+    ({"segmentation_head.0.weight": torch.ones(7, 16, 3, 3)}, "does not fit"),
+    ({"attnpool.positional_embedding": torch.ones(5, 128)}, "lacks or bends"),
+    ({"lm_model.embeddings.word_embeddings.weight": torch.tensor(1.0),
+      "attnpool.positional_embedding": torch.ones(5, 128)}, "lacks or bends"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("state", "words"), BROKEN)
+def test_a_file_that_is_no_g2d_is_refused(
+    state: dict[str, Tensor], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BadCheckpoint, match=words):
+        load(save(state, tmp_path / "file.pth"))
+
+
+@pytest.mark.parametrize("name", ["attnpool.mhsa.in_proj_weight", "proj_v.0.weight"])
+def test_a_checkpoint_with_a_bent_tensor_is_refused(
+    name: str, exported: Path, tmp_path: Path
+) -> None:
+    for file in ("model.json", "text_model"):
+        (tmp_path / file).symlink_to(exported / file)
+    content = torch.load(file_of(exported, "checkpoint"), weights_only=True)
+    content["model_state_dict"][name] = torch.tensor(1.0)
+    with pytest.raises(BadCheckpoint, match=r"does not fit|lacks or bends"):
+        load(save(content, tmp_path / "x_6_checkpoint.pth"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[", "no readable JSON"),
+        ('{"widht": 3}', "did you mean 'width'"),
+        ('{"image": {"encoder": "resnet81"}}', "no image encoder 'resnet81'"),
+        ('{"text": {"source": "someone/else"}, "image": {"weights": "w.pth"}}', "does not fit"),
+    ],
+)
+def test_settings_beside_a_file_are_not_trusted(
+    text: str, words: str, exported: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "model.json").write_text(text)
+    file = tmp_path / "x_encoder.pth"
+    file.symlink_to(file_of(exported, "encoder"))
+    with pytest.raises(BadCheckpoint, match=words):
+        load(file)
+
+
+def test_an_export_leaves_out_what_a_layout_cannot_hold(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    small = {**TEXT, "hidden": 24, "heads": 2}
+    done = send_out(build(tokenizer, text=small, attention={"heads": 3}), tmp_path / "a")
+    assert {f.name for f in done.files} == {
+        "x_encoder.pth", "x_encoder_decoder.pth", "model.json", "text_model",
+    }  # fmt: skip
+    (reason,) = done.left_out.values()
+    for words in ("text.hidden = 24 (there 768)", "attention.heads = 3 (there 4)", "query = token"):
+        assert words in reason
+    blind = build(tokenizer, text=small, pixel={"target": "none"})
+    done = send_out(blind, tmp_path / "b")
+    assert [f.name for f in done.files] == ["x_encoder.pth", "model.json", "text_model"]
+    assert set(done.left_out.values()) == {"the decoder was not trained"}
+
+
+def test_an_export_wants_a_g2d_and_an_empty_folder(
+    method: Any, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    optim = recipes.load("g2d-tiny").optim
+    (tmp_path / "file").touch()
+    for out in (tmp_path, tmp_path / "file"):
+        with pytest.raises(Misuse, match="no empty folder"):
+            export(as_model(method), out, "x", optim)
+    with pytest.raises(Misuse, match="holds no folder"):
+        export(as_model(method), tmp_path / "new", "../x", optim)
+    other = Registry().find(MethodCard, "convirt").load()
+    table = {"image": {"encoder": "resnet18", "size": 64}, "text": {**TEXT, "hidden": 24}}
+    with pytest.raises(Misuse, match="is no G2D"):
+        export(as_model(other.build(table, tokenizer, 0)), tmp_path / "new", "x", optim)
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_command_writes_what_a_run_holds(
+    method: Any, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    recipe = recipes.load("g2d-tiny")
+    info = RunInfo(
+        label="g2d-tiny", recipe=recipe, architecture=method.architecture, seed=0,
+        data="synthetic", fingerprint="0", pairs=2, precision="fp32", device="cpu",
+    )  # fmt: skip
+    run = tmp_path / "run"
+    run.mkdir()
+    save_tokenizer(tokenizer, run)
+    RunFolder(run, info).finish(method)
+    done = CliRunner().invoke(app, ["export", str(run), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    checkpoint = f"g2d-tiny_{recipe.optim.epochs}_checkpoint.pth"
+    assert names == {
+        "g2d-tiny_encoder.pth", "g2d-tiny_encoder_decoder.pth", checkpoint, "model.json",
+        "text_model",
+    }  # fmt: skip
+    assert json.loads((tmp_path / "out" / "model.json").read_text()) == method.architecture
+    again = CliRunner().invoke(app, ["export", str(run), "--out", str(tmp_path / "out")])
+    assert again.exit_code == 2
+
+
+def test_the_optimiser_of_a_checkpoint_fits_its_parameters(exported: Path) -> None:
+    saved = torch.load(file_of(exported, "checkpoint"), weights_only=True)
+    learned = [
+        nn.Parameter(value)
+        for key, value in saved["model_state_dict"].items()
+        if "running_" not in key and "num_batches" not in key
+    ]
+    optimizer = torch.optim.AdamW(learned, lr=1.0)
+    optimizer.load_state_dict(saved["optimizer_state_dict"])
+    assert optimizer.param_groups[0]["lr"] == recipes.load("g2d-tiny").optim.lr
