@@ -1,0 +1,118 @@
+"""Do pseudo masks know where the findings are? `python benchmarks/attention.py RUN [RUN ...]`.
+
+For radiographs of a test part that show a finding: which share of a pseudo mask's pixels lies on
+one (precision), beside the share of the image that findings cover (what a random mask would get)
+and the precision on another patient's findings (what one mask for all would get). Of the sources
+
+    query       the attention of the aggregating query, which G2D's paper takes
+    report      cosine of each pixel with the image's own report
+    activation  length of the feature vector under the attention, which knows of no text
+    random      noise on the same grid
+
+and the mean IoU of the masks of two images (independent masks of 15 % have .08).
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from g2dbench.data.prepare import open_or_prepare
+from g2dbench.dataset import Dataset
+from g2dbench.loader import Loader, Pairs, find_pairs
+from g2dbench.method import Batch
+from g2dbench.methods.g2d import monitors
+from g2dbench.methods.g2d.model import G2D
+from g2dbench.registry import Registry
+from g2dbench.runs import load_run
+from g2dbench.task import quiet
+
+IMAGES = 300
+STORE = Path("~/.cache/g2dbench").expanduser()
+Sources = dict[str, Tensor]
+
+
+def main(folders: list[str]) -> None:
+    data = open_or_prepare("synthetic", None, STORE, progress=quiet, registry=Registry())
+    part = data.split("test")
+    for folder in folders:
+        g2d: G2D = load_run(Path(folder)).towers
+        pairs = find_pairs(part.take(range(IMAGES)), "frontal")
+        print(folder)
+        for name, figures in measure(g2d, pairs).items():
+            own, other, share, overlap = figures
+            print(
+                f"  {name:<11} precision {own:.3f}, on another's findings {other:.3f}, "
+                f"of a random mask {share:.3f}; IoU of two masks {overlap:.2f}"
+            )
+
+
+@torch.no_grad()
+def measure(g2d: G2D, pairs: Pairs) -> dict[str, tuple[float, float, float, float]]:
+    """Source -> precision, precision on the neighbour's findings, their share, masks' overlap."""
+    loader = Loader(
+        pairs, g2d.preprocess, g2d.tokenize,
+        batch_size=50, seed=0, device=torch.device("cpu"),
+    )  # fmt: skip
+    masks: dict[str, list[Tensor]] = {}
+    for batch in loader.plain():
+        for name, scores in sources(g2d, batch).items():
+            mask = g2d.pseudo_mask(scores, batch.images)[:, :1] > 0.5
+            masks.setdefault(name, []).append(mask[:, 0])
+    truth = torch.cat(list(findings(pairs.dataset, g2d.preprocess.size)))
+    shown = truth.flatten(1).any(1)
+    return {name: figures(torch.cat(parts)[shown], truth[shown]) for name, parts in masks.items()}
+
+
+def figures(masks: Tensor, truth: Tensor) -> tuple[float, float, float, float]:
+    """(N, S, S) bool each."""
+    size = masks.flatten(1).sum(1).clamp(min=1)
+    own = (masks & truth).flatten(1).sum(1) / size
+    other = (masks & truth.roll(1, 0)).flatten(1).sum(1) / size
+    return (
+        float(own.mean()),
+        float(other.mean()),
+        float(truth.float().mean()),
+        monitors.overlap(masks[:, None].float()),
+    )
+
+
+def sources(g2d: G2D, batch: Batch) -> Sources:
+    """Maps (B, H, h, w) that a pseudo mask can be cut from."""
+    pyramid = g2d.pyramid(batch.images)
+    seen: list[Tensor] = []
+    hook = g2d.pool.register_forward_hook(lambda pool, given, out: seen.append(out[1]))
+    g2d.embed_pyramid(pyramid)
+    hook.remove()
+    attention = seen[0]
+    report = F.normalize(g2d.text(batch.tokens, batch.attention), dim=-1)
+    pixels = F.normalize(g2d.dense(pyramid), dim=1)
+    level = pyramid[g2d.strides.index(g2d.preprocess.size // attention.shape[-1])]
+    noise = torch.Generator().manual_seed(0)
+    return {
+        "query": attention,
+        # above 0, since what is no body becomes 0
+        "report": 1 + torch.einsum("bdhw,bd->bhw", pixels, report)[:, None],
+        "activation": level.norm(dim=1, keepdim=True),
+        "random": torch.rand(attention[:, :1].shape, generator=noise),
+    }
+
+
+def findings(data: Dataset, side: int) -> Iterator[Tensor]:
+    """(1, side, side) bool for each image: the union of its masks."""
+    for sample in data:
+        union = np.zeros(sample.image.shape, bool)
+        for mask in (sample.masks or {}).values():
+            union |= mask
+        covered = F.interpolate(
+            torch.from_numpy(union)[None, None].float(), (side, side), mode="area"
+        )
+        yield covered[0] > 0.5
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
