@@ -37,5 +37,5 @@ def export(
     done = write(runs.load_run(run), out, name or info.label, info.recipe.optim)
     for file in done.files:
         console.print(f"wrote {file}")
-    for file, reason in done.left_out.items():
-        console.print(f"left out {file}: {reason}")
+    for left, reason in done.left_out.items():
+        console.print(f"left out {left}: {reason}")

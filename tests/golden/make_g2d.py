@@ -3,10 +3,10 @@
     G2DBENCH_G2D=.../G2D-NeurIPS24 python tests/golden/make_g2d.py
 
 Reads the original from that folder, gives it drawn weights (drawn.py), lets its own trainer make
-one step past the warm-up on the CPU in double precision, and writes g2d.json. What is stood in for, so that it
-runs on today's libraries: einops and matplotlib where absent (imported, never used); the tokenizer
-call that transformers 5 dropped; the decoder's maps as the one list that smp wants since 0.4; and
-no ImageNet weights are fetched for an encoder whose weights are drawn anyway.
+one step past the warm-up on the CPU in double precision, and writes g2d.json. What is stood in for,
+so that it runs on today's libraries: einops and matplotlib where absent (imported, never used); the
+tokenizer call that transformers 5 dropped; the decoder's maps as the one list that smp wants since
+0.4; and no ImageNet weights are fetched for an encoder whose weights are drawn anyway.
 """
 
 import importlib

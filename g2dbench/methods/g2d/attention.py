@@ -97,9 +97,9 @@ def _output(attention: AttentionSettings, inner: int, width: int) -> nn.Module:
     """(..., H K) -> (..., D)."""
     if attention.output == "single":
         return nn.Linear(inner, width)
-    double = nn.Sequential(nn.Linear(inner, width), nn.Linear(width, width))
-    nn.init.zeros_(double[0].bias)
-    return double
+    first = nn.Linear(inner, width)
+    nn.init.zeros_(first.bias)
+    return nn.Sequential(first, nn.Linear(width, width))
 
 
 def _start(*layers: nn.Linear) -> None:

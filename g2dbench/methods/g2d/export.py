@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def export(model: Model, out: Path, name: str, optim: Optim) -> Export:
         raise Misuse(f"--name is {name!r}: it begins file names, so it holds no folder")
     states, left_out = _states(model, name, optim)
     for file, state in states.items():
-        replace_file(out / file, lambda path, state=state: torch.save(state, path))
+        replace_file(out / file, partial(torch.save, state))
     table = json.dumps(model.towers.architecture, indent=1)
     replace_file(out / SETTINGS_FILE, lambda path: path.write_text(table, encoding="utf-8"))
     model.towers.text.encoder.bert.save_pretrained(out / TEXT_FOLDER)
