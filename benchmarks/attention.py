@@ -1,4 +1,4 @@
-"""Do pseudo masks know where the findings are? `python benchmarks/attention.py RUN [RUN ...]`.
+"""Do pseudo masks know where the findings are? `python benchmarks/attention.py RUN ...`.
 
 For radiographs of a test part that show a finding: which share of a pseudo mask's pixels lies on
 one (precision), beside the share of the image that findings cover (what a random mask would get)
@@ -12,7 +12,7 @@ and the precision on another patient's findings (what one mask for all would get
 and the mean IoU of the masks of two images (independent masks of 15 % have .08).
 """
 
-import sys
+import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,11 +36,15 @@ STORE = Path("~/.cache/g2dbench").expanduser()
 Sources = dict[str, Tensor]
 
 
-def main(folders: list[str]) -> None:
-    data = open_or_prepare("synthetic", None, STORE, progress=quiet, registry=Registry())
+def main() -> None:
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("runs", nargs="+", type=Path, help="run folders of the method g2d")
+    asked.add_argument("--store", type=Path, default=STORE)
+    words = asked.parse_args()
+    data = open_or_prepare("synthetic", None, words.store, progress=quiet, registry=Registry())
     part = data.split("test")
-    for folder in folders:
-        g2d: G2D = load_run(Path(folder)).towers
+    for folder in words.runs:
+        g2d: G2D = load_run(folder).towers
         pairs = find_pairs(part.take(range(IMAGES)), "frontal")
         print(folder)
         for name, figures in measure(g2d, pairs).items():
@@ -115,4 +119,4 @@ def findings(data: Dataset, side: int) -> Iterator[Tensor]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

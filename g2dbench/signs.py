@@ -71,9 +71,8 @@ SIGNS = (
         "attention_entropy",
         lambda figures: figures["attention_entropy"] > FLAT,
         "the attention is all but uniform ({attention_entropy:.3f} of the largest entropy): pseudo "
-        "masks cut through noise and the decoder learns to draw it. Try model.mask.source=report, "
-        "model.attention.stride=16, model.attention.logits=cosine with a larger scale, or a later "
-        "model.pixel.start",
+        "masks may cut through noise, which the decoder then learns to draw. Look at the contact "
+        "sheet; try model.attention.stride=16, a later model.pixel.start, or model.mask.source=report",
         "the attention is no longer uniform ({attention_entropy:.3f} of the largest entropy)",
     ),
     Sign(

@@ -111,7 +111,8 @@ def ablate(
         outcomes.append((each, outcome))
         score, cell = outcome.result.main, outcome.result.cell
         found = outcome.result.status if score is None else f"{score.value:.3f}"
-        console.print(escape(f"{each.name}, seed {cell.seed}: {cell.task}:{cell.protocol} {found}"))
+        name = f"{each.name}, seed {cell.model_seed}: {cell.task}:{cell.protocol}"
+        console.print(escape(f"{name} {found}"))
     show(chosen, ablation.rows(chosen, outcomes, registry), len(setting.seeds))
     console.print(f"runs and results are in {out}")
 
