@@ -72,7 +72,8 @@ SIGNS = (
         lambda figures: figures["attention_entropy"] > FLAT,
         "the attention is all but uniform ({attention_entropy:.3f} of the largest entropy): pseudo "
         "masks may cut through noise, which the decoder then learns to draw. Look at the contact "
-        "sheet; try model.attention.stride=16, a later model.pixel.start, or model.mask.source=report",
+        "sheet; try model.attention.stride=16, a later model.pixel.start, or "
+        "model.mask.source=report",
         "the attention is no longer uniform ({attention_entropy:.3f} of the largest entropy)",
     ),
     Sign(
