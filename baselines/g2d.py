@@ -23,11 +23,12 @@ from g2dbench.errors import BadCheckpoint, BadData, Misuse
 from g2dbench.hub import read_json
 from g2dbench.methods.encoders import image_encoder
 from g2dbench.methods.g2d.export import SETTINGS_FILE, TEXT_FOLDER
-from g2dbench.methods.g2d.model import G2D, Decoder, make_unet
+from g2dbench.methods.g2d.model import G2D, make_unet
 from g2dbench.methods.g2d.released import find_layout, read_sizes, to_ours
 from g2dbench.methods.g2d.settings import G2DSettings
 from g2dbench.methods.settings import read_settings
 from g2dbench.methods.towers import levels, present
+from g2dbench.methods.unet import Decoder
 from g2dbench.model import Identity, Model, capabilities
 from g2dbench.text import FILE as TOKENIZER_FILE
 from g2dbench.text import SCRATCH, load_tokenizer

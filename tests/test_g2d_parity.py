@@ -61,7 +61,7 @@ def give_drawn(method: Any, seed: int) -> Any:
 def answers(method: Any, seed: int) -> dict[str, Tensor]:
     """Our side of `make_g2d.answers`, in double precision.
 
-    Our decoder sums in another order (`methods/g2d/decoder.py`); in single precision that alone,
+    Our decoder sums in another order (`methods/unet.py`); in single precision that alone,
     behind batch norms over six images, moves a logit by up to 3e-5.
     """
     method.double().train()

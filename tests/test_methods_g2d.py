@@ -15,9 +15,9 @@ from g2dbench.errors import Misuse
 from g2dbench.method import Batch, Method
 from g2dbench.methods.g2d import monitors
 from g2dbench.methods.g2d.attention import AttentionPool
-from g2dbench.methods.g2d.decoder import run_decoder
 from g2dbench.methods.g2d.losses import pixel_alignment, soft_dice
 from g2dbench.methods.g2d.settings import AttentionSettings, PixelSettings
+from g2dbench.methods.unet import run_decoder
 from g2dbench.registry import Registry
 from g2dbench.text import train_wordpiece
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from g2dbench.cards import MethodCard
 from g2dbench.heads import drawn
 from g2dbench.method import Batch, joint_losses
-from g2dbench.methods.encoders import image_encoder
+from g2dbench.methods.contrastive import Contrastive
 from g2dbench.methods.pretrained import Pretrained
 from g2dbench.methods.settings import (
     ContrastiveSettings,
@@ -23,7 +23,7 @@ from g2dbench.methods.settings import (
     TowerSettings,
     read_settings,
 )
-from g2dbench.methods.towers import Projector, Towers, by_pixel, check_pairs, levels, present
+from g2dbench.methods.towers import PooledTowers, TextTower, check_pairs
 
 CARD = MethodCard(
     name="convirt",
@@ -64,14 +64,12 @@ class ConvirtSettings(TowerSettings):
     contrastive: ConvirtLoss = ConvirtLoss()
 
 
-class Convirt(Towers):
+class Convirt(PooledTowers):
     """Mean over the last map, MLP; mean over the tokens, MLP; NT-Xent in both directions."""
 
     def __init__(self, settings: TowerSettings, tokenizer: PreTrainedTokenizerFast) -> None:
-        super().__init__(settings, tokenizer)
-        self.encoder = image_encoder(settings.image)
-        self.channels, self.strides = levels(self.encoder)
-        self.projector = Projector(settings.projector, self.channels[-1], settings.width)
+        super().__init__(settings, TextTower(settings, len(tokenizer)), tokenizer)
+        self.contrastive = Contrastive(settings.contrastive)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """`contrastive` alone."""
@@ -90,19 +88,6 @@ class Convirt(Towers):
     def as_model(self) -> Pretrained:
         """The evaluated model, sharing weights and mode."""
         return Pretrained(self)
-
-    def pyramid(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, S, S) -> the encoder's maps of strides 2 to 32."""
-        return present(self.encoder(images))
-
-    def embed_pyramid(self, pyramid: list[Tensor]) -> Tensor:
-        """Pyramid -> (B, D): projected mean of the last map."""
-        embedded: Tensor = self.projector(pyramid[-1].mean((2, 3)))
-        return embedded
-
-    def dense(self, pyramid: list[Tensor]) -> Tensor:
-        """Pyramid -> (B, D, h, w): the same projection, pixel by pixel."""
-        return by_pixel(self.projector, pyramid[-1])
 
 
 def build(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, seed: int) -> Convirt:

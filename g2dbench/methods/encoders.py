@@ -71,10 +71,12 @@ class TextEncoder(nn.Module):
                 f"{config.max_position_embeddings} positions"
             )
         self._settings = text
+        every = config.num_hidden_layers
+        self._depth = every if text.frozen_layers < 0 else text.frozen_layers
         self._frozen = self._freeze(text)
         self._first: FrozenPart | None = None
         if text.frozen_cache:
-            self._first = FrozenPart(self.bert, text.frozen_layers, text.frozen_cache * 2**20)
+            self._first = FrozenPart(self.bert, self._depth, text.frozen_cache * 2**20)
 
     def train(self, mode: bool = True) -> "TextEncoder":
         """As every module's; the frozen part stays in eval mode where the settings say so."""
@@ -105,8 +107,18 @@ class TextEncoder(nn.Module):
         mask = create_bidirectional_mask(
             config=self.bert.config, inputs_embeds=hidden, attention_mask=attention
         )
-        for layer in self.bert.encoder.layer[self._settings.frozen_layers :]:
+        for layer in self.bert.encoder.layer[self._depth :]:
             hidden = layer(hidden, mask)
+        return hidden
+
+    def states(self, tokens: Tensor, attention: Tensor) -> tuple[Tensor, ...]:
+        """(B, L) and (B, L) -> the embeddings and the output of every layer, each (B, L, E).
+
+        Computed anew each time: neither `frozen_cache` nor `buckets` saves work here.
+        """
+        hidden: tuple[Tensor, ...] = self.bert(
+            input_ids=tokens, attention_mask=attention, output_hidden_states=True
+        ).hidden_states
         return hidden
 
     def sizes(self) -> dict[str, Any]:
@@ -128,7 +140,7 @@ class TextEncoder(nn.Module):
             raise Misuse(
                 f"text.frozen_layers is {text.frozen_layers}, the text encoder has {len(layers)}"
             )
-        frozen = list(layers[: text.frozen_layers])
+        frozen = list(layers[: self._depth])
         if text.frozen_embeddings:
             frozen.append(self.bert.embeddings)
         for module in frozen:

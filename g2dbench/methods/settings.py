@@ -1,7 +1,7 @@
 """A recipe's `[model]` table, typed: what both towers, their projectors and the loss can be."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -9,6 +9,8 @@ from g2dbench.errors import Misuse
 from g2dbench.preprocess import Fit, Preprocess, Resampling
 from g2dbench.registry import unknown
 from g2dbench.text import SCRATCH, VOCABULARY, Padding
+
+Width = Annotated[int, Field(ge=1)]
 
 
 class Settings(BaseModel):
@@ -54,7 +56,8 @@ class TextSettings(Settings):
     padding: of training batches and prompts. pool: the [CLS] token, or the mean of all tokens
     that are no padding. project: the pooled vector, or every token (padding too, as in G2D's
     released code, where the batch norm sees them) before pooling.
-    frozen_mode: whether the frozen part drops out while training, as in G2D's released code.
+    frozen_layers: the first so many do not learn, -1 for all. frozen_mode: whether the frozen part
+    drops out while training, as in G2D's released code.
     frozen_cache: MiB in which the output of the frozen part is kept, once per report; 0 computes
     it in every step. buckets: parts of a batch, by length, that are padded and encoded by
     themselves; the batch's pairs stay what they are.
@@ -72,7 +75,7 @@ class TextSettings(Settings):
     padding: Padding = "longest"
     pool: Literal["cls", "mean"] = "cls"
     project: Literal["pooled", "tokens"] = "pooled"
-    frozen_layers: int = Field(default=0, ge=0)
+    frozen_layers: int = Field(default=0, ge=-1)
     frozen_embeddings: bool = False
     frozen_mode: Literal["train", "eval"] = "train"
     frozen_cache: int = Field(default=0, ge=0)
@@ -106,11 +109,12 @@ class ProjectorSettings(Settings):
 
     hidden: 0 is the width of the shared space, -1 the width of the input.
     norm: "batch" is a batch norm without affine before the ReLU, and linear layers without bias
-    (G2D's released code); "layer" a layer norm; "none" biases alone (ConVIRT).
+    (G2D's released code); "layer" a layer norm; "none" biases alone (ConVIRT); "both" biases, a
+    batch norm before the ReLU and one without affine after the last layer (MGCA, M-FLAG).
     """
 
     hidden: int = Field(default=0, ge=-1)
-    norm: Literal["batch", "layer", "none"] = "batch"
+    norm: Literal["batch", "layer", "none", "both"] = "batch"
 
 
 class ContrastiveSettings(Settings):
@@ -134,17 +138,37 @@ class ContrastiveSettings(Settings):
         return self
 
 
-class TowerSettings(Settings):
-    """What every method with two towers and one space has; `width` is the space's."""
+class InputSettings(Settings):
+    """What every method has that brings image and report into one space of `width`."""
 
     width: int = Field(default=128, ge=1)
     image: ImageSettings = ImageSettings()
     text: TextSettings = TextSettings()
+
+
+class ProjectedSettings(InputSettings):
+    """The same with a projector behind each encoder."""
+
     projector: ProjectorSettings = ProjectorSettings()
+
+
+class TowerSettings(ProjectedSettings):
+    """The same with a contrastive loss."""
+
     contrastive: ContrastiveSettings = ContrastiveSettings()
 
 
-T = TypeVar("T", bound=TowerSettings)
+class DecoderSettings(Settings):
+    """`[model.decoder]`: the U-Net decoder.
+
+    channels: of its five blocks, coarse (stride 16) to fine (stride 1); smp's, and so G2D's, are
+    256 to 16.
+    """
+
+    channels: tuple[Width, Width, Width, Width, Width] = (256, 128, 64, 32, 16)
+
+
+T = TypeVar("T", bound=Settings)
 
 
 def read_settings(kind: type[T], table: Mapping[str, Any]) -> T:

@@ -12,14 +12,18 @@ from transformers import PreTrainedTokenizerFast
 
 from g2dbench.errors import Misuse
 from g2dbench.method import Batch, Method
-from g2dbench.methods.contrastive import Contrastive
-from g2dbench.methods.encoders import TextEncoder
-from g2dbench.methods.settings import ProjectorSettings, TextSettings, TowerSettings
+from g2dbench.methods.encoders import TextEncoder, image_encoder
+from g2dbench.methods.settings import (
+    InputSettings,
+    ProjectedSettings,
+    ProjectorSettings,
+    TextSettings,
+)
 from g2dbench.text import SCRATCH, Tokenize
 
 
 class Projector(nn.Module):
-    """Linear, norm, ReLU, linear over the last axis: (..., C) -> (..., D).
+    """Linear, norm, ReLU, linear (norm) over the last axis: (..., C) -> (..., D).
 
     On a map with its channels last it is the 1 x 1 convolution of the published methods.
     """
@@ -27,17 +31,19 @@ class Projector(nn.Module):
     def __init__(self, projector: ProjectorSettings, channels: int, width: int) -> None:
         super().__init__()
         hidden = {0: width, -1: channels}.get(projector.hidden, projector.hidden)
-        plain = projector.norm == "none"
+        plain = projector.norm in ("none", "both")
         self.first = nn.Linear(channels, hidden, bias=plain)
         self.norm = _norm(projector, hidden)
+        both = projector.norm == "both"
         self.second = nn.Linear(hidden, width, bias=plain)
+        self.last = nn.BatchNorm1d(width, affine=False) if both else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., D)."""
         hidden = self.first(x)
         flat = self.norm(hidden.reshape(-1, hidden.shape[-1]))
-        projected: Tensor = self.second(F.relu(flat).view(hidden.shape))
-        return projected
+        projected: Tensor = self.last(self.second(F.relu(flat)))
+        return projected.view(*hidden.shape[:-1], -1)
 
 
 def _norm(projector: ProjectorSettings, hidden: int) -> nn.Module:
@@ -45,13 +51,21 @@ def _norm(projector: ProjectorSettings, hidden: int) -> nn.Module:
         return nn.BatchNorm1d(hidden, affine=False)
     if projector.norm == "layer":
         return nn.LayerNorm(hidden)
+    if projector.norm == "both":
+        return nn.BatchNorm1d(hidden)
     return nn.Identity()
 
 
-class TextTower(nn.Module):
+class TextSide(nn.Module):
+    """Report to the shared space: (B, L) tokens and attention -> (B, D), not normalised."""
+
+    encoder: TextEncoder
+
+
+class TextTower(TextSide):
     """Report to the shared space: encoder, pooling, projector, in the order of the settings."""
 
-    def __init__(self, settings: TowerSettings, vocabulary: int) -> None:
+    def __init__(self, settings: ProjectedSettings, vocabulary: int) -> None:
         super().__init__()
         self.encoder = TextEncoder(settings.text, vocabulary)
         self.projector = Projector(settings.projector, self.encoder.width, settings.width)
@@ -59,7 +73,10 @@ class TextTower(nn.Module):
 
     def forward(self, tokens: Tensor, attention: Tensor) -> Tensor:
         """(B, L) and (B, L) -> (B, D), not normalised."""
-        hidden = self.encoder(tokens, attention)
+        return self.project(self.encoder(tokens, attention), attention)
+
+    def project(self, hidden: Tensor, attention: Tensor) -> Tensor:
+        """The encoder's output (B, L, E) -> (B, D): pooled and projected."""
         if self._text.project == "tokens":
             return self._pool(self.projector(hidden), attention)
         projected: Tensor = self.projector(self._pool(hidden, attention))
@@ -72,10 +89,9 @@ class TextTower(nn.Module):
         return (hidden * weights).sum(1) / weights.sum(1)
 
 
-class Towers(Method):
-    """Base of the contrastive methods: the text tower, the loss, preprocessing, tokenising.
+class ImageMethod(Method):
+    """Base of every method: an image encoder, preprocessing, tokenising.
 
-    A method adds its image side: `pyramid`, `embed_pyramid` and `dense`.
     Attributes: `channels` and `strides` describe `pyramid`, fine to coarse; `uncut` is that of
     `Separable`, for those that have its other parts.
     """
@@ -84,17 +100,31 @@ class Towers(Method):
     channels: tuple[int, ...]
     strides: tuple[int, ...]
 
-    def __init__(self, settings: TowerSettings, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, settings: InputSettings, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
-        self.text = TextTower(settings, len(tokenizer))
-        self.contrastive = Contrastive(settings.contrastive)
         self.preprocess = settings.image.preprocess()
         self.tokenize = Tokenize(tokenizer, settings.text.max_length, settings.text.padding)
-        self.architecture = self._architecture(settings)
+        self.architecture = settings.model_dump(mode="json", exclude_none=True)
+        self.architecture["image"]["weights"] = ""
 
     @abstractmethod
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """(B, 3, S, S) -> [(B, channels[i], S / strides[i], S / strides[i])]."""
+
+
+class Towers(ImageMethod):
+    """Base of the methods that bring image and report into one space; the text side is given.
+
+    A method adds its image side: `pyramid`, `embed_pyramid` and `dense`.
+    """
+
+    def __init__(
+        self, settings: InputSettings, text: TextSide, tokenizer: PreTrainedTokenizerFast
+    ) -> None:
+        super().__init__(settings, tokenizer)
+        self.text = text
+        if settings.text.source != SCRATCH:  # sizes rebuild it without a download
+            self.architecture["text"].update(text.encoder.sizes())
 
     @abstractmethod
     def embed_pyramid(self, pyramid: list[Tensor]) -> Tensor:
@@ -104,13 +134,30 @@ class Towers(Method):
     def dense(self, pyramid: list[Tensor]) -> Tensor:
         """Pyramid -> (B, D, h, w), not normalised: the shared space at every pixel of a grid."""
 
-    def _architecture(self, settings: TowerSettings) -> dict[str, object]:
-        """The table that rebuilds this method without a download: sizes instead of sources."""
-        table = settings.model_dump(mode="json", exclude_none=True)
-        table["image"]["weights"] = ""
-        if settings.text.source != SCRATCH:
-            table["text"].update(self.text.encoder.sizes())
-        return table
+
+class PooledTowers(Towers):
+    """Towers whose image side is a CNN and a projector on the mean of its last map."""
+
+    def __init__(
+        self, settings: ProjectedSettings, text: TextSide, tokenizer: PreTrainedTokenizerFast
+    ) -> None:
+        super().__init__(settings, text, tokenizer)
+        self.encoder = image_encoder(settings.image)
+        self.channels, self.strides = levels(self.encoder)
+        self.projector = Projector(settings.projector, self.channels[-1], settings.width)
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, S, S) -> the encoder's maps of strides 2 to 32."""
+        return present(self.encoder(images))
+
+    def embed_pyramid(self, pyramid: list[Tensor]) -> Tensor:
+        """Pyramid -> (B, D): projected mean of the last map."""
+        embedded: Tensor = self.projector(pyramid[-1].mean((2, 3)))
+        return embedded
+
+    def dense(self, pyramid: list[Tensor]) -> Tensor:
+        """Pyramid -> (B, D, h, w): the same projection, pixel by pixel."""
+        return by_pixel(self.projector, pyramid[-1])
 
 
 def check_pairs(batch: Batch) -> None:

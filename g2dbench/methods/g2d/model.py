@@ -4,26 +4,33 @@ Shapes: B pairs, S image side, C channels, h w grid of the attention, D width of
 H heads, K masks of an image.
 """
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
-import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 from g2dbench.method import Batch, joint_losses
+from g2dbench.methods.contrastive import Contrastive
 from g2dbench.methods.encoders import image_encoder
 from g2dbench.methods.g2d import monitors
 from g2dbench.methods.g2d.attention import AttentionPool
-from g2dbench.methods.g2d.decoder import run_decoder
 from g2dbench.methods.g2d.losses import pixel_alignment, reconstruction
 from g2dbench.methods.g2d.pseudo_mask import PseudoMask
 from g2dbench.methods.g2d.settings import G2DSettings
 from g2dbench.methods.pretrained import Pretrained
-from g2dbench.methods.towers import Projector, Towers, by_pixel, check_pairs, levels, present
+from g2dbench.methods.towers import (
+    Projector,
+    TextTower,
+    Towers,
+    by_pixel,
+    check_pairs,
+    levels,
+    present,
+)
+from g2dbench.methods.unet import Decoder, decode, unet_around
 
 
 class G2D(Towers):
@@ -33,7 +40,8 @@ class G2D(Towers):
     """
 
     def __init__(self, settings: G2DSettings, tokenizer: PreTrainedTokenizerFast) -> None:
-        super().__init__(settings, tokenizer)
+        super().__init__(settings, TextTower(settings, len(tokenizer)), tokenizer)
+        self.contrastive = Contrastive(settings.contrastive)
         self._settings = settings
         encoder = image_encoder(settings.image)
         self.unet: Any = make_unet(encoder, settings)
@@ -121,9 +129,7 @@ class G2D(Towers):
 
     def decode(self, pyramid: list[Tensor]) -> Tensor:
         """Pyramid -> (B, K, S, S) logits."""
-        slots = decoder_input(pyramid, self.strides)
-        logits: Tensor = self.unet.segmentation_head(run_decoder(self.unet.decoder, slots))
-        return logits
+        return decode(self.unet.decoder, self.unet.segmentation_head, pyramid, self.strides)
 
     def _projected(self, pyramid: list[Tensor]) -> Tensor:
         """Pyramid -> (B, D, h, w): the projected pixels that the attention pools."""
@@ -165,33 +171,6 @@ class G2DModel(Pretrained):
         return Decoder(self.towers.unet, self.towers.strides)
 
 
-class Decoder(nn.Module):
-    """The pre-trained decoder and its head by themselves, over the pyramid of `features`."""
-
-    def __init__(self, unet: Any, strides: tuple[int, ...]) -> None:
-        super().__init__()
-        self.decoder: nn.Module = copy.deepcopy(unet.decoder)
-        self.head: nn.Module = copy.deepcopy(unet.segmentation_head)
-        self._strides = strides
-
-    def forward(self, pyramid: list[Tensor]) -> Tensor:
-        """Maps of strides 2 to 32 -> (B, 1, S, S) logits; of several masks, their mean."""
-        slots = decoder_input(pyramid, self._strides)
-        logits: Tensor = self.head(run_decoder(self.decoder, slots))
-        return logits.mean(1, keepdim=True)
-
-
-def decoder_input(pyramid: list[Tensor], strides: tuple[int, ...]) -> list[Tensor]:
-    """The levels of smp's decoder, strides 2 to 32: maps where there are some, else empty ones."""
-    given = dict(zip(strides, pyramid, strict=True))
-    last = pyramid[-1]
-    batch, side = len(last), last.shape[-1] * strides[-1]
-    return [
-        given[stride] if stride in given else last.new_empty(batch, 0, *[side // stride] * 2)
-        for stride in (2, 4, 8, 16, 32)
-    ]
-
-
 def _of_peak(attention: Tensor) -> Tensor:
     """(B, H, h, w) -> (B, h, w): the heads' mean over its largest pixel."""
     mean = attention.float().mean(1)
@@ -201,11 +180,4 @@ def _of_peak(attention: Tensor) -> Tensor:
 def make_unet(encoder: nn.Module, settings: G2DSettings) -> Any:
     """smp's Unet around an encoder that is already made."""
     masks = settings.attention.heads if settings.mask.heads == "separate" else 1
-    unet = smp.Unet(
-        settings.image.encoder,
-        encoder_weights=None,
-        classes=masks,
-        decoder_channels=settings.decoder.channels,
-    )
-    unet.encoder = encoder
-    return unet
+    return unet_around(settings.image.encoder, encoder, settings.decoder, masks)

@@ -1,12 +1,10 @@
 """G2D's part of a recipe's `[model]` table. Defaults follow the paper where it says something."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from g2dbench.methods.settings import Settings, TowerSettings
-
-Width = Annotated[int, Field(ge=1)]
+from g2dbench.methods.settings import DecoderSettings, Settings, TowerSettings
 
 
 class AttentionSettings(Settings):
@@ -68,16 +66,6 @@ class MaskSettings(Settings):
     def window(self) -> int:
         """Radius in pixels of the smoothing filter."""
         return self.radius or max(1, round(1.5 * self.sigma_space))
-
-
-class DecoderSettings(Settings):
-    """`[model.decoder]`: the U-Net decoder.
-
-    channels: of its five blocks, coarse (stride 16) to fine (stride 1); smp's, and so G2D's, are
-    256 to 16.
-    """
-
-    channels: tuple[Width, Width, Width, Width, Width] = (256, 128, 64, 32, 16)
 
 
 class PixelSettings(Settings):

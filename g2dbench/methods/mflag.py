@@ -1,0 +1,136 @@
+"""M-FLAG: a frozen language model, an alignment without negatives, an orthogonal image latent.
+
+Shapes: B pairs, S image side, C channels of the last map, h w grid, D width of the shared space.
+Source: cheliu-computation/M-FLAG-MICCAI2023 at a7fea3c.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerFast
+
+from g2dbench.cards import MethodCard
+from g2dbench.heads import drawn
+from g2dbench.method import Batch
+from g2dbench.methods.pretrained import Pretrained
+from g2dbench.methods.settings import (
+    ProjectedSettings,
+    ProjectorSettings,
+    Settings,
+    TextSettings,
+    read_settings,
+)
+from g2dbench.methods.towers import PooledTowers, TextTower, check_pairs
+
+CARD = MethodCard(
+    name="mflag",
+    summary="alignment with a frozen language model, and an orthogonality loss on the image latent",
+    paper="Liu et al., M-FLAG: Medical Vision-Language Pre-training with Frozen Language Models "
+    "and Latent Space Geometry Optimization, MICCAI 2023",
+    capabilities=("embeds", "features", "locates"),
+)
+
+
+class MflagText(TextSettings):
+    """[CLS] of a language model that does not learn and does not drop out.
+
+    From "scratch" it is a random one, which still tells reports apart; the source takes CXR-BERT.
+    """
+
+    frozen_layers: int = Field(default=-1, ge=-1)
+    frozen_embeddings: bool = True
+    frozen_mode: Literal["train", "eval"] = "eval"
+
+
+class MflagProjector(ProjectorSettings):
+    """2048 wide inside, batch norms before the ReLU and at the end."""
+
+    hidden: int = Field(default=2048, ge=-1)
+    norm: Literal["batch", "layer", "none", "both"] = "both"
+
+
+class LatentSettings(Settings):
+    """`[model.latent]`: the geometry of the image latent.
+
+    weight: of the loss. off_diagonal: weight of the products of two different channels.
+    """
+
+    weight: float = Field(default=1.0, ge=0)
+    off_diagonal: float = Field(default=0.0051, ge=0)
+
+
+class MflagSettings(ProjectedSettings):
+    """The `[model]` table; its defaults are those of utils_builder.py and utils_trainer.py."""
+
+    width: int = Field(default=1024, ge=1)
+    text: MflagText = MflagText()
+    projector: MflagProjector = MflagProjector()
+    latent: LatentSettings = LatentSettings()
+
+
+class Mflag(PooledTowers):
+    """Mean over the last map, which is the latent; two projectors; only they and the CNN learn."""
+
+    def __init__(self, settings: MflagSettings, tokenizer: PreTrainedTokenizerFast) -> None:
+        super().__init__(settings, TextTower(settings, len(tokenizer)), tokenizer)
+        self._latent = settings.latent
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """`align` and `orthogonal`."""
+        check_pairs(batch)
+        latent = self.pyramid(batch.images)[-1].mean((2, 3))
+        text = self.text(batch.tokens, batch.attention)
+        geometry = orthogonality(latent, self._latent.off_diagonal)
+        return {
+            "align": alignment(self.projector(latent), text),
+            "orthogonal": self._latent.weight * geometry,
+        }
+
+    @torch.no_grad()
+    def monitors(self, batch: Batch) -> dict[str, float]:
+        """`latent_rank`: see `effective_rank`; near 1 the latent has collapsed."""
+        return {"latent_rank": effective_rank(self.pyramid(batch.images)[-1].mean((2, 3)))}
+
+    def as_model(self) -> Pretrained:
+        """The evaluated model, sharing weights and mode."""
+        return Pretrained(self)
+
+
+def alignment(image: Tensor, text: Tensor) -> Tensor:
+    """(B, D) and (B, D) -> scalar: mean of 4 - 4 cosine, fp32. Source: align_loss."""
+    with torch.autocast(image.device.type, enabled=False):
+        return (4 - 4 * F.cosine_similarity(image.float(), text.float(), dim=-1)).mean()
+
+
+def orthogonality(latent: Tensor, off_diagonal: float) -> Tensor:
+    """(B, C) -> scalar: how far the channels' products, averaged over B, are from the identity.
+
+    Half the squared errors of the diagonal plus the weighted squares beside it; fp32. The latent
+    enters as it is, neither centred nor scaled. Source: orthogonal_loss.
+    """
+    with torch.autocast(latent.device.type, enabled=False):
+        latent = latent.float()
+        products = latent.T @ latent / len(latent)
+        diagonal = products.diagonal()
+        beside = products.square().sum() - diagonal.square().sum()
+        return ((diagonal - 1).square().sum() + off_diagonal * beside) / 2
+
+
+def effective_rank(latent: Tensor) -> float:
+    """(B, C) -> exp of the entropy of the centred latent's singular values: 1 to min(B - 1, C).
+
+    Source: Roy and Vetterli, The Effective Rank, EUSIPCO 2007.
+    """
+    values = torch.linalg.svdvals((latent - latent.mean(0)).float())
+    share = values / values.sum().clamp(min=torch.finfo(torch.float32).tiny)
+    return float(torch.special.entr(share).sum().exp())
+
+
+def build(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, seed: int) -> Mflag:
+    """M-FLAG from a recipe's `[model]` table, its fresh weights drawn from the seed."""
+    settings = read_settings(MflagSettings, config)
+    return drawn(lambda: Mflag(settings, tokenizer), torch.Generator().manual_seed(seed))
