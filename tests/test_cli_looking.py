@@ -56,7 +56,7 @@ def run_of(method: str, folder: Path) -> Path:
     )  # fmt: skip
     folder.mkdir()
     save_tokenizer(tokenizer, folder)
-    RunFolder(folder, info).finish(made)
+    RunFolder(folder, info).finish(made.state_dict())
     return folder
 
 

@@ -315,7 +315,7 @@ def test_the_command_writes_what_a_run_holds(
     run = tmp_path / "run"
     run.mkdir()
     save_tokenizer(tokenizer, run)
-    RunFolder(run, info).finish(method)
+    RunFolder(run, info).finish(method.state_dict())
     done = CliRunner().invoke(app, ["export", str(run), "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     names = {file.name for file in (tmp_path / "out").iterdir()}

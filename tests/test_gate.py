@@ -53,10 +53,10 @@ def test_an_unchanged_rerun_scores_the_same_to_the_last_bit(work: Path) -> None:
 def test_a_planted_broken_mask_closes_the_gate(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = View.mask_to_input
 
-    def transposed(view: View, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        return np.ascontiguousarray(whole(view, mask).T)
+    def upside_down(view: View, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return np.ascontiguousarray(whole(view, mask)[::-1])
 
-    monkeypatch.setattr(View, "mask_to_input", transposed)
+    monkeypatch.setattr(View, "mask_to_input", upside_down)
     broken = work / "broken"
     shutil.copytree(work / "results", broken)
     shutil.rmtree(broken / "seg")
