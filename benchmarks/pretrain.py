@@ -43,8 +43,10 @@ from g2dbench.data.synthetic import draw
 from g2dbench.device import choose_device, choose_precision
 from g2dbench.loader import Loader, Pairs
 from g2dbench.method import Batch, Method
-from g2dbench.methods.g2d import model as g2d
-from g2dbench.parallel import Losses, accelerator_for
+from g2dbench.methods import unet
+from g2dbench.optimisation import Optimisation
+from g2dbench.parallel import accelerator_for
+from g2dbench.recipe import Optim
 from g2dbench.registry import Registry
 from g2dbench.task import quiet
 from g2dbench.text import make_tokenizer
@@ -86,16 +88,11 @@ def our_method(reports: list[str], text: dict[str, Any]) -> Method:
 
 def our_step(method: Method, device: torch.device, precision: str) -> Step:
     """What the training loop does with a batch."""
-    accelerator = accelerator_for(device, precision)
-    method.to(device).to(memory_format=torch.channels_last).train()
-    learning = [weight for weight in method.parameters() if weight.requires_grad]
-    losses, optimizer = accelerator.prepare(Losses(method), torch.optim.AdamW(learning, lr=1e-4))
+    method.to(device).train()
+    optimisation = Optimisation(method, Optim(lr=1e-4), 0, accelerator_for(device, precision))
 
     def step(batch: Batch) -> None:
-        accelerator.backward(sum(losses(batch).values()))
-        accelerator.clip_grad_norm_(losses.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        optimisation.step(batch, 1e-4)
 
     return step
 
@@ -217,8 +214,8 @@ def steps(asked: argparse.Namespace) -> None:
         step = our_step(method, device, precision)
         chosen = with_median(reports, method.tokenize, MEDIANS["Open-i"], PAIRS)
         given = batches(method, chosen, images, device)[:2]
-        decode = smp_decoder if own else g2d.run_decoder
-        with mock.patch.object(g2d, "run_decoder", decode):
+        decode = smp_decoder if own else unet.run_decoder
+        with mock.patch.object(unet, "run_decoder", decode):
             for batch in given:
                 step(batch)  # each report has been seen once
             turns = [seconds(lambda: step(b), device) for b in given * asked.repeats]  # noqa: B023

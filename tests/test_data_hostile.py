@@ -158,7 +158,7 @@ WRONG = {
 }  # fmt: skip
 for name, data in WRONG.items():
     image(name, data)
-for form in ("GIF", "TIFF", "BMP", "WEBP", "JPEG2000", "TGA", "PPM", "ICO"):
+for form in ("BMP", "WEBP", "JPEG2000", "TGA", "PPM", "ICO"):
     image(f"{form} under PNG's name", lambda form=form: encoded(PIXELS, form))
 image("a zip", zipped)
 image("a packed image", lambda: gzip.compress(png()))
