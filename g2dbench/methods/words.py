@@ -69,7 +69,8 @@ def attention_of_cls(bert: Any, before: Tensor, attention: Tensor) -> Tensor:
     with torch.autocast(before.device.type, enabled=False):
         logits = query @ key.transpose(-1, -2) / math.sqrt(key.shape[-1])
     logits = logits.masked_fill(~attention.bool()[:, None, None], -torch.inf)
-    return logits.softmax(-1)[:, :, 0].mean(1)
+    found: Tensor = logits.softmax(-1)[:, :, 0].mean(1)
+    return found
 
 
 @torch.no_grad()

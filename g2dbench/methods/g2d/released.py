@@ -157,7 +157,8 @@ def count_parameters(state: Mapping[str, Tensor]) -> int:
 
 
 def _never_read(g2d: G2D) -> State:
-    width, hidden = g2d.text.projector.second.out_features, g2d.text.encoder.width
+    text: Any = g2d.text
+    width, hidden = text.projector.second.out_features, text.encoder.width
     shapes = {
         "pseudo_conv.weight": (width, g2d.channels[-2], 1, 1),
         "pseudo_conv.bias": (width,),
