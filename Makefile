@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $(STAMP)
 
-demo: $(STAMP)   ## train, evaluate and rank on the embedded radiographs (about 8 minutes on 2 cores)
+demo: $(STAMP)   ## train, evaluate and rank on the embedded radiographs
 	$(BIN)/g2dbench demo
 
 test: $(STAMP)   ## run the tests (under 10 minutes on 2 cores)
