@@ -7,7 +7,7 @@
 `speed` runs in one process on one thread and prints ratios: random reads from the store against
 decoding the same images from JPEG with Pillow; the training loader with our augmentations against
 the released G2D pipeline, re-stated here: a memory-mapped array, Pillow's conversion to RGB,
-torchvision's RandomAffine, ColorJitter and Normalize, image by image. It reads Open-i's images
+torchvision's RandomAffine, ColorJitter and Normalize, image by image, stacked to batches. It reads Open-i's images
 (Kaggle's layout) from --open-i, and draws radiographs where that is not given.
 
 `memory` prepares so many small images with reports, each time in a process of its own and one
@@ -121,7 +121,7 @@ def compare_loaders(store: Store, folder: Path) -> None:
 
 
 class ReleasedPipeline:
-    """What the released code does with an image in training; tensors of RGB, as it makes them."""
+    """What the released code does with images in training; tensors of RGB, as it makes them."""
 
     def __init__(self, dataset: Store, path: Path, size: int) -> None:
         images = [np.asarray(Image.fromarray(s.image).resize((size, size))) for s in dataset]
@@ -137,8 +137,13 @@ class ReleasedPipeline:
         )
 
     def epoch(self) -> None:
-        for rows in np.random.default_rng(0).permutation(len(self.images)).reshape(-1, 1):
-            self.transform(Image.fromarray(self.images[rows[0]]).convert("RGB"))
+        order = np.random.default_rng(0).permutation(len(self.images))
+        for rows in np.split(order, range(BATCH, len(order), BATCH)):
+            torch.stack([self.sample(row) for row in rows])
+
+    def sample(self, row: int) -> torch.Tensor:
+        varied: torch.Tensor = self.transform(Image.fromarray(self.images[row]).convert("RGB"))
+        return varied
 
 
 def best(work: Callable[[], object], times: int = 3) -> float:

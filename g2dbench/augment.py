@@ -1,32 +1,43 @@
-"""How training images are varied: whole batches at once, each image by its own random numbers.
+"""How training images are varied, each by its own random numbers, on the CPU.
 
-Shapes: B images, S image side, K = `DRAWS` uniform numbers of an image. Images are (B, 1, S, S)
-float32 in [0, 1]. An image's result depends on the image and on its row of draws alone: not on the
-rest of the batch, a global generator, or the number of workers. No policy flips: reports say left
-and right. Geometry is a homography from output to input, both spanning -1 to 1, x before y.
+Shapes: S image side, K = `DRAWS` uniform numbers of an image. An image is (S, S) uint8, grey. What
+becomes of it depends on the image and its draws alone: not on a batch, a global generator, or the
+number of workers. No policy flips: reports say left and right. Geometry is a homography from output
+to input, both spanning -1 to 1, x before y; brightness, contrast and gamma are one table of 256
+values, so that an image is read and rounded once for all of them.
 """
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from g2dbench.recipe import Policy
 
 DRAWS = 16
 """Uniform numbers in [0, 1) that an image gets in every epoch, whatever the policy uses."""
 
+Grey = NDArray[np.uint8]
+Matrix = NDArray[np.float64]
+Tones = NDArray[np.float64]
 Sampling = Literal["nearest", "bilinear"]
 
-_CORNERS = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))
+_CORNERS = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float32)
+_LEVELS = np.arange(256) / 255
+_FLAGS = {"nearest": cv2.INTER_NEAREST, "bilinear": cv2.INTER_LINEAR}
+
+# Loader workers are processes: threads of OpenCV's own would outnumber the cores, and forking a
+# process whose pool of threads has started can hang.
+cv2.setNumThreads(1)
 
 
-def augment(images: Tensor, draws: Tensor, policy: Policy) -> Tensor:
-    """(B, 1, S, S) in [0, 1], (B, K) -> (B, 1, S, S) in [0, 1]; what lies outside is black.
+def augment(image: Grey, draws: NDArray[np.floating], policy: Policy) -> Grey:
+    """(S, S), (K,) -> (S, S); what lies outside the image is black.
 
-    none   the images themselves
+    none   the image itself
     light  ours: +-7 degrees, +-5 % shift, 0.92 to 1.08 zoom, +-10 % brightness, +-15 % contrast,
            gamma 0.8 to 1.25
     paper  G2D's paper: perspective (distortion 0.5, half of the images) and auto contrast (half of
@@ -34,108 +45,104 @@ def augment(images: Tensor, draws: Tensor, policy: Policy) -> Tensor:
     code   G2D's released code: +-15 degrees, +-15 degrees of shear along x, +-20 % brightness and
            contrast in an order that is drawn; the nearest pixel is taken, as its RandomAffine does
     """
-    if policy == "light":
-        return _light(images, draws)
-    if policy == "paper":
-        return _paper(images, draws)
-    if policy == "code":
-        return _code(images, draws)
-    return images
+    if policy == "none":
+        return image
+    return _POLICIES[policy](image, draws.astype(np.float64))
 
 
-def _light(images: Tensor, draws: Tensor) -> Tensor:
-    shift = torch.stack([_within(draws[:, 0], -0.05, 0.05), _within(draws[:, 1], -0.05, 0.05)], 1)
-    angle, zoom = _within(draws[:, 2], -7, 7), _within(draws[:, 3], 0.92, 1.08)
-    images = warp(images, affine(angle, torch.zeros_like(angle), zoom, shift))
-    images = brighten(images, _within(draws[:, 4], 0.9, 1.1))
-    images = stretch_contrast(images, _within(draws[:, 5], 0.85, 1.15))
+def _light(image: Grey, draws: Matrix) -> Grey:
+    shift = (_within(draws[0], -0.05, 0.05), _within(draws[1], -0.05, 0.05))
+    angle, zoom = _within(draws[2], -7, 7), _within(draws[3], 0.92, 1.08)
+    moved = warp(image, affine(angle, 0, zoom, shift))
+    tones = brighten(_LEVELS, _within(draws[4], 0.9, 1.1))
+    tones = stretch_contrast(tones, _within(draws[5], 0.85, 1.15), moved)
     limit = math.log(1.25)
-    return images.pow(_column(_within(draws[:, 6], -limit, limit).exp(), images))
+    return retone(moved, tones ** math.exp(_within(draws[6], -limit, limit)))
 
 
-def _code(images: Tensor, draws: Tensor) -> Tensor:
-    angle, shear = _within(draws[:, 0], -15, 15), _within(draws[:, 1], -15, 15)
-    still = torch.zeros(len(draws), 2, dtype=draws.dtype)
-    images = warp(images, affine(angle, shear, torch.ones_like(angle), still), "nearest")
-    light, contrast = _within(draws[:, 2], 0.8, 1.2), _within(draws[:, 3], 0.8, 1.2)
-    light_first = stretch_contrast(brighten(images, light), contrast)
-    light_last = brighten(stretch_contrast(images, contrast), light)
-    return torch.where(_column(draws[:, 4], images) < 0.5, light_first, light_last)
+def _code(image: Grey, draws: Matrix) -> Grey:
+    angle, shear = _within(draws[0], -15, 15), _within(draws[1], -15, 15)
+    moved = warp(image, affine(angle, shear, 1, (0, 0)), "nearest")
+    light, contrast = _within(draws[2], 0.8, 1.2), _within(draws[3], 0.8, 1.2)
+    if draws[4] < 0.5:
+        return retone(moved, stretch_contrast(brighten(_LEVELS, light), contrast, moved))
+    return retone(moved, brighten(stretch_contrast(_LEVELS, contrast, moved), light))
 
 
-def _paper(images: Tensor, draws: Tensor) -> Tensor:
-    half = _column(draws[:, :2], images) < 0.5
-    moved = warp(images, perspective(draws[:, 2:10].unflatten(1, (4, 2)) * 0.5))
-    images = torch.where(half[:, :1], moved, images)
-    return torch.where(half[:, 1:], autocontrast(images), images)
+def _paper(image: Grey, draws: Matrix) -> Grey:
+    if draws[0] < 0.5:
+        image = warp(image, perspective(draws[2:10].reshape(4, 2) * 0.5))
+    return retone(image, autocontrast(image)) if draws[1] < 0.5 else image
 
 
-def affine(angle: Tensor, shear: Tensor, zoom: Tensor, shift: Tensor) -> Tensor:
-    """Homographies (B, 3, 3) about the centre, in the convention of torchvision's `affine`.
+_POLICIES: dict[Policy, Callable[[Grey, Matrix], Grey]] = {
+    "light": _light,
+    "paper": _paper,
+    "code": _code,
+}
 
-    angle, shear: (B,) degrees, shear along x; zoom: (B,), above 1 enlarges; shift: (B, 2), x and y
-    as shares of the side.
+
+def affine(angle: float, shear: float, zoom: float, shift: tuple[float, float]) -> Matrix:
+    """Homography (3, 3) about the centre, in the convention of torchvision's `affine`.
+
+    angle, shear: degrees, shear along x; zoom: above 1 enlarges; shift: x and y as shares of the
+    side.
     """
-    turn, slope = torch.deg2rad(angle), torch.deg2rad(shear).tan()
-    cos, sin = turn.cos(), turn.sin()
-    rows = torch.stack([cos - sin * slope, sin + cos * slope, -sin, cos], 1).view(-1, 2, 2)
-    rows = rows / zoom.view(-1, 1, 1)
-    matrix = torch.eye(3, dtype=angle.dtype).repeat(len(angle), 1, 1)
-    matrix[:, :2, :2] = rows
-    matrix[:, :2, 2:] = -rows @ (2 * shift).unsqueeze(2)
+    turn, slope = math.radians(angle), math.tan(math.radians(shear))
+    cos, sin = math.cos(turn), math.sin(turn)
+    matrix = np.eye(3)
+    matrix[:2, :2] = np.array([[cos - sin * slope, sin + cos * slope], [-sin, cos]]) / zoom
+    matrix[:2, 2] = -2 * matrix[:2, :2] @ shift
     return matrix
 
 
-def perspective(inset: Tensor) -> Tensor:
-    """Homographies (B, 3, 3) that put the image's corners where they are moved inwards.
+def perspective(inset: Matrix) -> Matrix:
+    """Homography (3, 3) that puts the image's corners where they are moved inwards.
 
-    inset: (B, 4, 2), x and y of top left, top right, bottom right, bottom left; 1 is half a side.
+    inset: (4, 2), x and y of top left, top right, bottom right, bottom left; 1 is half a side.
     """
-    source = torch.tensor(_CORNERS, dtype=torch.float64)
-    target = source * (1 - inset.double())
-    one, zero = torch.ones_like(target[..., :1]), torch.zeros_like(target)
-    across = torch.cat([target, one, zero, zero[..., :1], -source[:, :1] * target], -1)
-    down = torch.cat([zero, zero[..., :1], target, one, -source[:, 1:] * target], -1)
-    system = torch.stack([across, down], 2).flatten(1, 2)
-    solved = torch.linalg.solve(system, source.flatten().expand(len(inset), 8))
-    nine = torch.cat([solved, torch.ones_like(solved[:, :1])], 1)
-    matrix: Tensor = nine.view(-1, 3, 3).to(inset.dtype)
+    moved = (_CORNERS * (1 - inset)).astype(np.float32)
+    matrix: Matrix = cv2.getPerspectiveTransform(moved, _CORNERS)
     return matrix
 
 
-def warp(images: Tensor, homography: Tensor, how: Sampling = "bilinear") -> Tensor:
-    """(B, 1, S, S), (B, 3, 3) output -> input; pixels from outside are 0."""
-    side = images.shape[-1]
-    rows = homography.to(images).view(-1, 3, 3, 1, 1)
-    x = (torch.arange(side, dtype=images.dtype, device=images.device) * 2 + 1) / side - 1
-    found = rows[:, :, 0] * x + rows[:, :, 1] * x.unsqueeze(1) + rows[:, :, 2]
-    grid = torch.stack([found[:, 0] / found[:, 2], found[:, 1] / found[:, 2]], -1)
-    sampled = F.grid_sample(images, grid, how, align_corners=False)
-    return sampled.clamp(0, 1)  # the four weights may sum to a little more than 1
+def warp(image: Grey, homography: Matrix, how: Sampling = "bilinear") -> Grey:
+    """(S, S), (3, 3) output -> input; pixels from outside are 0."""
+    side = image.shape[0]
+    half, centre = side / 2, (side - 1) / 2
+    to_unit = np.array([[1 / half, 0, -centre / half], [0, 1 / half, -centre / half], [0, 0, 1]])
+    to_pixels = np.array([[half, 0, centre], [0, half, centre], [0, 0, 1]])
+    pixels = to_pixels @ homography @ to_unit
+    moved = cv2.warpPerspective(
+        image, pixels, (side, side), flags=_FLAGS[how] | cv2.WARP_INVERSE_MAP
+    )
+    return np.asarray(moved, np.uint8)
 
 
-def brighten(images: Tensor, factor: Tensor) -> Tensor:
-    """Pixels times a factor per image, clipped to [0, 1]."""
-    return (images * _column(factor, images)).clamp(0, 1)
+def retone(image: Grey, tones: Tones) -> Grey:
+    """(S, S) -> (S, S): each of 256 grey values by what `tones` in [0, 1] has for it."""
+    return np.asarray(cv2.LUT(image, np.rint(tones * 255).astype(np.uint8)), np.uint8)
 
 
-def stretch_contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Differences from the image's mean times a factor per image, clipped to [0, 1]."""
-    mean = images.mean((1, 2, 3), keepdim=True)
-    return (mean + (images - mean) * _column(factor, images)).clamp(0, 1)
+def brighten(tones: Tones, factor: float) -> Tones:
+    """(256,) -> (256,): tones times a factor, clipped to [0, 1]."""
+    return np.clip(tones * factor, 0, 1)
 
 
-def autocontrast(images: Tensor) -> Tensor:
-    """Each image's range stretched to [0, 1]; a constant image stays as it is."""
-    low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
-    flat = high == low
-    return torch.where(flat, images, (images - low) / torch.where(flat, 1.0, high - low))
+def stretch_contrast(tones: Tones, factor: float, image: Grey) -> Tones:
+    """(256,) -> (256,): differences from the retoned image's mean times a factor, clipped."""
+    counts = cv2.calcHist([image], [0], None, [256], [0, 256]).ravel()  # (256, 1) before OpenCV 5
+    mean = float(counts @ tones) / image.size
+    return np.clip(mean + (tones - mean) * factor, 0, 1)
 
 
-def _within(draw: Tensor, low: float, high: float) -> Tensor:
-    return low + (high - low) * draw
+def autocontrast(image: Grey) -> Tones:
+    """Tones (256,) that stretch the image's range to [0, 1]; a constant image stays as it is."""
+    low, high = int(image.min()), int(image.max())
+    if low == high:
+        return _LEVELS
+    return np.clip((_LEVELS * 255 - low) / (high - low), 0, 1)
 
 
-def _column(values: Tensor, images: Tensor) -> Tensor:
-    """(B,) -> (B, 1, 1, 1), or (B, N) -> (B, N, 1, 1), where the images are."""
-    return values.reshape(len(values), -1, 1, 1).to(images)
+def _within(draw: float, low: float, high: float) -> float:
+    return low + (high - low) * float(draw)

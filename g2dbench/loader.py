@@ -9,12 +9,13 @@ dropped; its pairs come up in the next epoch, whose order is another one.
 
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils import data
 
 from g2dbench.augment import DRAWS, augment
@@ -100,15 +101,31 @@ class Pixels(data.Dataset[Tensor]):
     """Images as a model's `preprocess` cuts them, before it normalises: (S, S) uint8."""
 
     def __init__(self, dataset: Dataset, preprocess: Preprocess) -> None:
-        self._dataset = dataset
-        self._cut = replace(preprocess, mean=(0.0,), std=(1.0,), channels=1)
+        self._dataset, self._preprocess = dataset, preprocess
 
     def __len__(self) -> int:
         return len(self._dataset)
 
     def __getitem__(self, index: int) -> Tensor:
-        cut = self._cut(self._dataset[index].image)
-        return (cut[0] * 255).round().to(torch.uint8)
+        return torch.from_numpy(self._preprocess.cut(self._dataset[index].image))
+
+
+Images = Pixels | Tensor
+"""Images by their row, (S, S) uint8 each."""
+
+
+class Varied(data.Dataset[Tensor]):
+    """Images as an epoch varies them, (S, S) uint8; draws: (N, `DRAWS`)."""
+
+    def __init__(self, images: Images, draws: NDArray[np.float64], policy: Policy) -> None:
+        self._images, self._draws, self._policy = images, draws, policy
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, row: int) -> Tensor:
+        varied = augment(self._images[row].numpy(), self._draws[row], self._policy)
+        return torch.from_numpy(varied)
 
 
 class Tokens:
@@ -160,6 +177,7 @@ class Loader:
         self._tokens = Tokens(pairs.reports, tokenize)
         self._pixels = Pixels(pairs.dataset, preprocess)
         self._kept: Tensor | None = None
+        self._normalised = _normalised(preprocess).to(device)
 
     @property
     def steps(self) -> int:
@@ -175,37 +193,32 @@ class Loader:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The training batches of an epoch from batch `first` on."""
-        size = (len(self._pairs), DRAWS)
-        draws = torch.from_numpy(
-            _generator(self._seed, _AUGMENT, epoch).random(size, dtype=np.float32)
-        )
-        batches = self.order(epoch)[first:]
-        for at, (rows, pixels) in enumerate(self._read(list(batches)), first):
-            images = self._grey(pixels)
-            varied = augment(images, draws[rows], self._policy)
+        draws = _generator(self._seed, _AUGMENT, epoch).random((len(self._pairs), DRAWS))
+        batches = list(self.order(epoch)[first:])
+        pixels = self._fetch(Varied(self._images(), draws, self._policy), batches)
+        for at, (rows, varied) in enumerate(zip(batches, pixels, strict=True), first):
             yield self._batch(rows, varied, epoch * self.steps + at)
 
     def plain(self, step: int = 0) -> Iterator[Batch]:
         """All pairs in order, as they are; the last batch may be smaller."""
-        rows = torch.arange(len(self._pairs)).split(self._batch_size)
-        for part, pixels in self._read(list(rows)):
-            yield self._batch(part, self._grey(pixels), step)
+        batches = list(torch.arange(len(self._pairs)).split(self._batch_size))
+        for rows, pixels in zip(batches, self._fetch(self._images(), batches), strict=True):
+            yield self._batch(rows, pixels, step)
 
-    def _read(self, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Rows (B,) and their pixels (B, S, S) uint8, batch by batch."""
+    def _images(self) -> Images:
+        """All images, (S, S) uint8 each: in memory where they fit, else read one by one."""
         if len(self._pairs) * self._preprocess.size**2 > KEPT_BYTES:
-            yield from zip(batches, self._fetch(batches), strict=True)
-            return
+            return self._pixels
         if self._kept is None:
             chunks = torch.arange(len(self._pairs)).split(_CHUNK)
-            self._kept = torch.cat(list(self._fetch(list(chunks))))
-        yield from ((rows, self._kept[rows]) for rows in batches)
+            self._kept = torch.cat(list(self._fetch(self._pixels, list(chunks))))
+        return self._kept
 
-    def _fetch(self, batches: list[Tensor]) -> Iterator[Tensor]:
-        """Pixels of each batch from the data set, by `workers` processes or this one."""
+    def _fetch(self, images: Images | Varied, batches: list[Tensor]) -> Iterator[Tensor]:
+        """Pixels (B, S, S) uint8 of each batch, by `workers` processes or this one."""
         return iter(
             data.DataLoader(
-                self._pixels,
+                images,  # type: ignore[arg-type]  # a tensor is a sequence of its rows
                 batch_sampler=[rows.tolist() for rows in batches],
                 num_workers=self._workers,
                 worker_init_fn=_deaf,
@@ -214,24 +227,37 @@ class Loader:
             )
         )
 
-    def _grey(self, pixels: Tensor) -> Tensor:
-        """(B, S, S) uint8 -> (B, 1, S, S) float in [0, 1] on the device."""
-        return pixels.to(self._device, non_blocking=True).unsqueeze(1).float().div_(255)
-
-    def _batch(self, rows: Tensor, grey: Tensor, step: int) -> Batch:
-        """Normalise as `preprocess` does and join with the reports."""
-        planes = grey.expand(-1, self._preprocess.channels, -1, -1)
-        mean, std = (
-            _column(value, grey) for value in (self._preprocess.mean, self._preprocess.std)
-        )
+    def _batch(self, rows: Tensor, pixels: Tensor, step: int) -> Batch:
+        """Pixels (B, S, S) uint8, normalised as `preprocess` does and joined with the reports."""
         tokens, attention = self._tokens.batch(rows)
+        on_device = pixels.to(self._device, non_blocking=True)
         return Batch(
-            images=((planes - mean) / std).contiguous(memory_format=torch.channels_last),
+            images=_look_up(self._normalised, on_device).permute(0, 3, 1, 2),
             tokens=tokens.to(self._device),
             attention=attention.to(self._device),
             ids=tuple(self._pairs.ids[row] for row in rows.tolist()),
             step=step,
         )
+
+
+def _look_up(table: Tensor, pixels: Tensor) -> Tensor:
+    """(256, C), (B, S, S) uint8 -> (B, S, S, C): each pixel's row of the table.
+
+    On a CPU the time goes into touching new memory, of which NumPy takes larger pages than torch.
+    """
+    if pixels.device.type != "cpu":
+        return F.embedding(pixels.int(), table)
+    rows = table.numpy()
+    found = np.empty((*pixels.shape, rows.shape[1]), rows.dtype)
+    for image, out in zip(pixels.numpy(), found, strict=True):
+        np.take(rows, image, axis=0, out=out, mode="clip")
+    return torch.from_numpy(found)
+
+
+def _normalised(preprocess: Preprocess) -> Tensor:
+    """(256, C): each grey value as `preprocess` normalises it."""
+    grey = torch.arange(256).float().div_(255).unsqueeze(1).expand(-1, preprocess.channels)
+    return (grey - torch.tensor(preprocess.mean)) / torch.tensor(preprocess.std)
 
 
 def _deaf(worker: int) -> None:
@@ -242,10 +268,6 @@ def _deaf(worker: int) -> None:
 
 def _generator(seed: int, stream: int, epoch: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([seed, stream, epoch]))
-
-
-def _column(values: tuple[float, ...], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
 
 
 def _up(length: int) -> int:

@@ -110,13 +110,17 @@ class Preprocess:
 
     def __call__(self, image: NDArray[np.uint8]) -> Tensor:
         """(H, W) uint8 -> (C, S, S) float32."""
+        pixels = torch.from_numpy(self.cut(image)).float().div_(255)
+        planes = pixels.expand(self.channels, self.size, self.size)
+        return (planes - self._column(self.mean)) / self._column(self.std)
+
+    def cut(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(H, W) uint8 -> (S, S) uint8: the input before it is mapped to [0, 1]."""
         if self.intensity == "minmax":
             image = _stretch_range(image)
         height, width = self._scaled(*image.shape)
         scaled = Image.fromarray(image).resize((width, height), _PIL[self.resampling])
-        pixels = torch.from_numpy(self._cut(np.asarray(scaled))).float().div_(255)
-        planes = pixels.expand(self.channels, self.size, self.size)
-        return (planes - self._column(self.mean)) / self._column(self.std)
+        return self._window(np.asarray(scaled))
 
     def batch(self, images: list[NDArray[np.uint8]]) -> Tensor:
         """List of (H, W) uint8 of any sizes -> (B, C, S, S) float32."""
@@ -145,7 +149,7 @@ class Preprocess:
         spare = length - self.size
         return round(spare / 2) if spare >= 0 else -(-spare // 2)
 
-    def _cut(self, scaled: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _window(self, scaled: NDArray[np.uint8]) -> NDArray[np.uint8]:
         out = np.zeros((self.size, self.size), np.uint8)
         top, left = (self._corner(length) for length in scaled.shape)
         source = scaled[max(top, 0) : top + self.size, max(left, 0) : left + self.size]

@@ -35,7 +35,7 @@ from g2dbench.watch import Watch, Watching
 
 Echo = Callable[[str], object]
 
-_WORKERS = 4  # processes that read images for a GPU, where they do not fit in memory
+_WORKERS = 4  # processes that read and vary images for a GPU
 
 
 def fit(
