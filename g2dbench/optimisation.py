@@ -31,7 +31,9 @@ class Optimisation:
         if not parallel.is_sharded(accelerator):  # FSDP refuses weights in this layout
             # Convolutions are faster with channels last, on GPUs and on the CPU (bf16: 1.15 times).
             method.to(memory_format=torch.channels_last)
-        made = torch.optim.AdamW(groups(method, optim.weight_decay), optim.lr, optim.betas)
+        made = torch.optim.AdamW(
+            groups(method, optim.weight_decay), optim.lr, optim.betas, fused=True
+        )
         self._steps, self._optimizer = accelerator.prepare(
             Steps(method, accelerator.autocast), made
         )
