@@ -88,11 +88,7 @@ def figures(masks: Tensor, truth: Tensor) -> tuple[float, float, float, float]:
 def sources(g2d: G2D, batch: Batch) -> Sources:
     """Maps (B, H, h, w) that a pseudo mask can be cut from."""
     pyramid = g2d.pyramid(batch.images)
-    seen: list[Tensor] = []
-    hook = g2d.pool.register_forward_hook(lambda pool, given, out: seen.append(out[1]))
-    g2d.embed_pyramid(pyramid)
-    hook.remove()
-    attention = seen[0]
+    attention = g2d.attend(pyramid)
     report = F.normalize(g2d.text(batch.tokens, batch.attention), dim=-1)
     pixels = F.normalize(g2d.dense(pyramid), dim=1)
     level = pyramid[g2d.strides.index(g2d.preprocess.size // attention.shape[-1])]

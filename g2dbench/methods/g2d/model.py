@@ -123,6 +123,11 @@ class G2D(Towers):
         embedded: Tensor = self.pool(self._projected(pyramid))[0]
         return embedded
 
+    def attend(self, pyramid: list[Tensor]) -> Tensor:
+        """Pyramid -> (B, H, h, w): the query's attention to each pixel."""
+        attention: Tensor = self.pool(self._projected(pyramid))[1]
+        return attention
+
     def dense(self, pyramid: list[Tensor]) -> Tensor:
         """Pyramid -> (B, D, h, w), as `attention.dense` says."""
         return self._dense(self._projected(pyramid))
