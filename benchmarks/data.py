@@ -7,8 +7,8 @@
 `speed` runs in one process on one thread and prints ratios: random reads from the store against
 decoding the same images from JPEG with Pillow; the training loader with our augmentations against
 the released G2D pipeline, re-stated here: a memory-mapped array, Pillow's conversion to RGB,
-torchvision's RandomAffine, ColorJitter and Normalize, image by image, stacked to batches. It reads Open-i's images
-(Kaggle's layout) from --open-i, and draws radiographs where that is not given.
+torchvision's RandomAffine, ColorJitter and Normalize, image by image, stacked to batches. It reads
+Open-i's images (Kaggle's layout) from --open-i, and draws radiographs where that is not given.
 
 `memory` prepares so many small images with reports, each time in a process of its own and one
 that decodes, and prints the largest memory that both ever held.
