@@ -1,0 +1,205 @@
+"""Are the masks to blame? G2D with masks of known quality: `python benchmarks/masks.py`.
+
+Arms of one recipe on the embedded radiographs, whose findings are known to the pixel:
+
+    none       no pixel alignment: the reference
+    attention  pseudo masks from the attention, as the recipe says
+    findings   the true findings of the image instead, varied as the image is
+    coarse     the true findings on the attention's grid, then thresholded and smoothed as it is
+
+Each is evaluated on `seg`, protocol `small`, one finding at a time, so that hardly any image counts
+for nothing; and held against `none`, over patients and over seeds. Runs and results stay in --out;
+the same command goes on where it stopped.
+"""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import cast
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerFast
+
+from g2dbench import recipe as recipes
+from g2dbench import runner, runs, train
+from g2dbench.cards import TaskCard
+from g2dbench.comparison import compare
+from g2dbench.data.prepare import Drawing, open_or_prepare
+from g2dbench.data.sample import Sample
+from g2dbench.dataset import Dataset
+from g2dbench.device import choose_precision
+from g2dbench.loader import Loader, training_pairs
+from g2dbench.method import Batch
+from g2dbench.methods.g2d.model import G2D
+from g2dbench.methods.g2d.pseudo_mask import PseudoMask
+from g2dbench.methods.g2d.settings import G2DSettings
+from g2dbench.models import resolve
+from g2dbench.recipe import Recipe
+from g2dbench.registry import Registry
+from g2dbench.results import RESULT_FILE, load
+from g2dbench.task import quiet
+
+ARMS = ("none", "attention", "findings", "coarse")
+FINDINGS = ("consolidation", "pleural effusion")
+STORE = Path("~/.cache/g2dbench").expanduser()
+CPU = torch.device("cpu")
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    asked.add_argument("--arm", action="append", choices=ARMS, help="all four by default")
+    asked.add_argument("--seed", type=int, action="append")
+    asked.add_argument("--finding", action="append")
+    asked.add_argument("--fraction", type=float, default=0.1)
+    asked.add_argument("--set", action="append", default=[], dest="changes")
+    asked.add_argument("--count", type=int, default=Drawing().count, help="radiographs to draw")
+    asked.add_argument("--store", type=Path, default=STORE)
+    asked.add_argument("--out", type=Path, default=Path("masks"))
+    words = asked.parse_args()
+    words.arm, words.seed = words.arm or list(ARMS), words.seed or [0]
+    words.finding = words.finding or list(FINDINGS)
+    registry = Registry()
+    recipe = recipes.override(recipes.load("g2d-tiny"), words.changes)
+    data = open_or_prepare(
+        "synthetic", None, words.store,
+        progress=quiet, registry=registry, size=recipe.data.size, drawing=Drawing(count=words.count),
+    )  # fmt: skip
+    folders: dict[tuple[str, str], list[Path]] = {}
+    for seed in words.seed:
+        for arm in words.arm:
+            run = pretrain(recipe, arm, seed, data, words.out, registry)
+            for finding in words.finding:
+                outcome = evaluate(run, finding, seed, data, words, registry)
+                folders.setdefault((finding, arm), []).append(outcome.folder)
+    for finding in words.finding:
+        table(finding, {arm: folders[finding, arm] for arm in words.arm}, registry)
+
+
+def pretrain(
+    recipe: Recipe, arm: str, seed: int, data: Dataset, out: Path, registry: Registry
+) -> Path:
+    """The run folder of an arm."""
+    target = "none" if arm == "none" else "mask"
+    chosen = recipes.override(recipe, [f"model.pixel.target={target}"])
+    folder = out / "runs" / f"{arm}-s{seed}"
+    with told(chosen, arm, seed, data):
+        train.fit(
+            chosen, data, folder,
+            seed=seed, device=CPU, precision=choose_precision("auto", CPU),
+            resume=(folder / runs.RUN_FILE).is_file(), registry=registry,
+        )  # fmt: skip
+    return folder
+
+
+@contextmanager
+def told(recipe: Recipe, arm: str, seed: int, data: Dataset) -> Iterator[None]:
+    """Within, G2D's pseudo masks are the true ones, where the arm says so."""
+    if arm in ("none", "attention"):
+        yield
+        return
+    batch = recipe.optim.batch_size
+    pairs = training_pairs(data, recipe.data.views, batch, recipe.data.cleaning)
+    masks = replace(pairs, dataset=cast(Dataset, Findings(pairs.dataset)))
+
+    class Told(G2D):
+        """G2D that is told where the findings are."""
+
+        def __init__(self, settings: G2DSettings, tokenizer: PreTrainedTokenizerFast) -> None:
+            super().__init__(settings, tokenizer)
+            self.truths = Loader(
+                masks, self.preprocess, self.tokenize,
+                batch_size=batch, seed=seed, device=CPU, policy=recipe.augment.policy,
+            )  # fmt: skip
+
+        def embed(self, batch: Batch) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+            epoch, at = divmod(batch.step, self.truths.steps)
+            varied = next(self.truths.epoch(epoch, at)).images
+            truth = (self.pseudo_mask.grey(varied) > 0.5).float()[:, None]
+            with mock.patch.object(PseudoMask, "forward", masking(truth, arm)):
+                return super().embed(batch)
+
+    with mock.patch("g2dbench.methods.g2d.G2D", Told):
+        yield
+
+
+def masking(truth: Tensor, arm: str):  # type: ignore[no-untyped-def]  # a method's stand-in
+    """What stands in for `PseudoMask.forward`: the truth (B, 1, S, S), or what a grid leaves."""
+    made = PseudoMask.forward
+
+    def forward(self: PseudoMask, attention: Tensor, images: Tensor) -> Tensor:
+        if arm == "findings":
+            return truth
+        grid = F.interpolate(truth, attention.shape[2:], mode="area")
+        # where there is no finding, the attention decides
+        return made(self, grid + 1e-4 * attention.mean(1, keepdim=True), images)
+
+    return forward
+
+
+class Findings:
+    """A data set whose images are white where a finding is."""
+
+    def __init__(self, data: Dataset) -> None:
+        self._data = data
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self._data[index]
+        union = np.zeros(sample.image.shape, bool)
+        for mask in (sample.masks or {}).values():
+            union |= mask
+        return replace(sample, image=union.astype(np.uint8) * 255)
+
+
+def evaluate(
+    run: Path, finding: str, seed: int, data: Dataset, words: argparse.Namespace, registry: Registry
+) -> runner.Outcome:
+    """`seg` of one finding."""
+    task = registry.find(TaskCard, "seg").load()
+    one = replace(task.PROTOCOLS["small"], findings=(finding,))
+    settings = runner.Settings(
+        out=words.out / "results" / finding.replace(" ", "-"), device=CPU, subset_seed=seed
+    )
+    with mock.patch.dict(task.PROTOCOLS, {"small": one}):
+        model = resolve(str(run), registry).load(registry, seed)
+        return runner.evaluate(
+            model, task, data, settings, protocol="small", fraction=words.fraction, seed=seed
+        )
+
+
+def table(finding: str, folders: dict[str, list[Path]], registry: Registry) -> None:
+    """Print each arm's Dice, and its difference from `none`."""
+    print(f"\n{finding}: Dice in per cent, mean and standard deviation over seeds; minus none")
+    for arm, cells in folders.items():
+        values = [100 * value_of(cell) for cell in cells]
+        spread = f"+-{stdev(values):.1f}" if len(values) > 1 else ""
+        line = f"  {arm:<10} {fmean(values):.1f}{spread}"
+        if arm != "none" and "none" in folders:
+            found = compare(cells, folders["none"], registry)
+            each = ", ".join(f"{100 * value:+.1f}" for value in found.by_seed)
+            line += (
+                f"  {100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}] "
+                f"p {found.p_patients:.3f} over patients, {found.p_seeds:.3f} over seeds; {each}"
+            )
+        print(line)
+
+
+def value_of(cell: Path) -> float:
+    """The Dice of a finished cell."""
+    result = load(cell / RESULT_FILE)
+    if result.main is None:
+        raise SystemExit(f"{cell} has no score: {result.reason}")
+    return result.main.value
+
+
+if __name__ == "__main__":
+    main()
