@@ -27,6 +27,20 @@ COLUMNS = (
 LABEL_PREFIX = "label:"
 
 
+class Source(Protocol):
+    """What is said of a training's data: which it is, and the SHA-256 of what it depends on."""
+
+    @property
+    def card(self) -> DatasetCard:
+        """Which data set it is."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """In hex."""
+        ...
+
+
 class Dataset(Protocol):
     """Random access to prepared samples. A subset keeps card, fingerprint and size."""
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from g2dbench.dataset import Dataset
+from g2dbench.dataset import Source
 from g2dbench.errors import Misuse
 from g2dbench.recipe import Recipe, differences
 from g2dbench.runs import RUN_FILE, RUNS, RunFolder, all_runs, label_of, read_info
@@ -45,7 +45,7 @@ def _empty(out: Path) -> Path:
 def find_started(
     out: Path | None,
     recipe: Recipe,
-    dataset: Dataset,
+    dataset: Source,
     seed: int,
     precision: str,
     processes: int = 1,

@@ -12,14 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from g2dbench.loader import Loader, Pairs
+from g2dbench.feed import Batches
+from g2dbench.loader import Pairs
 from g2dbench.method import Method
 from g2dbench.metrics.retrieval import KS, recalls
 from g2dbench.model import Embeds
 from g2dbench.training_state import Stopped
-
-MOST = 2000
-"""Held-out pairs that are ranked at most; the pool's size decides what a recall means."""
 
 Cast = Callable[[], AbstractContextManager[object]]
 
@@ -29,7 +27,7 @@ class Heldout:
     """Held-out pairs, ready to be embedded; `cast` gives the autocast context of training."""
 
     pairs: Pairs
-    loader: Loader
+    loader: Batches
     cast: Cast
 
     def figures(self, method: Method, step: int) -> dict[str, float]:

@@ -10,6 +10,7 @@ dropped; its pairs come up in the next epoch, whose order is another one.
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch.utils import data
 
 from g2dbench.augment import DRAWS, augment
 from g2dbench.data.cleaning import DEFAULT, CleaningName, clean
+from g2dbench.data.sample import Sample
 from g2dbench.data.views import is_frontal
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, Misuse
@@ -100,7 +102,7 @@ def training_pairs(
 class Pixels(data.Dataset[Tensor]):
     """Images as a model's `preprocess` cuts them, before it normalises: (S, S) uint8."""
 
-    def __init__(self, dataset: Dataset, preprocess: Preprocess) -> None:
+    def __init__(self, dataset: Dataset | Sequence[Sample], preprocess: Preprocess) -> None:
         self._dataset, self._preprocess = dataset, preprocess
 
     def __len__(self) -> int:
@@ -177,7 +179,7 @@ class Loader:
         self._tokens = Tokens(pairs.reports, tokenize)
         self._pixels = Pixels(pairs.dataset, preprocess)
         self._kept: Tensor | None = None
-        self._normalised = _normalised(preprocess).to(device)
+        self._press = Press(preprocess, device)
 
     @property
     def steps(self) -> int:
@@ -205,6 +207,14 @@ class Loader:
         for rows, pixels in zip(batches, self._fetch(self._images(), batches), strict=True):
             yield self._batch(rows, pixels, step)
 
+    def words(self, ids: Sequence[str]) -> NDArray[np.object_]:
+        """Study and report, (B, 2), of pairs by their ids."""
+        return self._pairs.groups[[self._row_of[name] for name in ids]]
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self._pairs.ids)}
+
     def _images(self) -> Images:
         """All images, (S, S) uint8 each: in memory where they fit, else read one by one."""
         if len(self._pairs) * self._preprocess.size**2 > KEPT_BYTES:
@@ -221,37 +231,38 @@ class Loader:
                 images,  # type: ignore[arg-type]  # a tensor is a sequence of its rows
                 batch_sampler=[rows.tolist() for rows in batches],
                 num_workers=self._workers,
-                worker_init_fn=_deaf,
+                worker_init_fn=deaf,
                 generator=torch.Generator(),
                 pin_memory=self._device.type == "cuda",
             )
         )
 
     def _batch(self, rows: Tensor, pixels: Tensor, step: int) -> Batch:
-        """Pixels (B, S, S) uint8, normalised as `preprocess` does and joined with the reports."""
-        tokens, attention = self._tokens.batch(rows)
-        on_device = pixels.to(self._device, non_blocking=True)
+        """Pixels (B, S, S) uint8 joined with the reports of their rows."""
+        ids = tuple(self._pairs.ids[row] for row in rows.tolist())
+        return self._press.batch(pixels, *self._tokens.batch(rows), ids, step)
+
+
+class Press:
+    """Makes batches for a device: images normalised as `preprocess` does."""
+
+    def __init__(self, preprocess: Preprocess, device: torch.device) -> None:
+        self._device = device
+        self._normalised = _normalised(preprocess).to(device)
+
+    def batch(
+        self, pixels: Tensor, tokens: Tensor, attention: Tensor, ids: tuple[str, ...], step: int
+    ) -> Batch:
+        """Pixels (B, S, S) uint8, tokens and attention (B, L) -> a batch."""
+        on_device = pixels.to(self._device, non_blocking=True).int()
         return Batch(
-            images=_look_up(self._normalised, on_device).permute(0, 3, 1, 2),
+            # a table of 256 rows, read once per pixel, writes channels last in one pass
+            images=F.embedding(on_device, self._normalised).permute(0, 3, 1, 2),
             tokens=tokens.to(self._device),
             attention=attention.to(self._device),
-            ids=tuple(self._pairs.ids[row] for row in rows.tolist()),
+            ids=ids,
             step=step,
         )
-
-
-def _look_up(table: Tensor, pixels: Tensor) -> Tensor:
-    """(256, C), (B, S, S) uint8 -> (B, S, S, C): each pixel's row of the table.
-
-    On a CPU the time goes into touching new memory, of which NumPy takes larger pages than torch.
-    """
-    if pixels.device.type != "cpu":
-        return F.embedding(pixels.int(), table)
-    rows = table.numpy()
-    found = np.empty((*pixels.shape, rows.shape[1]), rows.dtype)
-    for image, out in zip(pixels.numpy(), found, strict=True):
-        np.take(rows, image, axis=0, out=out, mode="clip")
-    return torch.from_numpy(found)
 
 
 def _normalised(preprocess: Preprocess) -> Tensor:
@@ -260,7 +271,7 @@ def _normalised(preprocess: Preprocess) -> Tensor:
     return (grey - torch.tensor(preprocess.mean)) / torch.tensor(preprocess.std)
 
 
-def _deaf(worker: int) -> None:
+def deaf(worker: int) -> None:
     """Leave Ctrl-C and SIGTERM to the process that trains, which ends its workers when it stops."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

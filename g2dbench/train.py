@@ -15,13 +15,15 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from g2dbench import checkpoints, folders, heldout, parallel, runs, training_state, watch
+from g2dbench import checkpoints, feed, folders, parallel, runs, training_state, watch
 from g2dbench.cards import MethodCard
 from g2dbench.checkpoints import Checkpoints, Saving
+from g2dbench.data.stream import Stream
 from g2dbench.dataset import Dataset
+from g2dbench.feed import Batches, Some
 from g2dbench.gradient_cache import check_separable
 from g2dbench.heldout import Heldout
-from g2dbench.loader import Loader, Pairs, find_pairs, training_pairs
+from g2dbench.loader import Pairs
 from g2dbench.method import Batch, Method
 from g2dbench.optimisation import Optimisation
 from g2dbench.parallel import Strategy, accelerator_for, on_main
@@ -40,7 +42,7 @@ _WORKERS = 4  # processes that read and vary images for a GPU
 
 def fit(
     recipe: Recipe,
-    dataset: Dataset,
+    dataset: Dataset | Stream,
     out: Path | None,
     *,
     seed: int,
@@ -84,7 +86,7 @@ def fit(
         echo(f"{started.folder} is complete already")
         return started
     least = recipe.optim.batch_size * processes
-    pairs = training_pairs(dataset, recipe.data.views, least, recipe.data.cleaning)
+    pairs = feed.training_pairs(dataset, recipe.data, least)
     method = _build(recipe, pairs, seed, started, registry)
     info = runs.describe(
         recipe, dataset, method, seed, len(pairs),
@@ -95,9 +97,7 @@ def fit(
     training = Training(
         run, method, pairs, accelerator, device, saving or Saving(), workers, progress, echo
     )
-    if (dataset.table["split"] == "valid").any():
-        held_out = find_pairs(dataset.split("valid"), recipe.data.views, recipe.data.cleaning)
-        training.watch(held_out.first(heldout.MOST))
+    training.watch(feed.held_out_pairs(dataset, recipe.data))
     training.restore()
     watching = watching or Watching()
     training.run_all(watching.from_afar() if strategy == "fsdp" else watching)
@@ -112,7 +112,7 @@ def _check(method: Method, recipe: Recipe, strategy: Strategy) -> None:
 
 
 def _build(
-    recipe: Recipe, pairs: Pairs, seed: int, started: RunFolder | None, registry: Registry
+    recipe: Recipe, pairs: Some, seed: int, started: RunFolder | None, registry: Registry
 ) -> Method:
     """The method with fresh weights; a resumed run has its tokenizer already."""
     if started is None:
@@ -131,7 +131,7 @@ class Training:
         self,
         run: RunFolder,
         method: Method,
-        pairs: Pairs,
+        pairs: Some,
         accelerator: Accelerator,
         device: torch.device,
         saving: Saving,
@@ -154,10 +154,10 @@ class Training:
         self.looks = Log(run.folder / watch.STEPS_FILE)
         self.checkpoints = Checkpoints(run.folder / runs.CHECKPOINTS, saving)
 
-    def load(self, pairs: Pairs, batch_size: int) -> Loader:
+    def load(self, pairs: Some, batch_size: int) -> Batches:
         """A loader of these pairs for this process."""
         info, accelerator = self.run.info, self.accelerator
-        return Loader(
+        return feed.load(
             pairs,
             self.method.preprocess,
             self.method.tokenize,
@@ -170,9 +170,9 @@ class Training:
             world=accelerator.num_processes,
         )
 
-    def watch(self, pairs: Pairs) -> None:
+    def watch(self, pairs: Pairs | None) -> None:
         """Rank these held-out pairs after every epoch, if there are any."""
-        if not len(pairs):
+        if pairs is None or not len(pairs):
             return
         loader = self.load(pairs, self.optim.batch_size)
         self.heldout = Heldout(pairs, loader, self.accelerator.autocast)

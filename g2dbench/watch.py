@@ -15,9 +15,9 @@ import torch
 from accelerate import Accelerator
 
 from g2dbench import sheet, trackers, training_state
+from g2dbench.feed import Batches, Some
 from g2dbench.gradients import gradient_shares
 from g2dbench.heldout import Heldout, evaluated, mean_recalls
-from g2dbench.loader import Loader, Pairs
 from g2dbench.method import Batch, Method
 from g2dbench.model import Embeds, Shows
 from g2dbench.provenance import process_peak_mib
@@ -65,8 +65,8 @@ class Watch:
         watching: Watching,
         run: RunFolder,
         method: Method,
-        pairs: Pairs,
-        loader: Loader,
+        pairs: Some,
+        loader: Batches,
         heldout: Heldout | None,
         looks: Log,
         accelerator: Accelerator,
@@ -79,7 +79,6 @@ class Watch:
         self._steps = looks
         self._trackers = trackers.Trackers(watching.track, echo)
         self._told = Told()
-        self._row_of = {name: row for row, name in enumerate(pairs.ids)}
         self._images, self._since = 0, time.perf_counter()
 
     def start(self, step: int, epochs: Sequence[Mapping[str, Any]]) -> None:
@@ -154,9 +153,9 @@ class Watch:
         model = self._method.as_model()
         if not isinstance(model, Embeds):
             return {}
-        rows = [self._row_of[name] for name in few.ids]
-        texts = model.embed_texts([self._pairs.reports[row] for row in rows])
-        found = mean_recalls(model.embed_images(few.images), texts, self._pairs.groups[rows])
+        groups = self._loader.words(few.ids)
+        texts = model.embed_texts([str(report) for _, report in groups])
+        found = mean_recalls(model.embed_images(few.images), texts, groups)
         return {f"batch_{name}": value for name, value in found.items()}
 
     @cached_property
@@ -182,8 +181,8 @@ class Watch:
         model = self._method.as_model()
         if not isinstance(model, Shows):
             return
-        pairs = self._heldout.pairs if self._heldout else self._pairs
-        chosen = range(min(SHOWN, len(pairs)))
+        pairs = (self._heldout.pairs if self._heldout else self._pairs).first(SHOWN)
+        chosen = range(len(pairs))
         with evaluated(self._method), self._accelerator.autocast():
             rows = sheet.rows(
                 model,

@@ -6,9 +6,17 @@ import typer
 
 from g2dbench.cli.application import Group
 from g2dbench.cli.console import console, track
-from g2dbench.cli.options import DEFAULT_STORE, Plugins, Root, Size, Split, Store
+from g2dbench.cli.options import (
+    DEFAULT_STORE,
+    Option,
+    Plugins,
+    Root,
+    Size,
+    Split,
+    Store,
+    parse_options,
+)
 from g2dbench.data.cleaning import DEFAULT, CleaningName
-from g2dbench.errors import Misuse
 
 app = typer.Typer(
     cls=Group,
@@ -19,12 +27,6 @@ Name = Annotated[str, typer.Argument(help="Data set; `g2dbench list data`.", sho
 Workers = Annotated[
     int | None,
     typer.Option(min=0, help="Processes; 0 reads in this one.", show_default="one per core"),
-]
-Option = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--option", metavar="KEY=VALUE", help="What the reader is told, such as a column."
-    ),
 ]
 OwnName = Annotated[
     str | None,
@@ -66,24 +68,13 @@ def prepare(
         split=preparing.Split.parse(split, split_file or ()),
         progress=track,
         registry=Registry(plugin or ()),
-        options=_parse(option or []),
+        options=parse_options(option),
         own_name=own_name,
     )
     if own_name is not None:
         console.print(data.card.summary)
     console.print(preparing.describe(data))
     console.print(f"prepared {data.card.name}: wrote {data.folder}")
-
-
-def _parse(options: list[str]) -> dict[str, str]:
-    """`KEY=VALUE` words as a mapping; Misuse if one is none or a key comes twice."""
-    parsed: dict[str, str] = {}
-    for word in options:
-        key, equals, value = word.partition("=")
-        if not equals or key in parsed:
-            raise Misuse(f"--option {word!r}: say KEY=VALUE, each key once")
-        parsed[key] = value
-    return parsed
 
 
 @app.command("list", epilog="Example: g2dbench data list --json")
@@ -155,3 +146,37 @@ def overlap(
     registry = Registry(plugin or ())
     first, second = (open_data(name, None, store, size, registry) for name in (one, other))
     console.print(str(overlaps.overlap(first, second, track)))
+
+
+@app.command(epilog="Example: g2dbench data export open_i --format webdataset --out shards")
+def export(
+    name: Name,
+    out: Annotated[
+        str, typer.Option(help="Empty or new folder, or s3://BUCKET/PREFIX.", show_default=False)
+    ],
+    format_: Annotated[str, typer.Option("--format", help="parquet or webdataset.")] = "parquet",
+    shard_images: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Images of a shard at most.")
+    ] = 1000,
+    root: Root = None,
+    size: Size = None,
+    store: Store = DEFAULT_STORE,
+    plugin: Plugins = None,
+) -> None:
+    """Write a prepared data set as shards, to be streamed from a folder or a remote store."""
+    from g2dbench.cli.source import open_data
+    from g2dbench.data import export as exporting
+    from g2dbench.data.shard_index import INDEX_FILE, parse_kind
+    from g2dbench.registry import Registry
+
+    kind = parse_kind(format_)
+    data = open_data(name, root, store, size, Registry(plugin or ()))
+    if warning := exporting.licence_warning(data.card.licence):
+        console.print(warning)
+    index = exporting.export(data, kind, out, shard_images=shard_images, progress=track)
+    megabytes = sum(shard.bytes for shard in index.shards) / 1e6
+    pairs = ", ".join(f"{count} {split}" for split, count in index.pairs.items())
+    console.print(
+        f"exported {index.rows} images ({pairs} pairs) as {len(index.shards)} shards, "
+        f"{megabytes:,.1f} MB: wrote {out.rstrip('/')}/{INDEX_FILE}"
+    )

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from g2dbench.errors import Misuse
+
 Root = Annotated[
     Path | None,
     typer.Option("--root", help="The data set's folder, as its owners distribute it."),
@@ -38,3 +40,20 @@ Split = Annotated[
         show_default="the official one where the data set has one, else ours",
     ),
 ]
+Option = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option", metavar="KEY=VALUE", help="What the reader is told, such as a column."
+    ),
+]
+
+
+def parse_options(words: list[str] | None) -> dict[str, str]:
+    """`KEY=VALUE` words as a mapping; Misuse if one is none or a key comes twice."""
+    parsed: dict[str, str] = {}
+    for word in words or []:
+        key, equals, value = word.partition("=")
+        if not equals or key in parsed:
+            raise Misuse(f"--option {word!r}: say KEY=VALUE, each key once")
+        parsed[key] = value
+    return parsed

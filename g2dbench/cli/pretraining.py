@@ -6,8 +6,17 @@ from typing import Annotated
 import typer
 
 from g2dbench.cli.console import console, track
-from g2dbench.cli.options import DEFAULT_STORE, Device, Plugins, Precision, Root, Store
-from g2dbench.cli.source import open_data
+from g2dbench.cli.options import (
+    DEFAULT_STORE,
+    Device,
+    Option,
+    Plugins,
+    Precision,
+    Root,
+    Store,
+    parse_options,
+)
+from g2dbench.cli.source import open_data, open_shards
 
 EPILOG = """Examples:
 
@@ -23,6 +32,8 @@ g2dbench pretrain --save-every 10m --out runs/mine, and after a crash the same w
 
 torchrun --nproc_per_node=8 -m g2dbench pretrain --recipe g2d-code --data mimic_cxr --root DIR
 
+g2dbench pretrain --data stream:s3://bucket/open_i --out runs/streamed
+
 g2dbench pretrain --track tensorboard --track wandb --sheet-every 100
 """
 
@@ -37,8 +48,17 @@ def pretrain(
     recipe: Annotated[
         str | None, typer.Option(help="Recipe name or TOML file.", show_default="METHOD-tiny")
     ] = None,
-    data: Annotated[str, typer.Option(help="Data set with reports.")] = "synthetic",
+    data: Annotated[
+        str, typer.Option(help="Data set with reports, or stream:ADDRESS of shards.")
+    ] = "synthetic",
     root: Root = None,
+    option: Option = None,
+    shuffle_buffer: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="stream: pairs among which the next is drawn.", show_default="2048"
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder to write.", show_default="runs/RECIPE-sSEED")
     ] = None,
@@ -84,6 +104,7 @@ def pretrain(
     from g2dbench import recipe as recipes
     from g2dbench import train
     from g2dbench.checkpoints import parse_every
+    from g2dbench.data.stream import PREFIX
     from g2dbench.device import choose_device, choose_precision
     from g2dbench.parallel import choose_strategy, is_first_process
     from g2dbench.registry import Registry
@@ -94,7 +115,12 @@ def pretrain(
     chosen = recipes.override(recipes.load(recipe or f"{method}-tiny"), set_ or [])
     recipes.check_method(chosen, None if recipe and method == "g2d" else method, registry)
     where = choose_device(device)
-    dataset = open_data(data, root, store, chosen.data.size, registry)
+    size, told = chosen.data.size, parse_options(option)
+    dataset = (
+        open_shards(data, store, size, told, shuffle_buffer)
+        if data.startswith(PREFIX)
+        else open_data(data, root, store, size, registry)
+    )
     run = train.fit(
         chosen,
         dataset,

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from g2dbench.cards import DatasetCard
-from g2dbench.cli.console import track
+from g2dbench.cli.console import console, track
 from g2dbench.errors import Misuse
 from g2dbench.registry import Registry
 
 if TYPE_CHECKING:
     from g2dbench.data.store import Store
+    from g2dbench.data.stream import Stream
 
 
 def check_name(name: str, store: Path, registry: Registry) -> None:
@@ -41,6 +42,25 @@ def open_data(
         return prepare.prepared(name, None, store, size=size, registry=registry)
     return prepare.open_or_prepare(
         name, root, store, size=size, workers=None, progress=track, registry=registry
+    )
+
+
+def open_shards(
+    name: str, store: Path, size: int, options: dict[str, str], buffer: int | None
+) -> "Stream":
+    """`stream:ADDRESS`, shards that are read where they lie."""
+    from g2dbench.data import stream
+    from g2dbench.parallel import is_first_process
+
+    return stream.open_stream(
+        name.removeprefix(stream.PREFIX),
+        size,
+        store,
+        progress=track,
+        echo=console.print if is_first_process() else lambda _: None,
+        warn=console.print,
+        options=options,
+        buffer=buffer or stream.BUFFER,
     )
 
 

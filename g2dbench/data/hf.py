@@ -8,9 +8,10 @@
     OWNER/NAME               a data set of the hub, or of its cache where there is no network
 
 Features are found by type: the image by Image, labels by ClassLabel or a list of it, boxes by an
-object with `bbox` (x, y, width, height) and `category`, the text by the names in `columns`. For
-splits see `own_splits`. Nothing of the data set is executed: `datasets` runs no
-scripts since its version 4. Needs the extra: pip install "g2dbench[hf]".
+object with `bbox` (x, y, width, height) and `category`, the text by the names in `columns`; the
+keys of a WebDataset's `json` are features too. For splits see `own_splits`. Nothing of the data set
+is executed: `datasets` runs no scripts since its version 4. Needs the extra: pip install
+"g2dbench[hf]".
 """
 
 from collections.abc import Iterator, Mapping
@@ -49,7 +50,7 @@ PIP_LINE = 'pip install "g2dbench[hf]"'
 def describe(root: Path, options: Mapping[str, str]) -> DatasetCard:
     """The card of a data set; Misuse if a feature must be named, BadData if it cannot be opened."""
     parts = _open(str(root), options.get("config"))
-    roles = Roles.of(next(iter(parts.values())).features, options)
+    roles = Roles.of(_beside_json(next(iter(parts.values())).features), options)
     return DatasetCard(
         name=CARD.name,
         summary=f"{root.name or root} by way of `datasets` ({roles.told()}).",
@@ -66,7 +67,7 @@ def read(root: Path, options: Mapping[str, str]) -> Iterator[Found]:
     parts = _open(str(root), config)
     splits = OwnSplits(parts)
     for split, part in parts.items():
-        roles = Roles.of(part.features, options)
+        roles = Roles.of(_beside_json(part.features), options)
         for index, row in enumerate(_told(part, roles.image)):
             name = str(row.get("__key__") or f"{split}/{index:09d}")
             cell = Cell(str(root), config, split, roles.image, index)
@@ -80,7 +81,13 @@ def _told(part: Any, image: str) -> Iterator[Mapping[str, Any]]:
     """The rows of a split without their images."""
     rest = part.remove_columns([image])
     # A data set without columns has no rows.
-    return iter(rest) if rest.column_names else ({} for _ in range(len(part)))
+    return map(_beside_json, rest) if rest.column_names else ({} for _ in range(len(part)))
+
+
+def _beside_json(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Features or a row with the keys of its `json`, which a WebDataset's sample may have."""
+    inner = fields.get("json")
+    return {**inner, **fields} if isinstance(inner, dict) else fields
 
 
 def _record(

@@ -69,7 +69,7 @@ def prepare(
     if _is_complete(folder):
         return Store(folder)
     try:
-        with _alone(folder):
+        with alone(folder):
             # Whoever held the lock before may have finished it.
             if not _is_complete(folder):
                 processes = cores() if workers is None else workers
@@ -195,8 +195,8 @@ def _is_complete(folder: Path) -> bool:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the store's lock; the system drops it with the process, however that ends."""
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of a path; the system drops it with the process, however that ends."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f".{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,0 +1,87 @@
+"""How fast pairs are streamed from shards in a folder, beside the loader of the prepared store.
+
+    python benchmarks/streaming.py [--images 1000] [--size 256] [--shard-images 250]
+
+One process on one core, drawn radiographs, batches of 64, an epoch each, the best of three. `none`
+leaves out augmentation, so that reading shows. The store's loader is timed as it reads from the
+mapped file, not from memory, for a stream keeps nothing either. The first line of a kind counts
+hashing the shards, which every training does once.
+"""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+from typing import get_args
+
+import torch
+from data import BATCH, best
+
+from g2dbench import feed, loader
+from g2dbench.data.export import export
+from g2dbench.data.prepare import Drawing, prepare
+from g2dbench.data.shard_index import Kind
+from g2dbench.data.store import Store
+from g2dbench.data.stream import open_stream
+from g2dbench.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from g2dbench.recipe import Data
+from g2dbench.registry import Registry
+from g2dbench.task import quiet
+from g2dbench.text import Tokenize, train_wordpiece
+
+POLICIES = ("none", "light")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--shard-images", type=int, default=250)
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    loader.KEPT_BYTES = 0
+    with tempfile.TemporaryDirectory() as folder:
+        measure(Path(folder), chosen.images, chosen.size, chosen.shard_images)
+
+
+def measure(folder: Path, images: int, size: int, shard_images: int) -> None:
+    store = prepare(
+        "synthetic", None, folder / "store",
+        progress=quiet, registry=Registry(), size=size, drawing=Drawing(count=images),
+    )  # fmt: skip
+    settings = Data(size=size)
+    pairs = feed.training_pairs(store, settings, BATCH)
+    tokenize = Tokenize(train_wordpiece(pairs.reports, 1000), 64)
+    print(f"{len(pairs)} pairs at {size} px, one process on one core")
+    base = {policy: rate(pairs, tokenize, size, policy) for policy in POLICIES}
+    for policy, found in base.items():
+        print(f"store, policy {policy}: {found:,.0f} images/s")
+    for kind in get_args(Kind):
+        address = str(folder / kind)
+        seconds = best(lambda k=kind: exported(store, k, folder, shard_images), 1)
+        shards = sum(path.stat().st_size for path in Path(address).iterdir())
+        print(f"{kind}: exported {images / seconds:,.0f} images/s, {shards / images:,.0f} B/image")
+        stream = open_stream(address, size, folder, progress=quiet, echo=lambda _: None)
+        streamed = feed.training_pairs(stream, settings, BATCH)
+        for policy in POLICIES:
+            found = rate(streamed, tokenize, size, policy)
+            ratio = found / base[policy]
+            print(f"{kind}, policy {policy}: {found:,.0f} images/s, {ratio:.2f} of the store's")
+
+
+def exported(store: Store, kind: Kind, folder: Path, shard_images: int) -> None:
+    export(store, kind, str(folder / kind), shard_images=shard_images, progress=quiet)
+
+
+def rate(pairs: feed.Some, tokenize: Tokenize, size: int, policy: str) -> float:
+    preprocess = Preprocess(size=size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    batches = feed.load(
+        pairs, preprocess, tokenize,
+        batch_size=BATCH, seed=0, device=torch.device("cpu"), policy=policy,
+    )  # fmt: skip
+    return batches.steps * BATCH / best(lambda: sum(1 for _ in batches.epoch(0)))
+
+
+if __name__ == "__main__":
+    main()
