@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from importlib.metadata import version
+from importlib.metadata import distributions
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
@@ -45,7 +45,15 @@ BATCH, BATCH_BYTES = 64, 2**25
 CELL = 1000
 """Characters of an id, a path or a reason that the quarantine list shows."""
 
-_SHAPED_BY = ("numpy", "pillow", "pydicom", "pylibjpeg-openjpeg", "pyjpegls", "scipy")
+_SHAPED_BY = (
+    "numpy",
+    "pillow",
+    "pydicom",
+    "pylibjpeg-openjpeg",
+    "pyjpegls",
+    "python-gdcm",
+    "scipy",
+)
 
 
 class Source(Protocol):
@@ -144,7 +152,8 @@ def _next(rows: Iterator[Row | Rejected], count: int) -> Iterable[Row | Rejected
 
 def _head(asked: Request) -> str:
     """What rows depend on beside their records: the request, and the code that makes them."""
-    versions = {name: version(name) for name in _SHAPED_BY}
+    found = {item.name.lower(): item.version for item in distributions()}
+    versions = {name: found.get(name) for name in _SHAPED_BY}
     sources = [*Path(__file__).parent.glob("*.py"), *_file(asked.module)]
     code = hashlib.sha256(b"".join(sorted(path.read_bytes() for path in sources)))
     told = [asked.card.name, asked.origin, asked.size, versions, code.hexdigest()]
