@@ -7,6 +7,7 @@ import typer
 from g2dbench.cli.application import Group
 from g2dbench.cli.console import console, track
 from g2dbench.cli.options import DEFAULT_STORE, Plugins, Root, Size, Split, Store
+from g2dbench.data.border import KEEP, Border
 from g2dbench.data.cleaning import DEFAULT, CleaningName
 from g2dbench.errors import Misuse
 
@@ -50,6 +51,9 @@ def prepare(
     store: Store = DEFAULT_STORE,
     split: Split = None,
     split_file: Lists = None,
+    border: Annotated[
+        Border, typer.Option(help="crop cuts off black and white margins of films.")
+    ] = KEEP,
     workers: Workers = None,
     plugin: Plugins = None,
 ) -> None:
@@ -68,6 +72,7 @@ def prepare(
         registry=Registry(plugin or ()),
         options=_parse(option or []),
         own_name=own_name,
+        border=border,
     )
     if own_name is not None:
         console.print(data.card.summary)

@@ -29,6 +29,7 @@ from g2dbench.data.store import (
     ROWS_FILE,
     Manifest,
     Summary,
+    begin_fingerprint,
     card_fields,
 )
 from g2dbench.errors import BadData
@@ -78,7 +79,8 @@ def build(asked: Request, folder: Path, workers: int, progress: "Progress") -> N
     log = folder.with_name(f".{folder.name}.journal")
     partial.mkdir(exist_ok=True)
     source = _source(asked, workers, progress)
-    with Journal(partial / ROWS_FILE, log, _head(asked), asked.size) as journal:
+    begun = begin_fingerprint(asked.size, asked.border)
+    with Journal(partial / ROWS_FILE, log, _head(asked), begun) as journal:
         _fill(journal, source, asked, progress)
         fingerprint, written = journal.finish(), journal.written
     _write_quarantine(partial / QUARANTINE_FILE, source.losses, written)
@@ -93,7 +95,7 @@ class _Files:
 
     def __init__(self, asked: Request, root: Path, workers: int, progress: "Progress") -> None:
         self._catalogue = Catalogue(asked, root, progress)
-        self._frame = Frame(root, tuple(trusted_roots(root)), asked.size)
+        self._frame = Frame(root, tuple(trusted_roots(root)), asked.size, asked.border)
         self._workers = workers
         self.losses = self._catalogue.losses
 
@@ -156,7 +158,7 @@ def _head(asked: Request) -> str:
     versions = {name: found.get(name) for name in _SHAPED_BY}
     sources = [*Path(__file__).parent.glob("*.py"), *_file(asked.module)]
     code = hashlib.sha256(b"".join(sorted(path.read_bytes() for path in sources)))
-    told = [asked.card.name, asked.origin, asked.size, versions, code.hexdigest()]
+    told = [asked.card.name, asked.origin, asked.size, asked.border, versions, code.hexdigest()]
     return json.dumps(told)
 
 
@@ -214,6 +216,7 @@ def _seal(
         size=asked.size,
         origin=asked.origin,
         split=asked.split.name,
+        border=asked.border,
         rows=written.count,
         bytes=(partial / ROWS_FILE).stat().st_size,
         fingerprint=fingerprint,

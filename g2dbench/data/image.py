@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from g2dbench.data import dicom, png
 from g2dbench.data.reading import read_bytes
@@ -99,7 +99,8 @@ def picture_levels(data: bytes, path: Path) -> NDArray[np.generic]:
         check_size(picture.height, picture.width, path)
         if picture.format == "PNG":
             png.check_rows(data, path)
-        upright = ImageOps.exif_transpose(picture) if _turn(picture) > 1 else picture
+        turn = _turn(picture)
+        upright = picture if turn is None else picture.transpose(turn)
         if upright.mode.startswith(("I", "F")):
             levels = np.asarray(upright)
             return -levels.astype(np.float64) if _is_white_zero(picture) else levels
@@ -112,25 +113,41 @@ def picture_size(path: Path) -> tuple[int, int]:
     try:
         with path.open("rb") as file, _open(file, path) as picture:
             check_size(picture.height, picture.width, path)
-            is_turned = _turn(picture) >= SIDEWAYS
+            is_turned = _turn(picture) in SIDEWAYS
             return picture.size if is_turned else (picture.height, picture.width)
     except OSError as error:
         raise BadData(f"the image {path} cannot be read: {error.strerror}") from error
 
 
-SIDEWAYS = 5
-"""From this one on, EXIF's orientations exchange height and width."""
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings a picture upright, by EXIF's number of its orientation."""
+
+SIDEWAYS = tuple(_TURNS[number] for number in (5, 6, 7, 8))
+"""Those that exchange height and width."""
 
 
-def _turn(picture: Image.Image) -> int:
-    """How a picture must be turned, in EXIF's numbers; 1 is upright. Pillow turns TIFF itself."""
+def _turn(picture: Image.Image) -> Image.Transpose | None:
+    """What a picture lacks to be upright, from the EXIF block before its pixels.
+
+    Not by `getexif`, which loads a PNG's pixels and so hides that they are damaged. Pillow turns
+    TIFF itself.
+    """
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        return 1
+        return None
+    block = Image.Exif()
     try:
-        found = int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+        block.load(picture.info.get("exif", b""))
+        return _TURNS.get(block.get(ExifTags.Base.Orientation))
     except Exception:  # what a damaged block makes Pillow raise is not documented
-        return 1
-    return found if 1 <= found <= 8 else 1
+        return None
 
 
 def _is_white_zero(picture: Image.Image) -> bool:
