@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
@@ -154,12 +154,19 @@ def _next(rows: Iterator[Row | Rejected], count: int) -> Iterable[Row | Rejected
 
 def _head(asked: Request) -> str:
     """What rows depend on beside their records: the request, and the code that makes them."""
-    found = {item.name.lower(): item.version for item in distributions()}
-    versions = {name: found.get(name) for name in _SHAPED_BY}
+    versions = {name: _version(name) for name in _SHAPED_BY}
     sources = [*Path(__file__).parent.glob("*.py"), *_file(asked.module)]
     code = hashlib.sha256(b"".join(sorted(path.read_bytes() for path in sources)))
     told = [asked.card.name, asked.origin, asked.size, asked.border, versions, code.hexdigest()]
     return json.dumps(told)
+
+
+def _version(name: str) -> str | None:
+    """A package's version, None where it is an extra that is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def _file(module: ModuleType) -> list[Path]:
