@@ -61,7 +61,7 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     if not source.is_file():
         raise BadData(f"there is no table {path}{_neighbours(path.parent)}")
     try:
-        with _unpacked(source) as file:
+        with unpacked(source) as file:
             table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except BadData:
         raise
@@ -101,7 +101,8 @@ class _Bounded(io.RawIOBase):
 
 
 @contextmanager
-def _unpacked(path: Path) -> Iterator[io.BufferedReader]:
+def unpacked(path: Path) -> Iterator[io.BufferedReader]:
+    """A table's bytes, those of a `.gz` unpacked; BadData where there are more than MAX_TABLE."""
     with open_file(path, MAX_TABLE) as file:
         raw = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
         yield io.BufferedReader(_Bounded(raw, path), 2**16)
