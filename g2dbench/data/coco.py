@@ -100,7 +100,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _check_ids(path: Path, content: dict[str, Any]) -> None:
-    """BadData unless ids are numbers or names, used once, and images and annotations have theirs."""
+    """BadData unless ids are numbers or names, used once, and no image or annotation lacks one."""
     for part in ("images", "categories"):
         ids = [item["id"] for item in content[part]]
         wrong = next((one for one in ids if type(one) not in (int, str)), None)
