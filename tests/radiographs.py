@@ -1,6 +1,8 @@
 """DICOM files for tests, written field by field."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +113,21 @@ def _difference(step: int) -> str:
     if size in (0, 16):  # 32768 needs no bits beside its size
         return f"{size:05b}"
     return f"{size:05b}{step if step > 0 else step + 2**size - 1:0{size}b}"
+
+
+def png_claiming(
+    width: int, height: int, raw: bytes = bytes(1000), bits: int = 8, colour: int = 0, lace: int = 0
+) -> bytes:
+    """A PNG whose header says this, and whose data are `raw`, a filter byte before each row."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    head = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, lace)
+    body = zlib.compress(raw)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
 def stretched(values: np.ndarray) -> np.ndarray:
