@@ -17,12 +17,9 @@ import pandas as pd
 
 from g2dbench.data.dicom import parse_age
 from g2dbench.data.own_splits import NAMES, OwnSplits
-from g2dbench.data.reading import Cells, unpacked
+from g2dbench.data.reading import Cells, check_header, unpacked
 from g2dbench.data.sample import Record
 from g2dbench.errors import BadData, Misuse
-
-MAX_COLUMNS = 10_000
-"""A table of findings has some hundred."""
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 
@@ -152,6 +149,7 @@ def _read(path: Path) -> pd.DataFrame:
             table = raw.astype(object).where(raw.notna(), "").map(_text)
         else:
             separator = "\t" if ".tsv" in path.suffixes else ","
+            check_header(path)
             with unpacked(path) as file:
                 table = pd.read_csv(
                     file, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig"
@@ -162,8 +160,6 @@ def _read(path: Path) -> pd.DataFrame:
         raise BadData(f"the table {path} cannot be read: {error}") from error
     if path.suffix != ".parquet" and not isinstance(table.index, pd.RangeIndex):
         raise BadData(f"{path}: its rows have more cells than its header: {list(table.columns)}")
-    if len(table.columns) > MAX_COLUMNS:
-        raise BadData(f"{path} has {len(table.columns):,} columns, more than {MAX_COLUMNS:,}")
     table.columns = [str(name).strip() for name in table.columns]
     stripped = {name: table[name].fillna("").str.strip() for name in table.columns}
     return pd.DataFrame(stripped).reset_index(drop=True)
