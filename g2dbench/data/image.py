@@ -145,7 +145,7 @@ def _turn(picture: Image.Image) -> Image.Transpose | None:
     block = Image.Exif()
     try:
         block.load(picture.info.get("exif", b""))
-        return _TURNS.get(block.get(ExifTags.Base.Orientation))
+        return _TURNS.get(int(block.get(ExifTags.Base.Orientation, 1)))
     except Exception:  # what a damaged block makes Pillow raise is not documented
         return None
 
