@@ -34,7 +34,7 @@ CARD = ModelCard(
     source="huggingface.co/microsoft/BiomedVLP-CXR-BERT-specialized, tag v1.1",
     licence="MIT",
     capabilities=("embeds", "features", "locates"),
-    trained_on=("mimic-cxr",),
+    trained_on=("mimic_cxr",),
     source_kind="folder",
     signature=("encoder.encoder.layer4.2.conv3.weight", "projector.model.3.weight"),
 )

@@ -40,7 +40,7 @@ CARD = ModelCard(
     source="github.com/MediaBrain-SJTU/MedKLIP (checkpoints/README.md)",
     licence="none given",
     capabilities=("features", "locates", "matches"),
-    trained_on=("mimic-cxr",),
+    trained_on=("mimic_cxr",),
     source_kind="folder",
     signature=("module.disease_embedding_layer.weight", "module.res_features.6.5.conv3.weight"),
 )

@@ -69,7 +69,8 @@ def main() -> None:
     recipe = recipes.override(recipes.load("g2d-tiny"), words.changes)
     data = open_or_prepare(
         "synthetic", None, words.store,
-        progress=quiet, registry=registry, size=recipe.data.size, drawing=Drawing(count=words.count),
+        progress=quiet, registry=registry, size=recipe.data.size,
+        drawing=Drawing(count=words.count),
     )  # fmt: skip
     folders: dict[tuple[str, str], list[Path]] = {}
     for seed in words.seed:

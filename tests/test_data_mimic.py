@@ -242,7 +242,8 @@ def test_a_broken_label_costs_its_study_alone(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "table", ["mimic-cxr-2.0.0-metadata.csv", "mimic-cxr-2.0.0-split.csv", mimic_cxr.LABELS]
+    "table",
+    ["mimic-cxr-2.0.0-metadata.csv", "mimic-cxr-2.0.0-split.csv", mimic_cxr.LABELS["chexpert"]],
 )
 def test_missing_tables_and_columns_are_named(root: Path, table: str) -> None:
     (root / f"{table}.gz").unlink()

@@ -10,7 +10,8 @@ from PIL import Image
 
 from g2dbench.cards import DatasetCard
 from g2dbench.data import open_i, rsna, siim
-from g2dbench.data.decode import Frame, decode, fit_box
+from g2dbench.data.decode import Frame, decode
+from g2dbench.data.geometry import Geometry
 from g2dbench.data.masks import BoxMasks, RunMasks, encode, resize
 from g2dbench.data.masks import decode as decode_runs
 from g2dbench.data.reading import Missing, Rejected, read_table, trusted_roots
@@ -284,9 +285,8 @@ def test_impossible_records_are_rejected_with_a_reason(tmp_path: Path, fields: d
 
 
 def test_boxes_are_scaled_and_clipped_by_rounding_only() -> None:
-    assert fit_box(Box("x", -0.5, 0, 1024.5, 512), (1024, 1024), (256, 512)) == Box(
-        "x", 0, 0, 512, 128
-    )
+    way = Geometry((1024, 1024), (0, 0, 1024, 1024), (256, 512))
+    assert way.box(Box("x", -0.5, 0, 1024.5, 512), (1024, 1024)) == Box("x", 0, 0, 512, 128)
 
 
 def test_runs_agree_with_pycocotools() -> None:

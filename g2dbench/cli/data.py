@@ -16,6 +16,7 @@ from g2dbench.cli.options import (
     Store,
     parse_options,
 )
+from g2dbench.data.border import KEEP, Border
 from g2dbench.data.cleaning import DEFAULT, CleaningName
 
 app = typer.Typer(
@@ -52,6 +53,9 @@ def prepare(
     store: Store = DEFAULT_STORE,
     split: Split = None,
     split_file: Lists = None,
+    border: Annotated[
+        Border, typer.Option(help="crop cuts off black and white margins of films.")
+    ] = KEEP,
     workers: Workers = None,
     plugin: Plugins = None,
 ) -> None:
@@ -70,6 +74,7 @@ def prepare(
         registry=Registry(plugin or ()),
         options=parse_options(option),
         own_name=own_name,
+        border=border,
     )
     if own_name is not None:
         console.print(data.card.summary)

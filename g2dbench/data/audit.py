@@ -56,7 +56,7 @@ def verify(store: Store, progress: "Progress") -> Verification:
         whole.arrow.validate(full=True)
     except pa.ArrowException as error:
         raise BadData(f"the rows of {store.folder} are damaged: {error}") from error
-    found = begin_fingerprint(whole.size)
+    found = begin_fingerprint(whole.size, whole.manifest.border)
     seen: dict[bytes, list[tuple[str, str]]] = defaultdict(list)
     for index in progress(range(len(whole)), f"verify {whole.card.name}", len(whole)):
         row = whole.raw(index)

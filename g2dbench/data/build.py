@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
@@ -29,6 +29,7 @@ from g2dbench.data.store import (
     ROWS_FILE,
     Manifest,
     Summary,
+    begin_fingerprint,
     card_fields,
 )
 from g2dbench.errors import BadData
@@ -45,7 +46,15 @@ BATCH, BATCH_BYTES = 64, 2**25
 CELL = 1000
 """Characters of an id, a path or a reason that the quarantine list shows."""
 
-_SHAPED_BY = ("numpy", "pillow", "pydicom", "pylibjpeg-openjpeg", "pyjpegls", "scipy")
+_SHAPED_BY = (
+    "numpy",
+    "pillow",
+    "pydicom",
+    "pylibjpeg-openjpeg",
+    "pyjpegls",
+    "python-gdcm",
+    "scipy",
+)
 
 
 class Source(Protocol):
@@ -70,7 +79,8 @@ def build(asked: Request, folder: Path, workers: int, progress: "Progress") -> N
     log = folder.with_name(f".{folder.name}.journal")
     partial.mkdir(exist_ok=True)
     source = _source(asked, workers, progress)
-    with Journal(partial / ROWS_FILE, log, _head(asked), asked.size) as journal:
+    begun = begin_fingerprint(asked.size, asked.border)
+    with Journal(partial / ROWS_FILE, log, _head(asked), begun) as journal:
         _fill(journal, source, asked, progress)
         fingerprint, written = journal.finish(), journal.written
     _write_quarantine(partial / QUARANTINE_FILE, source.losses, written)
@@ -85,7 +95,7 @@ class _Files:
 
     def __init__(self, asked: Request, root: Path, workers: int, progress: "Progress") -> None:
         self._catalogue = Catalogue(asked, root, progress)
-        self._frame = Frame(root, tuple(trusted_roots(root)), asked.size)
+        self._frame = Frame(root, tuple(trusted_roots(root)), asked.size, asked.border)
         self._workers = workers
         self.losses = self._catalogue.losses
 
@@ -144,11 +154,19 @@ def _next(rows: Iterator[Row | Rejected], count: int) -> Iterable[Row | Rejected
 
 def _head(asked: Request) -> str:
     """What rows depend on beside their records: the request, and the code that makes them."""
-    versions = {name: version(name) for name in _SHAPED_BY}
+    versions = {name: _version(name) for name in _SHAPED_BY}
     sources = [*Path(__file__).parent.glob("*.py"), *_file(asked.module)]
     code = hashlib.sha256(b"".join(sorted(path.read_bytes() for path in sources)))
-    told = [asked.card.name, asked.origin, asked.size, versions, code.hexdigest()]
+    told = [asked.card.name, asked.origin, asked.size, asked.border, versions, code.hexdigest()]
     return json.dumps(told)
+
+
+def _version(name: str) -> str | None:
+    """A package's version, None where it is an extra that is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def _file(module: ModuleType) -> list[Path]:
@@ -205,6 +223,7 @@ def _seal(
         size=asked.size,
         origin=asked.origin,
         split=asked.split.name,
+        border=asked.border,
         rows=written.count,
         bytes=(partial / ROWS_FILE).stat().st_size,
         fingerprint=fingerprint,

@@ -58,6 +58,8 @@ class Catalogue:
 def mark(records: Iterable[Record]) -> str:
     """SHA-256 of all that rows are made from, short of opening images: fields, sizes, times.
 
+    Bytes within another file are marked by what their `Readable` says of it.
+
     Equal marks mean equal records. Equal records may have other marks, for instance in another
     version of Python, which only costs reading them again.
     """

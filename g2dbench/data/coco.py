@@ -9,6 +9,7 @@ A segmentation is a list of polygons [x, y, x, y, ...] or uncompressed run lengt
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ from g2dbench.data.reading import number, read_bytes
 from g2dbench.data.sample import Box
 from g2dbench.data.shapes import Polygon, ShapeMasks
 from g2dbench.errors import BadData
+
+MAX_NUMBERS = 20_000
+"""Of one polygon; what a person or a network outlines has some hundred."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,26 @@ def _load(path: Path) -> dict[str, Any]:
                 raise BadData(
                     f"{path}: item {place} of {part!r} holds a list where a value belongs"
                 )
+    _check_ids(path, content)
     return dict(content)
+
+
+def _check_ids(path: Path, content: dict[str, Any]) -> None:
+    """BadData unless ids are numbers or names, used once, and no image or annotation lacks one."""
+    for part in ("images", "categories"):
+        ids = [item["id"] for item in content[part]]
+        wrong = next((one for one in ids if type(one) not in (int, str)), None)
+        if wrong is not None:
+            raise BadData(f"{path}: {wrong!r} of {part!r} is no id")
+        if len(set(ids)) < len(ids):
+            twice = next(one for one, count in Counter(ids).items() if count > 1)
+            raise BadData(f"{path}: {part!r} uses the id {twice!r} twice")
+    if not all(str(item["file_name"] or "") for item in content["images"]):
+        raise BadData(f"{path}: an image has no file_name")
+    known = {item["id"] for item in content["images"]}
+    for place, item in enumerate(content["annotations"]):
+        if item["image_id"] not in known:
+            raise BadData(f"{path}: annotation {place} is of {item['image_id']!r}, no listed image")
 
 
 def _frame(image: dict[str, Any]) -> tuple[int, int]:
@@ -145,6 +168,8 @@ def _add_segmentation(
         raise BadData(
             f"a segmentation of {finding!r} is neither polygons nor uncompressed run lengths"
         )
+    if counts and not 0 <= min(counts) <= max(counts) <= frame[0] * frame[1]:
+        raise BadData(f"run lengths of {finding!r} do not lie in the image")
     if coded.get("size") != list(frame):
         raise BadData(f"run lengths of {finding!r} are not of the image's size {frame}")
     runs.setdefault(finding, []).append(counts)
@@ -153,6 +178,8 @@ def _add_segmentation(
 def _polygon(part: object, finding: str) -> Polygon:
     if not isinstance(part, list) or len(part) < 6 or len(part) % 2:
         raise BadData(f"a polygon of {finding!r} has no three corners")
+    if len(part) > MAX_NUMBERS:
+        raise BadData(f"a polygon of {finding!r} has {len(part) // 2:,} corners")
     values = [number(str(value), "a polygon's coordinate") for value in part]
     return Polygon(finding, tuple(zip(values[0::2], values[1::2], strict=True)))
 

@@ -6,6 +6,7 @@ name or a path that leads nowhere is told row by row.
 """
 
 import math
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ import pandas as pd
 
 from g2dbench.data.dicom import parse_age
 from g2dbench.data.own_splits import NAMES, OwnSplits
-from g2dbench.data.reading import Cells
+from g2dbench.data.reading import Cells, check_header, unpacked
 from g2dbench.data.sample import Record
 from g2dbench.errors import BadData, Misuse
 
@@ -148,10 +149,14 @@ def _read(path: Path) -> pd.DataFrame:
             table = raw.astype(object).where(raw.notna(), "").map(_text)
         else:
             separator = "\t" if ".tsv" in path.suffixes else ","
-            table = pd.read_csv(
-                path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig"
-            )
-    except (OSError, EOFError, UnicodeDecodeError, ValueError) as error:
+            check_header(path)
+            with unpacked(path) as file:
+                table = pd.read_csv(
+                    file, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+                )
+    except BadData:
+        raise
+    except (OSError, EOFError, UnicodeDecodeError, ValueError, zlib.error) as error:
         raise BadData(f"the table {path} cannot be read: {error}") from error
     if path.suffix != ".parquet" and not isinstance(table.index, pd.RangeIndex):
         raise BadData(f"{path}: its rows have more cells than its header: {list(table.columns)}")

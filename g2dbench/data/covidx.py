@@ -10,7 +10,7 @@ no validation list, a fifth of its training list is held out, by patient, as MGC
 9A has 30,130 training and 400 test images, 9B 30,482 and 400, CXR-4 67,863 / 8,473 / 8,482.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from g2dbench.cards import DatasetCard
@@ -59,6 +59,27 @@ def read(root: Path, options: Mapping[str, str]) -> Iterator[Found]:
             yield _found(line, f"line {number} of {path.name}", root / part, official)
 
 
+def listed_images(root: Path, ids: Collection[str]) -> dict[str, list[str]]:
+    """Image names by split, in the lists' order, of the release that these ids come from.
+
+    Where the folder holds several releases, it is the one whose names are these ids most nearly.
+    """
+    wanted = set(ids)
+    releases = [
+        {PARTS[part]: list(_names(path)) for part, path in lists.items()}
+        for lists in _editions(root).values()
+    ]
+    return min(releases, key=lambda found: len(wanted ^ set().union(*found.values())))
+
+
+def _names(path: Path) -> Iterator[str]:
+    for number, line in read_lines(path):
+        try:
+            yield _parse(line, f"line {number} of {path.name}")[1]
+        except BadData:  # `read` tells
+            continue
+
+
 def _found(line: str, where: str, folder: Path, split: str | None) -> Found:
     try:
         patient, name, label = _parse(line, where)
@@ -82,6 +103,19 @@ def _parse(line: str, where: str) -> tuple[str, str, str]:
 
 def _lists(root: Path, wanted: str | None) -> dict[str, Path]:
     """The lists of one release by part: train, val, test."""
+    editions = _editions(root)
+    if wanted is None and len(editions) == 1:
+        return next(iter(editions.values()))
+    if wanted is None and "" in editions:
+        return editions[""]
+    if wanted not in editions:
+        names = ", ".join(name or "(plain)" for name in sorted(editions))
+        raise Misuse(f"{root} holds the lists of {names}: choose with --option lists=NAME")
+    return editions[wanted]
+
+
+def _editions(root: Path) -> dict[str, dict[str, Path]]:
+    """The lists of every release, by its name and by part."""
     found: dict[str, dict[str, Path]] = {}
     for part in PARTS:
         for path in sorted(root.glob(f"{part}*.txt")):
@@ -92,11 +126,4 @@ def _lists(root: Path, wanted: str | None) -> dict[str, Path]:
         raise BadData(
             f"{root} holds no lists train.txt and test.txt, nor any with a release's name"
         )
-    if wanted is None and len(editions) == 1:
-        return next(iter(editions.values()))
-    if wanted is None and "" in editions:
-        return editions[""]
-    if wanted not in editions:
-        names = ", ".join(name or "(plain)" for name in sorted(editions))
-        raise Misuse(f"{root} holds the lists of {names}: choose with --option lists=NAME")
-    return editions[wanted]
+    return editions

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from g2dbench.data.image import decode_image
-from g2dbench.data.masks import Mask, resize
+from g2dbench.data.border import CROP, KEEP, Border, inside
+from g2dbench.data.geometry import Geometry
+from g2dbench.data.image import decode_image, shrink
 from g2dbench.data.reading import Rejected, is_within, read_bytes, relative_name
 from g2dbench.data.rows import TEXTS, Row, pack
-from g2dbench.data.sample import ABSENT, PRESENT, SPLITS, UNCERTAIN, Box, Record, Sample
+from g2dbench.data.sample import ABSENT, PRESENT, SPLITS, UNCERTAIN, Record, Sample
 from g2dbench.data.workers import pool
 from g2dbench.errors import BadData
 
@@ -26,13 +27,8 @@ CHUNK = 8
 AHEAD = 4
 """Chunks under way per process."""
 
-SLACK = 1.0
-"""Pixels by which a box may leave its frame, for rounding; it is clipped."""
-
 MAX_TEXT = 1_000_000
 """Characters of a report or a name; the longest real report has some thousand."""
-
-Shape = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -42,6 +38,7 @@ class Frame:
     root: Path
     roots: tuple[Path, ...]
     size: int
+    border: Border = KEEP
 
 
 def decode_all(records: Iterable[Record], frame: Frame, workers: int) -> Iterator[Row | Rejected]:
@@ -85,7 +82,7 @@ def decode(record: Record, frame: Frame) -> Row | Rejected:
     try:
         check(record)
         data = file_bytes(record, frame)
-        sample = load(record, data, frame.size)
+        sample = load(record, data, frame.size, frame.border)
     except OSError as error:
         return Rejected(name, record.path, f"cannot be read: {error.strerror}")
     except MemoryError:
@@ -129,13 +126,15 @@ def _check_text(owner: str, name: str, text: str | None) -> None:
         raise BadData(f"{owner[:40]}: its {name} has {len(text):,} characters")
 
 
-def load(record: Record, data: bytes, size: int) -> Sample:
+def load(record: Record, data: bytes, size: int, border: Border = KEEP) -> Sample:
     """A record and its file's bytes as a sample whose short side is at most `size` pixels."""
-    image, original = decode_image(data, record.path, size)
-    frame = record.frame or original
-    stored = (image.shape[0], image.shape[1])
-    boxes = record.boxes
-    masks = record.masks
+    grey, file = decode_image(data, record.path, None)
+    window = inside(grey) if border == CROP else (0, 0, *file)
+    top, left, bottom, right = window
+    image = shrink(grey[top:bottom, left:right], size)
+    way = Geometry(file, window, (image.shape[0], image.shape[1]))
+    frame = record.frame or file
+    boxes, masks = record.boxes, record.masks
     return Sample(
         id=record.id,
         image=image,
@@ -147,32 +146,6 @@ def load(record: Record, data: bytes, size: int) -> Sample:
         split=record.split,
         report=record.report,
         labels=record.labels,
-        boxes=None if boxes is None else tuple(fit_box(box, frame, stored) for box in boxes),
-        masks=None if masks is None else {n: fit_mask(masks[n], frame, stored) for n in masks},
+        boxes=None if boxes is None else tuple(way.box(box, frame) for box in boxes),
+        masks=None if masks is None else {name: way.mask(masks[name], frame) for name in masks},
     )
-
-
-def fit_box(box: Box, frame: Shape, stored: Shape) -> Box:
-    """A box of `frame` (H, W) in the pixels of the stored image (H, W).
-
-    BadData: not finite, empty or turned around, or more than SLACK pixels outside the frame.
-    """
-    corners = box[1:]
-    height, width = frame
-    if not all(map(math.isfinite, corners)):
-        raise BadData(f"the box {box} has corners that are not numbers")
-    if min(box.x0, box.y0) < -SLACK or box.x1 > width + SLACK or box.y1 > height + SLACK:
-        raise BadData(f"the box {box} lies outside its {height} x {width} frame")
-    x0, x1 = max(box.x0, 0.0), min(box.x1, float(width))
-    y0, y1 = max(box.y0, 0.0), min(box.y1, float(height))
-    if x0 >= x1 or y0 >= y1:
-        raise BadData(f"the box {box} has no area")
-    across, down = stored[1] / width, stored[0] / height
-    return Box(box.finding, x0 * across, y0 * down, x1 * across, y1 * down)
-
-
-def fit_mask(mask: Mask, frame: Shape, stored: Shape) -> Mask:
-    """A mask of `frame` (H, W) at the stored size; BadData if it has another shape."""
-    if mask.shape != frame:
-        raise BadData(f"a mask has the shape {mask.shape}, its frame is {frame}")
-    return resize(mask, *stored)

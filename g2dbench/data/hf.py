@@ -14,6 +14,7 @@ is executed: `datasets` runs no scripts since its version 4. Needs the extra: pi
 "g2dbench[hf]".
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,6 +27,7 @@ from g2dbench.data.hf_features import ROLES, Roles
 from g2dbench.data.own_splits import NAMES, OwnSplits
 from g2dbench.data.reading import Found, Rejected, is_within, trusted_roots
 from g2dbench.data.sample import Record
+from g2dbench.data.tables import files_below
 from g2dbench.errors import BadData, Misuse
 
 CARD = DatasetCard(
@@ -49,7 +51,7 @@ PIP_LINE = 'pip install "g2dbench[hf]"'
 
 def describe(root: Path, options: Mapping[str, str]) -> DatasetCard:
     """The card of a data set; Misuse if a feature must be named, BadData if it cannot be opened."""
-    parts = _open(str(root), options.get("config"))
+    parts = _open(str(root), options.get("config"), _stamp(root))
     roles = Roles.of(_beside_json(next(iter(parts.values())).features), options)
     return DatasetCard(
         name=CARD.name,
@@ -64,13 +66,14 @@ def describe(root: Path, options: Mapping[str, str]) -> DatasetCard:
 def read(root: Path, options: Mapping[str, str]) -> Iterator[Found]:
     """One record per row, in the order of the data set; ids are `__key__`, or split and row."""
     config = options.get("config")
-    parts = _open(str(root), config)
+    stamp = _stamp(root)
+    parts = _open(str(root), config, stamp)
     splits = OwnSplits(parts)
     for split, part in parts.items():
         roles = Roles.of(_beside_json(part.features), options)
         for index, row in enumerate(_told(part, roles.image)):
             name = str(row.get("__key__") or f"{split}/{index:09d}")
-            cell = Cell(str(root), config, split, roles.image, index)
+            cell = Cell(str(root), config, split, roles.image, index, stamp or part._fingerprint)
             try:
                 yield _record(name, cell, row, roles, splits)
             except BadData as error:
@@ -112,18 +115,23 @@ def _record(
 
 @dataclass(frozen=True)
 class Cell:
-    """One image of a data set; it pickles as its address, so that any process can read it."""
+    """One image of a data set; it pickles as its address, so that any process can read it.
+
+    stamp: of the files it lies in, so that a preparation that goes on reads again what changed.
+    """
 
     root: str
     config: str | None
     split: str
     column: str
     index: int
+    stamp: str
 
     def read(self) -> bytes:
         """The file's bytes; BadData if there are none, or if they lie outside the data set."""
         where = f"row {self.index} of {self.split} in {self.root}"
-        found = _open(self.root, self.config)[self.split][self.index][self.column] or {}
+        folder = self.stamp if Path(self.root).is_dir() else ""
+        found = _open(self.root, self.config, folder)[self.split][self.index][self.column] or {}
         if found.get("bytes") is not None:
             return bytes(found["bytes"])
         path = Path(found.get("path") or "")
@@ -143,9 +151,24 @@ def _trusted(root: Path) -> list[Path]:
     return [Path(config.HF_CACHE_HOME).resolve()]
 
 
+def _stamp(root: Path) -> str:
+    """What changes with any file of a folder: their names, sizes and times; "" for the hub's."""
+    if not root.is_dir():
+        return ""
+    found = hashlib.sha256()
+    for path in sorted(files_below(root)):
+        told = path.stat() if path.exists() else path.lstat()
+        line = f"{path.relative_to(root)} {told.st_size} {told.st_mtime_ns}\n"
+        found.update(line.encode(errors="surrogateescape"))
+    return found.hexdigest()
+
+
 @lru_cache(maxsize=4)
-def _open(root: str, config: str | None) -> dict[str, Any]:
-    """The splits of a data set, images not decoded; a split's images are bytes or a path."""
+def _open(root: str, config: str | None, stamp: str) -> dict[str, Any]:
+    """The splits of a data set, images not decoded; a split's images are bytes or a path.
+
+    stamp: of its folder, so that changed files are opened anew.
+    """
     try:
         import datasets
     except ImportError as error:

@@ -1,11 +1,18 @@
 """One image file to (H, W) uint8 grey, bright is dense: DICOM, PNG, JPEG, TIFF and GIF.
 
 8-bit files pass unchanged; deeper ones are stretched from their own minimum to maximum. The
-maximum becomes 255 (G2D's `ext_data.py` scales to 256, which wraps to 0; we differ). Every failure
-is BadData naming the file: truncated, oversized, empty, not finite, or no image at all.
+maximum becomes 255 (G2D's `ext_data.py` scales to 256, which wraps to 0; we differ). Colour of
+16 bits keeps its upper 8, alpha is ignored. A picture that its EXIF block says lies on its side is
+turned upright, as viewers and OpenCV do, and sizes are those of the upright picture; an EXIF block
+that cannot be read says nothing.
+
+Every failure is BadData naming the file: truncated, oversized, empty, not finite, or no image at
+all. One goes unnoticed: a JPEG that ends early with an end mark, whose rest its decoder guesses.
 """
 
 import io
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +20,9 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
-from g2dbench.data import dicom
+from g2dbench.data import dicom, png
 from g2dbench.data.reading import read_bytes
 from g2dbench.errors import BadData
 
@@ -87,12 +94,17 @@ def _decode_picture(data: bytes, path: Path) -> Grey:
 
 
 def picture_levels(data: bytes, path: Path) -> NDArray[np.generic]:
-    """The grey levels of a picture as stored, (H, W): uint8, or deeper where the file is."""
+    """The grey levels of a picture, bright is high, (H, W): uint8, or deeper where the file is."""
     with _open(data, path) as picture:
         check_size(picture.height, picture.width, path)
-        if picture.mode.startswith(("I", "F")):
-            return np.asarray(picture)
-        coloured = picture.convert("RGB") if picture.mode == "P" else picture
+        if picture.format == "PNG":
+            png.check_rows(data, path)
+        turn = _turn(picture)
+        upright = picture if turn is None else picture.transpose(turn)
+        if upright.mode.startswith(("I", "F")):
+            levels = np.asarray(upright)
+            return -levels.astype(np.float64) if _is_white_zero(picture) else levels
+        coloured = upright.convert("RGBA") if upright.mode in ("P", "PA") else upright
         return np.asarray(coloured.convert("L"))
 
 
@@ -101,9 +113,48 @@ def picture_size(path: Path) -> tuple[int, int]:
     try:
         with path.open("rb") as file, _open(file, path) as picture:
             check_size(picture.height, picture.width, path)
-            return picture.height, picture.width
+            is_turned = _turn(picture) in SIDEWAYS
+            return picture.size if is_turned else (picture.height, picture.width)
     except OSError as error:
         raise BadData(f"the image {path} cannot be read: {error.strerror}") from error
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings a picture upright, by EXIF's number of its orientation."""
+
+SIDEWAYS = tuple(_TURNS[number] for number in (5, 6, 7, 8))
+"""Those that exchange height and width."""
+
+
+def _turn(picture: Image.Image) -> Image.Transpose | None:
+    """What a picture lacks to be upright, from the EXIF block before its pixels.
+
+    Not by `getexif`, which loads a PNG's pixels and so hides that they are damaged. Pillow turns
+    TIFF itself.
+    """
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return None
+    block = Image.Exif()
+    try:
+        block.load(picture.info.get("exif", b""))
+        return _TURNS.get(int(block.get(ExifTags.Base.Orientation, 1)))
+    except Exception:  # what a damaged block makes Pillow raise is not documented
+        return None
+
+
+def _is_white_zero(picture: Image.Image) -> bool:
+    """Whether 0 is white in a deep TIFF; Pillow inverts only those of 8 bits."""
+    if not isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return False
+    return picture.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
 
 
 @contextmanager
@@ -119,7 +170,7 @@ def _open(source: bytes | BinaryIO, path: Path) -> Iterator[Image.Image]:
         raise BadData(f"the image {path} is too large: {error}") from error
     except BadData:
         raise
-    except (OSError, SyntaxError, ValueError, MemoryError) as error:
+    except (OSError, SyntaxError, ValueError, MemoryError, struct.error, zlib.error) as error:
         raise BadData(f"the image {path} cannot be decoded: {error}") from error
 
 

@@ -21,7 +21,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from g2dbench.data.reading import Rejected, printable
 from g2dbench.data.rows import FIELDS, Row
-from g2dbench.data.store import begin_fingerprint
 
 END = b"\xff\xff\xff\xff\0\0\0\0"
 """How an Arrow stream ends."""
@@ -50,13 +49,14 @@ class Written:
 class Journal:
     """Appends batches of rows and notes each; use as a context, which closes the files."""
 
-    def __init__(self, rows: Path, log: Path, head: str, size: int) -> None:
+    def __init__(self, rows: Path, log: Path, head: str, begun: "hashlib._Hash") -> None:
         """Open or create both files; `keep` then says how much of them counts.
 
         head: everything that rows depend on beside their records; another one starts anew.
+        begun: the store's fingerprint before its first row.
         """
         self.written = Written()
-        self._fingerprint, self._last = begin_fingerprint(size), ""
+        self._fingerprint, self._last = begun, ""
         self._rows, self._log = _opened(rows), _opened(log)
         schema = FIELDS.serialize().to_pybytes()
         self._first = json.dumps(head).encode() + b"\n"
@@ -108,7 +108,7 @@ class Journal:
         self._count(batch, lost)
 
     def finish(self) -> str:
-        """End the stream; the fingerprint: SHA-256 of the size and every row's digest in order."""
+        """End the stream; the fingerprint: what it began with, and every row's digest in order."""
         self._rows.write(END)
         self._rows.flush()
         return self._fingerprint.hexdigest()

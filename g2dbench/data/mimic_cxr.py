@@ -6,10 +6,11 @@
     mimic-cxr-2.1.0-test-set-labeled.csv  study_id, 14 labels by radiologists (2.1.0 only)
     files/p10/p10000032/s50414267/<dicom_id>.jpg
 
-Reports are a project of their own; `mimic_files` says where they are looked for, `report_files` how
-they are read. A report is kept whole; a recipe's cleaning chooses its sections. Labels are of the
-study, by CheXpert's labeler; where radiologists labelled a study of the test set, theirs replace
-them ("Airspace Opacity" there is Lung Opacity). Images without ViewPosition have the view
+Reports are a project of their own; `mimic_files` says where they are looked for unless the option
+`reports` names their zip or folder, `report_files` how they are read. A report is kept whole; a
+recipe's cleaning chooses its sections. Labels are of the study, by CheXpert's labeler or with the
+option `labels=negbio` by NegBio; where radiologists labelled a study of the test set, theirs
+replace them ("Airspace Opacity" there is Lung Opacity). Images without ViewPosition have the view
 "unspecified", so that they do not count as frontal. Nobody's sex or age is in these tables.
 """
 
@@ -29,7 +30,7 @@ from g2dbench.data.mimic_files import METADATA, find_images, find_reports, image
 from g2dbench.data.reading import Found, Missing, Rejected, check_layout, has_table, read_table
 from g2dbench.data.report_files import Reports, open_reports
 from g2dbench.data.sample import Record
-from g2dbench.errors import BadData
+from g2dbench.errors import BadData, Misuse
 
 CARD = DatasetCard(
     name="mimic_cxr",
@@ -60,10 +61,15 @@ CARD = DatasetCard(
         "files/",
         "mimic-cxr-reports.zip",
     ),
+    options=("reports", "labels"),
 )
 
 SPLIT_TABLE = "mimic-cxr-2.0.0-split.csv"
-LABELS = "mimic-cxr-2.0.0-chexpert.csv"
+LABELS = {
+    "chexpert": "mimic-cxr-2.0.0-chexpert.csv",
+    "negbio": "mimic-cxr-2.0.0-negbio.csv",
+}
+"""Tables by the program that made them from the reports, on the same studies."""
 RADIOLOGISTS = "mimic-cxr-2.1.0-test-set-labeled.csv"
 
 SPLITS = {"train": "train", "validate": "valid", "test": "test"}
@@ -80,15 +86,21 @@ _IMAGE = re.compile(r"\w[\w-]*", re.ASCII)
 Labels = Mapping[str, int] | None
 
 
-def read(root: Path) -> Iterator[Found]:
+def read(root: Path, options: Mapping[str, str] | None = None) -> Iterator[Found]:
     """One record per image of the metadata.
 
+    options: `reports`, a zip or a folder; `labels`, one of LABELS. Misuse: there is no such one.
     BadData: a table, a column, the images or the reports are missing.
     """
     check_layout(root)
+    told = options or {}
+    labels = told.get("labels", "chexpert")
+    if labels not in LABELS:
+        raise Misuse(f"--option labels={labels}: choose one of {', '.join(LABELS)}")
     images = find_images(root)
     table = _table(images)
-    source = Source(image_tree(images), open_reports(find_reports(images)), StudyLabels(images))
+    reports = open_reports(find_reports(images, told.get("reports")))
+    source = Source(image_tree(images), reports, StudyLabels(images, LABELS[labels]))
     # Images of a study lie together, so that its report is read once.
     for _, rows in groupby(table.itertuples(index=False), attrgetter("subject_id", "study_id")):
         yield from _study(list(rows), source)
@@ -103,13 +115,13 @@ def _table(images: Path) -> pd.DataFrame:
 
 
 class StudyLabels:
-    """Labels of the studies: by CheXpert's labeler, by radiologists where there are any."""
+    """Labels of the studies: by a program's table, by radiologists where there are any."""
 
-    def __init__(self, images: Path) -> None:
+    def __init__(self, images: Path, table: str) -> None:
         self._labels: dict[str, Labels] = {}
         self._broken: dict[str, str] = {}
         self._judge = Judgements(CARD.findings)
-        self._add(images / LABELS, {})
+        self._add(images / table, {})
         if has_table(images / RADIOLOGISTS):
             self._add(images / RADIOLOGISTS, SPELLINGS)
 

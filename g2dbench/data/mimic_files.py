@@ -5,15 +5,15 @@ A root is the images' project, or the folder that holds both, as `wget -r` from 
     mimic-cxr-jpg/2.1.0/mimic-cxr-2.0.0-metadata.csv.gz, files/p10/...
     mimic-cxr/2.0.0/mimic-cxr-reports.zip, or files/p10/... as unpacked
 
-Reports are looked for in the images' project, beside it, and in a `mimic-cxr/` up to two folders
-above it.
+Unless the option `reports` names them, reports are looked for in the images' project, beside it,
+and in a `mimic-cxr/` up to two folders above it.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from g2dbench.data.reading import has_table
-from g2dbench.errors import BadData
+from g2dbench.errors import BadData, Misuse
 
 METADATA = "mimic-cxr-2.0.0-metadata.csv"
 """Release 2.1.0 still calls its tables 2.0.0."""
@@ -43,14 +43,25 @@ def image_tree(images: Path) -> Path:
     raise BadData(f"{images} holds no images: neither files/p10/ to files/p19/ nor p10/ to p19/")
 
 
-def find_reports(images: Path) -> Path:
-    """The reports' zip or folder that belongs to an images' project; BadData where none is."""
+def find_reports(images: Path, told: str | None = None) -> Path:
+    """The reports' zip or folder: the one that was told, or that belongs to an images' project.
+
+    told: also the folder of the reports' project. Misuse where it is nothing, BadData where none
+    is found.
+    """
+    if told is not None:
+        place = Path(told).expanduser()
+        zipped = place / f"{REPORTS}.zip"
+        if not place.exists():
+            raise Misuse(f"--option reports={told}: there is no zip or folder {place}")
+        return zipped if zipped.is_file() else place
     for place in _places(images):
         if place.is_file() or place.is_dir():
             return place
     raise BadData(
         f"no reports belong to {images}: put {REPORTS}.zip, or a link to it, into it or beside it; "
-        f"to prepare the images without reports, make an empty folder {images / REPORTS}"
+        "or name it, --option reports=PATH; to prepare the images without reports, make an empty "
+        f"folder {images / REPORTS}"
     )
 
 

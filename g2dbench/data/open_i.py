@@ -101,7 +101,7 @@ def _nlm(root: Path, folder: Path) -> Iterator[Found]:
             try:
                 yield _of_study(name, images.get(name), study)
             except BadData as error:
-                yield Rejected(name, images.get(name), f"{file.name}: {error}")
+                yield Rejected(name or file.name, images.get(name), f"{file.name}: {error}")
 
 
 def _of_study(name: str, path: Path | None, study: open_i_nlm.Study) -> Found:

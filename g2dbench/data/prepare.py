@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from g2dbench.cards import DatasetCard
 from g2dbench.data.audit import describe, verify
+from g2dbench.data.border import KEEP, Border
 from g2dbench.data.build import build
 from g2dbench.data.presets import OURS, Split
 from g2dbench.data.request import Drawing, is_from, request
@@ -50,13 +51,15 @@ def prepare(
     split: Split | None = None,
     options: Mapping[str, str] | None = None,
     own_name: str | None = None,
+    border: Border = KEEP,
 ) -> Store:
     """The complete store of a data set, made now unless it exists; a broken one is replaced.
 
     options: what the reader is told, by the keys of its card; own_name: what a generic reader's
     data is called from now on. size: short side in pixels, 256 (128 for an embedded set).
     workers: processes that decode, 0 for this one, None for one per core. split: a published one,
-    see `presets`; by default the official one or ours. The store's fingerprint depends on neither
+    see `presets`; by default the official one or ours. border: whether black and white margins
+    are cut off, see `border`. The store's fingerprint depends on neither
     workers nor the order of files.
 
     Raises:
@@ -64,7 +67,7 @@ def prepare(
         BadData: the folder is not in the official layout, holds none of its images, more than
             5 % of them are broken, or the store cannot be written.
     """
-    asked = request(name, root, registry, size, drawing, split, options, own_name)
+    asked = request(name, root, registry, size, drawing, split, options, own_name, border)
     folder = store_root / asked.folder
     if _is_complete(folder):
         return Store(folder)
@@ -88,7 +91,8 @@ def find(
 ) -> Store | None:
     """The prepared store of a name, None where there is none; BadData if it is broken.
 
-    Without root or size any will do; without a split the default one's store goes before others.
+    Without root or size any will do; without a split the default one's store goes before others,
+    and one with its borders before one without.
     Misuse lists them where several fit.
     """
     fits = [folder for folder in _places(store_root) if _is_of(folder, name, size)]
@@ -97,6 +101,8 @@ def find(
     if split is not None or len(fits) > 1:
         wanted = [fit for fit in fits if read_manifest(fit).split == (split or OURS)]
         fits = wanted if split is not None else wanted or fits
+    if len(fits) > 1:
+        fits = [fit for fit in fits if read_manifest(fit).border == KEEP] or fits
     if len(fits) > 1:
         names = ", ".join(fit.name for fit in fits)
         raise Misuse(

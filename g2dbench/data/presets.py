@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
+from g2dbench.data.covidx import listed_images
 from g2dbench.data.reading import open_file, read_table
 from g2dbench.data.sample import SPLITS, Record
 from g2dbench.errors import BadData, Misuse
@@ -55,6 +56,33 @@ def _siim_rows(ids: Sequence[str], root: Path) -> list[tuple[str, str]]:
     return _thrice(read_table(root / "train-rle.csv", ("ImageId",))["ImageId"].tolist(), 0.15 * 2)
 
 
+def _object_cxr(ids: Sequence[str], root: Path) -> list[tuple[str, str]]:
+    """A tenth of the training rows for validation, the official development part for testing."""
+    from sklearn.model_selection import train_test_split
+
+    train, dev = (
+        [Path(name).stem for name in read_table(root / table, (column,))[column]]
+        for table, column in (("train.csv", "image_name"), ("dev.csv", "image_name"))
+    )
+    parts = zip(SPLITS, (*train_test_split(train, test_size=0.1, random_state=0), dev), strict=True)
+    return [(item, split) for split, part in parts for item in part]
+
+
+def _covidx(ids: Sequence[str], root: Path) -> list[tuple[str, str]]:
+    """A fifth of the training lines for validation, by image: patients are on both sides."""
+    from sklearn.model_selection import train_test_split
+
+    lists = listed_images(root, ids)
+    train, valid = train_test_split(lists["train"], train_size=0.8, random_state=0)
+    parts = zip(SPLITS, (train, valid, lists["test"]), strict=True)
+    return [(item, split) for split, part in parts for item in part]
+
+
+def _covidx_as_listed(ids: Sequence[str], root: Path) -> list[tuple[str, str]]:
+    """The official lists of a release that has three."""
+    return [(item, split) for split, part in listed_images(root, ids).items() for item in part]
+
+
 _MGCA, _BENCHX, _MRM = "MGCA, mgca/preprocess/{}.py", "BenchX, its lists", "MRM, DatasetsSplits/"
 
 PUBLISHED: Mapping[tuple[str, str], Published] = {
@@ -65,6 +93,8 @@ PUBLISHED: Mapping[tuple[str, str], Published] = {
         _MGCA.format("rsna"), (16_010, 5_337, 5_337), lambda ids, root: _thrice(ids, 5337 * 2)
     ),
     ("siim", "mgca"): Published(_MGCA.format("siim"), (9_067, 1_944, 1_943), _siim_rows),
+    ("object_cxr", "mgca"): Published(_MGCA.format("object_cxr"), (7_200, 800, 1_000), _object_cxr),
+    ("covidx", "mgca"): Published(_MGCA.format("covidx"), (None, None, 400), _covidx),
     ("rsna", "mrm"): Published(_MRM, (25_184, 1_500, 3_000)),
     ("rsna", "benchx"): Published(_BENCHX, (18_678, 4_003, 4_003)),
     ("rsna", "medklip"): Published("MedKLIP, its test.csv", (None, None, 5_337)),
@@ -76,7 +106,9 @@ PUBLISHED: Mapping[tuple[str, str], Published] = {
     ("nih_cxr14", "medklip"): Published("MedKLIP, its test list", (None, None, 25_596)),
     ("chexpert", "mgca"): Published("MGCA, its lists", (None, 5_000, None)),
     ("chexpert", "mrm"): Published(_MRM, (None, 5_000, 234)),
-    ("covidx", "benchx"): Published(_BENCHX, (67_863, 8_473, 8_482)),
+    ("covidx", "benchx"): Published(
+        "BenchX: the lists of CXR-4", (67_863, 8_473, 8_482), _covidx_as_listed
+    ),
     ("vindr", "benchx"): Published(_BENCHX, (12_000, 3_000, 3_000)),
     ("tbx11k", "benchx"): Published(_BENCHX, (5_879, 1_260, 1_260)),
 }
@@ -141,7 +173,9 @@ def _pairs(
     asked: Split, published: Published, name: str, root: Path, listed: Sequence[str]
 ) -> list[tuple[str, str]]:
     if asked.files:
-        return [pair for side, path in asked.files for pair in read_list(path, side)]
+        known = {_stem(name): name for name in listed}
+        pairs = [pair for side, path in asked.files for pair in read_list(path, side)]
+        return [(known.get(name, name), split) for name, split in pairs]
     if published.draw is None:
         raise Misuse(
             f"the split {asked.name!r} of {name!r} is a list of its authors ({published.source}): "
@@ -167,8 +201,9 @@ _ID_COLUMNS = (
 def read_list(path: Path, side: str = "") -> list[tuple[str, str]]:
     """(id, split) of each line of a list; `side` is the split of all of them, "" reads a column.
 
-    The id is the name, without folder and ending, in a column of a usual name, or in the first
-    one. Cells are separated by commas, or by blanks where a line has no comma.
+    The id is the name, without folder and ending, in a column of a usual name; without such a
+    column, in the line's first cell that ends as an image's name does, or else in the first one.
+    Cells are separated by commas, or by blanks where no line has a comma.
     """
     try:
         with open_file(path) as file:
@@ -182,8 +217,11 @@ def read_list(path: Path, side: str = "") -> list[tuple[str, str]]:
     if not side and (column is None or "split" not in head):
         raise BadData(f"the split list {path} needs the columns id and split, found: {head}")
     body = rows if column is None else rows[1:]
-    at = column or 0
-    found = [(_stem(row[at]), side or row[head.index("split")]) for row in body if len(row) > at]
+    found = [
+        (_stem(_name(row) if column is None else row[column]), side or row[head.index("split")])
+        for row in body
+        if len(row) > (column or 0)
+    ]
     wrong = next((split for _, split in found if split not in SPLITS), None)
     if wrong is not None:
         raise BadData(f"the split list {path} names the split {wrong!r}, not {', '.join(SPLITS)}")
@@ -194,11 +232,19 @@ def _blank(lines: Iterable[str]) -> list[list[str]]:
     return [line.split() for line in lines]
 
 
+_ENDINGS = ("png", "jpg", "jpeg", "dcm", "dicom")
+
+
+def _name(row: Sequence[str]) -> str:
+    """The cell of a line without header that names its image."""
+    return next((cell for cell in row if cell.strip().lower().endswith(_ENDINGS)), row[0])
+
+
 def _stem(cell: str) -> str:
     """An image's name: `images/a.b.png` is `a.b`; a name without an ending keeps its points."""
     name = cell.strip().replace("\\", "/").rsplit("/", 1)[-1]
     stem, point, ending = name.rpartition(".")
-    return stem if point and ending.lower() in ("png", "jpg", "jpeg", "dcm", "dicom") else name
+    return stem if point and ending.lower() in _ENDINGS else name
 
 
 def _check_counts(

@@ -47,6 +47,9 @@ MAX_BYTES = 2**30
 MAX_TABLE = 2**32
 """A larger table, unpacked, is a bomb; the longest official one has some hundred megabytes."""
 
+MAX_HEADER, MAX_COLUMNS = 2**16, 4000
+"""Bytes and columns of a table's first line; pandas takes time with the square of the columns."""
+
 Cells = dict[Any, Any]
 """One row of a table: text by column, and its `line` in the file."""
 
@@ -61,7 +64,8 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     if not source.is_file():
         raise BadData(f"there is no table {path}{_neighbours(path.parent)}")
     try:
-        with _unpacked(source) as file:
+        check_header(source)
+        with unpacked(source) as file:
             table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except BadData:
         raise
@@ -83,6 +87,17 @@ def has_table(path: Path) -> bool:
     return path.is_file() or path.with_name(path.name + ".gz").is_file()
 
 
+def check_header(path: Path) -> None:
+    """BadData if the first line of a CSV or TSV is too long for a header; OSError as `open`."""
+    with unpacked(path) as file:
+        first = file.readline(MAX_HEADER + 1).split(b"\r")[0]
+    if len(first) > MAX_HEADER or max(first.count(mark) for mark in (b",", b"\t")) >= MAX_COLUMNS:
+        raise BadData(
+            f"the table {path} has no header: its first line has more than {MAX_HEADER:,} bytes or "
+            f"{MAX_COLUMNS:,} columns"
+        )
+
+
 class _Bounded(io.RawIOBase):
     """A table's bytes as they are unpacked; BadData when there are more than MAX_TABLE."""
 
@@ -101,7 +116,8 @@ class _Bounded(io.RawIOBase):
 
 
 @contextmanager
-def _unpacked(path: Path) -> Iterator[io.BufferedReader]:
+def unpacked(path: Path) -> Iterator[io.BufferedReader]:
+    """A table's bytes, those of a `.gz` unpacked; BadData where there are more than MAX_TABLE."""
     with open_file(path, MAX_TABLE) as file:
         raw = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
         yield io.BufferedReader(_Bounded(raw, path), 2**16)

@@ -6,6 +6,7 @@ it is read.
 """
 
 import re
+import stat
 import zipfile
 import zlib
 from pathlib import Path
@@ -63,6 +64,8 @@ class ZippedReports:
         if entry is None:
             return None
         where = f"{entry.filename} in {self._path}"
+        if stat.S_ISLNK(entry.external_attr >> 16):
+            raise BadData(f"the report {where} is a link; a zip's links are not followed")
         if entry.file_size > MAX_BYTES:
             raise _too_large(where)
         try:

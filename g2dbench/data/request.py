@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
 from g2dbench.cards import DatasetCard
+from g2dbench.data.border import KEEP, Border
 from g2dbench.data.presets import OURS, Split
 from g2dbench.data.reading import Found, check_layout, printable, read_bytes
 from g2dbench.errors import Misuse
@@ -43,6 +45,7 @@ class Request:
     drawing: Drawing
     split: Split
     options: Mapping[str, str] = field(default_factory=dict)
+    border: Border = KEEP
 
     @property
     def origin(self) -> str:
@@ -54,13 +57,15 @@ class Request:
 
     @property
     def folder(self) -> str:
-        """`<name>-<size>-<key>`; the key tells origins, generic readers and splits apart."""
+        """`<name>-<size>-<key>`; the key tells origins, generic readers, splits, borders apart."""
         reader = f"\n{self.module.CARD.name}" if self.module.CARD.generic else ""
         key = hashlib.sha256(f"{self.card.name}\n{self.origin}{reader}".encode())
         if self.split != Split():
             key.update(f"\n{self.split.name}".encode())
             for side, path in self.split.files:
                 key.update(f"\n{side}\n".encode() + read_bytes(path))
+        if self.border != KEEP:
+            key.update(f"\nborder {self.border}".encode())
         return f"{self.card.name}-{self.size}-{key.hexdigest()[:8]}"
 
     def found(self) -> Iterator[Found]:
@@ -93,6 +98,7 @@ def request(
     split: Split | None = None,
     options: Mapping[str, str] | None = None,
     own_name: str | None = None,
+    border: Border = KEEP,
 ) -> Request:
     """Check what is asked for.
 
@@ -106,7 +112,11 @@ def request(
     if not SIZES[0] <= size <= SIZES[1]:
         raise Misuse(f"images are stored with a short side of {SIZES[0]} to {SIZES[1]}, not {size}")
     split = split or Split()
+    if border not in get_args(Border):
+        raise Misuse(f"--border {border!r}: choose one of {', '.join(get_args(Border))}")
     if card.embedded:
+        if border != KEEP:
+            raise Misuse(f"{name!r} is drawn without a border to cut off: leave --border out")
         if split.name != OURS:
             raise Misuse(f"{name!r} is drawn with its own split: leave --split out")
         drawing = drawing or Drawing()
@@ -132,7 +142,7 @@ def request(
         check_layout(root)
     if printable(str(root)) != str(root):
         raise Misuse(f"the name of the folder {root!a} is no UTF-8 text: rename it")
-    return Request(card, entry.load(), root, size, drawing or Drawing(), split, options)
+    return Request(card, entry.load(), root, size, drawing or Drawing(), split, options, border)
 
 
 def _check_own_name(reader: str, own_name: str | None, registry: Registry) -> None:

@@ -29,7 +29,10 @@ class Box(NamedTuple):
 
 
 class Readable(Protocol):
-    """A file's bytes that lie in no file of their own, such as a shard's; it must pickle."""
+    """A file's bytes that lie in no file of their own, such as a shard's; it must pickle.
+
+    Its `repr` must change where the bytes may have: a preparation that goes on compares it.
+    """
 
     def read(self) -> bytes:
         """The bytes; BadData if they cannot be had."""

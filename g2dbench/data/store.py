@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from g2dbench.cards import DatasetCard
+from g2dbench.data.border import KEEP
 from g2dbench.data.presets import OURS
 from g2dbench.data.rows import FIELDS, TEXTS, Row, unpack
 from g2dbench.data.sample import SPLITS, Sample
@@ -65,15 +66,17 @@ class Manifest(BaseModel):
     size: int
     origin: str
     split: str = OURS
+    border: str = KEEP
     rows: int
     bytes: int
     fingerprint: str
     summary: Summary
 
 
-def begin_fingerprint(size: int) -> "hashlib._Hash":
+def begin_fingerprint(size: int, border: str = KEEP) -> "hashlib._Hash":
     """A store's SHA-256 before its first row; every row adds its digest, in id order."""
-    return hashlib.sha256(f"g2dbench store {SCHEMA} {size}".encode())
+    cut = "" if border == KEEP else f" border {border}"
+    return hashlib.sha256(f"g2dbench store {SCHEMA} {size}{cut}".encode())
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -188,6 +191,8 @@ class Store:
         found = self.manifest.summary
         splits = ", ".join(f"{name} {found.splits.get(name, 0)}" for name in SPLITS)
         text = f"{self.card.name}: {found.stored} of {found.listed} images at {self.size} px"
+        if self.manifest.border != KEEP:
+            text += ", borders cut off"
         if found.missing:
             text += f"; {found.missing} that its tables list are not in the folder (an excerpt)"
         if found.rejected:

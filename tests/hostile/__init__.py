@@ -1,0 +1,1 @@
+"""Broken and hostile input, by theme; `kit.BROKEN` has every case by name."""
