@@ -213,6 +213,8 @@ def interrupt_and_wait() -> None:
 def test_a_signal_is_a_wish_its_echo_the_same_and_a_later_one_acts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # a shell starts what runs in its background with Ctrl-C ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with Interrupts() as interrupts:
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
@@ -220,7 +222,7 @@ def test_a_signal_is_a_wish_its_echo_the_same_and_a_later_one_acts(
         monkeypatch.setattr(training_state, "REPEAT", -1.0)
         with pytest.raises(KeyboardInterrupt):
             interrupt_and_wait()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
 
 
 def test_workers_leave_ctrl_c_to_the_process_that_trains(

@@ -88,7 +88,10 @@ def _shards(place: Place, pattern: str | None) -> tuple[Kind, list[str]]:
     kinds = [kind for kind, shards in by_kind.items() if shards]
     where = place.shown(pattern) if pattern else place.address
     if not kinds:
-        raise BadData(f"{where} holds no *.parquet and no *.tar")
+        raise BadData(
+            f"{where} is missing or holds no *.parquet and no *.tar: check the address; "
+            "`g2dbench data export` writes such shards"
+        )
     if len(kinds) > 1:
         raise BadData(f"{where} holds Parquet files and tars: say which, as in {where}/*.tar")
     return kinds[0], by_kind[kinds[0]]
