@@ -138,9 +138,10 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
     try:
         return AutoTokenizer.from_pretrained(str(source))
     except (OSError, ValueError) as error:
+        why = " ".join(str(error).split())  # the hub's errors run over several lines
         raise BadData(
             f"no tokenizer at {str(source)!r}: it is no tokenizer.json, no folder with one, "
-            f"and no model that the hub or its local cache could give ({error})"
+            f"and no model that the hub or its local cache could give ({why})"
         ) from error
 
 
