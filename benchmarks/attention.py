@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from g2dbench.batching import Batching
 from g2dbench.data.prepare import open_or_prepare
 from g2dbench.dataset import Dataset
 from g2dbench.loader import Loader, Pairs, find_pairs
@@ -58,12 +59,12 @@ def main() -> None:
 @torch.no_grad()
 def measure(g2d: G2D, pairs: Pairs) -> dict[str, tuple[float, float, float, float]]:
     """Source -> precision, precision on the neighbour's findings, their share, masks' overlap."""
-    loader = Loader(
-        pairs, g2d.preprocess, g2d.tokenize,
+    how = Batching(
+        preprocess=g2d.preprocess, tokenize=g2d.tokenize,
         batch_size=50, seed=0, device=torch.device("cpu"),
     )  # fmt: skip
     masks: dict[str, list[Tensor]] = {}
-    for batch in loader.plain():
+    for batch in Loader(pairs, how).plain():
         for name, scores in sources(g2d, batch).items():
             mask = g2d.pseudo_mask(scores, batch.images)[:, :1] > 0.5
             masks.setdefault(name, []).append(mask[:, 0])

@@ -33,6 +33,7 @@ from PIL import Image
 from torchvision import transforms
 
 from g2dbench import loader
+from g2dbench.batching import Batching
 from g2dbench.data.image import read_image
 from g2dbench.data.overlap import ALIKE, NEAR_BITS, look, thumbnail
 from g2dbench.data.prepare import Drawing, prepare
@@ -110,10 +111,11 @@ def compare_loaders(store: Store, folder: Path) -> None:
     for policy in ("light", "code"):
         for kept, place in ((loader.KEPT_BYTES, "in memory"), (0, "from the store")):
             loader.KEPT_BYTES = kept
-            ours = Loader(
-                pairs, preprocess, tokenize,
+            how = Batching(
+                preprocess=preprocess, tokenize=tokenize,
                 batch_size=BATCH, seed=0, device=torch.device("cpu"), policy=policy,
             )  # fmt: skip
+            ours = Loader(pairs, how)
             used = ours.steps * BATCH
             seconds = best(lambda ours=ours: sum(1 for _ in ours.epoch(0))) / used * len(pairs)
             what = f"loader, policy {policy}, {place}"

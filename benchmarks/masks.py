@@ -29,6 +29,7 @@ from transformers import PreTrainedTokenizerFast
 
 from g2dbench import recipe as recipes
 from g2dbench import runner, runs, train
+from g2dbench.batching import Batching
 from g2dbench.cards import TaskCard
 from g2dbench.comparison import compare
 from g2dbench.data.prepare import Drawing, open_or_prepare
@@ -114,10 +115,11 @@ def told(recipe: Recipe, arm: str, seed: int, data: Dataset) -> Iterator[None]:
 
         def __init__(self, settings: G2DSettings, tokenizer: PreTrainedTokenizerFast) -> None:
             super().__init__(settings, tokenizer)
-            self.truths = Loader(
-                masks, self.preprocess, self.tokenize,
+            how = Batching(
+                preprocess=self.preprocess, tokenize=self.tokenize,
                 batch_size=batch, seed=seed, device=CPU, policy=recipe.augment.policy,
             )  # fmt: skip
+            self.truths = Loader(masks, how)
 
         def embed(self, batch: Batch) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
             epoch, at = divmod(batch.step, self.truths.steps)

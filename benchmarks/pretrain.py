@@ -36,6 +36,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from g2dbench import recipe as recipes
+from g2dbench.batching import Batching
 from g2dbench.cards import MethodCard
 from g2dbench.data.prepare import Drawing, prepare
 from g2dbench.data.sample import Sample
@@ -102,11 +103,11 @@ def batches(method: Method, reports: list[str], images: Drawn, device: torch.dev
     names = tuple(map(str, range(PAIRS)))
     groups = np.array([[name, name] for name in names], dtype=object)
     pairs = Pairs(images, tuple(reports), names, groups)
-    loader = Loader(
-        pairs, method.preprocess, method.tokenize,
+    how = Batching(
+        preprocess=method.preprocess, tokenize=method.tokenize,
         batch_size=BATCH, seed=0, device=device, policy="light",
     )  # fmt: skip
-    return list(loader.epoch(0))
+    return list(Loader(pairs, how).epoch(0))
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import torch
 from data import BATCH, best
 
 from g2dbench import feed, loader
+from g2dbench.batching import Batching
 from g2dbench.data.export import export
 from g2dbench.data.prepare import Drawing, prepare
 from g2dbench.data.shard_index import Kind
@@ -74,12 +75,13 @@ def exported(store: Store, kind: Kind, folder: Path, shard_images: int) -> None:
     export(store, kind, str(folder / kind), shard_images=shard_images, progress=quiet)
 
 
-def rate(pairs: feed.Some, tokenize: Tokenize, size: int, policy: str) -> float:
+def rate(pairs: feed.TrainingPairs, tokenize: Tokenize, size: int, policy: str) -> float:
     preprocess = Preprocess(size=size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    batches = feed.load(
-        pairs, preprocess, tokenize,
+    how = Batching(
+        preprocess=preprocess, tokenize=tokenize,
         batch_size=BATCH, seed=0, device=torch.device("cpu"), policy=policy,
     )  # fmt: skip
+    batches = feed.load(pairs, how)
     return batches.steps * BATCH / best(lambda: sum(1 for _ in batches.epoch(0)))
 
 

@@ -21,18 +21,13 @@ from g2dbench.data.cleaning import CleaningName, clean
 from g2dbench.data.image import decode_image
 from g2dbench.data.sample import Sample
 from g2dbench.data.shard_columns import Columns
-from g2dbench.data.shard_files import Rows, Told, open_shard
+from g2dbench.data.shard_files import BLOCK, Rows, Told, open_shard
 from g2dbench.data.shard_index import Kind
 from g2dbench.dataset import COLUMNS
 from g2dbench.errors import BadData, G2DBenchError
-from g2dbench.loader import Pixels, Varied
+from g2dbench.loader import AUGMENT, Pixels, Varied
 from g2dbench.preprocess import Preprocess
 from g2dbench.recipe import Policy
-
-BLOCK = 64
-"""Rows of a shard that are read at once; they begin at its multiples."""
-
-_AUGMENT = 2  # the loader's stream of random numbers
 
 
 @dataclass(frozen=True)
@@ -184,6 +179,6 @@ class Blocks(data.Dataset[Block | G2DBenchError]):
     def _draws(self, task: Task) -> NDArray[np.float64]:
         """(n, `DRAWS`), each row by (seed, epoch, shard, row)."""
         block = task.usable[0] // BLOCK
-        numbers = np.random.SeedSequence([self._seed, _AUGMENT, self._epoch, task.shard, block])
+        numbers = np.random.SeedSequence([self._seed, AUGMENT, self._epoch, task.shard, block])
         table = np.random.default_rng(numbers).random((BLOCK, DRAWS))
         return table[[row % BLOCK for row in task.wanted]]

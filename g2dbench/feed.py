@@ -1,28 +1,27 @@
 """Where the batches of a training come from: a prepared store, or a stream of shards."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from g2dbench import loader
+from g2dbench.batching import Batching
 from g2dbench.data.shard_index import TRAIN, VALID
 from g2dbench.data.stream import Stream
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, Misuse
 from g2dbench.loader import Loader, Pairs
 from g2dbench.method import Batch
-from g2dbench.preprocess import Preprocess
 from g2dbench.recipe import Data
 from g2dbench.stream import StreamLoader, StreamPairs
-from g2dbench.text import Tokenize
 
 MOST = 2000
 """Held-out pairs that are ranked at most; the pool's size decides what a recall means."""
 
 
-class Some(Protocol):
+class TrainingPairs(Protocol):
     """Training pairs, in memory or not."""
 
     @property
@@ -58,7 +57,7 @@ class Batches(Protocol):
         ...
 
 
-def training_pairs(dataset: Dataset | Stream, data: Data, least: int) -> Some:
+def training_pairs(dataset: Dataset | Stream, data: Data, least: int) -> TrainingPairs:
     """The pairs of the training split; BadData where there are none, Misuse for too few."""
     if not isinstance(dataset, Stream):
         return loader.training_pairs(dataset, data.views, least, data.cleaning)
@@ -86,9 +85,9 @@ def held_out_pairs(dataset: Dataset | Stream, data: Data) -> Pairs | None:
     return loader.find_pairs(dataset.split(VALID), data.views, data.cleaning).first(MOST)
 
 
-def load(pairs: Some, preprocess: Preprocess, tokenize: Tokenize, **settings: Any) -> Batches:
-    """A loader of these pairs; settings: those of `Loader`."""
+def load(pairs: TrainingPairs, how: Batching) -> Batches:
+    """A loader of these pairs."""
     if isinstance(pairs, StreamPairs):
-        return StreamLoader(pairs, preprocess, tokenize, **settings)
+        return StreamLoader(pairs, how)
     assert isinstance(pairs, Pairs)
-    return Loader(pairs, preprocess, tokenize, **settings)
+    return Loader(pairs, how)

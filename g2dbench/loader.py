@@ -7,7 +7,6 @@ interrupted. Reports are tokenised once. In training the last, incomplete batch 
 dropped; its pairs come up in the next epoch, whose order is another one.
 """
 
-import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,10 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils import data
 
 from g2dbench.augment import DRAWS, augment
+from g2dbench.batching import Batching, Press, Tokens, deaf
 from g2dbench.data.cleaning import DEFAULT, CleaningName, clean
 from g2dbench.data.sample import Sample
 from g2dbench.data.views import is_frontal
@@ -28,15 +27,13 @@ from g2dbench.errors import BadData, Misuse
 from g2dbench.method import Batch
 from g2dbench.preprocess import Preprocess
 from g2dbench.recipe import Policy, Views
-from g2dbench.text import Tokenize
 
 KEPT_BYTES = 2 * 2**30
 """Scaled images are kept in memory up to this size; larger sets are read again every epoch."""
 
-LENGTHS = 8
-"""Token rows are padded to a multiple of this."""
+ORDER, AUGMENT = 1, 2
+"""Streams of random numbers of an epoch: its order, and how it varies its images."""
 
-_ORDER, _AUGMENT = 1, 2  # streams of random numbers
 _CHUNK = 1024
 
 
@@ -130,80 +127,40 @@ class Varied(data.Dataset[Tensor]):
         return torch.from_numpy(varied)
 
 
-class Tokens:
-    """Reports as token ids, tokenised once."""
-
-    def __init__(self, reports: Sequence[str], tokenize: Tokenize) -> None:
-        """Tokenise; int32 rows, padded to the longest report of all."""
-        starts = range(0, len(reports), _CHUNK)
-        parts = [tokenize(reports[at : at + _CHUNK]) for at in starts]
-        self._whole = tokenize.padding == "max_length"
-        width = max((ids.shape[1] for ids, _ in parts), default=0)
-        self._most = max(min(_up(width), tokenize.max_length), width)
-        pad = int(tokenize.tokenizer.pad_token_id)
-        self._ids = torch.full((len(reports), self._most), pad, dtype=torch.int32)
-        self._seen = torch.zeros(len(reports), self._most, dtype=torch.bool)
-        for at, (ids, seen) in zip(starts, parts, strict=True):
-            self._ids[at : at + len(ids), : ids.shape[1]] = ids.int()
-            self._seen[at : at + len(ids), : ids.shape[1]] = seen.bool()
-
-    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows (B,) -> tokens and attention (B, L) int64, L a multiple of 8 or `max_length`."""
-        seen = self._seen[rows]
-        longest = int(seen.any(0).nonzero().max()) + 1
-        width = self._most if self._whole else min(_up(longest), self._most)
-        return self._ids[rows, :width].long(), seen[:, :width].long()
-
-
 class Loader:
     """Batches of pairs on the device, augmented in training."""
 
-    def __init__(
-        self,
-        pairs: Pairs,
-        preprocess: Preprocess,
-        tokenize: Tokenize,
-        *,
-        batch_size: int,
-        seed: int,
-        device: torch.device,
-        policy: Policy = "none",
-        workers: int = 0,
-        rank: int = 0,
-        world: int = 1,
-    ) -> None:
-        """batch_size: pairs of this process; rank of world: its share of each global batch."""
-        self._pairs, self._preprocess, self._policy = pairs, preprocess, policy
-        self._batch_size, self._seed, self._device = batch_size, seed, device
-        self._workers, self._rank, self._world = workers, rank, world
-        self._tokens = Tokens(pairs.reports, tokenize)
-        self._pixels = Pixels(pairs.dataset, preprocess)
+    def __init__(self, pairs: Pairs, how: Batching) -> None:
+        self._pairs, self._how = pairs, how
+        self._tokens = Tokens(pairs.reports, how.tokenize)
+        self._pixels = Pixels(pairs.dataset, how.preprocess)
         self._kept: Tensor | None = None
-        self._press = Press(preprocess, device)
+        self._press = Press(how.preprocess, how.device)
 
     @property
     def steps(self) -> int:
         """Optimiser steps of an epoch."""
-        return len(self._pairs) // (self._batch_size * self._world)
+        return len(self._pairs) // (self._how.batch_size * self._how.world)
 
     def order(self, epoch: int) -> Tensor:
         """This process's rows of an epoch, (steps, B)."""
-        shuffled = _generator(self._seed, _ORDER, epoch).permutation(len(self._pairs))
-        used = shuffled[: self.steps * self._world * self._batch_size]
-        shares = used.reshape(self.steps, self._world, self._batch_size)
-        return torch.from_numpy(shares[:, self._rank].copy())
+        how = self._how
+        shuffled = _generator(how.seed, ORDER, epoch).permutation(len(self._pairs))
+        used = shuffled[: self.steps * how.world * how.batch_size]
+        shares = used.reshape(self.steps, how.world, how.batch_size)
+        return torch.from_numpy(shares[:, how.rank].copy())
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The training batches of an epoch from batch `first` on."""
-        draws = _generator(self._seed, _AUGMENT, epoch).random((len(self._pairs), DRAWS))
+        draws = _generator(self._how.seed, AUGMENT, epoch).random((len(self._pairs), DRAWS))
         batches = list(self.order(epoch)[first:])
-        pixels = self._fetch(Varied(self._images(), draws, self._policy), batches)
+        pixels = self._fetch(Varied(self._images(), draws, self._how.policy), batches)
         for at, (rows, varied) in enumerate(zip(batches, pixels, strict=True), first):
             yield self._batch(rows, varied, epoch * self.steps + at)
 
     def plain(self, step: int = 0) -> Iterator[Batch]:
         """All pairs in order, as they are; the last batch may be smaller."""
-        batches = list(torch.arange(len(self._pairs)).split(self._batch_size))
+        batches = list(torch.arange(len(self._pairs)).split(self._how.batch_size))
         for rows, pixels in zip(batches, self._fetch(self._images(), batches), strict=True):
             yield self._batch(rows, pixels, step)
 
@@ -217,7 +174,7 @@ class Loader:
 
     def _images(self) -> Images:
         """All images, (S, S) uint8 each: in memory where they fit, else read one by one."""
-        if len(self._pairs) * self._preprocess.size**2 > KEPT_BYTES:
+        if len(self._pairs) * self._how.preprocess.size**2 > KEPT_BYTES:
             return self._pixels
         if self._kept is None:
             chunks = torch.arange(len(self._pairs)).split(_CHUNK)
@@ -230,10 +187,10 @@ class Loader:
             data.DataLoader(
                 images,  # type: ignore[arg-type]  # a tensor is a sequence of its rows
                 batch_sampler=[rows.tolist() for rows in batches],
-                num_workers=self._workers,
+                num_workers=self._how.workers,
                 worker_init_fn=deaf,
                 generator=torch.Generator(),
-                pin_memory=self._device.type == "cuda",
+                pin_memory=self._how.device.type == "cuda",
             )
         )
 
@@ -243,46 +200,8 @@ class Loader:
         return self._press.batch(pixels, *self._tokens.batch(rows), ids, step)
 
 
-class Press:
-    """Makes batches for a device: images normalised as `preprocess` does."""
-
-    def __init__(self, preprocess: Preprocess, device: torch.device) -> None:
-        self._device = device
-        self._normalised = _normalised(preprocess).to(device)
-
-    def batch(
-        self, pixels: Tensor, tokens: Tensor, attention: Tensor, ids: tuple[str, ...], step: int
-    ) -> Batch:
-        """Pixels (B, S, S) uint8, tokens and attention (B, L) -> a batch."""
-        on_device = pixels.to(self._device, non_blocking=True).int()
-        return Batch(
-            # a table of 256 rows, read once per pixel, writes channels last in one pass
-            images=F.embedding(on_device, self._normalised).permute(0, 3, 1, 2),
-            tokens=tokens.to(self._device),
-            attention=attention.to(self._device),
-            ids=ids,
-            step=step,
-        )
-
-
-def _normalised(preprocess: Preprocess) -> Tensor:
-    """(256, C): each grey value as `preprocess` normalises it."""
-    grey = torch.arange(256).float().div_(255).unsqueeze(1).expand(-1, preprocess.channels)
-    return (grey - torch.tensor(preprocess.mean)) / torch.tensor(preprocess.std)
-
-
-def deaf(worker: int) -> None:
-    """Leave Ctrl-C and SIGTERM to the process that trains, which ends its workers when it stops."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
 def _generator(seed: int, stream: int, epoch: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([seed, stream, epoch]))
-
-
-def _up(length: int) -> int:
-    return -(-length // LENGTHS) * LENGTHS
 
 
 def _text(value: object) -> str | None:

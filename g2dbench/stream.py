@@ -10,6 +10,7 @@ can: a batch keeps its size, and an epoch that is taken up again its order. More
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby, islice, pairwise
 
 import numpy as np
@@ -17,20 +18,19 @@ import torch
 from numpy.typing import NDArray
 from torch.utils import data
 
-from g2dbench.blocks import BLOCK, Block, Blocks, Broken, Gathered, Layout, Task, read_samples
+from g2dbench.batching import Batching, Press, Tokens, deaf
+from g2dbench.blocks import Block, Blocks, Broken, Gathered, Layout, Task, read_samples
 from g2dbench.data.build import MAX_REJECTED
 from g2dbench.data.cleaning import CleaningName, clean
 from g2dbench.data.sample import Sample
-from g2dbench.data.shard_files import open_shard
+from g2dbench.data.shard_files import BLOCK, open_shard
 from g2dbench.data.shelf import Shelf
 from g2dbench.data.stream import Stream
 from g2dbench.data.stream_order import Order, make_order
 from g2dbench.errors import BadData, G2DBenchError
-from g2dbench.loader import Loader, Pairs, Press, Tokens, deaf, find_pairs
+from g2dbench.loader import Loader, Pairs, find_pairs
 from g2dbench.method import Batch
-from g2dbench.preprocess import Preprocess
-from g2dbench.recipe import Policy, Views
-from g2dbench.text import Tokenize
+from g2dbench.recipe import Views
 
 TEXTS = 20_000
 """Reports that a tokenizer is trained on at most, from the first shards on."""
@@ -104,48 +104,27 @@ def blocks_of(rows: NDArray[np.int64]) -> Iterator[tuple[int, ...]]:
 class StreamLoader:
     """Batches of a stream on the device; the same for any number of workers."""
 
-    def __init__(
-        self,
-        pairs: StreamPairs,
-        preprocess: Preprocess,
-        tokenize: Tokenize,
-        *,
-        batch_size: int,
-        seed: int,
-        device: torch.device,
-        policy: Policy = "none",
-        workers: int = 0,
-        rank: int = 0,
-        world: int = 1,
-    ) -> None:
-        """batch_size: pairs of this process; rank of world: its share of each epoch."""
-        self._pairs, self._stream = pairs, pairs.stream
-        self._preprocess, self._tokenize, self._policy = preprocess, tokenize, policy
-        self._batch_size, self._seed, self._device = batch_size, seed, device
-        self._workers, self._rank, self._world = workers, rank, world
-        self._press = Press(preprocess, device)
+    def __init__(self, pairs: StreamPairs, how: Batching) -> None:
+        self._pairs, self._stream, self._how = pairs, pairs.stream, how
+        self._press = Press(how.preprocess, how.device)
         self._words: dict[str, tuple[str, str]] = {}
         self._broken: dict[tuple[int, int], Broken] = {}
 
     @property
     def steps(self) -> int:
         """Optimiser steps of an epoch: the same for every process."""
-        return len(self._pairs) // self._world // self._batch_size
+        return len(self._pairs) // self._how.world // self._how.batch_size
 
     def order(self, epoch: int) -> Order:
         """This process's order of an epoch."""
+        how, buffer = self._how, self._stream.buffer
         return make_order(
-            self._pairs.counts,
-            self._seed,
-            epoch,
-            rank=self._rank,
-            world=self._world,
-            buffer=self._stream.buffer,
+            self._pairs.counts, how.seed, epoch, rank=how.rank, world=how.world, buffer=buffer
         )
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The training batches of an epoch from batch `first` on; earlier ones are not read."""
-        order, size = self.order(epoch), self._batch_size
+        order, size = self.order(epoch), self._how.batch_size
         due = order.drawn[first * size : self.steps * size]
         with self._stream.shelf() as shelf:
             arriving = self._arriving(order, np.sort(due), epoch, shelf)
@@ -160,16 +139,8 @@ class StreamLoader:
 
     def plain(self, step: int = 0) -> Iterator[Batch]:
         """A few of the pairs as they are, always the same."""
-        few = self._pairs.first(FEW)
-        loader = Loader(
-            few,
-            self._preprocess,
-            self._tokenize,
-            batch_size=self._batch_size,
-            seed=self._seed,
-            device=self._device,
-        )
-        yield from loader.plain(step)
+        alone = replace(self._how, workers=0)
+        yield from Loader(self._pairs.first(FEW), alone).plain(step)
 
     def words(self, ids: Sequence[str]) -> NDArray[np.object_]:
         """Study and report, (B, 2), of pairs of the last batch."""
@@ -178,7 +149,7 @@ class StreamLoader:
     def _batch(self, chosen: list[Taken], step: int) -> Batch:
         ids, groups, pixels = zip(*chosen, strict=True)
         self._words = dict(zip(ids, groups, strict=True))
-        tokens = Tokens([report for _, report in groups], self._tokenize)
+        tokens = Tokens([report for _, report in groups], self._how.tokenize)
         rows = torch.arange(len(ids))
         return self._press.batch(torch.from_numpy(np.stack(pixels)), *tokens.batch(rows), ids, step)
 
@@ -188,12 +159,13 @@ class StreamLoader:
         """What the blocks of these ascending positions hold, block by block, by position."""
         shards = order.shards[due]
         rows = self._pairs.flat[self._pairs.starts[shards] + order.places[due]]
-        reader = Blocks(self._pairs.layout, self._preprocess, self._policy, self._seed, epoch)
+        how = self._how
+        reader = Blocks(self._pairs.layout, how.preprocess, how.policy, how.seed, epoch)
         loaded = data.DataLoader(
             reader,
             batch_sampler=self._tasks(shards, rows, shelf),
             collate_fn=_only,
-            num_workers=self._workers,
+            num_workers=how.workers,
             worker_init_fn=deaf,
             generator=torch.Generator(),
         )

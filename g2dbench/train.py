@@ -16,11 +16,12 @@ import torch
 from accelerate import Accelerator
 
 from g2dbench import checkpoints, feed, folders, parallel, runs, training_state, watch
+from g2dbench.batching import Batching
 from g2dbench.cards import MethodCard
 from g2dbench.checkpoints import Checkpoints, Saving
 from g2dbench.data.stream import Stream
 from g2dbench.dataset import Dataset
-from g2dbench.feed import Batches, Some
+from g2dbench.feed import Batches, TrainingPairs
 from g2dbench.gradient_cache import check_separable
 from g2dbench.heldout import Heldout
 from g2dbench.loader import Pairs
@@ -112,7 +113,7 @@ def _check(method: Method, recipe: Recipe, strategy: Strategy) -> None:
 
 
 def _build(
-    recipe: Recipe, pairs: Some, seed: int, started: RunFolder | None, registry: Registry
+    recipe: Recipe, pairs: TrainingPairs, seed: int, started: RunFolder | None, registry: Registry
 ) -> Method:
     """The method with fresh weights; a resumed run has its tokenizer already."""
     if started is None:
@@ -131,7 +132,7 @@ class Training:
         self,
         run: RunFolder,
         method: Method,
-        pairs: Some,
+        pairs: TrainingPairs,
         accelerator: Accelerator,
         device: torch.device,
         saving: Saving,
@@ -154,13 +155,12 @@ class Training:
         self.looks = Log(run.folder / watch.STEPS_FILE)
         self.checkpoints = Checkpoints(run.folder / runs.CHECKPOINTS, saving)
 
-    def load(self, pairs: Some, batch_size: int) -> Batches:
+    def load(self, pairs: TrainingPairs, batch_size: int) -> Batches:
         """A loader of these pairs for this process."""
         info, accelerator = self.run.info, self.accelerator
-        return feed.load(
-            pairs,
-            self.method.preprocess,
-            self.method.tokenize,
+        how = Batching(
+            preprocess=self.method.preprocess,
+            tokenize=self.method.tokenize,
             batch_size=batch_size,
             seed=info.seed,
             device=self.device,
@@ -169,6 +169,7 @@ class Training:
             rank=accelerator.process_index,
             world=accelerator.num_processes,
         )
+        return feed.load(pairs, how)
 
     def watch(self, pairs: Pairs | None) -> None:
         """Rank these held-out pairs after every epoch, if there are any."""

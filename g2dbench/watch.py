@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 
 from g2dbench import sheet, trackers, training_state
-from g2dbench.feed import Batches, Some
+from g2dbench.feed import Batches, TrainingPairs
 from g2dbench.gradients import gradient_shares
 from g2dbench.heldout import Heldout, evaluated, mean_recalls
 from g2dbench.method import Batch, Method
@@ -65,7 +65,7 @@ class Watch:
         watching: Watching,
         run: RunFolder,
         method: Method,
-        pairs: Some,
+        pairs: TrainingPairs,
         loader: Batches,
         heldout: Heldout | None,
         looks: Log,

@@ -6,6 +6,7 @@ import tarfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from PIL import Image
 
 from g2dbench import feed
+from g2dbench.batching import Batching
 from g2dbench.data.export import export
 from g2dbench.data.prepare import prepared_in
 from g2dbench.data.shard_index import Index
@@ -47,8 +49,11 @@ def opened(address: object, store: Path, side: int = 64, **changes: Any) -> Stre
 def a_loader(stream: Stream, **changes: Any) -> StreamLoader:
     pairs = feed.training_pairs(stream, DATA, 1)
     tokenizer = train_wordpiece(pairs.reports, 200)
-    settings = {"batch_size": 4, "seed": 0, "policy": "light", "device": CPU, **changes}
-    found = feed.load(pairs, Preprocess(size=32, mean=(0.5,)), Tokenize(tokenizer, 32), **settings)
+    how = Batching(
+        preprocess=Preprocess(size=32, mean=(0.5,)), tokenize=Tokenize(tokenizer, 32),
+        batch_size=4, seed=0, policy="light", device=CPU,
+    )  # fmt: skip
+    found = feed.load(pairs, replace(how, **changes))
     assert isinstance(found, StreamLoader)
     return found
 

@@ -10,7 +10,8 @@ import torch
 from shards import DATA, a_loader, exported, opened, the_store
 
 from g2dbench import feed
-from g2dbench.blocks import BLOCK
+from g2dbench.batching import Batching
+from g2dbench.data.shard_files import BLOCK
 from g2dbench.data.shelf import Shelf
 from g2dbench.data.stream_order import draw, make_order
 from g2dbench.errors import BadData, Misuse
@@ -101,8 +102,11 @@ def test_formats_and_shard_sizes_give_the_same_pixels(small_store: Path, tmp_pat
     store = the_store(small_store)
     pairs = find_pairs(store.split("train"), "frontal")
     tokenize = Tokenize(train_wordpiece(pairs.reports, 200), 32)
-    settings: dict[str, Any] = {"batch_size": 7, "seed": 0, "device": torch.device("cpu")}
-    plain = feed.load(pairs, Preprocess(size=32), tokenize, **settings)
+    how = Batching(
+        preprocess=Preprocess(size=32), tokenize=tokenize,
+        batch_size=7, seed=0, device=torch.device("cpu"),
+    )  # fmt: skip
+    plain = feed.load(pairs, how)
     wanted = {
         name: (image, tokens[seen.bool()].tolist())
         for batch in plain.plain()
@@ -114,7 +118,7 @@ def test_formats_and_shard_sizes_give_the_same_pixels(small_store: Path, tmp_pat
         out = tmp_path / f"{kind}{images}"
         exported(small_store, out, kind, images)
         found = feed.training_pairs(opened(out, tmp_path), DATA, 1)
-        loader = feed.load(found, Preprocess(size=32), tokenize, **settings)
+        loader = feed.load(found, how)
         for batch in loader.epoch(0):
             for at, name in enumerate(batch.ids):
                 image, tokens = wanted[name]

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
+from g2dbench.batching import Batching, Tokens
 from g2dbench.cards import DatasetCard
 from g2dbench.data.sample import Sample
 from g2dbench.dataset import COLUMNS
 from g2dbench.errors import BadData, Misuse
-from g2dbench.loader import Loader, Tokens, find_pairs, is_frontal, training_pairs
+from g2dbench.loader import Loader, find_pairs, is_frontal, training_pairs
 from g2dbench.method import Batch
 from g2dbench.preprocess import Preprocess
 from g2dbench.text import Tokenize, train_wordpiece
@@ -71,9 +72,11 @@ def some(count: int, split: str = "train") -> Radiographs:
 def a_loader(dataset: Radiographs, **changes: object) -> Loader:
     pairs = find_pairs(dataset, "frontal")
     tokenizer = train_wordpiece(pairs.reports, 60)
-    settings = {"batch_size": 4, "seed": 0, "policy": "light", "device": CPU, **changes}
-    preprocess = Preprocess(size=32, mean=(0.5,), std=(0.25,))
-    return Loader(pairs, preprocess, Tokenize(tokenizer, 16), **settings)  # type: ignore[arg-type]
+    how = Batching(
+        preprocess=Preprocess(size=32, mean=(0.5,), std=(0.25,)), tokenize=Tokenize(tokenizer, 16),
+        batch_size=4, seed=0, policy="light", device=CPU,
+    )  # fmt: skip
+    return Loader(pairs, replace(how, **changes))  # type: ignore[arg-type]
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -148,7 +151,8 @@ def test_unvaried_images_are_bit_for_bit_what_the_model_is_evaluated_on(
     preprocess = replace(Preprocess(size=32, mean=(0.5,), std=(0.25,)), **changes)  # type: ignore[arg-type]
     pairs = find_pairs(dataset, "frontal")
     tokenize = Tokenize(train_wordpiece(pairs.reports, 60), 16)
-    loader = Loader(pairs, preprocess, tokenize, batch_size=4, seed=0, device=CPU)
+    how = Batching(preprocess=preprocess, tokenize=tokenize, batch_size=4, seed=0, device=CPU)
+    loader = Loader(pairs, how)
     plain = list(loader.plain())
     assert [len(batch.ids) for batch in plain] == [4, 2]
     for batch in plain:

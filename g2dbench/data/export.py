@@ -29,11 +29,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from g2dbench.blocks import BLOCK
 from g2dbench.data.remote import Place
 from g2dbench.data.rows import Row
 from g2dbench.data.sample import SPLITS
 from g2dbench.data.shard_columns import Columns
+from g2dbench.data.shard_files import BLOCK
 from g2dbench.data.shard_index import (
     INDEX_FILE,
     SUFFIX,

@@ -28,7 +28,10 @@ from g2dbench.data.shard_index import MOST_ROWS, Kind
 from g2dbench.errors import BadData
 
 _MOST_MEMBERS = 2**22
-_BLOCK = 512  # bytes of a tar's headers and of its end
+BLOCK = 64
+"""Rows of a shard that are read at once; they begin at its multiples."""
+
+_TAR_BLOCK = 512  # bytes of a tar's headers and of its end
 _LOOKED_AT = 100  # samples of a tar that tell its fields
 
 
@@ -218,7 +221,7 @@ def _samples(file: io.BufferedReader, where: str) -> Iterator[_Sample]:
         file.seek(tar.offset)
     if sample.places:
         yield sample
-    if len(file.read(_BLOCK)) < _BLOCK:
+    if len(file.read(_TAR_BLOCK)) < _TAR_BLOCK:
         raise BadData(f"the shard {where} lacks a tar's end: it is truncated")
 
 
