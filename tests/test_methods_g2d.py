@@ -154,6 +154,12 @@ def test_soft_dice_is_smps_whose_smooth_is_half_of_ours() -> None:
     assert float(soft_dice(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), 1e-5)) == 0
 
 
+SHALLOW: dict[str, Any] = {
+    "encoder": "tu-resnet18",
+    "size": 64,
+    "depth": 3,
+    "options": {"channels": [8, 16, 24, 32], "zero_init_last": False},
+}
 SHAPES: list[dict[str, Any]] = [
     {"attention": {"heads": 4, "stride": 16}},
     {"attention": {**CODE, "dense": "projected"}},
@@ -164,6 +170,7 @@ SHAPES: list[dict[str, Any]] = [
     {"decoder": {"channels": [12, 8, 8, 4, 2]}},
     {"image": {"encoder": "mit_b0", "size": 64}},
     {"image": {"encoder": "resnet34", "size": 96}, "width": 32},
+    {"image": SHALLOW, "attention": {"stride": 8}, "decoder": {"channels": [8, 8, 4]}},
 ]
 
 
@@ -276,7 +283,11 @@ def test_impossible_settings_are_refused(tokenizer: PreTrainedTokenizerFast) -> 
         ({"attention": {"stride": 4}}, r"model.attention.stride = 4"),
         ({"mask": {"source": "report", "heads": "separate"}}, "needs source = query"),
         ({"mask": {"heads": "separate"}, "pixel": {"target": "image"}}, "needs target = mask"),
-        ({"decoder": {"channels": [16, 8]}}, r"model.decoder.channels"),
+        ({"decoder": {"channels": [16, 8]}}, "decoder.channels has 2 values, image.depth is 5"),
+        ({"image": {"depth": 3}, "attention": {"stride": 16}}, "last map .* has stride 8"),
+        ({"image": {"encoder": "resnet18", "options": {"channels": [8]}}}, "takes none"),
+        ({"image": {"encoder": "tu-resnet18", "options": {"chanels": [8]}}}, "does not take all"),
+        ({"image": {"options": {"checkpoint_path": "x.pth"}}}, "model.image.options"),
         ({"pixels": {}}, "did you mean 'pixel'"),
     ]
     for changes, words in cases:

@@ -20,11 +20,9 @@ from g2dbench.methods.settings import ImageSettings, TextSettings
 from g2dbench.registry import unknown
 from g2dbench.text import SCRATCH
 
-_DEPTH = 5
-
 
 def image_encoder(image: ImageSettings) -> nn.Module:
-    """An smp encoder: (B, 3, S, S) -> six maps of strides 1 (the input itself), 2, 4, 8, 16, 32.
+    """An smp encoder: (B, 3, S, S) -> maps of strides 1 (the input itself), 2, 4, to 2^depth.
 
     Fresh, or with the weights that `image.weights` names: a set that smp publishes for this
     encoder ("imagenet"), or a file whose keys are those of the encoder.
@@ -35,12 +33,17 @@ def image_encoder(image: ImageSettings) -> nn.Module:
     published = image.weights if image.weights and not Path(image.weights).is_file() else None
     try:
         encoder: nn.Module = smp.encoders.get_encoder(
-            image.encoder, depth=_DEPTH, weights=published
+            image.encoder, depth=image.depth, weights=published, **image.options
         )
     except KeyError as error:
         raise Misuse(
             f"image.weights is {image.weights!r}: no such file, and smp has no such weights for "
             f"{image.encoder}: {error.args[0]}"
+        ) from error
+    except TypeError as error:
+        raise Misuse(
+            f"image.options holds {', '.join(image.options)}, of which the image encoder "
+            f"{image.encoder!r} does not take all: {error}"
         ) from error
     except (OSError, RuntimeError, ValueError) as error:
         raise BadCheckpoint(f"image encoder {image.encoder!r} cannot be made: {error}") from error

@@ -168,7 +168,7 @@ class Gloria(Towers):
         return Pretrained(self)
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, S, S) -> the encoder's maps of strides 2 to 32."""
+        """(B, 3, S, S) -> the encoder's maps from stride 2 on."""
         return present(self.encoder(images))
 
     def embed_pyramid(self, pyramid: list[Tensor]) -> Tensor:

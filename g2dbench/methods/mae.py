@@ -80,6 +80,7 @@ class MaeSettings(TowerSettings):
 
     @model_validator(mode="after")
     def _fits(self) -> "MaeSettings":
+        self.decoder.check(self.image)
         patches = (self.image.size // self.mask.patch) ** 2
         if self.image.size % self.mask.patch:
             raise ValueError(f"mask.patch {self.mask.patch} does not divide {self.image.size}")
@@ -99,11 +100,11 @@ class Painter(nn.Module):
         self._mask = settings.mask
         encoder = image_encoder(settings.image)
         self.channels, self.strides = levels(encoder)
-        self.unet: Any = unet_around(settings.image.encoder, encoder, settings.decoder, 1)
+        self.unet: Any = unet_around(encoder, settings.image, settings.decoder, 1)
         self.token = nn.Parameter(torch.zeros(3))
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, S, S) -> the encoder's maps of strides 2 to 32."""
+        """(B, 3, S, S) -> the encoder's maps from stride 2 on."""
         return present(self.unet.encoder(images))
 
     def forward(self, images: Tensor, hidden: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -157,7 +158,7 @@ class Mae(ImageMethod):
         return MaeModel(self)
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, S, S) -> the encoder's maps of strides 2 to 32."""
+        """(B, 3, S, S) -> the encoder's maps from stride 2 on."""
         return self.painter.pyramid(images)
 
 
@@ -190,7 +191,7 @@ class MaeWithReports(Towers):
         return MaeWithReportsModel(self)
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, S, S) -> the encoder's maps of strides 2 to 32."""
+        """(B, 3, S, S) -> the encoder's maps from stride 2 on."""
         return self.painter.pyramid(images)
 
     def embed_pyramid(self, pyramid: list[Tensor]) -> Tensor:

@@ -27,7 +27,7 @@ class PretrainedImages(Model):
         self.fixed_size = False
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, S, S) -> the encoder's maps of strides 2 to 32, fine to coarse."""
+        """(B, 3, S, S) -> the encoder's maps from stride 2 on, fine to coarse."""
         return self.towers.pyramid(images)
 
     def pooled(self, images: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ from g2dbench.registry import unknown
 from g2dbench.text import SCRATCH, VOCABULARY, Padding
 
 Width = Annotated[int, Field(ge=1)]
+Option = bool | int | float | list[int] | list[float]
+"""Of an encoder: never text, which may name a file to load."""
 
 
 class Settings(BaseModel):
@@ -22,10 +24,15 @@ class Settings(BaseModel):
 class ImageSettings(Settings):
     """`[model.image]`: encoder and input; the last seven keys are those of `Preprocess`.
 
+    depth: halvings from the image to the encoder's last map, whose stride is 2 to this power.
+    options: what else the constructor of one of timm's encoders ("tu-...") takes, as the
+    "channels" of a ResNet's four stages.
     weights: "" for none, a set that smp publishes ("imagenet"), or a file.
     """
 
     encoder: str = "resnet50"
+    depth: int = Field(default=5, ge=2, le=5)
+    options: dict[str, Option] = {}
     weights: str = ""
     size: int = Field(default=224, ge=32, multiple_of=32)
     fit: Fit = "stretch"
@@ -36,6 +43,15 @@ class ImageSettings(Settings):
     intensity: Literal["as_is", "minmax"] = "as_is"
 
     @model_validator(mode="after")
+    def _takes(self) -> "ImageSettings":
+        if self.options and not self.encoder.startswith("tu-"):
+            raise ValueError(
+                f"options are those of timm's encoders, and smp's {self.encoder!r} takes none: "
+                f"encoder = 'tu-{self.encoder}', or leave them out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _planes(self) -> "ImageSettings":
         if len(self.mean) not in (1, 3) or len(self.std) not in (1, 3) or min(self.std) <= 0:
             raise ValueError("mean and std have one or three values, those of std above 0")
@@ -43,7 +59,7 @@ class ImageSettings(Settings):
 
     def preprocess(self) -> Preprocess:
         """What turns a radiograph into this encoder's input."""
-        return Preprocess(**self.model_dump(exclude={"encoder", "weights"}))
+        return Preprocess(**self.model_dump(exclude={"encoder", "depth", "options", "weights"}))
 
 
 class TextSettings(Settings):
@@ -161,11 +177,28 @@ class TowerSettings(ProjectedSettings):
 class DecoderSettings(Settings):
     """`[model.decoder]`: the U-Net decoder.
 
-    channels: of its five blocks, coarse (stride 16) to fine (stride 1); smp's, and so G2D's, are
-    256 to 16.
+    channels: of its blocks, coarse to fine (stride 1), one for each halving of the encoder; smp's,
+    and so G2D's, are 256 to 16.
     """
 
-    channels: tuple[Width, Width, Width, Width, Width] = (256, 128, 64, 32, 16)
+    channels: tuple[Width, ...] = (256, 128, 64, 32, 16)
+
+    def check(self, image: ImageSettings) -> None:
+        """ValueError where the decoder has not as many blocks as this encoder has halvings."""
+        if len(self.channels) != image.depth:
+            raise ValueError(
+                f"decoder.channels has {len(self.channels)} values, image.depth is {image.depth}: "
+                "the decoder doubles the map once for each halving"
+            )
+
+
+def check_stride(name: str, stride: int, image: ImageSettings) -> None:
+    """ValueError where the setting of this name asks for a map that the encoder does not make."""
+    if stride > 2**image.depth:
+        raise ValueError(
+            f"{name} is {stride}, but the last map of an encoder with image.depth {image.depth} "
+            f"has stride {2**image.depth}"
+        )
 
 
 T = TypeVar("T", bound=Settings)

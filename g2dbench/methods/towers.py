@@ -147,7 +147,7 @@ class PooledTowers(Towers):
         self.projector = Projector(settings.projector, self.channels[-1], settings.width)
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, S, S) -> the encoder's maps of strides 2 to 32."""
+        """(B, 3, S, S) -> the encoder's maps from stride 2 on."""
         return present(self.encoder(images))
 
     def embed_pyramid(self, pyramid: list[Tensor]) -> Tensor:

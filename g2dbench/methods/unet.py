@@ -16,12 +16,17 @@ import segmentation_models_pytorch as smp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from g2dbench.methods.settings import DecoderSettings
+from g2dbench.methods.settings import DecoderSettings, ImageSettings
 
 
-def unet_around(name: str, encoder: nn.Module, decoder: DecoderSettings, outputs: int) -> Any:
-    """smp's Unet around an encoder of this name that is already made."""
-    unet = smp.Unet(name, encoder_weights=None, classes=outputs, decoder_channels=decoder.channels)
+def unet_around(
+    encoder: nn.Module, image: ImageSettings, decoder: DecoderSettings, outputs: int
+) -> Any:
+    """smp's Unet around the encoder that was made of these settings."""
+    unet = smp.Unet(
+        image.encoder, image.depth, None,
+        classes=outputs, decoder_channels=decoder.channels, **image.options,
+    )  # fmt: skip
     unet.encoder = encoder
     return unet
 
@@ -36,7 +41,7 @@ class Decoder(nn.Module):
         self._strides = strides
 
     def forward(self, pyramid: list[Tensor]) -> Tensor:
-        """Maps of strides 2 to 32 -> (B, 1, S, S) logits; of several outputs, their mean."""
+        """Maps of strides 2 to the last -> (B, 1, S, S) logits; of several outputs, their mean."""
         return decode(self.decoder, self.head, pyramid, self._strides).mean(1, keepdim=True)
 
 
@@ -49,18 +54,18 @@ def decode(
 
 
 def decoder_input(pyramid: list[Tensor], strides: tuple[int, ...]) -> list[Tensor]:
-    """The levels of smp's decoder, strides 2 to 32: maps where there are some, else empty ones."""
+    """The levels of smp's decoder from stride 2 on: maps where there are some, else empty ones."""
     given = dict(zip(strides, pyramid, strict=True))
     last = pyramid[-1]
     batch, side = len(last), last.shape[-1] * strides[-1]
     return [
         given[stride] if stride in given else last.new_empty(batch, 0, *[side // stride] * 2)
-        for stride in (2, 4, 8, 16, 32)
+        for stride in (2**level for level in range(1, strides[-1].bit_length()))
     ]
 
 
 def run_decoder(decoder: Any, pyramid: list[Tensor]) -> Tensor:
-    """smp's UnetDecoder on maps of strides 2 to 32 -> (B, O, S, S), before the head.
+    """smp's UnetDecoder on maps from stride 2 on -> (B, O, S, S), before the head.
 
     A map without channels stands for a level that the encoder does not have.
     """

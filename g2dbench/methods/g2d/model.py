@@ -115,7 +115,7 @@ class G2D(Towers):
         return G2DModel(self)
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, S, S) -> the encoder's maps of strides 2 to 32."""
+        """(B, 3, S, S) -> the encoder's maps from stride 2 on."""
         return present(self.unet.encoder(images))
 
     def embed_pyramid(self, pyramid: list[Tensor]) -> Tensor:
@@ -185,4 +185,4 @@ def _of_peak(attention: Tensor) -> Tensor:
 def make_unet(encoder: nn.Module, settings: G2DSettings) -> Any:
     """smp's Unet around an encoder that is already made."""
     masks = settings.attention.heads if settings.mask.heads == "separate" else 1
-    return unet_around(settings.image.encoder, encoder, settings.decoder, masks)
+    return unet_around(encoder, settings.image, settings.decoder, masks)

@@ -49,6 +49,8 @@ _HEAD_WIDTH = 64
 """Of every BERT that Google published; a file does not say how its width is split."""
 
 _FIXED: dict[str, Any] = {
+    "image.depth": 5,
+    "image.options": {},
     "text.hidden": 768,
     "text.pool": "cls",
     "projector.norm": "batch",

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from g2dbench.methods.settings import DecoderSettings, Settings, TowerSettings
+from g2dbench.methods.settings import DecoderSettings, Settings, TowerSettings, check_stride
 
 
 class AttentionSettings(Settings):
@@ -97,6 +97,8 @@ class G2DSettings(TowerSettings):
 
     @model_validator(mode="after")
     def _fits(self) -> "G2DSettings":
+        check_stride("attention.stride", self.attention.stride, self.image)
+        self.decoder.check(self.image)
         if not self.attention.head_dim and self.width < self.attention.heads:
             raise ValueError(f"attention.heads {self.attention.heads} exceeds width {self.width}")
         if self.mask.smoothing != "none" and self.mask.window() >= self.image.size:
