@@ -5,12 +5,13 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from stopping import Stop, Watch, after
 
 from g2dbench.data import build
 from g2dbench.data.prepare import Drawing, find, prepare, prepared_in
@@ -20,10 +21,6 @@ from g2dbench.task import quiet
 
 IMAGES = 160
 REGISTRY = Registry()
-
-
-class Stop(Exception):
-    """Ends a preparation in the middle, as Ctrl-C does."""
 
 
 @pytest.fixture(scope="module")
@@ -55,26 +52,6 @@ def make_root(root: Path) -> Path:
 
 def make(root: Path, store: Path, progress: Callable = quiet) -> Store:
     return prepare("rsna", root, store, progress=progress, registry=REGISTRY, size=16)
-
-
-def after(count: int) -> Callable:
-    """Progress that stops when so many images were packed."""
-
-    def progress(items: Iterable, title: str, total: int | None = None) -> Iterable:
-        for done, item in enumerate(items):
-            if title.startswith("prepare") and done == count:
-                raise Stop
-            yield item
-
-    return progress
-
-
-class Watch:
-    """Progress that notes how many images a preparation still had to read."""
-
-    def __call__(self, items: Iterable, title: str, total: int | None = None) -> Iterable:
-        self.left = total
-        return items
 
 
 def stopped(root: Path, store: Path, count: int = 140) -> tuple[Path, Path]:

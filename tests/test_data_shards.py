@@ -3,7 +3,7 @@
 import io
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from stopping import Stop, Watch, after
 
 from g2dbench.data.prepare import prepare
 from g2dbench.data.store import Store
@@ -21,10 +22,6 @@ pytest.importorskip("datasets")
 
 REGISTRY = Registry()
 SHARD = 80
-
-
-class Stop(Exception):
-    """Ends a preparation in the middle."""
 
 
 def png(seed: int) -> bytes:
@@ -64,28 +61,10 @@ def make(root: Path, store: Path, progress: Callable = quiet) -> Store:
     )
 
 
-def stop_after(count: int) -> Callable:
-    def progress(items: Iterable, title: str, total: int | None = None) -> Iterable:
-        for done, item in enumerate(items):
-            if title.startswith("prepare") and done == count:
-                raise Stop
-            yield item
-
-    return progress
-
-
-class Watch:
-    """Progress that notes how many images a preparation still had to read."""
-
-    def __call__(self, items: Iterable, title: str, total: int | None = None) -> Iterable:
-        self.left = total
-        return items
-
-
 @pytest.mark.parametrize("changes", ["nothing", "a shard", "a shard and its time by a nanosecond"])
 def test_a_changed_shard_is_read_again(root: Path, tmp_path: Path, changes: str) -> None:
     with pytest.raises(Stop):
-        make(root, tmp_path / "s", stop_after(140))
+        make(root, tmp_path / "s", after(140))
     shard = root / "train-00000.parquet"
     before = shard.stat()
     if changes != "nothing":
