@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
@@ -20,7 +20,13 @@ from g2dbench.methods.contrastive import Contrastive
 from g2dbench.methods.encoders import TextEncoder, image_encoder
 from g2dbench.methods.g2d.monitors import relative_entropy
 from g2dbench.methods.pretrained import Pretrained
-from g2dbench.methods.settings import ContrastiveSettings, InputSettings, Settings, read_settings
+from g2dbench.methods.settings import (
+    ContrastiveSettings,
+    InputSettings,
+    Settings,
+    check_stride,
+    read_settings,
+)
 from g2dbench.methods.towers import TextSide, Towers, check_pairs, levels, present
 from g2dbench.methods.words import Words, WordTextSettings
 
@@ -75,6 +81,11 @@ class GloriaSettings(InputSettings):
     text: GloriaText = GloriaText()
     contrastive: GloriaLoss = GloriaLoss()
     local: LocalSettings = LocalSettings()
+
+    @model_validator(mode="after")
+    def _fits(self) -> "GloriaSettings":
+        check_stride("local.stride", self.local.stride, self.image)
+        return self
 
 
 class Reading(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
@@ -24,6 +24,7 @@ from g2dbench.methods.settings import (
     ProjectorSettings,
     Settings,
     TowerSettings,
+    check_stride,
     read_settings,
 )
 from g2dbench.methods.towers import (
@@ -96,6 +97,11 @@ class MgcaSettings(TowerSettings):
     contrastive: MgcaLoss = MgcaLoss()
     local: TokenSettings = TokenSettings()
     prototypes: PrototypeSettings = PrototypeSettings()
+
+    @model_validator(mode="after")
+    def _fits(self) -> "MgcaSettings":
+        check_stride("local.stride", self.local.stride, self.image)
+        return self
 
 
 class Reading(NamedTuple):
