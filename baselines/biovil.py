@@ -17,14 +17,14 @@ from torch.nn import functional as F
 from torchvision.models import resnet50
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from g2dbench import bert
 from g2dbench.cards import ModelCard
-from g2dbench.checkpoint import digest, find_state, load_state, read_weights
 from g2dbench.errors import BadCheckpoint, Misuse
-from g2dbench.grids import cosines
 from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import Preprocess
-from g2dbench.text import Tokenize
+from g2dbench.pretrained import bert
+from g2dbench.pretrained.feature_maps import cosines
+from g2dbench.pretrained.tokenizer import Tokenize
+from g2dbench.pretrained.weights import digest, find_state, load_state, read_weights
 
 CARD = ModelCard(
     name="biovil",

@@ -14,11 +14,11 @@ from timm.data import resolve_data_config
 from torch import Tensor
 
 from g2dbench.cards import ModelCard
-from g2dbench.checkpoint import State, digest, find_state, load_state, part, read_weights
 from g2dbench.errors import BadCheckpoint, Misuse
-from g2dbench.grids import find_levels
 from g2dbench.model import Identity, Model
 from g2dbench.preprocess import Fit, Preprocess, Resampling
+from g2dbench.pretrained.feature_maps import find_levels
+from g2dbench.pretrained.weights import State, digest, find_state, load_state, part, read_weights
 from g2dbench.registry import unknown
 
 CARD = ModelCard(

@@ -16,22 +16,30 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from g2dbench import bert, recipe
 from g2dbench.cards import ModelCard
-from g2dbench.checkpoint import State, digest, find_state, load_state, read_weights, strip_prefix
 from g2dbench.errors import BadCheckpoint, BadData, Misuse
-from g2dbench.hub import read_json
-from g2dbench.methods.encoders import image_encoder
 from g2dbench.methods.g2d.export import SETTINGS_FILE, TEXT_FOLDER
 from g2dbench.methods.g2d.model import G2D, make_unet
 from g2dbench.methods.g2d.released import find_layout, read_sizes, to_ours
 from g2dbench.methods.g2d.settings import G2DSettings
-from g2dbench.methods.settings import read_settings
-from g2dbench.methods.towers import levels, present
-from g2dbench.methods.unet import Decoder
+from g2dbench.methods.shared.encoders import image_encoder
+from g2dbench.methods.shared.settings import read_settings
+from g2dbench.methods.shared.two_towers import levels, present
+from g2dbench.methods.shared.unet import Decoder
 from g2dbench.model import Identity, Model, capabilities
-from g2dbench.text import FILE as TOKENIZER_FILE
-from g2dbench.text import SCRATCH, load_tokenizer
+from g2dbench.pretrained import bert
+from g2dbench.pretrained.hub import read_json
+from g2dbench.pretrained.tokenizer import FILE as TOKENIZER_FILE
+from g2dbench.pretrained.tokenizer import SCRATCH, load_tokenizer
+from g2dbench.pretrained.weights import (
+    State,
+    digest,
+    find_state,
+    load_state,
+    read_weights,
+    strip_prefix,
+)
+from g2dbench.recipes import recipe
 
 CARD = ModelCard(
     name="g2d",

@@ -15,12 +15,12 @@ from torch.nn import functional as F
 from transformers import AutoTokenizer, CLIPModel, SiglipModel
 
 from g2dbench.cards import ModelCard
-from g2dbench.checkpoint import digest
 from g2dbench.errors import BadCheckpoint
-from g2dbench.grids import at_stride, cosines, stride_of, to_grid
-from g2dbench.hub import model_folder, read_json
 from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import CLIP_MEAN, CLIP_STD, Preprocess, Resampling
+from g2dbench.pretrained.feature_maps import at_stride, cosines, stride_of, to_grid
+from g2dbench.pretrained.hub import model_folder, read_json
+from g2dbench.pretrained.weights import digest
 
 CARD = ModelCard(
     name="hf_clip",

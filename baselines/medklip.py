@@ -23,14 +23,14 @@ from torch.nn import functional as F
 from torchvision.models import resnet50
 from transformers import BertModel, BertTokenizer
 
-from g2dbench.bert import absent, read_encoder, read_tokenizer
 from g2dbench.cards import ModelCard
-from g2dbench.checkpoint import digest, find_state, load_state, read_weights, strip_prefix
 from g2dbench.errors import BadCheckpoint, Misuse
-from g2dbench.hub import read_json
 from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from g2dbench.text import Tokenize
+from g2dbench.pretrained.bert import absent, read_encoder, read_tokenizer
+from g2dbench.pretrained.hub import read_json
+from g2dbench.pretrained.tokenizer import Tokenize
+from g2dbench.pretrained.weights import digest, find_state, load_state, read_weights, strip_prefix
 
 CARD = ModelCard(
     name="medklip",

@@ -4,7 +4,8 @@ Shapes: B batch, S input side, D shared width, T texts, N patches, h w grid, C c
 SOURCE is a folder with `open_clip_config.json`, weights and tokenizer files, or the hub id of one.
 Where the configuration names a text encoder of transformers, that encoder's `config.json` is read
 from the same folder, or else from the hub's cache. Where we differ: the library loads weights and
-tokenizer itself; here weights go through `g2dbench.checkpoint`, and no folder can ask for its code.
+tokenizer itself; here weights go through `g2dbench.pretrained.weights`, and code of a folder
+is never run.
 """
 
 from collections.abc import Sequence
@@ -23,12 +24,19 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from g2dbench.cards import ModelCard
-from g2dbench.checkpoint import State, digest, find_state, load_state, read_weights, strip_prefix
 from g2dbench.errors import BadCheckpoint, Unsupported
-from g2dbench.grids import cosines, find_levels, to_grid
-from g2dbench.hub import model_folder, read_json
 from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import Fit, Preprocess, Resampling
+from g2dbench.pretrained.feature_maps import cosines, find_levels, to_grid
+from g2dbench.pretrained.hub import model_folder, read_json
+from g2dbench.pretrained.weights import (
+    State,
+    digest,
+    find_state,
+    load_state,
+    read_weights,
+    strip_prefix,
+)
 
 CARD = ModelCard(
     name="open_clip",

@@ -21,16 +21,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from g2dbench.cards import MethodCard, ModelCard
-from g2dbench.checkpoint import digest
 from g2dbench.errors import BadCheckpoint, BadData, Misuse
-from g2dbench.grids import cosines
-from g2dbench.heads import drawn
 from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import Preprocess
+from g2dbench.pretrained.feature_maps import cosines
+from g2dbench.pretrained.tokenizer import FILE as TOKENIZER_FILE
+from g2dbench.pretrained.tokenizer import load_tokenizer
+from g2dbench.pretrained.weights import digest
 from g2dbench.registry import Registry
-from g2dbench.runs import read_info
-from g2dbench.text import FILE as TOKENIZER_FILE
-from g2dbench.text import load_tokenizer
+from g2dbench.runs.folder import read_info
+from g2dbench.system.seeded_init import drawn
 
 CARD = ModelCard(
     name="random-init",

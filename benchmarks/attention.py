@@ -21,16 +21,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from g2dbench.batching import Batching
 from g2dbench.data.prepare import open_or_prepare
 from g2dbench.dataset import Dataset
-from g2dbench.loader import Loader, Pairs, find_pairs
 from g2dbench.method import Batch
 from g2dbench.methods.g2d import monitors
 from g2dbench.methods.g2d.model import G2D
+from g2dbench.progress import quiet
 from g2dbench.registry import Registry
-from g2dbench.runs import load_run
-from g2dbench.task import quiet
+from g2dbench.runs.folder import load_run
+from g2dbench.training.batches.collate import Batching
+from g2dbench.training.batches.pair_loader import Loader, Pairs, find_pairs
 
 IMAGES = 300
 STORE = Path("~/.cache/g2dbench").expanduser()

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from g2dbench.data.synthetic import draw
+from g2dbench.data.synthetic.synthetic import draw
 
 COLUMNS, ROWS, SIZE = 6, 3, 192
 OUTLINE = (255, 96, 64)

@@ -32,17 +32,18 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from g2dbench import loader
-from g2dbench.batching import Batching
-from g2dbench.data.image import read_image
+from g2dbench.data.images.image_file import read_image
 from g2dbench.data.overlap import ALIKE, NEAR_BITS, look, thumbnail
-from g2dbench.data.prepare import Drawing, prepare
-from g2dbench.data.store import Store
-from g2dbench.loader import Loader, find_pairs
+from g2dbench.data.prepare import prepare
+from g2dbench.data.store.request import Drawing
+from g2dbench.data.store.store import Store
 from g2dbench.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from g2dbench.pretrained.tokenizer import Tokenize, train_wordpiece
+from g2dbench.progress import quiet
 from g2dbench.registry import Registry
-from g2dbench.task import quiet
-from g2dbench.text import Tokenize, train_wordpiece
+from g2dbench.training.batches import pair_loader
+from g2dbench.training.batches.collate import Batching
+from g2dbench.training.batches.pair_loader import Loader, find_pairs
 
 BATCH = 64
 
@@ -109,8 +110,8 @@ def compare_loaders(store: Store, folder: Path) -> None:
     theirs = best(released.epoch)
     preprocess = Preprocess(size=size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     for policy in ("light", "code"):
-        for kept, place in ((loader.KEPT_BYTES, "in memory"), (0, "from the store")):
-            loader.KEPT_BYTES = kept
+        for kept, place in ((pair_loader.KEPT_BYTES, "in memory"), (0, "from the store")):
+            pair_loader.KEPT_BYTES = kept
             how = Batching(
                 preprocess=preprocess, tokenize=tokenize,
                 batch_size=BATCH, seed=0, device=torch.device("cpu"), policy=policy,

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from g2dbench.data.open_i import join_report
-from g2dbench.data.report import clean_report
-from g2dbench.data.synthetic import draw
-from g2dbench.text import Tokenize
+from g2dbench.data.readers.open_i import join_report
+from g2dbench.data.reports.tidy import clean_report
+from g2dbench.data.synthetic.synthetic import draw
+from g2dbench.pretrained.tokenizer import Tokenize
 
 
 def open_i_reports(folder: Path) -> list[str]:

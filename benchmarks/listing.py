@@ -52,8 +52,8 @@ def main() -> None:
 
 def listed(root: Path) -> None:
     """List, and print what it took; importing is not counted, but in memory."""
-    from g2dbench.data import mimic_cxr
-    from g2dbench.data.sample import Record
+    from g2dbench.data.readers import mimic_cxr
+    from g2dbench.sample import Record
 
     began, used = time.perf_counter(), time.process_time()
     found = list(mimic_cxr.read(root))

@@ -27,25 +27,28 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
-from g2dbench import recipe as recipes
-from g2dbench import runner, runs, train
-from g2dbench.batching import Batching
 from g2dbench.cards import TaskCard
-from g2dbench.comparison import compare
-from g2dbench.data.prepare import Drawing, open_or_prepare
-from g2dbench.data.sample import Sample
+from g2dbench.data.prepare import open_or_prepare
+from g2dbench.data.store.request import Drawing
 from g2dbench.dataset import Dataset
-from g2dbench.device import choose_precision
-from g2dbench.loader import Loader, training_pairs
+from g2dbench.evaluation import runner
+from g2dbench.evaluation.model_reference import resolve
 from g2dbench.method import Batch
 from g2dbench.methods.g2d.model import G2D
 from g2dbench.methods.g2d.pseudo_mask import PseudoMask
 from g2dbench.methods.g2d.settings import G2DSettings
-from g2dbench.models import resolve
-from g2dbench.recipe import Recipe
+from g2dbench.progress import quiet
+from g2dbench.recipes import recipe as recipes
+from g2dbench.recipes.recipe import Recipe
 from g2dbench.registry import Registry
-from g2dbench.results import RESULT_FILE, load
-from g2dbench.task import quiet
+from g2dbench.reporting.paired_comparison import compare
+from g2dbench.result import RESULT_FILE, load
+from g2dbench.runs import folder as runs
+from g2dbench.sample import Sample
+from g2dbench.system.device import choose_precision
+from g2dbench.training import fit
+from g2dbench.training.batches.collate import Batching
+from g2dbench.training.batches.pair_loader import Loader, training_pairs
 
 ARMS = ("none", "attention", "findings", "coarse")
 FINDINGS = ("consolidation", "pleural effusion")
@@ -92,7 +95,7 @@ def pretrain(
     chosen = recipes.override(recipe, [f"model.pixel.target={target}"])
     folder = out / "runs" / f"{arm}-s{seed}"
     with told(chosen, arm, seed, data):
-        train.fit(
+        fit.fit(
             chosen, data, folder,
             seed=seed, device=CPU, precision=choose_precision("auto", CPU),
             resume=(folder / runs.RUN_FILE).is_file(), registry=registry,

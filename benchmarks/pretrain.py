@@ -35,23 +35,24 @@ from published_step import SIZE, published_step
 from torch import Tensor
 from torch.nn import functional as F
 
-from g2dbench import recipe as recipes
-from g2dbench.batching import Batching
 from g2dbench.cards import MethodCard
-from g2dbench.data.prepare import Drawing, prepare
-from g2dbench.data.sample import Sample
-from g2dbench.data.synthetic import draw
-from g2dbench.device import choose_device, choose_precision
-from g2dbench.loader import Loader, Pairs
+from g2dbench.data.prepare import prepare
+from g2dbench.data.store.request import Drawing
+from g2dbench.data.synthetic.synthetic import draw
 from g2dbench.method import Batch, Method
-from g2dbench.methods import unet
-from g2dbench.optimisation import Optimisation
-from g2dbench.parallel import accelerator_for
-from g2dbench.recipe import Optim
+from g2dbench.methods.shared import unet
+from g2dbench.pretrained.tokenizer import make_tokenizer
+from g2dbench.progress import quiet
+from g2dbench.recipes import recipe as recipes
+from g2dbench.recipes.recipe import Optim
 from g2dbench.registry import Registry
-from g2dbench.task import quiet
-from g2dbench.text import make_tokenizer
-from g2dbench.train import fit
+from g2dbench.sample import Sample
+from g2dbench.system.device import choose_device, choose_precision
+from g2dbench.training.batches.collate import Batching
+from g2dbench.training.batches.pair_loader import Loader, Pairs
+from g2dbench.training.distributed import accelerator_for
+from g2dbench.training.fit import fit
+from g2dbench.training.optimizer import Optimisation
 
 PAIRS, BATCH = 64, 16
 MEDIANS = {"Open-i": 41, "MIMIC-like": 90}

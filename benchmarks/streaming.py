@@ -17,18 +17,19 @@ from typing import get_args
 import torch
 from data import BATCH, best
 
-from g2dbench import feed, loader
-from g2dbench.batching import Batching
-from g2dbench.data.export import export
-from g2dbench.data.prepare import Drawing, prepare
-from g2dbench.data.shard_index import Kind
-from g2dbench.data.store import Store
-from g2dbench.data.stream import open_stream
+from g2dbench.data.prepare import prepare
+from g2dbench.data.shards.export import export
+from g2dbench.data.shards.index import Kind
+from g2dbench.data.shards.stream import open_stream
+from g2dbench.data.store.request import Drawing
+from g2dbench.data.store.store import Store
 from g2dbench.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from g2dbench.recipe import Data
+from g2dbench.pretrained.tokenizer import Tokenize, train_wordpiece
+from g2dbench.progress import quiet
+from g2dbench.recipes.recipe import Data
 from g2dbench.registry import Registry
-from g2dbench.task import quiet
-from g2dbench.text import Tokenize, train_wordpiece
+from g2dbench.training.batches import pair_loader, source
+from g2dbench.training.batches.collate import Batching
 
 POLICIES = ("none", "light")
 
@@ -41,7 +42,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    loader.KEPT_BYTES = 0
+    pair_loader.KEPT_BYTES = 0
     with tempfile.TemporaryDirectory() as folder:
         measure(Path(folder), chosen.images, chosen.size, chosen.shard_images)
 
@@ -52,7 +53,7 @@ def measure(folder: Path, images: int, size: int, shard_images: int) -> None:
         progress=quiet, registry=Registry(), size=size, drawing=Drawing(count=images),
     )  # fmt: skip
     settings = Data(size=size)
-    pairs = feed.training_pairs(store, settings, BATCH)
+    pairs = source.training_pairs(store, settings, BATCH)
     tokenize = Tokenize(train_wordpiece(pairs.reports, 1000), 64)
     print(f"{len(pairs)} pairs at {size} px, one process on one core")
     base = {policy: rate(pairs, tokenize, size, policy) for policy in POLICIES}
@@ -64,7 +65,7 @@ def measure(folder: Path, images: int, size: int, shard_images: int) -> None:
         shards = sum(path.stat().st_size for path in Path(address).iterdir())
         print(f"{kind}: exported {images / seconds:,.0f} images/s, {shards / images:,.0f} B/image")
         stream = open_stream(address, size, folder, progress=quiet, echo=lambda _: None)
-        streamed = feed.training_pairs(stream, settings, BATCH)
+        streamed = source.training_pairs(stream, settings, BATCH)
         for policy in POLICIES:
             found = rate(streamed, tokenize, size, policy)
             ratio = found / base[policy]
@@ -75,13 +76,13 @@ def exported(store: Store, kind: Kind, folder: Path, shard_images: int) -> None:
     export(store, kind, str(folder / kind), shard_images=shard_images, progress=quiet)
 
 
-def rate(pairs: feed.TrainingPairs, tokenize: Tokenize, size: int, policy: str) -> float:
+def rate(pairs: source.TrainingPairs, tokenize: Tokenize, size: int, policy: str) -> float:
     preprocess = Preprocess(size=size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     how = Batching(
         preprocess=preprocess, tokenize=tokenize,
         batch_size=BATCH, seed=0, device=torch.device("cpu"), policy=policy,
     )  # fmt: skip
-    batches = feed.load(pairs, how)
+    batches = source.load(pairs, how)
     return batches.steps * BATCH / best(lambda: sum(1 for _ in batches.epoch(0)))
 
 

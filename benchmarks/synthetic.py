@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 from torchvision.models.resnet import BasicBlock
 
-from g2dbench.data.sample import Sample
-from g2dbench.data.synthetic import CARD, draw_many
+from g2dbench.data.synthetic.synthetic import CARD, draw_many
+from g2dbench.sample import Sample
 
 SEGMENTED = ("pleural effusion", "cardiomegaly", "pneumothorax", "consolidation")
 WIDTHS = (16, 32, 64, 128)

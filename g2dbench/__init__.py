@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from g2dbench.cards import DatasetCard, MethodCard, ModelCard, TaskCard
-    from g2dbench.data.sample import Box, Record, Sample
     from g2dbench.dataset import Dataset
     from g2dbench.errors import BadCheckpoint, BadData, G2DBenchError, Misuse, Unsupported
     from g2dbench.method import Batch, Method
     from g2dbench.model import Grounding, Identity, Model, capabilities
     from g2dbench.preprocess import Preprocess
-    from g2dbench.results import Score
+    from g2dbench.result import Score
+    from g2dbench.sample import Box, Record, Sample
     from g2dbench.task import Run
 
 __version__ = "0.1.0"
 
 _HOME = {
     "g2dbench.cards": ("DatasetCard", "MethodCard", "ModelCard", "TaskCard"),
-    "g2dbench.data.sample": ("Box", "Record", "Sample"),
+    "g2dbench.sample": ("Box", "Record", "Sample"),
     "g2dbench.dataset": ("Dataset",),
     "g2dbench.errors": ("BadCheckpoint", "BadData", "G2DBenchError", "Misuse", "Unsupported"),
     "g2dbench.method": ("Batch", "Method"),
     "g2dbench.model": ("Grounding", "Identity", "Model", "capabilities"),
     "g2dbench.preprocess": ("Preprocess",),
-    "g2dbench.results": ("Score",),
+    "g2dbench.result": ("Score",),
     "g2dbench.task": ("Run",),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}

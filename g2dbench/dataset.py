@@ -10,7 +10,7 @@ from typing import Protocol
 import pandas as pd
 
 from g2dbench.cards import DatasetCard
-from g2dbench.data.sample import Sample
+from g2dbench.sample import Sample
 
 COLUMNS = (
     "id",

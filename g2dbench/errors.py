@@ -33,3 +33,7 @@ class BadResult(G2DBenchError):
 
 class Unsupported(G2DBenchError):
     """A model lacks the capability that a task needs."""
+
+
+class Stopped(G2DBenchError):
+    """Training was interrupted, or cannot go on; the message says how to go on."""

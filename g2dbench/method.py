@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from g2dbench.model import Model
 from g2dbench.preprocess import Preprocess
-from g2dbench.text import Tokenize
+from g2dbench.pretrained.tokenizer import Tokenize
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Method(nn.Module, ABC):
 
 @runtime_checkable
 class Separable(Protocol):
-    """A method whose batches may be cut: `optim.micro_batch`, see `g2dbench.gradient_cache`.
+    """A method whose batches may be cut: `optim.micro_batch`, see `training/gradient_cache.py`.
 
     Its losses are those of `joint_losses`: some compare pairs with each other and read nothing but
     representations, the others are means over the pairs of a loss that each has alone.
@@ -97,7 +97,8 @@ class MethodModule(Protocol):
     ) -> Method:
         """A method with fresh weights from a recipe's `[model]` table; same seed, same bits.
 
-        tokenizer: made by `g2dbench.text.make_tokenizer(config["text"], reports)`, or loaded from
-        the run's folder. Raises Misuse for an unknown key or an impossible value.
+        tokenizer: made by `make_tokenizer(config["text"], reports)` of
+        `g2dbench.pretrained.tokenizer`, or loaded from the run's folder. Raises Misuse for an
+        unknown key or an impossible value.
         """
         ...

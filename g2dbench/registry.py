@@ -25,6 +25,16 @@ from g2dbench.errors import BadData, Misuse
 
 ENTRY_POINTS = "g2dbench.plugins"
 
+PLUGIN_FOLDERS = (
+    "baselines",
+    "tasks",
+    "data.readers",
+    "data.custom",
+    "data.synthetic",
+    "methods",
+)
+"""The packages of g2dbench that hold plug-ins: every file with a CARD in one of them is one."""
+
 C = TypeVar("C", bound=cards.Card)
 
 KINDS: dict[str, type[cards.Card]] = {
@@ -151,7 +161,7 @@ def _build(kind: type[cards.Card], call: ast.Call, file: Path) -> cards.Card:
 def _own() -> tuple[Entry, ...]:
     """The plug-ins of this package, by folder."""
     found: list[Entry] = []
-    for package in ("baselines", "tasks", "data", "methods"):
+    for package in PLUGIN_FOLDERS:
         spec = importlib.util.find_spec(f"g2dbench.{package}")
         assert spec is not None
         assert spec.submodule_search_locations is not None

@@ -16,10 +16,10 @@ everything that `score` needs; the runner stores it as Parquet. Results must not
 `run.batch_size`, `run.workers` or the order of files.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -27,25 +27,11 @@ import torch
 
 from g2dbench.cards import TaskCard
 from g2dbench.dataset import Dataset
+from g2dbench.errors import Misuse
 from g2dbench.model import Model
-from g2dbench.results import Score
-
-Item = TypeVar("Item")
-
-
-class Progress(Protocol):
-    """How long work reports itself; the command line draws bars, tests pass `quiet`."""
-
-    def __call__(
-        self, items: Iterable[Item], title: str, total: int | None = None
-    ) -> Iterable[Item]:
-        """Yield the items unchanged, showing rate and time left."""
-        ...
-
-
-def quiet(items: Iterable[Item], title: str, total: int | None = None) -> Iterable[Item]:
-    """Progress that shows nothing."""
-    return items
+from g2dbench.progress import Progress, quiet
+from g2dbench.registry import unknown
+from g2dbench.result import Score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,3 +81,18 @@ class Task(Protocol):
     def score(self, predictions: pd.DataFrame, protocol: Any) -> dict[str, Score]:
         """Scores with intervals from stored predictions alone."""
         ...
+
+
+def protocol_of(task: Task, name: str | None) -> tuple[str, Any]:
+    """A task's protocol by name, the default for None; a wrong name is the user's to mend."""
+    chosen = name or task.CARD.protocols[0]
+    if chosen not in task.PROTOCOLS:
+        raise Misuse(unknown(f"protocol of {task.CARD.name}", chosen, list(task.PROTOCOLS)))
+    return chosen, task.PROTOCOLS[chosen]
+
+
+def check_fraction(fraction: float) -> float:
+    """A share of the training patients, in (0, 1]."""
+    if not 0 < fraction <= 1:
+        raise Misuse(f"--fraction {fraction:g} is not in (0, 1]: 0.01 is one per cent")
+    return fraction

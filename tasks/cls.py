@@ -21,33 +21,19 @@ from scipy.special import expit
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from g2dbench.adapt import INIT, SHUFFLE, FitSettings, check_parts, fit, one_thread
 from g2dbench.cards import TaskCard
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData
-from g2dbench.features import pooled, products, unable
-from g2dbench.findings import (
-    Measured,
-    family,
-    judged_findings,
-    labels,
-    long_table,
-    scores,
-    undefined,
-    wide,
-)
-from g2dbench.heads import linear
-from g2dbench.metrics.classification import (
-    correct,
-    decide,
-    judged,
-    weighted_auc,
-    weighted_f1,
-)
-from g2dbench.metrics.interval import Statistic, mean_of
+from g2dbench.evaluation.fit_head import INIT, SHUFFLE, FitSettings, check_parts, fit, one_thread
+from g2dbench.evaluation.frozen_features import pooled, products, unable
+from g2dbench.evaluation.heads.unet import linear
+from g2dbench.evaluation.prediction_table import judged_findings, labels, long_table, wide
+from g2dbench.metrics.aggregate import Measured, family, scores, undefined
+from g2dbench.metrics.bootstrap import Statistic, mean_of
+from g2dbench.metrics.classification import correct, decide, judged, weighted_auc, weighted_f1
 from g2dbench.metrics.threshold import f1_threshold
 from g2dbench.model import Features, Model
-from g2dbench.results import Score
+from g2dbench.result import Score
 from g2dbench.task import Run
 
 CARD = TaskCard(

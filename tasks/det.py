@@ -11,7 +11,7 @@ Where we differ, and why:
     .5 asked for it stays at 0 for the first epochs of a small set.
   - the encoder stands in eval mode: MGCA freezes its weights but lets its batch statistics drift.
   - boxes of an image are not limited in number; MGCA pads to 10 (RSNA) or 20 (Object-CXR).
-The head, its loss, and where these differ from MGCA's: g2dbench/yolo.py.
+The head, its loss, and where these differ from MGCA's: g2dbench/evaluation/heads/yolo.py.
 
 Legend: N images, B batch, P predictions of an image, S input side.
 """
@@ -25,20 +25,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from g2dbench.adapt import INIT, SHUFFLE, FitSettings, check_parts, fit
 from g2dbench.cards import TaskCard
-from g2dbench.data.sample import Sample
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, BadResult
-from g2dbench.features import Frozen, Pyramids, stream, unable
-from g2dbench.findings import Measured, check_columns, scores
-from g2dbench.heads import drawn
-from g2dbench.metrics.detection import CocoMatches, ImageBoxes, coco_map
-from g2dbench.metrics.interval import Statistic
-from g2dbench.model import Features, Model
-from g2dbench.results import Score
-from g2dbench.task import Run
-from g2dbench.yolo import (
+from g2dbench.evaluation.fit_head import INIT, SHUFFLE, FitSettings, check_parts, fit
+from g2dbench.evaluation.frozen_features import Frozen, Pyramids, stream, unable
+from g2dbench.evaluation.heads.yolo import (
     Suppression,
     YoloHead,
     assign,
@@ -46,6 +38,15 @@ from g2dbench.yolo import (
     detections,
     sources,
 )
+from g2dbench.evaluation.prediction_table import check_columns
+from g2dbench.metrics.aggregate import Measured, scores
+from g2dbench.metrics.bootstrap import Statistic
+from g2dbench.metrics.detection import CocoMatches, ImageBoxes, coco_map
+from g2dbench.model import Features, Model
+from g2dbench.result import Score
+from g2dbench.sample import Sample
+from g2dbench.system.seeded_init import drawn
+from g2dbench.task import Run
 
 CARD = TaskCard(
     name="det",

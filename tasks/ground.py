@@ -24,18 +24,20 @@ import torch
 from numpy.typing import NDArray
 
 from g2dbench.cards import TaskCard
-from g2dbench.data.sample import Sample
+from g2dbench.data.annotations import rle
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, BadResult
-from g2dbench.features import Frozen, stream, unable
-from g2dbench.findings import KEYS, Measured, Wide, check_columns, family, scores, wide
-from g2dbench.metrics import grounding, rle
-from g2dbench.metrics.interval import mean_of
+from g2dbench.evaluation.frozen_features import Frozen, stream, unable
+from g2dbench.evaluation.prediction_table import KEYS, Wide, check_columns, wide
+from g2dbench.evaluation.prompts import phrase
+from g2dbench.metrics import grounding
+from g2dbench.metrics.aggregate import Measured, family, scores
+from g2dbench.metrics.bootstrap import mean_of
 from g2dbench.metrics.ratio import ratio
 from g2dbench.model import Locates, Model
 from g2dbench.preprocess import Resampling, View
-from g2dbench.prompts import phrase
-from g2dbench.results import Score
+from g2dbench.result import Score
+from g2dbench.sample import Sample
 from g2dbench.task import Run
 
 CARD = TaskCard(

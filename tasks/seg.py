@@ -28,19 +28,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from g2dbench.adapt import DRAW, INIT, SHUFFLE, FitSettings, check_parts, fit
 from g2dbench.cards import TaskCard
-from g2dbench.data.sample import Sample
+from g2dbench.data.annotations import rle
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData
-from g2dbench.features import Frozen, Pyramids, stream, unable
-from g2dbench.findings import KEYS, Measured, check_columns, family, scores, wide
-from g2dbench.heads import UnetHead, drawn, with_outputs
-from g2dbench.metrics import rle
-from g2dbench.metrics.interval import mean_of
+from g2dbench.evaluation.fit_head import DRAW, INIT, SHUFFLE, FitSettings, check_parts, fit
+from g2dbench.evaluation.frozen_features import Frozen, Pyramids, stream, unable
+from g2dbench.evaluation.heads.unet import UnetHead, with_outputs
+from g2dbench.evaluation.prediction_table import KEYS, check_columns, wide
+from g2dbench.metrics.aggregate import Measured, family, scores
+from g2dbench.metrics.bootstrap import mean_of
 from g2dbench.metrics.segmentation import dice_values, iou_values, only_positive
 from g2dbench.model import Decodes, Features, Model
-from g2dbench.results import Score
+from g2dbench.result import Score
+from g2dbench.sample import Sample
+from g2dbench.system.seeded_init import drawn
 from g2dbench.task import Run
 
 CARD = TaskCard(
@@ -93,7 +95,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
 def predict(model: Model, run: Run) -> pd.DataFrame:
     """One row per test image with masks and finding: both masks in the image's own pixels.
 
-    Columns id, patient, finding, height, width, truth, predicted (run lengths, `metrics/rle.py`).
+    Columns id, patient, finding, height, width, truth, predicted (run lengths, `annotations/rle`).
     A finding that no drawn training image shows is still asked for, and learnt as absent.
     BadData where a part has no annotated image, or no training image shows a finding.
     """

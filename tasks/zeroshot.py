@@ -19,23 +19,15 @@ from scipy.special import expit
 
 from g2dbench.cards import TaskCard
 from g2dbench.errors import BadData
-from g2dbench.features import Frozen, extract, products, unable
-from g2dbench.findings import (
-    Measured,
-    family,
-    judged_findings,
-    labels,
-    long_table,
-    scores,
-    undefined,
-    wide,
-)
+from g2dbench.evaluation.frozen_features import Frozen, extract, products, unable
+from g2dbench.evaluation.prediction_table import judged_findings, labels, long_table, wide
+from g2dbench.evaluation.prompts import embed_prompts, promptable
+from g2dbench.metrics.aggregate import Measured, family, scores, undefined
+from g2dbench.metrics.bootstrap import Statistic, mean_of
 from g2dbench.metrics.classification import correct, judged, weighted_auc, weighted_f1
-from g2dbench.metrics.interval import Statistic, mean_of
 from g2dbench.metrics.threshold import weighted_oracle_f1
 from g2dbench.model import Embeds, Matches, Model
-from g2dbench.prompts import embed_prompts, promptable
-from g2dbench.results import Score
+from g2dbench.result import Score
 from g2dbench.task import Run
 
 CARD = TaskCard(

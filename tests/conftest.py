@@ -29,9 +29,10 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def small_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A --store folder that holds `synthetic:120` at 64 px; tests prepare it once a session."""
-    from g2dbench.data.prepare import Drawing, prepare
+    from g2dbench.data.prepare import prepare
+    from g2dbench.data.store.request import Drawing
+    from g2dbench.progress import quiet
     from g2dbench.registry import Registry
-    from g2dbench.task import quiet
 
     store = tmp_path_factory.mktemp("store")
     prepare(

@@ -15,18 +15,18 @@ import numpy as np
 import torch
 from PIL import Image
 
-from g2dbench import feed
-from g2dbench.batching import Batching
-from g2dbench.data.export import export
 from g2dbench.data.prepare import prepared_in
-from g2dbench.data.shard_index import Index
-from g2dbench.data.store import Store
-from g2dbench.data.stream import Stream, open_stream
+from g2dbench.data.shards.export import export
+from g2dbench.data.shards.index import Index
+from g2dbench.data.shards.stream import Stream, open_stream
+from g2dbench.data.store.store import Store
 from g2dbench.preprocess import Preprocess
-from g2dbench.recipe import Data
-from g2dbench.stream import StreamLoader
-from g2dbench.task import quiet
-from g2dbench.text import Tokenize, train_wordpiece
+from g2dbench.pretrained.tokenizer import Tokenize, train_wordpiece
+from g2dbench.progress import quiet
+from g2dbench.recipes.recipe import Data
+from g2dbench.training.batches import source
+from g2dbench.training.batches.collate import Batching
+from g2dbench.training.batches.shard_loader import StreamLoader
 
 CPU = torch.device("cpu")
 DATA = Data(size=64)
@@ -47,13 +47,13 @@ def opened(address: object, store: Path, side: int = 64, **changes: Any) -> Stre
 
 
 def a_loader(stream: Stream, **changes: Any) -> StreamLoader:
-    pairs = feed.training_pairs(stream, DATA, 1)
+    pairs = source.training_pairs(stream, DATA, 1)
     tokenizer = train_wordpiece(pairs.reports, 200)
     how = Batching(
         preprocess=Preprocess(size=32, mean=(0.5,)), tokenize=Tokenize(tokenizer, 32),
         batch_size=4, seed=0, policy="light", device=CPU,
     )  # fmt: skip
-    found = feed.load(pairs, replace(how, **changes))
+    found = source.load(pairs, replace(how, **changes))
     assert isinstance(found, StreamLoader)
     return found
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from g2dbench import recipe as recipes
+from g2dbench.ablation.studies import STUDIES, Study, find, published
+from g2dbench.ablation.studies import recipes as recipes_of
 from g2dbench.cards import MethodCard
 from g2dbench.cli import app
 from g2dbench.errors import Misuse
+from g2dbench.pretrained.tokenizer import train_wordpiece
+from g2dbench.recipes import recipe as recipes
 from g2dbench.registry import Registry
-from g2dbench.studies import STUDIES, Study, find, published
-from g2dbench.studies import recipes as recipes_of
-from g2dbench.text import train_wordpiece
 
 BASE = recipes.load("g2d-tiny")
 

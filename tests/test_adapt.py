@@ -11,17 +11,18 @@ import toy
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from g2dbench.adapt import FitSettings, batches, check_parts, fit
-from g2dbench.data.sample import Sample
 from g2dbench.errors import BadData, BadResult
-from g2dbench.features import Frozen, Pyramids, chunk_size, extract
-from g2dbench.findings import family, judged_findings, labels, long_table, wide
-from g2dbench.findings import scores as scored
-from g2dbench.heads import linear
+from g2dbench.evaluation.fit_head import FitSettings, batches, check_parts, fit
+from g2dbench.evaluation.frozen_features import Frozen, Pyramids, chunk_size, extract
+from g2dbench.evaluation.heads.unet import linear
+from g2dbench.evaluation.prediction_table import judged_findings, labels, long_table, wide
+from g2dbench.evaluation.prompts import embed_prompts, phrase, promptable
+from g2dbench.metrics.aggregate import family
+from g2dbench.metrics.aggregate import scores as scored
 from g2dbench.metrics.classification import weighted_auc
 from g2dbench.model import Identity, Model
 from g2dbench.preprocess import Preprocess
-from g2dbench.prompts import embed_prompts, phrase, promptable
+from g2dbench.sample import Sample
 from g2dbench.task import Run
 
 CPU = torch.device("cpu")

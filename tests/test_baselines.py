@@ -39,13 +39,13 @@ from transformers import (
 )
 
 from g2dbench.cards import MethodCard, ModelCard
-from g2dbench.checkpoint import digest
 from g2dbench.errors import BadCheckpoint, G2DBenchError, Misuse, Unsupported
 from g2dbench.model import Embeds, Features, Locates, Model, capabilities
-from g2dbench.recipe import load as load_recipe
+from g2dbench.pretrained.tokenizer import save_tokenizer, train_wordpiece
+from g2dbench.pretrained.weights import digest
+from g2dbench.recipes.recipe import load as load_recipe
 from g2dbench.registry import Registry
-from g2dbench.runs import RunFolder, RunInfo
-from g2dbench.text import save_tokenizer, train_wordpiece
+from g2dbench.runs.folder import RunFolder, RunInfo
 
 torch.set_num_threads(1)
 

@@ -17,9 +17,9 @@ from scipy import ndimage
 from torchvision import transforms
 
 from g2dbench.cards import ModelCard
-from g2dbench.checkpoint import find_state, read_weights, recognise
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.model import capabilities
+from g2dbench.pretrained.weights import find_state, read_weights, recognise
 from g2dbench.registry import Registry
 
 GOLDEN = Path(__file__).with_name("golden")

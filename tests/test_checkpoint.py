@@ -20,7 +20,9 @@ import torch
 from torch import nn
 
 from g2dbench.cards import ModelCard
-from g2dbench.checkpoint import (
+from g2dbench.errors import BadCheckpoint
+from g2dbench.pretrained.restricted_unpickler import PICKLE_MODULE, RestrictedUnpickler
+from g2dbench.pretrained.weights import (
     digest,
     find_state,
     load_state,
@@ -29,8 +31,6 @@ from g2dbench.checkpoint import (
     recognise,
     strip_prefix,
 )
-from g2dbench.errors import BadCheckpoint
-from g2dbench.unpickle import PICKLE_MODULE, RestrictedUnpickler
 
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 

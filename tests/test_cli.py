@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from g2dbench.cli import app
-from g2dbench.results import RESULT_FILE, load, load_all
+from g2dbench.result import RESULT_FILE, load, load_all
 
 SMALL = ("--data", "synthetic:120", "--size", "64")
 

@@ -8,15 +8,15 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from g2dbench import costs
 from g2dbench.cards import MethodCard
 from g2dbench.cli import app
-from g2dbench.costs import Cost, Job
 from g2dbench.data.prepare import prepared
-from g2dbench.recipe import Recipe
+from g2dbench.pretrained.tokenizer import save_tokenizer, train_wordpiece
+from g2dbench.recipes.recipe import Recipe
 from g2dbench.registry import Registry
-from g2dbench.runs import RunFolder, RunInfo
-from g2dbench.text import save_tokenizer, train_wordpiece
+from g2dbench.runs.folder import RunFolder, RunInfo
+from g2dbench.training import step_cost
+from g2dbench.training.step_cost import Cost, Job
 
 MODEL = {
     "width": 8,
@@ -130,7 +130,7 @@ def test_the_profile_is_a_table_within_eighty_columns_and_a_file(
             peak_mib=12000 + 3000 * more, device="cpu", precision="bf16", hardware="a processor",
         )  # fmt: skip
 
-    monkeypatch.setattr(costs, "measure", measure)
+    monkeypatch.setattr(step_cost, "measure", measure)
     monkeypatch.setenv("COLUMNS", "80")
     words = ["profile", "--recipe", "g2d-paper", "--random-weights", "--json", "costs.json"]
     done = CliRunner().invoke(app, words)

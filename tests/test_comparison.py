@@ -7,19 +7,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from g2dbench.comparison import compare
+from g2dbench.data.annotations import rle
 from g2dbench.errors import BadResult
-from g2dbench.metrics import rle
 from g2dbench.registry import Registry
-from g2dbench.results import (
-    PREDICTIONS_FILE,
-    Cell,
-    Provenance,
-    Result,
-    Score,
-    file_digest,
-    save,
-)
+from g2dbench.reporting.paired_comparison import compare
+from g2dbench.result import PREDICTIONS_FILE, Cell, Provenance, Result, Score, save
+from g2dbench.system.files import file_digest
 
 TRUTH = np.zeros((4, 4), bool)
 TRUTH[:2] = True  # 8 pixels

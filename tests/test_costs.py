@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from g2dbench import costs
-from g2dbench.costs import Load
 from g2dbench.errors import BadData, Misuse
+from g2dbench.training import step_cost
+from g2dbench.training.step_cost import Load
 
 MICRO = """
 name = "micro"
@@ -39,8 +39,8 @@ def load(**changes: Any) -> Load:
     return Load(**{"steps": 1, "device": "cpu", "precision": "fp32", **changes})
 
 
-def measured(name: str, **changes: Any) -> list[costs.Cost]:
-    return [costs._measure(job) for job in costs.jobs([name], load(**changes))]
+def measured(name: str, **changes: Any) -> list[step_cost.Cost]:
+    return [step_cost._measure(job) for job in step_cost.jobs([name], load(**changes))]
 
 
 def test_flops_of_a_text_layer_are_those_by_hand(tmp_path: Path) -> None:
@@ -73,21 +73,21 @@ def test_g2d_is_measured_with_and_without_its_decoder(tmp_path: Path) -> None:
     assert less.learning < more.learning == more.weights == less.weights
     assert less.gflop_per_image < more.gflop_per_image
     assert (more.batch_size, more.image_size, more.report_length) == (4, 64, 24)
-    (sentence,) = costs.answers([less, more])
+    (sentence,) = step_cost.answers([less, more])
     ratio = more.gflop_per_image / less.gflop_per_image
     assert f"{ratio:.2f} times the FLOPs" in sentence
-    assert costs.answers([more]) == []
+    assert step_cost.answers([more]) == []
 
 
 def test_a_row_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
-    (job,) = costs.jobs([recipe(tmp_path)], load())
+    (job,) = step_cost.jobs([recipe(tmp_path)], load())
     ballast = torch.ones(64 * 2**20)  # 256 MiB here, which must not count there
-    cost = costs.measure(job)
+    cost = step_cost.measure(job)
     assert ballast.sum() > 0
     weights = cost.weights * 4 / 2**20
     # Weights, gradients and AdamW's two moments, at least.
     assert 4 * weights * 0.9 < cost.peak_mib < 4 * weights + 250
-    costs.save([cost], tmp_path / "costs.json")
+    step_cost.save([cost], tmp_path / "costs.json")
     (kept,) = json.loads((tmp_path / "costs.json").read_text())
     assert kept["weights"] == cost.weights
     assert kept["images_per_s"] > 0
@@ -95,7 +95,7 @@ def test_a_row_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
 
 GROWTH = """
 import torch
-from g2dbench.memory import Growth
+from g2dbench.system.peak_memory import Growth
 held = torch.ones(20 * 2**20)
 growth = Growth(torch.device("cpu"))
 for _ in range(2):
@@ -115,27 +115,27 @@ def test_growth_is_what_was_allocated_at_once() -> None:
 
 def test_published_encoders_are_built_from_sizes_on_request(tmp_path: Path) -> None:
     name = recipe(tmp_path, text='source = "no/such-bert"\nmax_length = 24')
-    (job,) = costs.jobs([name], load())
+    (job,) = step_cost.jobs([name], load())
     with pytest.raises(BadData, match="no tokenizer at 'no/such-bert'"):
-        costs._measure(job)
-    (job,) = costs.jobs([name], load(random_weights=True))
+        step_cost._measure(job)
+    (job,) = step_cost.jobs([name], load(random_weights=True))
     text = job.recipe.model["text"]
     assert (text["layers"], text["hidden"], text["max_length"]) == (12, 768, 24)
-    (paper, *_) = costs.jobs(["g2d-paper"], load(random_weights=True))
+    (paper, *_) = step_cost.jobs(["g2d-paper"], load(random_weights=True))
     assert paper.recipe.model["image"]["weights"] == ""
 
 
 @pytest.mark.slow
 def test_the_error_of_an_encoder_that_cannot_be_loaded_names_the_way_out(tmp_path: Path) -> None:
     name = recipe(tmp_path, text='source = "no/such-bert"\nmax_length = 24')
-    (job,) = costs.jobs([name], load())
+    (job,) = step_cost.jobs([name], load())
     with pytest.raises(BadData, match=r"no/such-bert.*--random-weights builds a BERT-base"):
-        costs.measure(job)
+        step_cost.measure(job)
 
 
 def test_impossible_loads_are_refused(tmp_path: Path) -> None:
     with pytest.raises(Misuse, match="no recipe 'g2d-tny': did you mean 'g2d-tiny'"):
-        costs.jobs(["g2d-tny"], load())
+        step_cost.jobs(["g2d-tny"], load())
     with pytest.raises(Misuse, match="micro cuts reports at 24 tokens"):
         measured(recipe(tmp_path), report_length=25)
     with pytest.raises(Misuse, match=r"image.size"):

@@ -11,14 +11,15 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
-from g2dbench.data import chexpert
-from g2dbench.data.decode import Frame, decode
 from g2dbench.data.prepare import prepare
-from g2dbench.data.reading import Missing, Rejected, trusted_roots
-from g2dbench.data.sample import Record
+from g2dbench.data.readers import chexpert
+from g2dbench.data.store.decode import Frame, decode
+from g2dbench.data.tables.files import trusted_roots
+from g2dbench.data.tables.records import Missing, Rejected
 from g2dbench.errors import BadData
+from g2dbench.progress import quiet
 from g2dbench.registry import Registry
-from g2dbench.task import quiet
+from g2dbench.sample import Record
 
 LABELS = (
     "No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung Opacity,Lung Lesion,Edema,"

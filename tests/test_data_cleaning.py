@@ -10,9 +10,8 @@ from typing import get_args
 
 import pytest
 
-from g2dbench import recipe as recipes
-from g2dbench.data import open_i
-from g2dbench.data.cleaning import (
+from g2dbench.data.readers import open_i
+from g2dbench.data.reports.cleaning import (
     CLEANINGS,
     KEPT,
     NO_SECTION,
@@ -24,8 +23,9 @@ from g2dbench.data.cleaning import (
     count_pairs,
     describe_steps,
 )
-from g2dbench.data.report import clean_report
-from g2dbench.data.sections import parse_sections
+from g2dbench.data.reports.sections import parse_sections
+from g2dbench.data.reports.tidy import clean_report
+from g2dbench.recipes import recipe as recipes
 
 
 def as_file(text: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from radiographs import png_claiming
 
-from g2dbench.data.image import read_image
+from g2dbench.data.images.image_file import read_image
 from g2dbench.errors import BadData
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 48), dtype=np.uint8)

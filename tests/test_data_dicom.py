@@ -24,9 +24,9 @@ from pydicom.uid import (
 )
 from radiographs import RAMP, jpeg_bytes, lossless_jpeg, lut, stretched, write_dicom
 
-from g2dbench.data import dicom_syntax
-from g2dbench.data.dicom import parse_age, read_header
-from g2dbench.data.image import read_image
+from g2dbench.data.images import dicom_transfer_syntax
+from g2dbench.data.images.dicom import parse_age, read_header
+from g2dbench.data.images.image_file import read_image
 from g2dbench.errors import BadData
 
 OFFICIAL = Path(pydicom.__file__).parent / "data/test_files"
@@ -90,7 +90,7 @@ def test_lossless_jpeg_gives_the_same_pixels(tmp_path: Path) -> None:
 def test_without_its_decoder_lossless_jpeg_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dicom_syntax, "find_spec", lambda name: None)
+    monkeypatch.setattr(dicom_transfer_syntax, "find_spec", lambda name: None)
     path = write_dicom(
         tmp_path / "a.dcm", DEEP, bits=12, syntax=JPEGLosslessSV1, coded=lossless_jpeg(DEEP)
     )
@@ -135,7 +135,7 @@ def test_twelve_bit_jpeg_is_refused_in_words(name: str) -> None:
 
 
 def test_a_deflated_bomb_is_not_inflated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dicom_syntax, "MAX_INFLATED", 10_000)
+    monkeypatch.setattr(dicom_transfer_syntax, "MAX_INFLATED", 10_000)
     path = write_dicom(
         tmp_path / "a.dcm", np.zeros((200, 200), np.uint8), syntax=DeflatedExplicitVRLittleEndian
     )

@@ -8,7 +8,7 @@ import pytest
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
 from radiographs import RAMP, lut, stretched, write_dicom
 
-from g2dbench.data.image import read_image
+from g2dbench.data.images.image_file import read_image
 from g2dbench.errors import BadData
 
 DEEP = np.random.default_rng(0).integers(0, 4096, (32, 24), dtype=np.uint16)

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from sklearn.model_selection import train_test_split
 
-from g2dbench.data.covidx import listed_images
-from g2dbench.data.presets import PUBLISHED, Split, assign, read_list
-from g2dbench.data.sample import Record
+from g2dbench.data.readers.covidx import listed_images
+from g2dbench.data.splits.published import PUBLISHED, Split, assign, read_list
 from g2dbench.errors import BadData
+from g2dbench.sample import Record
 
 
 def records(names: list[str]) -> list[Record]:

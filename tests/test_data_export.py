@@ -11,19 +11,19 @@ from PIL import Image
 from shards import exported, opened, the_store
 from typer.testing import CliRunner
 
-from g2dbench.blocks import Layout, Task, read_samples
 from g2dbench.cards import DatasetCard
 from g2dbench.cli import app
-from g2dbench.data import export as exporting
-from g2dbench.data.cleaning import CLEANINGS
-from g2dbench.data.image import decode_image
+from g2dbench.data.images.image_file import decode_image
 from g2dbench.data.prepare import prepare
-from g2dbench.data.remote import Place
-from g2dbench.data.shard_files import open_shard
+from g2dbench.data.reports.cleaning import CLEANINGS
+from g2dbench.data.shards import export as exporting
+from g2dbench.data.shards.files import open_shard
+from g2dbench.data.shards.remote import Place
 from g2dbench.errors import BadData, Misuse
-from g2dbench.loader import find_pairs
+from g2dbench.progress import quiet
 from g2dbench.registry import Registry
-from g2dbench.task import quiet
+from g2dbench.training.batches.pair_loader import find_pairs
+from g2dbench.training.batches.shard_blocks import Layout, Task, read_samples
 
 KINDS = ("parquet", "webdataset")
 SUFFIX = {"parquet": "parquet", "webdataset": "tar"}

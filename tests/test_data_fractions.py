@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from g2dbench.cards import DatasetCard
-from g2dbench.data.fractions import draw
-from g2dbench.data.sample import Record
-from g2dbench.data.splits import assign, interleave
+from g2dbench.data.splits.fractions import draw
+from g2dbench.data.splits.stratified import assign, interleave
 from g2dbench.errors import BadData, Misuse
+from g2dbench.sample import Record
 
 CARD = DatasetCard(
     name="made", summary="", offers=("labels",), findings=("a", "b", "c"), url="", licence=""

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from g2dbench.data.audit import verify
-from g2dbench.data.border import CROP, KEEP, SLACK, inside
-from g2dbench.data.decode import load
-from g2dbench.data.geometry import Geometry
-from g2dbench.data.masks import BoxMasks, resize
+from g2dbench.data.annotations.geometry import Geometry
+from g2dbench.data.annotations.masks import BoxMasks, resize
+from g2dbench.data.images.border import CROP, KEEP, SLACK, inside
 from g2dbench.data.prepare import find, prepare
-from g2dbench.data.sample import Box, Record
-from g2dbench.data.store import Store
+from g2dbench.data.store.decode import load
+from g2dbench.data.store.store import Store
+from g2dbench.data.store.verify import verify
 from g2dbench.errors import BadData, Misuse
+from g2dbench.progress import quiet
 from g2dbench.registry import Registry
-from g2dbench.task import quiet
+from g2dbench.sample import Box, Record
 
 REGISTRY = Registry()
 

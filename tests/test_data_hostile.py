@@ -15,12 +15,13 @@ from hostile import archives, documents, images, rows, tables
 from hostile.kit import BAD, BROKEN, GOOD, Case
 from hostile.roots import IDS, MAKERS, READERS, limited, listing, make_root, quarantine, write_rsna
 
-from g2dbench.data import build, reading
 from g2dbench.data.prepare import prepare
-from g2dbench.data.store import QUARANTINE_FILE, Store
+from g2dbench.data.store import build
+from g2dbench.data.store.store import QUARANTINE_FILE, Store
+from g2dbench.data.tables import csv as csv_tables
 from g2dbench.errors import BadData, Misuse
+from g2dbench.progress import quiet
 from g2dbench.registry import Registry
-from g2dbench.task import quiet
 
 REGISTRY = Registry()
 THEMES = (archives, documents, images, rows, tables)
@@ -57,7 +58,7 @@ def test_broken_input_is_named_and_harms_nothing(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build, "MAX_REJECTED", 0.9)
-    monkeypatch.setattr(reading, "MAX_TABLE", 50_000_000)
+    monkeypatch.setattr(csv_tables, "MAX_TABLE", 50_000_000)
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # nothing here needs to survive
     case = BROKEN[name]
     root, store = make_root(case.kind, tmp_path / "root"), tmp_path / "store"

@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 from pydicom.uid import JPEGLSLossless, RLELossless
 from radiographs import RAMP, png_claiming, stretched, write_dicom
 
-from g2dbench.data.image import MAX_PIXELS, picture_size, read_image, shrink
+from g2dbench.data.images.image_file import MAX_PIXELS, picture_size, read_image, shrink
 from g2dbench.errors import BadData
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 48), dtype=np.uint8)

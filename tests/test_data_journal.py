@@ -13,11 +13,12 @@ import pytest
 from PIL import Image
 from stopping import Stop, Watch, after
 
-from g2dbench.data import build
-from g2dbench.data.prepare import Drawing, find, prepare, prepared_in
-from g2dbench.data.store import QUARANTINE_FILE, ROWS_FILE, Store
+from g2dbench.data.prepare import find, prepare, prepared_in
+from g2dbench.data.store import build
+from g2dbench.data.store.request import Drawing
+from g2dbench.data.store.store import QUARANTINE_FILE, ROWS_FILE, Store
+from g2dbench.progress import quiet
 from g2dbench.registry import Registry
-from g2dbench.task import quiet
 
 IMAGES = 160
 REGISTRY = Registry()

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from g2dbench.cards import DatasetCard
 from g2dbench.cli import app
-from g2dbench.data.holdings import holdings
+from g2dbench.data.inventory import holdings
 from g2dbench.registry import Registry
 
 

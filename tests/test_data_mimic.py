@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from g2dbench.data import mimic_cxr, ms_cxr
-from g2dbench.data.decode import Frame, decode
 from g2dbench.data.prepare import prepare
-from g2dbench.data.reading import Missing, Rejected, trusted_roots
-from g2dbench.data.report_files import MAX_BYTES, open_reports
-from g2dbench.data.sample import Box, Record
+from g2dbench.data.readers import mimic_cxr, ms_cxr
+from g2dbench.data.readers.mimic_cxr.reports import MAX_BYTES, open_reports
+from g2dbench.data.store.decode import Frame, decode
+from g2dbench.data.tables.files import trusted_roots
+from g2dbench.data.tables.records import Missing, Rejected
 from g2dbench.errors import BadData
+from g2dbench.progress import quiet
 from g2dbench.registry import Registry
-from g2dbench.task import quiet
+from g2dbench.sample import Box, Record
 
 METADATA = (
     "dicom_id,subject_id,study_id,PerformedProcedureStepDescription,ViewPosition,Rows,Columns,"

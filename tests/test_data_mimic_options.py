@@ -8,12 +8,12 @@ import pytest
 from test_data_mimic import IMAGES, LABELS, REPORTS, images_root, write, write_zip
 
 from g2dbench.cards import DatasetCard, ModelCard
-from g2dbench.data import mimic_cxr
 from g2dbench.data.prepare import find, prepare
-from g2dbench.data.sample import Record
+from g2dbench.data.readers import mimic_cxr
 from g2dbench.errors import Misuse
+from g2dbench.progress import quiet
 from g2dbench.registry import Registry
-from g2dbench.task import quiet
+from g2dbench.sample import Record
 
 REGISTRY = Registry()
 

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from g2dbench.data import nih_cxr14
-from g2dbench.data.decode import Frame, decode
 from g2dbench.data.prepare import prepare
-from g2dbench.data.reading import Missing, Rejected, trusted_roots
-from g2dbench.data.sample import Box, Record
+from g2dbench.data.readers import nih_cxr14
+from g2dbench.data.store.decode import Frame, decode
+from g2dbench.data.tables.files import trusted_roots
+from g2dbench.data.tables.records import Missing, Rejected
 from g2dbench.errors import BadData
+from g2dbench.progress import quiet
 from g2dbench.registry import Registry
-from g2dbench.task import quiet
+from g2dbench.sample import Box, Record
 
 ENTRY = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"

@@ -12,28 +12,29 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from g2dbench.data import (
+from g2dbench.data.annotations.mask_files import read_mask
+from g2dbench.data.annotations.masks import BoxMasks, encode
+from g2dbench.data.annotations.shapes import Ellipse, Polygon, Rectangle, ShapeMasks
+from g2dbench.data.prepare import prepare
+from g2dbench.data.readers import (
     covidx,
     fundus,
     object_cxr,
     open_i,
-    open_i_nlm,
     siim,
     tbx11k,
     vinbigdata,
     vindr,
 )
-from g2dbench.data.agreement import fuse, majority
-from g2dbench.data.decode import Frame, decode, load
-from g2dbench.data.mask_files import read_mask
-from g2dbench.data.masks import BoxMasks, encode
-from g2dbench.data.prepare import prepare
-from g2dbench.data.reading import Missing, Rejected, trusted_roots
-from g2dbench.data.sample import Box, Record
-from g2dbench.data.shapes import Ellipse, Polygon, Rectangle, ShapeMasks
+from g2dbench.data.readers.open_i import nlm as open_i_nlm
+from g2dbench.data.readers.vindr.consensus import fuse, majority
+from g2dbench.data.store.decode import Frame, decode, load
+from g2dbench.data.tables.files import trusted_roots
+from g2dbench.data.tables.records import Missing, Rejected
 from g2dbench.errors import BadData, Misuse
+from g2dbench.progress import quiet
 from g2dbench.registry import Registry
-from g2dbench.task import quiet
+from g2dbench.sample import Box, Record
 
 
 def save_image(path: Path, size: tuple[int, int] = (32, 32), value: int = 100) -> None:
@@ -623,7 +624,7 @@ def test_fundus_needs_either_set_and_its_masks(tmp_path: Path, real_data: Path) 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.gif"])
 def test_tiff_and_gif_are_read_first_frame_only(tmp_path: Path, name: str) -> None:
-    from g2dbench.data.image import picture_size, read_image
+    from g2dbench.data.images.image_file import picture_size, read_image
 
     grey = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
     frames = [Image.fromarray(grey), Image.fromarray(255 - grey)]
@@ -637,7 +638,7 @@ def test_tiff_and_gif_are_read_first_frame_only(tmp_path: Path, name: str) -> No
 @pytest.mark.parametrize("suffix", ["tif", "gif"])
 def test_broken_tiff_and_gif_are_bad_data_or_an_image(tmp_path: Path, suffix: str) -> None:
     """400 files with some bytes changed or cut off: none ends in another error."""
-    from g2dbench.data.image import decode_image
+    from g2dbench.data.images.image_file import decode_image
 
     generator = np.random.default_rng(0)
     path = tmp_path / f"a.{suffix}"

@@ -8,11 +8,12 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from g2dbench.data.overlap import Overlap, look, overlap
-from g2dbench.data.prepare import Drawing, prepare
-from g2dbench.data.store import Store
-from g2dbench.data.synthetic import draw
+from g2dbench.data.prepare import prepare
+from g2dbench.data.store.request import Drawing
+from g2dbench.data.store.store import Store
+from g2dbench.data.synthetic.synthetic import draw
+from g2dbench.progress import quiet
 from g2dbench.registry import Registry
-from g2dbench.task import quiet
 
 REGISTRY = Registry()
 

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from g2dbench.data import columns, hf, images, pairs
-from g2dbench.data.own_splits import OwnSplits
+from g2dbench.data.custom import _table, hf, images, pairs
+from g2dbench.data.custom._splits import OwnSplits
 from g2dbench.data.prepare import find, prepare, prepared
-from g2dbench.data.reading import Missing, Rejected
-from g2dbench.data.sample import Box, Record
+from g2dbench.data.tables.records import Missing, Rejected
 from g2dbench.errors import BadData, Misuse
+from g2dbench.progress import quiet
 from g2dbench.registry import Registry
-from g2dbench.task import quiet
+from g2dbench.sample import Box, Record
 
 REGISTRY = Registry()
 
@@ -91,7 +91,7 @@ def test_broken_own_tables_are_bad_data(tmp_path: Path, content: bytes) -> None:
     for name in ("t.csv", "t.parquet"):
         (tmp_path / name).write_bytes(content)
         with pytest.raises((BadData, Misuse), match=rf"t\.{name[2:]}"):
-            columns.open_table(tmp_path, {"table": name}, ("image",))
+            _table.open_table(tmp_path, {"table": name}, ("image",))
 
 
 def test_paths_of_pairs_do_not_leave_the_root(tmp_path: Path) -> None:

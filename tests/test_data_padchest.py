@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from g2dbench.data import padchest
 from g2dbench.data.prepare import prepare
-from g2dbench.data.reading import Missing, Rejected
-from g2dbench.data.sample import Record
+from g2dbench.data.readers import padchest
+from g2dbench.data.tables.records import Missing, Rejected
 from g2dbench.errors import BadData
+from g2dbench.progress import quiet
 from g2dbench.registry import Registry
-from g2dbench.task import quiet
+from g2dbench.sample import Record
 
 HEADER = (
     ",ImageID,ImageDir,StudyDate_DICOM,StudyID,PatientID,PatientBirth,PatientSex_DICOM,"

@@ -9,15 +9,17 @@ import pytest
 from PIL import Image
 
 from g2dbench.cards import DatasetCard
-from g2dbench.data import open_i, rsna, siim
-from g2dbench.data.decode import Frame, decode
-from g2dbench.data.geometry import Geometry
-from g2dbench.data.masks import BoxMasks, RunMasks, encode, resize
-from g2dbench.data.masks import decode as decode_runs
-from g2dbench.data.reading import Missing, Rejected, read_table, trusted_roots
-from g2dbench.data.sample import Box, Record
+from g2dbench.data.annotations.geometry import Geometry
+from g2dbench.data.annotations.masks import BoxMasks, RunMasks, encode, resize
+from g2dbench.data.annotations.masks import decode as decode_runs
+from g2dbench.data.readers import open_i, rsna, siim
+from g2dbench.data.store.decode import Frame, decode
+from g2dbench.data.tables.csv import read_table
+from g2dbench.data.tables.files import trusted_roots
+from g2dbench.data.tables.records import Missing, Rejected
 from g2dbench.errors import BadData
 from g2dbench.registry import Registry
+from g2dbench.sample import Box, Record
 
 
 def save_image(path: Path, side: int = 32, value: int = 100) -> None:

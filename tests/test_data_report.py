@@ -2,8 +2,8 @@
 
 import pytest
 
-from g2dbench.data import open_i
-from g2dbench.data.report import clean_report
+from g2dbench.data.readers import open_i
+from g2dbench.data.reports.tidy import clean_report
 
 CASES = {
     "Findings: Clear lungs. Impression: Normal.": "Clear lungs. Normal.",

@@ -14,9 +14,9 @@ from PIL import Image
 from stopping import Stop, Watch, after
 
 from g2dbench.data.prepare import prepare
-from g2dbench.data.store import Store
+from g2dbench.data.store.store import Store
+from g2dbench.progress import quiet
 from g2dbench.registry import Registry
-from g2dbench.task import quiet
 
 pytest.importorskip("datasets")
 

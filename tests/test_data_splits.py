@@ -10,14 +10,15 @@ import pytest
 from PIL import Image
 from sklearn.model_selection import train_test_split
 
-from g2dbench.cli.source import open_data
-from g2dbench.data.prepare import Split, describe, find, prepare, prepared, verify
-from g2dbench.data.presets import PUBLISHED, Published, assign, read_list
-from g2dbench.data.sample import Record
-from g2dbench.data.store import Store
+from g2dbench.cli.open_data import open_data
+from g2dbench.data.prepare import find, prepare, prepared
+from g2dbench.data.splits.published import PUBLISHED, Published, Split, assign, read_list
+from g2dbench.data.store.store import Store
+from g2dbench.data.store.verify import describe, verify
 from g2dbench.errors import BadData, Misuse
+from g2dbench.progress import quiet
 from g2dbench.registry import Registry
-from g2dbench.task import quiet
+from g2dbench.sample import Record
 
 REGISTRY = Registry()
 RSNA = 26_684

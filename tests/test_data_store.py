@@ -19,23 +19,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from g2dbench.data.audit import facts
-from g2dbench.data.prepare import (
-    Drawing,
-    describe,
-    find,
-    open_or_prepare,
-    prepare,
-    prepared,
-    prepared_in,
-    verify,
-)
-from g2dbench.data.rows import pack, unpack
-from g2dbench.data.sample import Box, Sample
-from g2dbench.data.store import MANIFEST_FILE, QUARANTINE_FILE, ROWS_FILE, Store
+from g2dbench.data.prepare import find, open_or_prepare, prepare, prepared, prepared_in
+from g2dbench.data.store.request import Drawing
+from g2dbench.data.store.row import pack, unpack
+from g2dbench.data.store.store import MANIFEST_FILE, QUARANTINE_FILE, ROWS_FILE, Store
+from g2dbench.data.store.verify import describe, facts, verify
 from g2dbench.dataset import COLUMNS, Dataset
 from g2dbench.errors import BadData, Misuse
 from g2dbench.registry import Registry
+from g2dbench.sample import Box, Sample
 
 REGISTRY = Registry()
 

@@ -9,16 +9,16 @@ import pytest
 import torch
 from shards import DATA, a_loader, exported, opened, the_store
 
-from g2dbench import feed
-from g2dbench.batching import Batching
-from g2dbench.data.shard_files import BLOCK
-from g2dbench.data.shelf import Shelf
-from g2dbench.data.stream_order import draw, make_order
+from g2dbench.data.shards.download_cache import Shelf
+from g2dbench.data.shards.files import BLOCK
+from g2dbench.data.shards.order import draw, make_order
 from g2dbench.errors import BadData, Misuse
-from g2dbench.loader import find_pairs
 from g2dbench.method import Batch
 from g2dbench.preprocess import Preprocess
-from g2dbench.text import Tokenize, train_wordpiece
+from g2dbench.pretrained.tokenizer import Tokenize, train_wordpiece
+from g2dbench.training.batches import source
+from g2dbench.training.batches.collate import Batching
+from g2dbench.training.batches.pair_loader import find_pairs
 
 KINDS = ("parquet", "webdataset")
 
@@ -106,7 +106,7 @@ def test_formats_and_shard_sizes_give_the_same_pixels(small_store: Path, tmp_pat
         preprocess=Preprocess(size=32), tokenize=tokenize,
         batch_size=7, seed=0, device=torch.device("cpu"),
     )  # fmt: skip
-    plain = feed.load(pairs, how)
+    plain = source.load(pairs, how)
     wanted = {
         name: (image, tokens[seen.bool()].tolist())
         for batch in plain.plain()
@@ -117,8 +117,8 @@ def test_formats_and_shard_sizes_give_the_same_pixels(small_store: Path, tmp_pat
     for kind, images in (("parquet", 50), ("webdataset", 12), ("parquet", 1)):
         out = tmp_path / f"{kind}{images}"
         exported(small_store, out, kind, images)
-        found = feed.training_pairs(opened(out, tmp_path), DATA, 1)
-        loader = feed.load(found, how)
+        found = source.training_pairs(opened(out, tmp_path), DATA, 1)
+        loader = source.load(found, how)
         for batch in loader.epoch(0):
             for at, name in enumerate(batch.ids):
                 image, tokens = wanted[name]
@@ -189,8 +189,8 @@ def test_what_is_held_stays_within_the_buffer_and_a_block(
     small_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exported(small_store, tmp_path / "s", images=90)
-    monkeypatch.setattr("g2dbench.stream.BLOCK", 8)
-    monkeypatch.setattr("g2dbench.blocks.BLOCK", 8)
+    monkeypatch.setattr("g2dbench.training.batches.shard_loader.BLOCK", 8)
+    monkeypatch.setattr("g2dbench.training.batches.shard_blocks.BLOCK", 8)
     loader = a_loader(opened(tmp_path / "s", tmp_path, buffer=5), batch_size=4)
     read = 0
     arriving = loader._arriving
@@ -214,10 +214,10 @@ def test_few_pairs_small_recipes_and_no_pairs_are_said_in_words(
     exported(small_store, tmp_path / "s")
     found = opened(tmp_path / "s", tmp_path)
     with pytest.raises(Misuse, match="91 training pairs, fewer than one batch of 200"):
-        feed.training_pairs(found, DATA, 200)
+        source.training_pairs(found, DATA, 200)
     with pytest.raises(Misuse, match="images of 64 px, the recipe wants 128"):
         opened(tmp_path / "s", tmp_path, side=128)
-    held = feed.held_out_pairs(found, DATA)
+    held = source.held_out_pairs(found, DATA)
     assert held is not None
     assert set(held.ids) == set(find_pairs(the_store(small_store).split("valid"), "frontal").ids)
     with pytest.raises(BadData, match=r"holds no \*.parquet"):

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from shards import a_loader, edit_index, exported, opened, png, some_members, tar_of
 
-from g2dbench import stream
-from g2dbench.data import shard_files
+from g2dbench.data.shards import files as shard_files
 from g2dbench.errors import BadData, Misuse
+from g2dbench.training.batches import shard_loader
 
 
 class Bomb:
@@ -259,7 +259,7 @@ def test_reports_that_a_cleaning_keeps_nothing_of_are_no_pairs(tmp_path: Path) -
     texts = ["Clear lungs.", "", None, " XXXX. ", "Left effusion."]
     parquet(tmp_path / "s/x.parquet", image=[png()] * 5, report=texts)
     found = opened(tmp_path / "s", tmp_path)
-    assert len(stream.StreamPairs(found, "train", "frontal", "g2dbench")) == 2
+    assert len(shard_loader.StreamPairs(found, "train", "frontal", "g2dbench")) == 2
     edited = json.loads(found.index.text())
     edited["shards"][0]["masks"]["g2dbench"] = edited["shards"][0]["masks"]["train"]
     (tmp_path / "s/shards.json").write_text(json.dumps(edited))

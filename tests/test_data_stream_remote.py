@@ -13,12 +13,11 @@ import trainee
 from shards import a_loader, exported, opened, png, served, some_members, tar_of
 from test_train_parallel import term_at, together
 
-from g2dbench.checkpoints import Saving
-from g2dbench.data import remote
-from g2dbench.data.remote import Place, expand, split_address
-from g2dbench.errors import BadData, Misuse
-from g2dbench.training_state import Stopped
-from g2dbench.watch import Watching
+from g2dbench.data.shards import remote
+from g2dbench.data.shards.remote import Place, expand, split_address
+from g2dbench.errors import BadData, Misuse, Stopped
+from g2dbench.runs.checkpoints import Saving
+from g2dbench.training.monitoring.monitor import Watching
 
 pytest.importorskip("aiohttp")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from g2dbench.leaderboard import build
-from g2dbench.results import load_all
+from g2dbench.reporting.leaderboard import build
+from g2dbench.result import load_all
 
 
 @pytest.mark.slow

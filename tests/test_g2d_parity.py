@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import BertTokenizer
 
-from g2dbench import recipe as recipes
 from g2dbench.cards import MethodCard
-from g2dbench.checkpoint import load_state
 from g2dbench.method import Batch
 from g2dbench.methods.g2d.export import export
 from g2dbench.methods.g2d.released import named_theirs, to_ours, to_theirs
+from g2dbench.pretrained.weights import load_state
+from g2dbench.recipes import recipe as recipes
 from g2dbench.registry import Registry
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -61,7 +61,7 @@ def give_drawn(method: Any, seed: int) -> Any:
 def answers(method: Any, seed: int) -> dict[str, Tensor]:
     """Our side of `make_g2d.answers`, in double precision.
 
-    Our decoder sums in another order (`methods/unet.py`); in single precision that alone,
+    Our decoder sums in another order (`methods/shared/unet.py`); in single precision that alone,
     behind batch norms over six images, moves a logit by up to 3e-5.
     """
     method.double().train()

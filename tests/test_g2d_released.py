@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
-from g2dbench import recipe as recipes
 from g2dbench.cards import MethodCard, ModelCard
-from g2dbench.checkpoint import digest
 from g2dbench.cli import app
 from g2dbench.errors import BadCheckpoint, Misuse
+from g2dbench.evaluation.model_reference import resolve
 from g2dbench.methods.g2d.export import Export, export
 from g2dbench.methods.g2d.released import find_layout, named_theirs, to_ours, to_theirs
 from g2dbench.model import Identity, Model, capabilities
-from g2dbench.models import resolve
+from g2dbench.pretrained.tokenizer import save_tokenizer, train_wordpiece
+from g2dbench.pretrained.weights import digest
+from g2dbench.recipes import recipe as recipes
 from g2dbench.registry import Registry
-from g2dbench.runs import RunFolder, RunInfo
-from g2dbench.text import save_tokenizer, train_wordpiece
+from g2dbench.runs.folder import RunFolder, RunInfo
 
 TEXTS = ["the heart is large", "no effusion"]
 LAYOUTS = ("encoder", "encoder_decoder", "checkpoint")

@@ -7,9 +7,9 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 
-from g2dbench.adapt import one_thread
 from g2dbench.errors import Unsupported
-from g2dbench.heads import UnetHead, linear, with_outputs
+from g2dbench.evaluation.fit_head import one_thread
+from g2dbench.evaluation.heads.unet import UnetHead, linear, with_outputs
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ from g2dbench.cards import MethodCard
 from g2dbench.errors import Misuse
 from g2dbench.method import Batch, Method
 from g2dbench.model import capabilities
+from g2dbench.pretrained.tokenizer import train_wordpiece
 from g2dbench.registry import Registry
-from g2dbench.text import train_wordpiece
 
 TEXT = {"layers": 1, "hidden": 16, "heads": 2, "max_length": 12}
 TINY: dict[str, Any] = {"width": 8, "image": {"encoder": "resnet18", "size": 64}, "text": TEXT}

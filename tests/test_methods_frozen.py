@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from g2dbench.errors import Misuse
-from g2dbench.methods.encoders import TextEncoder
-from g2dbench.methods.frozen import FrozenPart
-from g2dbench.methods.settings import TowerSettings, read_settings
+from g2dbench.methods.shared.encoders import TextEncoder
+from g2dbench.methods.shared.frozen_text_cache import FrozenPart
+from g2dbench.methods.shared.settings import TowerSettings, read_settings
 
 FROZEN = {"frozen_layers": 2, "frozen_embeddings": True, "frozen_mode": "eval"}
 SMALL = {"layers": 3, "hidden": 32, "heads": 4, "max_length": 24, "dropout": 0.0}

@@ -17,9 +17,10 @@ from g2dbench.methods.g2d import monitors
 from g2dbench.methods.g2d.attention import AttentionPool
 from g2dbench.methods.g2d.losses import pixel_alignment, soft_dice
 from g2dbench.methods.g2d.settings import AttentionSettings, PixelSettings
-from g2dbench.methods.unet import run_decoder
+from g2dbench.methods.shared.attention_entropy import relative_entropy
+from g2dbench.methods.shared.unet import run_decoder
+from g2dbench.pretrained.tokenizer import train_wordpiece
 from g2dbench.registry import Registry
-from g2dbench.text import train_wordpiece
 
 TINY: dict[str, Any] = {
     "width": 8,
@@ -111,7 +112,7 @@ def test_a_larger_scale_sharpens_and_cosines_bound_the_logits() -> None:
     pixels = wave(2, 8, 4, 4) * 50
     with torch.no_grad():
         maps = [pool(scale=scale)(pixels / 50)[1] for scale in (0.1, 1.0, 10.0)]
-    entropies = [monitors.relative_entropy(map_) for map_ in maps]
+    entropies = [relative_entropy(map_) for map_ in maps]
     assert entropies == sorted(entropies, reverse=True)
     near, far = (pool(logits="cosine", scale=2.0)(x)[1] for x in (pixels, pixels / 50))
     assert (near.amax((2, 3)) / near.amin((2, 3))).max() <= np.exp(4) + 1e-3
@@ -313,9 +314,9 @@ def test_monitors_by_hand() -> None:
     uniform, sharp = torch.full((1, 2, 2, 2), 0.25), torch.zeros(1, 1, 2, 2)
     sharp[..., 0, 0] = 1
     half = torch.tensor([[[[0.1, 0.1], [0.0, 0.0]]]])
-    assert monitors.relative_entropy(uniform) == pytest.approx(1)
-    assert monitors.relative_entropy(sharp) == 0
-    assert monitors.relative_entropy(half) == pytest.approx(0.5)
+    assert relative_entropy(uniform) == pytest.approx(1)
+    assert relative_entropy(sharp) == 0
+    assert relative_entropy(half) == pytest.approx(0.5)
     a = torch.tensor([[1.0, 1, 0, 0], [0, 1, 1, 0], [1, 1, 0, 0]]).view(3, 1, 2, 2)
     assert monitors.share(a) == 0.5
     assert monitors.overlap(a) == pytest.approx((1 / 3 + 1 + 1 / 3) / 3)

@@ -17,12 +17,12 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from g2dbench.cards import MethodCard
 from g2dbench.errors import Misuse
 from g2dbench.method import Batch, Method
-from g2dbench.methods.contrastive import Contrastive
-from g2dbench.methods.mgca_losses import assignments, prototype_loss, token_loss
-from g2dbench.methods.words import Words, attention_of_cls, clipped_shares
+from g2dbench.methods._mgca_losses import assignments, prototype_loss, token_loss
+from g2dbench.methods.shared.contrastive import Contrastive
+from g2dbench.methods.shared.word_pieces import Words, attention_of_cls, clipped_shares
 from g2dbench.model import capabilities
+from g2dbench.pretrained.tokenizer import train_wordpiece
 from g2dbench.registry import Registry
-from g2dbench.text import train_wordpiece
 
 make = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "golden" / "make_methods.py")))
 GLORIA, MAE, MFLAG, MGCA = (

@@ -16,16 +16,16 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from g2dbench.cards import MethodCard
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.method import Method
-from g2dbench.methods.contrastive import Contrastive
-from g2dbench.methods.settings import (
+from g2dbench.methods.shared.contrastive import Contrastive
+from g2dbench.methods.shared.settings import (
     ContrastiveSettings,
     ProjectorSettings,
     TowerSettings,
     read_settings,
 )
-from g2dbench.methods.towers import Projector, TextTower
+from g2dbench.methods.shared.two_towers import Projector, TextTower
+from g2dbench.pretrained.tokenizer import train_wordpiece
 from g2dbench.registry import Registry
-from g2dbench.text import train_wordpiece
 
 TEXT = {"layers": 1, "hidden": 16, "heads": 2, "max_length": 12}
 TINY: dict[str, Any] = {"width": 8, "image": {"encoder": "resnet18", "size": 64}, "text": TEXT}
@@ -89,8 +89,8 @@ RANK = """
 import sys
 import torch
 from torch import distributed
-from g2dbench.methods.contrastive import Contrastive
-from g2dbench.methods.settings import ContrastiveSettings
+from g2dbench.methods.shared.contrastive import Contrastive
+from g2dbench.methods.shared.settings import ContrastiveSettings
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)

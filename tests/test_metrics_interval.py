@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from g2dbench.metrics import interval as iv
+from g2dbench.metrics import bootstrap as iv
 from g2dbench.metrics.classification import weighted_auc
 
 NAN = float("nan")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
+from g2dbench.data.annotations import rle
 from g2dbench.errors import BadResult
-from g2dbench.metrics import rle
 
 
 def random_masks(seed, count=40):

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import f1_score, jaccard_score
 
 from g2dbench.metrics import segmentation as s
-from g2dbench.metrics.interval import mean_of
+from g2dbench.metrics.bootstrap import mean_of
 
 # image 0: overlap 2 of 4 and 3; 1: both empty; 2: false alarm; 3: missed
 BOTH, CLAIM, REAL = [2, 0, 0, 0], [4, 0, 5, 0], [3, 0, 0, 6]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from g2dbench.results import load_all
+from g2dbench.result import load_all
 
 SMALL = ("--data", "synthetic:120", "--size", "64")
 LAB = Path(__file__).parent / "third_party"

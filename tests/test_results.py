@@ -10,9 +10,10 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from g2dbench import leaderboard, regression, tables
 from g2dbench.errors import BadResult, Misuse
-from g2dbench.results import Cell, Provenance, Result, Score, load, load_all, replace_file, save
+from g2dbench.reporting import leaderboard, leaderboard_formats, regression_gate
+from g2dbench.result import Cell, Provenance, Result, Score, load, load_all, save
+from g2dbench.system.files import replace_file
 
 
 def result(value: float = 0.5, *, seed: int = 0, model: str = "g2d", **changes: object) -> Result:
@@ -106,7 +107,7 @@ def test_missing_cells_are_dashes_with_reasons_never_zeros() -> None:
     assert ("medklip", column) not in board.entries
     assert "cannot decode" in board.reasons["medklip", column]
     assert "undefined" in board.reasons["empty", column]
-    assert "| medklip | - |" in tables.markdown(board)
+    assert "| medklip | - |" in leaderboard_formats.markdown(board)
 
 
 def test_the_newest_of_two_equal_cells_counts_and_the_board_says_so() -> None:
@@ -133,22 +134,24 @@ def test_limited_cells_stand_apart() -> None:
     assert any("--limit" in note for note in board.notes)
 
 
-@pytest.mark.parametrize("form", sorted(tables.PLAIN))
+@pytest.mark.parametrize("form", sorted(leaderboard_formats.PLAIN))
 def test_every_format_holds_every_model_and_value(form: str) -> None:
-    text = tables.PLAIN[form](leaderboard.build([result(0.4), result(0.3, model="a_b&c")]))
+    text = leaderboard_formats.PLAIN[form](
+        leaderboard.build([result(0.4), result(0.3, model="a_b&c")])
+    )
     assert "40.0" in text or "0.4" in text
     assert "a_b&c" in text or r"a\_b\&c" in text
 
 
 def test_json_is_valid_where_values_are_nan() -> None:
-    text = tables.as_json(leaderboard.build([result(0.4)]))
+    text = leaderboard_formats.as_json(leaderboard.build([result(0.4)]))
     rows = json.loads(text, parse_constant=lambda word: pytest.fail(word))["rows"]
     assert rows[0]["spread"] is None
 
 
 def gate(before: list[Result], now: list[Result], **tolerances: float) -> list[str]:
-    changes = regression.compare(before, now, {"": 0.01, **tolerances})
-    return [change.verdict for change in regression.failed(changes)]
+    changes = regression_gate.compare(before, now, {"": 0.01, **tolerances})
+    return [change.verdict for change in regression_gate.failed(changes)]
 
 
 def test_the_gate_stays_open_on_equal_scores_and_within_the_tolerance() -> None:
@@ -188,13 +191,13 @@ def test_a_baseline_with_nothing_to_compare_is_refused() -> None:
 
 
 def test_a_new_cell_does_not_close_the_gate() -> None:
-    changes = regression.compare([result()], [result(), result(model="new")], {"": 0.01})
+    changes = regression_gate.compare([result()], [result(), result(model="new")], {"": 0.01})
     assert {change.verdict for change in changes} == {"same", "new"}
 
 
 def test_junit_names_the_failure() -> None:
-    changes = regression.compare([result(0.5)], [result(0.1)], {"": 0.01})
-    suite = ElementTree.fromstring(regression.junit(changes))
+    changes = regression_gate.compare([result(0.5)], [result(0.1)], {"": 0.01})
+    suite = ElementTree.fromstring(regression_gate.junit(changes))
     assert suite.get("failures") == "1"
     assert "0.5000 -> 0.1000" in suite.find("testcase/failure").get("message")
 
@@ -202,11 +205,11 @@ def test_junit_names_the_failure() -> None:
 @pytest.mark.parametrize("word", ["x", "dice=", "-1", "dice=nan", "=", "inf"])
 def test_a_bad_tolerance_is_misuse(word: str) -> None:
     with pytest.raises(Misuse, match="--tolerance"):
-        regression.parse_tolerances([word])
+        regression_gate.parse_tolerances([word])
 
 
 def test_tolerances_are_parsed() -> None:
-    assert regression.parse_tolerances(["0.02", "dice=0.5"]) == {"": 0.02, "dice": 0.5}
+    assert regression_gate.parse_tolerances(["0.02", "dice=0.5"]) == {"": 0.02, "dice": 0.5}
 
 
 def test_a_board_of_five_tasks_fits_80_columns() -> None:
@@ -219,7 +222,7 @@ def test_a_board_of_five_tasks_fits_80_columns() -> None:
         for model in ("g2d-tiny", "convirt-tiny", "random-init")
     ]
     console = Console(width=80, record=True, file=io.StringIO())
-    tables.show(leaderboard.build(cells), console, reasons=False)
+    leaderboard_formats.show(leaderboard.build(cells), console, reasons=False)
     text = console.export_text()
     assert "…" not in text
     assert text.count("98.7") == len(cells)

@@ -10,17 +10,17 @@ import torch
 from PIL import Image, ImageFont
 from torch import Tensor
 
-from g2dbench import figure, sheet
 from g2dbench.errors import Misuse
+from g2dbench.figures import contact_sheet, figure
+from g2dbench.figures.contact_sheet import CELL, Row, Subject
 from g2dbench.model import Grounding, Model
 from g2dbench.preprocess import Preprocess
-from g2dbench.sheet import CELL, Row, Subject
 
 LEFT, TOP = 14 + CELL + 8, 14 + 3 * 19 + 2 * 8 + 19  # of the first map
 
 
 def drawn(row: Row, preprocess: Preprocess) -> np.ndarray:
-    return np.asarray(sheet.draw("a title", [row], preprocess))
+    return np.asarray(contact_sheet.draw("a title", [row], preprocess))
 
 
 def spot(side: int, y: int, x: int) -> np.ndarray:
@@ -30,7 +30,7 @@ def spot(side: int, y: int, x: int) -> np.ndarray:
 
 
 def test_brightness_rises_all_the_way() -> None:
-    colours = sheet.colours(np.linspace(0, 1, 256)).astype(float)
+    colours = contact_sheet.colours(np.linspace(0, 1, 256)).astype(float)
     luma = colours @ [0.299, 0.587, 0.114]
     assert (np.diff(luma) > 0).all()
     assert (luma[0], luma[-1]) == (pytest.approx(0.456), pytest.approx(243.7, abs=1))
@@ -56,7 +56,7 @@ def test_what_a_crop_did_not_show_is_hatched() -> None:
     crop = Preprocess(size=64, fit="crop")
     picture = drawn(Row("s1", image, {"map": np.ones((8, 8), np.float32)}), crop)
     panel = picture[TOP : TOP + CELL // 2, LEFT : LEFT + CELL]
-    seen = (panel == sheet.colours(np.array(1.0))).all(-1)
+    seen = (panel == contact_sheet.colours(np.array(1.0))).all(-1)
     assert seen[:, CELL // 4 + 1 : 3 * CELL // 4 - 1].all()
     unseen = panel[:, : CELL // 4 - 1]
     assert {tuple(colour) for colour in unseen.reshape(-1, 3)} == {(170,) * 3, (205,) * 3}
@@ -65,17 +65,17 @@ def test_what_a_crop_did_not_show_is_hatched() -> None:
 def test_long_text_ends_in_its_place_and_keeps_both_ends() -> None:
     font = ImageFont.load_default(12)
     name = "02aa804e-bde0afdd-112c0b34-7bc16630-4e384014"
-    cut = sheet.fitted(name, 100, font)
+    cut = contact_sheet.fitted(name, 100, font)
     assert font.getlength(cut) <= 100
     start, end = cut.split("…")
     assert name.startswith(start)
     assert name.endswith(end)
     assert min(len(start), len(end)) >= 5
-    assert sheet.fitted(name, 1000, font) == name
-    assert sheet.fitted(name, 0, font) == ""
+    assert contact_sheet.fitted(name, 1000, font) == name
+    assert contact_sheet.fitted(name, 0, font) == ""
     image = np.zeros((10, 10), np.uint8)
     row = Row(name * 9, image, {name: np.zeros((2, 2), np.float32)})
-    picture = np.asarray(sheet.draw(name * 9, [row], Preprocess(size=64)))
+    picture = np.asarray(contact_sheet.draw(name * 9, [row], Preprocess(size=64)))
     assert (picture[:, -14:] == 255).all()
 
 
@@ -152,7 +152,7 @@ def test_a_model_without_maps_says_so() -> None:
         figure.rows(Blind(), some(1), ["heart"])
     (row,) = figure.rows(Finds(), some(1), ["heart"])
     assert len(row.maps) == 1
-    for count in (0, sheet.MOST + 1):
+    for count in (0, contact_sheet.MOST + 1):
         with pytest.raises(Misuse, match=f"1 to 64 images, not {count}"):
             figure.rows(Spots(), some(count), ())
 
@@ -161,7 +161,7 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     figure.check_out(Path("a.JPG"))
     with pytest.raises(Misuse, match=r"no picture format '.pgn': did you mean '.png'"):
         figure.check_out(Path("a.pgn"))
-    picture = sheet.draw("t", figure.rows(Spots(), some(1), ()), Preprocess(size=32))
+    picture = contact_sheet.draw("t", figure.rows(Spots(), some(1), ()), Preprocess(size=32))
     figure.save(picture, tmp_path / "new" / "a.png")
     with Image.open(tmp_path / "new" / "a.png") as read:
         np.testing.assert_array_equal(np.asarray(read), np.asarray(picture))

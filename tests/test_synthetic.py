@@ -1,4 +1,4 @@
-"""The embedded radiographs: what g2dbench.data.synthetic promises, and its official layouts."""
+"""The embedded radiographs: what they promise, and their official layouts."""
 
 import csv
 import re
@@ -11,10 +11,15 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 from scipy import ndimage
 
-from g2dbench.data.synth_export import encode_runs, write_open_i, write_rsna, write_siim
-from g2dbench.data.synth_report import sections, write_report
-from g2dbench.data.synth_scene import draw_scene, patient_of
-from g2dbench.data.synthetic import CARD, boxes_of, draw, draw_many, split_of
+from g2dbench.data.synthetic._report import sections, write_report
+from g2dbench.data.synthetic._scene import draw_scene, patient_of, split_of
+from g2dbench.data.synthetic.official_layouts import (
+    encode_runs,
+    write_open_i,
+    write_rsna,
+    write_siim,
+)
+from g2dbench.data.synthetic.synthetic import CARD, boxes_of, draw, draw_many
 from g2dbench.errors import Misuse
 
 LARGE = ("consolidation", "pleural effusion", "pneumothorax", "cardiomegaly")

@@ -12,13 +12,13 @@ import toy
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from torch import Tensor
 
-from g2dbench.adapt import FitSettings
 from g2dbench.cards import TaskCard
-from g2dbench.data.sample import Sample
 from g2dbench.errors import BadData, BadResult, Unsupported
+from g2dbench.evaluation.fit_head import FitSettings
 from g2dbench.model import Identity, Model
 from g2dbench.preprocess import Preprocess
 from g2dbench.registry import Registry
+from g2dbench.sample import Sample
 from g2dbench.task import Run
 
 CPU = torch.device("cpu")

@@ -11,14 +11,14 @@ import torch
 import toy
 from torch.nn import functional as F
 
-from g2dbench.adapt import FitSettings
 from g2dbench.cards import ModelCard, TaskCard
-from g2dbench.data.sample import Box, Sample
 from g2dbench.errors import BadData, BadResult, Unsupported
+from g2dbench.evaluation.fit_head import FitSettings
 from g2dbench.metrics.detection import ImageBoxes, coco_map, map_skip_empty
 from g2dbench.model import Identity, Model
 from g2dbench.preprocess import Preprocess
 from g2dbench.registry import Registry
+from g2dbench.sample import Box, Sample
 from g2dbench.task import Run
 
 SIDE = 64

@@ -13,12 +13,12 @@ import toy
 from numpy.typing import NDArray
 
 from g2dbench.cards import ModelCard, TaskCard
-from g2dbench.data.sample import Box, Sample
+from g2dbench.data.annotations import rle
 from g2dbench.errors import BadData, BadResult, Unsupported
-from g2dbench.metrics import rle
 from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import Preprocess
 from g2dbench.registry import Registry
+from g2dbench.sample import Box, Sample
 from g2dbench.task import Run
 
 SIDE = 32

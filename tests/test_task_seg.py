@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from g2dbench.adapt import FitSettings
 from g2dbench.cards import TaskCard
-from g2dbench.data.sample import Sample
+from g2dbench.data.annotations import rle
 from g2dbench.errors import BadData, BadResult, Unsupported
-from g2dbench.metrics import rle
+from g2dbench.evaluation.fit_head import FitSettings
 from g2dbench.model import Identity, Model
 from g2dbench.preprocess import Preprocess
 from g2dbench.registry import Registry
+from g2dbench.sample import Sample
 from g2dbench.task import Run
 
 CPU = torch.device("cpu")

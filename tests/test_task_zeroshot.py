@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from g2dbench.cards import TaskCard
-from g2dbench.data.sample import Sample
 from g2dbench.errors import BadData, Unsupported
 from g2dbench.model import Identity, Model
 from g2dbench.preprocess import Preprocess
 from g2dbench.registry import Registry
+from g2dbench.sample import Sample
 from g2dbench.task import Run
 
 CPU = torch.device("cpu")

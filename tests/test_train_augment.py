@@ -8,8 +8,8 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as reference
 
-from g2dbench import augment as ours
-from g2dbench.recipe import Policy
+from g2dbench.recipes.recipe import Policy
+from g2dbench.training.batches import augmentation as ours
 
 POLICIES: tuple[Policy, ...] = ("none", "light", "paper", "code")
 LEVELS = np.arange(256) / 255

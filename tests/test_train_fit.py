@@ -19,21 +19,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from g2dbench import runs, train
 from g2dbench.cards import DatasetCard, MethodCard
-from g2dbench.checkpoint import digest
-from g2dbench.data.sample import Sample
 from g2dbench.dataset import COLUMNS
-from g2dbench.errors import BadCheckpoint, BadData, Misuse
+from g2dbench.errors import BadCheckpoint, BadData, Misuse, Stopped
 from g2dbench.method import Batch, Method
 from g2dbench.model import Model
-from g2dbench.optimisation import groups
 from g2dbench.preprocess import Preprocess
-from g2dbench.recipe import Recipe, override
+from g2dbench.pretrained.tokenizer import Tokenize
+from g2dbench.pretrained.weights import digest
+from g2dbench.recipes.recipe import Recipe, override
 from g2dbench.registry import Entry, Registry
-from g2dbench.runs import RunFolder, load_run, newest_run
-from g2dbench.text import Tokenize
-from g2dbench.training_state import Stopped
+from g2dbench.runs import folder as runs
+from g2dbench.runs.folder import RunFolder, load_run, newest_run
+from g2dbench.sample import Sample
+from g2dbench.training import fit as train
+from g2dbench.training.optimizer import groups
 
 CPU = torch.device("cpu")
 WORDS = ("left", "right", "effusion", "nodule", "clear", "lungs", "heart", "normal")
@@ -471,5 +471,5 @@ def test_weight_decay_spares_biases_and_norms() -> None:
 
 
 def test_importing_the_recipes_loads_no_torch() -> None:
-    code = "import sys, g2dbench.recipe; sys.exit('torch' in sys.modules)"
+    code = "import sys, g2dbench.recipes.recipe; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

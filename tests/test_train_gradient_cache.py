@@ -11,13 +11,13 @@ from transformers import PreTrainedTokenizerFast
 
 from g2dbench.cards import MethodCard
 from g2dbench.errors import Misuse
-from g2dbench.gradient_cache import cut
 from g2dbench.method import Batch, Method
-from g2dbench.optimisation import Optimisation
-from g2dbench.parallel import accelerator_for
-from g2dbench.recipe import Optim, override
+from g2dbench.pretrained.tokenizer import train_wordpiece
+from g2dbench.recipes.recipe import Optim, override
 from g2dbench.registry import Registry
-from g2dbench.text import train_wordpiece
+from g2dbench.training.distributed import accelerator_for
+from g2dbench.training.gradient_cache import cut
+from g2dbench.training.optimizer import Optimisation
 
 CPU = torch.device("cpu")
 REPORTS = ["the heart is large", "no effusion", "lungs are clear", "effusion", "a clear heart"]

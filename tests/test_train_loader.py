@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 import torch
 
-from g2dbench.batching import Batching, Tokens
 from g2dbench.cards import DatasetCard
-from g2dbench.data.sample import Sample
 from g2dbench.dataset import COLUMNS
 from g2dbench.errors import BadData, Misuse
-from g2dbench.loader import Loader, find_pairs, is_frontal, training_pairs
 from g2dbench.method import Batch
 from g2dbench.preprocess import Preprocess
-from g2dbench.text import Tokenize, train_wordpiece
+from g2dbench.pretrained.tokenizer import Tokenize, train_wordpiece
+from g2dbench.sample import Sample, is_frontal
+from g2dbench.training.batches.collate import Batching, Tokens
+from g2dbench.training.batches.pair_loader import Loader, find_pairs, training_pairs
 
 CPU = torch.device("cpu")
 WORDS = ("left", "right", "effusion", "nodule", "clear", "lungs", "heart", "normal")
@@ -109,7 +109,7 @@ def test_an_epoch_taken_up_in_its_middle_goes_on_as_it_would_have() -> None:
 
 def test_workers_and_memory_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = list(a_loader(some(10)).epoch(1))
-    monkeypatch.setattr("g2dbench.loader.KEPT_BYTES", 0)
+    monkeypatch.setattr("g2dbench.training.batches.pair_loader.KEPT_BYTES", 0)
     for workers in (0, 2):
         again = list(a_loader(some(10), workers=workers).epoch(1))
         assert all(same(a, b) for a, b in zip(kept, again, strict=True))

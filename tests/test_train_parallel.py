@@ -14,14 +14,13 @@ import torch
 import trainee
 from torch import nn
 
-from g2dbench import parallel
-from g2dbench.checkpoints import Saving
-from g2dbench.errors import Misuse
+from g2dbench.errors import Misuse, Stopped
 from g2dbench.method import Batch, Method
-from g2dbench.optimisation import Optimisation
-from g2dbench.recipe import Optim
-from g2dbench.text import train_wordpiece
-from g2dbench.training_state import Stopped
+from g2dbench.pretrained.tokenizer import train_wordpiece
+from g2dbench.recipes.recipe import Optim
+from g2dbench.runs.checkpoints import Saving
+from g2dbench.training import distributed
+from g2dbench.training.optimizer import Optimisation
 
 CPU = torch.device("cpu")
 JOINT = 6  # pairs of a step, over all processes
@@ -46,12 +45,12 @@ def one_step(rank: int, port: int, out: Path, cases: list[tuple[str, str, int]])
     """A process of two: gradient and losses of each case; the first process writes them down."""
     trainee.enter(rank, 2, port)
     for name, strategy, micro_batch in cases:
-        accelerator = parallel.accelerator_for(CPU, "fp32", strategy)  # type: ignore[arg-type]
+        accelerator = distributed.accelerator_for(CPU, "fp32", strategy)  # type: ignore[arg-type]
         method = method_of(name, strategy)
         made = Optimisation(method, Optim(micro_batch=micro_batch), 0, accelerator)
         losses = made.backward(share(cached.batch(method, JOINT), rank))
         mean = {k: accelerator.reduce(v.detach(), "mean") for k, v in losses.items()}
-        grads = {k: parallel.joined(p.grad) for k, p in method.named_parameters()}
+        grads = {k: distributed.joined(p.grad) for k, p in method.named_parameters()}
         if rank == 0:
             torch.save((mean, grads), out / f"{name}-{strategy}-{micro_batch}.pt")
 
@@ -143,15 +142,15 @@ def test_a_signal_to_one_process_stops_all_and_resuming_is_exact(
 def failing(rank: int, port: int, out: Path) -> None:
     """What fails in the first process alone is said by both, and neither waits for ever."""
     trainee.enter(rank, 2, port)
-    accelerator = parallel.accelerator_for(CPU, "fp32")
+    accelerator = distributed.accelerator_for(CPU, "fp32")
 
     def refuse() -> None:
         raise Misuse("the disk said no")
 
     with pytest.raises(Misuse, match="said no"):
-        parallel.on_main(accelerator, refuse)
-    assert parallel.on_main(accelerator, lambda: "told") == "told"
-    assert parallel.agreed(accelerator, [rank == 1, False]) == [True, False]
+        distributed.on_main(accelerator, refuse)
+    assert distributed.on_main(accelerator, lambda: "told") == "told"
+    assert distributed.agreed(accelerator, [rank == 1, False]) == [True, False]
 
 
 def test_an_error_of_the_first_process_is_everyones(tmp_path: Path) -> None:
@@ -170,14 +169,14 @@ def test_processes_together_see_the_batches_of_one_process() -> None:
 
 def test_fsdp_alone_and_scalars_under_it_are_refused() -> None:
     with pytest.raises(Misuse, match="several processes"):
-        parallel.accelerator_for(CPU, "fp32", "fsdp")
+        distributed.accelerator_for(CPU, "fp32", "fsdp")
     with pytest.raises(Misuse, match=r"log_scale.*--strategy ddp"):
-        parallel.check_shardable(method_of("convirt", "ddp"))
+        distributed.check_shardable(method_of("convirt", "ddp"))
     with pytest.raises(Misuse, match="--strategy 'dp' is unknown: ddp, fsdp"):
-        parallel.choose_strategy("dp")
+        distributed.choose_strategy("dp")
 
 
 def test_alone_nothing_is_asked_of_others() -> None:
-    accelerator = parallel.accelerator_for(CPU, "fp32")
-    assert parallel.agreed(accelerator, [True, False]) == [True, False]
-    assert isinstance(parallel.joined(nn.Linear(2, 2).state_dict())["weight"], torch.Tensor)
+    accelerator = distributed.accelerator_for(CPU, "fp32")
+    assert distributed.agreed(accelerator, [True, False]) == [True, False]
+    assert isinstance(distributed.joined(nn.Linear(2, 2).state_dict())["weight"], torch.Tensor)

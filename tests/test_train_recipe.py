@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from g2dbench import recipe as recipes
 from g2dbench.errors import Misuse
-from g2dbench.recipe import Optim, Recipe
+from g2dbench.recipes import recipe as recipes
+from g2dbench.recipes.recipe import Optim, Recipe
 from g2dbench.registry import Registry
 
 
@@ -121,7 +121,7 @@ def test_a_file_that_borrows_a_shipped_name_is_renamed_unless_it_is_the_same(
     tmp_path: Path,
 ) -> None:
     name = recipes.names()[0]
-    original = Path(recipes.__file__).parent / "recipes" / f"{name}.toml"
+    original = Path(recipes.__file__).parent / f"{name}.toml"
     copy = tmp_path / "copy.toml"
     copy.write_text(original.read_text())
     assert recipes.load(copy).name == name

@@ -15,11 +15,13 @@ import torch
 import trainee
 from test_train_fit import fit, interrupt_at, log_of
 
-from g2dbench import checkpoints, training_state
-from g2dbench.checkpoint import state_digest
-from g2dbench.checkpoints import Checkpoints, Saving, parse_every
-from g2dbench.errors import BadCheckpoint, Misuse
-from g2dbench.training_state import Interrupts, State, Stopped
+from g2dbench.errors import BadCheckpoint, Misuse, Stopped
+from g2dbench.pretrained.weights import state_digest
+from g2dbench.runs import checkpoints
+from g2dbench.runs.checkpoints import Checkpoints, Saving, parse_every
+from g2dbench.runs.state import State
+from g2dbench.training import interrupts
+from g2dbench.training.interrupts import Interrupts
 
 WALL_CLOCK = ("images_per_s", "seconds")
 
@@ -215,11 +217,11 @@ def test_a_signal_is_a_wish_its_echo_the_same_and_a_later_one_acts(
 ) -> None:
     # a shell starts what runs in its background with Ctrl-C ignored
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    with Interrupts() as interrupts:
+    with Interrupts() as asked:
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
-        assert interrupts.asked
-        monkeypatch.setattr(training_state, "REPEAT", -1.0)
+        assert asked.asked
+        monkeypatch.setattr(interrupts, "REPEAT", -1.0)
         with pytest.raises(KeyboardInterrupt):
             interrupt_and_wait()
     assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
@@ -229,7 +231,7 @@ def test_workers_leave_ctrl_c_to_the_process_that_trains(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A terminal sends it to all of them; the workers' end would be an error of its own."""
-    monkeypatch.setattr("g2dbench.loader.KEPT_BYTES", 0)
+    monkeypatch.setattr("g2dbench.training.batches.pair_loader.KEPT_BYTES", 0)
     whole = fit(workplace / "whole", workers=0)
 
     def interrupt(items: Any, title: str, total: int | None = None) -> Any:

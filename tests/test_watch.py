@@ -14,17 +14,17 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from g2dbench import heldout, signs, trackers, train, watch
 from g2dbench.cards import MethodCard
 from g2dbench.data.prepare import prepared
-from g2dbench.errors import Misuse
-from g2dbench.gradients import gradient_shares, undisturbed
+from g2dbench.errors import Misuse, Stopped
 from g2dbench.method import Batch, Method
-from g2dbench.recipe import Recipe
+from g2dbench.recipes.recipe import Recipe
 from g2dbench.registry import Registry
-from g2dbench.runs import LOG_FILE, RunFolder
-from g2dbench.training_state import Stopped
-from g2dbench.watch import STEPS_FILE, Watch, Watching
+from g2dbench.runs.folder import LOG_FILE, RunFolder
+from g2dbench.training import fit as train
+from g2dbench.training.monitoring import held_out, monitor, trackers, warnings
+from g2dbench.training.monitoring.gradient_shares import gradient_shares, undisturbed
+from g2dbench.training.monitoring.monitor import STEPS_FILE, Watch, Watching
 
 CPU = torch.device("cpu")
 TIMED = {"images_per_s", "seconds", "memory_mib"}
@@ -80,7 +80,7 @@ def interrupt_at(step: int) -> Callable[..., Iterator[Batch]]:
 
 
 def build(name: str = "g2d", **changes: Any) -> Method:
-    from g2dbench.text import train_wordpiece
+    from g2dbench.pretrained.tokenizer import train_wordpiece
 
     tokenizer = train_wordpiece(["the heart is large", "no effusion", "lungs are clear"], 60)
     module = Registry().find(MethodCard, name).load()
@@ -110,7 +110,7 @@ def test_a_watched_training_ends_in_the_same_bits(
     steps = int(rows(looked, LOG_FILE)[-1]["step"])
     assert [int(row["step"]) for row in found] == list(range(1, steps + 1))
     assert {row["epoch"] for row in found} == {"1", "2"}
-    sheets = sorted(path.name for path in (looked.folder / watch.SHEETS).iterdir())
+    sheets = sorted(path.name for path in (looked.folder / monitor.SHEETS).iterdir())
     assert sheets == [f"step-{step:06d}.png" for step in range(3, steps + 1, 3)]
     for name in ("vla", "lr", "batch_r1", "batch_r5", "batch_r10", "attention_entropy",
                  "mask_share", "mask_parts", "mask_overlap", "mask_overlap_chance",
@@ -150,7 +150,7 @@ def test_a_method_without_maps_is_watched_without_sheets(fit: Callable[..., RunF
     model = {k: MODEL[k] for k in ("width", "image", "text")}
     chosen = recipe("convirt").model_copy(update={"model": model})
     run = fit("convirt", recipe=chosen, watching=Watching(every=3), epochs=1)
-    assert not (run.folder / watch.SHEETS).exists()
+    assert not (run.folder / monitor.SHEETS).exists()
     found = rows(run, STEPS_FILE)
     assert {"contrastive", "batch_r1", "lr"} <= set(found[0])
     assert not any(name.startswith(("gradient", "mask")) for name in found[0])
@@ -226,7 +226,7 @@ def test_what_a_forward_pass_renews_is_put_back_even_after_an_error() -> None:
 def test_evaluation_puts_back_the_mode_of_every_part() -> None:
     module = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(2)).train()
     module[1].eval()
-    with heldout.evaluated(module):
+    with held_out.evaluated(module):
         assert not any(part.training for part in module.modules())
         assert not torch.is_grad_enabled()
     assert [part.training for part in module] == [True, False]
@@ -234,9 +234,9 @@ def test_evaluation_puts_back_the_mode_of_every_part() -> None:
 
 def test_each_sign_shows_at_its_limit_and_says_what_to_try() -> None:
     guess = {"r10": 0.055, "chance_r10": 0.05, "pool": 200.0}
-    assert "no better than guessing" in signs.warnings(guess)[0]
-    assert signs.warnings({**guess, "r10": 0.3}) == []
-    assert signs.warnings({"r10": 1.0, "chance_r10": 1.0, "pool": 10.0}) == []
+    assert "no better than guessing" in warnings.warnings(guess)[0]
+    assert warnings.warnings({**guess, "r10": 0.3}) == []
+    assert warnings.warnings({"r10": 1.0, "chance_r10": 1.0, "pool": 10.0}) == []
     cases = {
         "attention_entropy": [(0.98, "all but uniform"), (0.01, "single pixel"), (0.5, "")],
         "mask_empty": [(0.25, "25% of the pseudo masks are empty"), (0.0, "")],
@@ -246,14 +246,14 @@ def test_each_sign_shows_at_its_limit_and_says_what_to_try() -> None:
     }
     for figure, values in cases.items():
         for value, words in values:
-            found = signs.warnings({figure: value})
+            found = warnings.warnings({figure: value})
             assert len(found) == bool(words)
             assert all(words in text and "ry " in text for text in found)
-    assert {sign.figure for sign in signs.SIGNS} == {"r10", *cases}
+    assert {sign.figure for sign in warnings.SIGNS} == {"r10", *cases}
 
 
 def test_a_sign_is_told_when_it_comes_and_when_it_has_gone() -> None:
-    told = signs.Told()
+    told = warnings.Told()
     values = [0.5, 0.98, 0.99, 0.5, 0.98, 0.5, 0.5, 0.5, 0.99]
     said = [told.look({"attention_entropy": value}) for value in values]
     assert [len(lines) for lines in said] == [0, 1, 0, 0, 0, 0, 1, 0, 1]
@@ -336,7 +336,7 @@ def test_embeddings_that_are_not_finite_stop_in_words() -> None:
     rows = torch.tensor([[1.0, 0.0], [float("nan"), 1.0]])
     groups = np.array([["a"], ["b"]], dtype=object)
     with pytest.raises(Stopped, match=r"not finite.*lower --set optim.lr"):
-        heldout.mean_recalls(rows, rows, groups)
+        held_out.mean_recalls(rows, rows, groups)
 
 
 def test_chance_is_that_of_random_rankings() -> None:
@@ -345,15 +345,15 @@ def test_chance_is_that_of_random_rankings() -> None:
     same = groups[:, None, 1] == groups[None, :, 1]
     drawn = [rng.permutation(30)[:4] for _ in range(4000)]
     found = np.mean([same[row][picked].any() for picked in drawn for row in range(30)])
-    assert heldout.chance(groups, 4) == pytest.approx(found, abs=0.01)
-    assert heldout.chance(groups[:3], 10) == 1.0
+    assert held_out.chance(groups, 4) == pytest.approx(found, abs=0.01)
+    assert held_out.chance(groups[:3], 10) == 1.0
 
 
 def test_a_sheet_in_the_run_folder_is_a_picture_of_six_images(
     fit: Callable[..., RunFolder],
 ) -> None:
     run = fit("run", epochs=1, watching=Watching(every=0))
-    (path,) = (run.folder / watch.SHEETS).iterdir()
+    (path,) = (run.folder / monitor.SHEETS).iterdir()
     with Image.open(path) as picture:
         assert picture.width < 1000
         assert picture.height < 1400

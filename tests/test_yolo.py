@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from g2dbench.errors import Unsupported
-from g2dbench.yolo import (
+from g2dbench.evaluation.heads.yolo import (
     ANCHORS,
     Layout,
     Suppression,

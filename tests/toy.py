@@ -6,9 +6,9 @@ from typing import Self
 import pandas as pd
 import pytest
 
-from g2dbench.adapt import one_thread
 from g2dbench.cards import DatasetCard
-from g2dbench.data.sample import Sample
+from g2dbench.evaluation.fit_head import one_thread
+from g2dbench.sample import Sample
 
 COLUMNS = ["id", "patient", "has_boxes", "has_masks"]
 

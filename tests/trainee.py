@@ -13,13 +13,14 @@ from typing import Any
 import test_train_fit as fits
 import torch
 
-from g2dbench import loader, train
-from g2dbench.checkpoints import Saving
-from g2dbench.runs import CHECKPOINTS
-from g2dbench.task import quiet
+from g2dbench.progress import quiet
+from g2dbench.runs.checkpoints import Saving
+from g2dbench.runs.folder import CHECKPOINTS
+from g2dbench.training import fit as train
+from g2dbench.training.batches import pair_loader
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["g2dbench.train", "g2dbench.methods.g2d", "pytest"])
+FORKS.set_forkserver_preload(["g2dbench.training.fit", "g2dbench.methods.g2d", "pytest"])
 
 EPOCHS, STEPS = 5, 12
 
@@ -34,7 +35,7 @@ def train_toy(out: Path, beat: Connection | None, resume: bool) -> None:
     """60 steps with two workers that read images, a checkpoint every second step; a beat a step."""
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)  # of the workers, as it usually is
-    loader.KEPT_BYTES = 0  # as if the images did not fit in memory
+    pair_loader.KEPT_BYTES = 0  # as if the images did not fit in memory
     fits.fit(
         out,
         fits.some(8 * STEPS),

@@ -4,27 +4,29 @@ Only typer and rich load at start; each command imports what it uses, so that `-
 """
 
 from g2dbench.cli import (
-    ablating,
+    ablate,
     data,
     demo,
     doctor,
-    evaluation,
-    exporting,
-    judging,
-    listing,
-    looking,
-    pretraining,
+    eval,
+    export,
+    figure,
+    pretrain,
+    profile,
+    results,
 )
-from g2dbench.cli.application import app
+from g2dbench.cli import list as listing
+from g2dbench.cli.app import app
 
 __all__ = ["app"]
 
-pretraining.register(app)
-looking.register(app)
-evaluation.register(app)
-ablating.register(app)
-exporting.register(app)
-judging.register(app)
+pretrain.register(app)
+figure.register(app)
+profile.register(app)
+eval.register(app)
+ablate.register(app)
+export.register(app)
+results.register(app)
 listing.register(app)
 app.add_typer(data.app, name="data")
 demo.register(app)

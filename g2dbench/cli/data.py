@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from g2dbench.cli.application import Group
+from g2dbench.cli.app import Group
 from g2dbench.cli.console import console, track
 from g2dbench.cli.options import (
     DEFAULT_STORE,
@@ -16,8 +16,8 @@ from g2dbench.cli.options import (
     Store,
     parse_options,
 )
-from g2dbench.data.border import KEEP, Border
-from g2dbench.data.cleaning import DEFAULT, CleaningName
+from g2dbench.data.images.border import KEEP, Border
+from g2dbench.data.reports.cleaning import DEFAULT, CleaningName
 
 app = typer.Typer(
     cls=Group,
@@ -89,15 +89,15 @@ def list_(
     plugin: Plugins = None,
 ) -> None:
     """List the data sets: what they offer, where to get them, their licence, what is prepared."""
-    from g2dbench.cli import holding
-    from g2dbench.data.holdings import holdings
+    from g2dbench.cli import data_table
+    from g2dbench.data.inventory import holdings
     from g2dbench.registry import Registry
 
     found = holdings(Registry(plugin or ()), store)
     if as_json:
-        typer.echo(holding.as_json(found))
+        typer.echo(data_table.as_json(found))
     else:
-        console.print(holding.as_table(found))
+        console.print(data_table.as_table(found))
 
 
 @app.command(epilog="Example: g2dbench data verify rsna")
@@ -144,7 +144,7 @@ def overlap(
     plugin: Plugins = None,
 ) -> None:
     """Count what two prepared data sets share: patients, studies, the same or similar images."""
-    from g2dbench.cli.source import open_data
+    from g2dbench.cli.open_data import open_data
     from g2dbench.data import overlap as overlaps
     from g2dbench.registry import Registry
 
@@ -169,9 +169,9 @@ def export(
     plugin: Plugins = None,
 ) -> None:
     """Write a prepared data set as shards, to be streamed from a folder or a remote store."""
-    from g2dbench.cli.source import open_data
-    from g2dbench.data import export as exporting
-    from g2dbench.data.shard_index import INDEX_FILE, parse_kind
+    from g2dbench.cli.open_data import open_data
+    from g2dbench.data.shards import export as exporting
+    from g2dbench.data.shards.index import INDEX_FILE, parse_kind
     from g2dbench.registry import Registry
 
     kind = parse_kind(format_)

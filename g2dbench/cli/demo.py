@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from g2dbench.cli.console import console, track
-from g2dbench.cli.evaluation import report
+from g2dbench.cli.eval import report
+from g2dbench.cli.open_data import open_data
 from g2dbench.cli.options import DEFAULT_STORE, Store
-from g2dbench.cli.source import open_data
 
 if TYPE_CHECKING:
     from g2dbench.dataset import Dataset
@@ -36,7 +36,7 @@ def demo(
 
     Needs no data and no network. Running it again goes on where it stopped.
     """
-    from g2dbench import sweep
+    from g2dbench.evaluation import grid as sweep
     from g2dbench.registry import Registry
 
     sweep.writable(out)
@@ -59,13 +59,13 @@ def demo(
 
 def _films(root: Path, store: Path, registry: "Registry") -> "Dataset":
     """Other drawn radiographs, written as RSNA distributes its own and read by its reader."""
-    from g2dbench.data import synth_export
-    from g2dbench.data.workers import cores
+    from g2dbench.data.synthetic import official_layouts
+    from g2dbench.system.worker_pool import cores
 
     if not (root / "stage_2_detailed_class_info.csv").is_file():
         partial = root.with_name(".rsna.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        synth_export.write_rsna(partial, range(FILMS), FILM_SIZE, FILM_SEED, workers=cores())
+        official_layouts.write_rsna(partial, range(FILMS), FILM_SIZE, FILM_SEED, workers=cores())
         shutil.rmtree(root, ignore_errors=True)
         partial.rename(root)
     data = open_data("rsna", root, store, FILM_SIZE, registry)
@@ -76,10 +76,10 @@ def _films(root: Path, store: Path, registry: "Registry") -> "Dataset":
 
 
 def _train(method: str, data: "Dataset", runs: Path, seed: int, registry: "Registry") -> Path:
-    from g2dbench import recipe as recipes
-    from g2dbench import train
-    from g2dbench.device import choose_device, choose_precision
-    from g2dbench.runs import RUN_FILE, read_info
+    from g2dbench.recipes import recipe as recipes
+    from g2dbench.runs.folder import RUN_FILE, read_info
+    from g2dbench.system.device import choose_device, choose_precision
+    from g2dbench.training import fit
 
     recipe = recipes.load(f"{method}-tiny")
     folder = runs / f"{recipe.name}-s{seed}"
@@ -88,7 +88,7 @@ def _train(method: str, data: "Dataset", runs: Path, seed: int, registry: "Regis
         console.print(f"{folder} is trained already")
         return folder
     device = choose_device("auto")
-    train.fit(
+    fit.fit(
         recipe,
         data,
         folder,
@@ -111,13 +111,14 @@ def _evaluate(
     out: Path,
     registry: "Registry",
 ) -> None:
-    from g2dbench import models, sweep
-    from g2dbench.device import choose_device
-    from g2dbench.runner import Settings
+    from g2dbench.evaluation import grid as sweep
+    from g2dbench.evaluation import model_reference
+    from g2dbench.evaluation.runner import Settings
+    from g2dbench.system.device import choose_device
 
     settings = Settings(out=out, device=choose_device("auto"), progress=track)
-    references = [models.resolve(str(run), registry) for run in runs]
-    references.append(models.resolve("random-init", registry))
+    references = [model_reference.resolve(str(run), registry) for run in runs]
+    references.append(model_reference.resolve("random-init", registry))
 
     for tasks, data, fraction, protocol in (
         (["cls", "zeroshot", "ground"], drawn, 0.01, None),
@@ -130,9 +131,9 @@ def _evaluate(
 
 
 def _rank(results: Path) -> None:
-    from g2dbench import tables
-    from g2dbench.leaderboard import build
-    from g2dbench.results import load_all
+    from g2dbench.reporting import leaderboard_formats
+    from g2dbench.reporting.leaderboard import build
+    from g2dbench.result import load_all
 
-    tables.show(build(load_all(results)), console, reasons=False)
+    leaderboard_formats.show(build(load_all(results)), console, reasons=False)
     console.print(f"predictions and scores are in {results}; next: g2dbench leaderboard {results}")

@@ -43,8 +43,8 @@ def _pairs(title: str, pairs: list[tuple[str, str]]) -> Table:
 def _machine(store: Path) -> list[tuple[str, str]]:
     import torch
 
-    from g2dbench.device import choose_device, native_bf16
-    from g2dbench.provenance import hardware
+    from g2dbench.system.device import choose_device, native_bf16
+    from g2dbench.system.environment import hardware
 
     device = choose_device("auto")
     fast = "bf16 in hardware" if native_bf16(device) else "no bf16 in hardware: fp32"
@@ -64,7 +64,7 @@ def _disks(store: Path) -> Iterator[tuple[str, str]]:
 
 
 def _packages() -> list[tuple[str, str]]:
-    from g2dbench.provenance import package_versions
+    from g2dbench.system.environment import package_versions
 
     return list(package_versions().items())
 
@@ -79,7 +79,7 @@ def _prepared(store: Path) -> list[tuple[str, str]]:
 
 
 def _tasks(registry: Registry, prepared: set[str]) -> list[tuple[str, str]]:
-    from g2dbench.runs import newest_run
+    from g2dbench.runs.folder import newest_run
 
     run = newest_run(RUNS)
     lines = [("a model", f"newest run {run}" if run else "no run: `g2dbench pretrain` makes one")]

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.fft import dctn
 
-from g2dbench.data.store import Store
+from g2dbench.data.store.store import Store
 
 if TYPE_CHECKING:
-    from g2dbench.task import Progress
+    from g2dbench.progress import Progress
 
 NEAR_BITS = 12
 ALIKE = 0.98

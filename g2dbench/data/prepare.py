@@ -3,26 +3,25 @@
 One process prepares a data set at a time; others wait for it and then find the store finished.
 """
 
-import fcntl
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from g2dbench.cards import DatasetCard
-from g2dbench.data.audit import describe, verify
-from g2dbench.data.border import KEEP, Border
-from g2dbench.data.build import build
-from g2dbench.data.presets import OURS, Split
-from g2dbench.data.request import Drawing, is_from, request
-from g2dbench.data.store import MANIFEST_FILE, Store, read_manifest
-from g2dbench.data.workers import cores
+from g2dbench.data.images.border import KEEP, Border
+from g2dbench.data.splits.published import OURS, Split
+from g2dbench.data.store.build import build
+from g2dbench.data.store.request import Drawing, is_from, request
+from g2dbench.data.store.store import MANIFEST_FILE, Store, read_manifest
+from g2dbench.data.store.verify import describe, verify
 from g2dbench.errors import BadData, Misuse
 from g2dbench.registry import Registry
+from g2dbench.system.files import alone
+from g2dbench.system.worker_pool import cores
 
 if TYPE_CHECKING:
-    from g2dbench.task import Progress
+    from g2dbench.progress import Progress
 
 __all__ = [
     "Drawing",
@@ -198,12 +197,3 @@ def _is_complete(folder: Path) -> bool:
     except BadData:
         return False
     return True
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of a path; the system drops it with the process, however that ends."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

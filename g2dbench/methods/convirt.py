@@ -12,18 +12,18 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from g2dbench.cards import MethodCard
-from g2dbench.heads import drawn
 from g2dbench.method import Batch, joint_losses
-from g2dbench.methods.contrastive import Contrastive
-from g2dbench.methods.pretrained import Pretrained
-from g2dbench.methods.settings import (
+from g2dbench.methods.shared.contrastive import Contrastive
+from g2dbench.methods.shared.pretrained_model import Pretrained
+from g2dbench.methods.shared.settings import (
     ContrastiveSettings,
     ProjectorSettings,
     TextSettings,
     TowerSettings,
     read_settings,
 )
-from g2dbench.methods.towers import PooledTowers, TextTower, check_pairs
+from g2dbench.methods.shared.two_towers import PooledTowers, TextTower, check_pairs
+from g2dbench.system.seeded_init import drawn
 
 CARD = MethodCard(
     name="convirt",

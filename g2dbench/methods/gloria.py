@@ -14,21 +14,21 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 from g2dbench.cards import MethodCard
-from g2dbench.heads import drawn
 from g2dbench.method import Batch
-from g2dbench.methods.contrastive import Contrastive
-from g2dbench.methods.encoders import TextEncoder, image_encoder
-from g2dbench.methods.g2d.monitors import relative_entropy
-from g2dbench.methods.pretrained import Pretrained
-from g2dbench.methods.settings import (
+from g2dbench.methods.shared.attention_entropy import relative_entropy
+from g2dbench.methods.shared.contrastive import Contrastive
+from g2dbench.methods.shared.encoders import TextEncoder, image_encoder
+from g2dbench.methods.shared.pretrained_model import Pretrained
+from g2dbench.methods.shared.settings import (
     ContrastiveSettings,
     InputSettings,
     Settings,
     check_stride,
     read_settings,
 )
-from g2dbench.methods.towers import TextSide, Towers, check_pairs, levels, present
-from g2dbench.methods.words import Words, WordTextSettings
+from g2dbench.methods.shared.two_towers import TextSide, Towers, check_pairs, levels, present
+from g2dbench.methods.shared.word_pieces import Words, WordTextSettings
+from g2dbench.system.seeded_init import drawn
 
 CARD = MethodCard(
     name="gloria",

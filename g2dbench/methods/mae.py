@@ -15,19 +15,18 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 from g2dbench.cards import MethodCard
-from g2dbench.heads import drawn
 from g2dbench.method import Batch
-from g2dbench.methods.contrastive import Contrastive
-from g2dbench.methods.encoders import image_encoder
-from g2dbench.methods.pretrained import Pretrained, PretrainedImages
-from g2dbench.methods.settings import (
+from g2dbench.methods.shared.contrastive import Contrastive
+from g2dbench.methods.shared.encoders import image_encoder
+from g2dbench.methods.shared.pretrained_model import Pretrained, PretrainedImages
+from g2dbench.methods.shared.settings import (
     ContrastiveSettings,
     DecoderSettings,
     Settings,
     TowerSettings,
     read_settings,
 )
-from g2dbench.methods.towers import (
+from g2dbench.methods.shared.two_towers import (
     ImageMethod,
     Projector,
     TextTower,
@@ -37,7 +36,8 @@ from g2dbench.methods.towers import (
     levels,
     present,
 )
-from g2dbench.methods.unet import Decoder, decode, unet_around
+from g2dbench.methods.shared.unet import Decoder, decode, unet_around
+from g2dbench.system.seeded_init import drawn
 
 CARD = MethodCard(
     name="mae",

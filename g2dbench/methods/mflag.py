@@ -14,17 +14,17 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 from g2dbench.cards import MethodCard
-from g2dbench.heads import drawn
 from g2dbench.method import Batch
-from g2dbench.methods.pretrained import Pretrained
-from g2dbench.methods.settings import (
+from g2dbench.methods.shared.pretrained_model import Pretrained
+from g2dbench.methods.shared.settings import (
     ProjectedSettings,
     ProjectorSettings,
     Settings,
     TextSettings,
     read_settings,
 )
-from g2dbench.methods.towers import PooledTowers, TextTower, check_pairs
+from g2dbench.methods.shared.two_towers import PooledTowers, TextTower, check_pairs
+from g2dbench.system.seeded_init import drawn
 
 CARD = MethodCard(
     name="mflag",

@@ -14,12 +14,11 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 from g2dbench.cards import MethodCard
-from g2dbench.heads import drawn
 from g2dbench.method import Batch
-from g2dbench.methods.contrastive import Contrastive
-from g2dbench.methods.mgca_losses import cross_attended, prototype_loss, token_loss
-from g2dbench.methods.pretrained import Pretrained
-from g2dbench.methods.settings import (
+from g2dbench.methods._mgca_losses import cross_attended, prototype_loss, token_loss
+from g2dbench.methods.shared.contrastive import Contrastive
+from g2dbench.methods.shared.pretrained_model import Pretrained
+from g2dbench.methods.shared.settings import (
     ContrastiveSettings,
     ProjectorSettings,
     Settings,
@@ -27,14 +26,20 @@ from g2dbench.methods.settings import (
     check_stride,
     read_settings,
 )
-from g2dbench.methods.towers import (
+from g2dbench.methods.shared.two_towers import (
     PooledTowers,
     Projector,
     TextTower,
     by_pixel,
     check_pairs,
 )
-from g2dbench.methods.words import Words, WordTextSettings, attention_of_cls, clipped_shares
+from g2dbench.methods.shared.word_pieces import (
+    Words,
+    WordTextSettings,
+    attention_of_cls,
+    clipped_shares,
+)
+from g2dbench.system.seeded_init import drawn
 
 CARD = MethodCard(
     name="mgca",

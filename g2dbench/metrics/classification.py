@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from g2dbench.data.sample import ABSENT, PRESENT, UNCERTAIN
 from g2dbench.metrics.ratio import ratio
+from g2dbench.sample import ABSENT, PRESENT, UNCERTAIN
 
 Weights = NDArray[np.integer]
 

@@ -1,1 +1,1 @@
-"""Recipes: one TOML file each, read by `g2dbench.recipe`."""
+"""Recipes: one TOML file each, read by `g2dbench.recipes.recipe`."""

@@ -7,10 +7,10 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from g2dbench.cards import MethodCard
-from g2dbench.heads import drawn
 from g2dbench.methods.g2d.model import G2D
 from g2dbench.methods.g2d.settings import G2DSettings
-from g2dbench.methods.settings import read_settings
+from g2dbench.methods.shared.settings import read_settings
+from g2dbench.system.seeded_init import drawn
 
 CARD = MethodCard(
     name="g2d",

@@ -13,11 +13,11 @@ from g2dbench.errors import Misuse
 from g2dbench.methods.g2d.model import G2D
 from g2dbench.methods.g2d.released import count_parameters, obstacles, to_theirs
 from g2dbench.methods.g2d.settings import G2DSettings
-from g2dbench.methods.pretrained import Pretrained
-from g2dbench.methods.settings import read_settings
+from g2dbench.methods.shared.pretrained_model import Pretrained
+from g2dbench.methods.shared.settings import read_settings
 from g2dbench.model import Model
-from g2dbench.recipe import Optim
-from g2dbench.results import replace_file
+from g2dbench.recipes.recipe import Optim
+from g2dbench.system.files import replace_file
 
 SETTINGS_FILE = "model.json"
 """The `[model]` table, which the authors' layouts have no place for: image size, encoder, ..."""

@@ -13,15 +13,16 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 from g2dbench.method import Batch, joint_losses
-from g2dbench.methods.contrastive import Contrastive
-from g2dbench.methods.encoders import image_encoder
 from g2dbench.methods.g2d import monitors
 from g2dbench.methods.g2d.attention import AttentionPool
 from g2dbench.methods.g2d.losses import pixel_alignment, reconstruction
 from g2dbench.methods.g2d.pseudo_mask import PseudoMask
 from g2dbench.methods.g2d.settings import G2DSettings
-from g2dbench.methods.pretrained import Pretrained
-from g2dbench.methods.towers import (
+from g2dbench.methods.shared.attention_entropy import relative_entropy
+from g2dbench.methods.shared.contrastive import Contrastive
+from g2dbench.methods.shared.encoders import image_encoder
+from g2dbench.methods.shared.pretrained_model import Pretrained
+from g2dbench.methods.shared.two_towers import (
     Projector,
     TextTower,
     Towers,
@@ -30,7 +31,7 @@ from g2dbench.methods.towers import (
     levels,
     present,
 )
-from g2dbench.methods.unet import Decoder, decode, unet_around
+from g2dbench.methods.shared.unet import Decoder, decode, unet_around
 
 
 class G2D(Towers):
@@ -87,7 +88,7 @@ class G2D(Towers):
         pixels = self._projected(pyramid)
         attention = self.pool(pixels)[1]
         attended = self._attended(pixels, attention, self.text(batch.tokens, batch.attention))
-        found = {"attention_entropy": monitors.relative_entropy(attended)}
+        found = {"attention_entropy": relative_entropy(attended)}
         if self._settings.pixel.target == "mask":
             mask = self.pseudo_mask(attended, batch.images)
             found |= monitors.figures(mask, self.decode(pyramid).float().sigmoid())

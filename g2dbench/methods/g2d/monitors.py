@@ -5,8 +5,6 @@ Seen before (one small trial): attention all but uniform, masks that hardly depe
 a decoder that agrees with them perfectly. Entropy near 1, overlap far above chance, Dice near 1.
 """
 
-import math
-
 import torch
 from scipy import ndimage
 from torch import Tensor
@@ -27,18 +25,6 @@ def figures(mask: Tensor, drawn: Tensor) -> dict[str, float]:
         "mask_overlap_chance": area / (2 - area),
         "decoder_dice": agreement(drawn, mask),
     }
-
-
-def relative_entropy(attention: Tensor) -> float:
-    """(B, H, h, w) -> mean entropy of the heads over that of uniform attention: 1 is no attention.
-
-    Weights are first made to sum to 1 over the pixels.
-    """
-    flat = attention.float().flatten(2)
-    if flat.shape[-1] == 1:
-        return 1.0
-    share = flat / flat.sum(-1, keepdim=True)
-    return float(torch.special.entr(share).sum(-1).mean() / math.log(flat.shape[-1]))
 
 
 def share(mask: Tensor) -> float:

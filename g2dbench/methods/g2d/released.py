@@ -15,10 +15,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from g2dbench.checkpoint import State
 from g2dbench.methods.g2d.model import G2D
 from g2dbench.methods.g2d.settings import G2DSettings
-from g2dbench.methods.settings import read_settings
+from g2dbench.methods.shared.settings import read_settings
+from g2dbench.pretrained.weights import State
 
 Layout = Literal["encoder", "encoder_decoder", "checkpoint"]
 

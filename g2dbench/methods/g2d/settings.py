@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from g2dbench.methods.settings import DecoderSettings, Settings, TowerSettings, check_stride
+from g2dbench.methods.shared.settings import DecoderSettings, Settings, TowerSettings, check_stride
 
 
 class AttentionSettings(Settings):

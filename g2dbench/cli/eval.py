@@ -1,0 +1,149 @@
+"""`g2dbench eval`."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from g2dbench.cli.console import console, track
+from g2dbench.cli.open_data import check_name, open_data
+from g2dbench.cli.options import DEFAULT_STORE, Device, Plugins, Precision, Root, Size, Store
+from g2dbench.errors import Misuse
+
+if TYPE_CHECKING:
+    from g2dbench.evaluation.runner import Outcome
+
+EPILOG = """Examples:
+
+g2dbench eval --task seg --fraction 0.01
+
+g2dbench eval --task seg --task cls --fraction 0.01 --fraction 0.1 --seed 0 --seed 1
+
+g2dbench eval --task ground --model runs/g2d-tiny-s0 --model biovil:~/weights/biovil
+
+g2dbench eval --task det --data rsna --root ~/rsna --model random-init --limit 100
+
+--task, --model, --data, --fraction and --seed repeat to make a grid; cells that are on disk are not
+run again.
+"""
+RUNS = Path("runs")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("eval", epilog=EPILOG)(evaluate)
+
+
+def evaluate(
+    task: Annotated[list[str], typer.Option(help="Task; `g2dbench list tasks`. Repeats.")],
+    fraction: Annotated[
+        list[float] | None,
+        typer.Option(help="Share of the training patients, in (0, 1]. Repeats.", show_default="1"),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME, NAME:SOURCE, run folder or weights file. Repeats.",
+            show_default="the newest run in runs/",
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="Data set; `g2dbench list data`. Repeats.", show_default="synthetic"),
+    ] = None,
+    root: Root = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="A task's named protocol.", show_default="its first")
+    ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Seed of heads and shuffling. Repeats.")
+    ] = None,
+    subset_seed: Annotated[int, typer.Option(min=0, help="Seed of the drawn fraction.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most N test images.")] = None,
+    out: Annotated[Path, typer.Option(help="Where results go.")] = Path("results"),
+    rerun: Annotated[bool, typer.Option("--rerun", help="Run cells that are on disk too.")] = False,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    batch_size: Annotated[int, typer.Option(min=1, help="Speed only; scores do not change.")] = 32,
+    size: Size = None,
+    store: Store = DEFAULT_STORE,
+    plugin: Plugins = None,
+) -> None:
+    """Evaluate models on tasks: predict, keep the predictions, score, write one result a cell."""
+    from g2dbench.evaluation import grid as sweep
+    from g2dbench.evaluation import model_reference, runner
+    from g2dbench.registry import Registry
+    from g2dbench.system.device import choose_device, choose_precision
+
+    registry = Registry(plugin or ())
+    names = list(dict.fromkeys(data or ["synthetic"]))
+    for name in names:
+        check_name(name, store, registry)
+    tasks = sweep.load_tasks(task, registry)
+    sweep.writable(out)
+    where = choose_device(device)
+    grid = sweep.Grid(
+        models=[model_reference.resolve(text, registry) for text in model or [_newest_run()]],
+        datasets=[],
+        tasks=tasks,
+        fractions=fraction or [1.0],
+        seeds=sweep.check_seeds(seed or [0]),
+        protocol=protocol,
+    )
+    grid.check()
+    datasets = [open_data(name, root, store, size, registry) for name in names]
+    settings = runner.Settings(
+        out=out,
+        device=where,
+        precision=choose_precision(precision, where),
+        batch_size=batch_size,
+        subset_seed=subset_seed,
+        limit=limit,
+        rerun=rerun,
+        progress=track,
+    )
+    report(sweep.run(grid.on(datasets), registry, settings), out)
+
+
+def report(outcomes: Iterable["Outcome"], out: Path) -> None:
+    """Print a line per cell as it ends, then what was written; exit 1 unless a cell is done."""
+    began, done, kept, lost = time.perf_counter(), 0, 0, 0
+    for outcome in outcomes:
+        console.print(_line(outcome), soft_wrap=True)
+        done += outcome.result.status == "done"
+        kept += outcome.reused
+        lost += outcome.result.status == "failed"
+    seconds = time.perf_counter() - began
+    console.print(
+        f"{done} cells done ({kept} were on disk), {lost} failed, {seconds:.0f} s: wrote {out}"
+    )
+    if lost or not done:
+        raise typer.Exit(1)
+
+
+def _line(outcome: "Outcome") -> str:
+    cell, result = outcome.result.cell, outcome.result
+    share = "zero-shot" if cell.fraction == 0 else f"{cell.fraction * 100:g}%"
+    name = f"{cell.model} {cell.task}:{cell.protocol} {cell.data} {share} seed {cell.seed}"
+    if result.status != "done" or result.main is None:
+        return f"{escape(name)}  [yellow]{result.status}[/]: {escape(result.reason or '')}"
+    score = result.main
+    mark = "  [dim](on disk)[/]" if outcome.reused else f"  {result.provenance.seconds:.1f} s"
+    limits = escape(f"[{score.low:.3f}, {score.high:.3f}]")
+    return f"{escape(name)}  {result.metric} [bold]{score.value:.3f}[/] {limits}{mark}"
+
+
+def _newest_run() -> str:
+    from g2dbench.runs.folder import newest_run
+
+    found = newest_run(RUNS)
+    if found is None:
+        raise Misuse(
+            "there is no run in runs/ to evaluate: run `g2dbench pretrain` first, or say --model "
+            "NAME (`g2dbench list models`)"
+        )
+    console.print(f"evaluating the newest run, {found}")
+    return str(found)

@@ -1,0 +1,41 @@
+"""`g2dbench export`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from g2dbench.cli.console import console
+
+EPILOG = """Examples:
+
+g2dbench export runs/g2d-small-s0 --out released
+
+g2dbench eval --model g2d:released/g2d-small_encoder_decoder.pth --task seg
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=EPILOG)(export)
+
+
+def export(
+    run: Annotated[
+        Path, typer.Argument(help="A finished run of the method g2d.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Empty or new folder.", show_default=False)],
+    name: Annotated[
+        str | None, typer.Option(help="How the files begin.", show_default="the run's label")
+    ] = None,
+) -> None:
+    """Write a G2D run as its authors' files: NAME_encoder.pth, NAME_encoder_decoder.pth, ..."""
+    from g2dbench.methods.g2d.export import export as write
+    from g2dbench.runs import folder as runs
+
+    info = runs.read_info(run)
+    done = write(runs.load_run(run), out, name or info.label, info.recipe.optim)
+    for file in done.files:
+        console.print(f"wrote {file}")
+    for left, reason in done.left_out.items():
+        console.print(f"left out {left}: {reason}")

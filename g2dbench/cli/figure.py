@@ -1,0 +1,84 @@
+"""`g2dbench figure`: a picture of what a model makes of an image."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from g2dbench.cli.console import console
+from g2dbench.cli.open_data import open_data
+from g2dbench.cli.options import DEFAULT_STORE, Device, Plugins, Root, Size, Store
+from g2dbench.errors import Misuse
+
+if TYPE_CHECKING:
+    from g2dbench.figures.contact_sheet import Subject
+    from g2dbench.registry import Registry
+
+EPILOG = """Examples:
+
+g2dbench figure runs/g2d-tiny-s0 --data synthetic --id s0-i000011 --id s0-i000046
+
+g2dbench figure runs/g2d-tiny-s0 --images film.dcm --text "pleural effusion" --out film.png
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=EPILOG)(figure)
+
+
+def figure(
+    run: Annotated[str, typer.Argument(help="A run folder, or what `eval --model` takes.")],
+    data: Annotated[str | None, typer.Option(help="Prepared data set to draw from.")] = None,
+    id_: Annotated[
+        list[str] | None,
+        typer.Option("--id", help="Sample of --data. Repeats.", show_default="the first six"),
+    ] = None,
+    images: Annotated[
+        list[Path] | None, typer.Option(help="An image file: DICOM, PNG, JPEG. Repeats.")
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="Also draw where it finds this text. Repeats.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The picture, .png or .jpg.")] = Path("figure.png"),
+    root: Root = None,
+    size: Size = None,
+    device: Device = "auto",
+    store: Store = DEFAULT_STORE,
+    plugin: Plugins = None,
+) -> None:
+    """Draw attention, body mask, pseudo mask and the decoder's answer for given images."""
+    from g2dbench.evaluation import model_reference
+    from g2dbench.figures import contact_sheet
+    from g2dbench.figures import figure as figures
+    from g2dbench.registry import Registry
+    from g2dbench.system.device import choose_device
+
+    figures.check_out(out)
+    registry = Registry(plugin or ())
+    reference = model_reference.resolve(run, registry)
+    chosen = figures.read(images or [])
+    if data is not None:
+        chosen = [*_named(data, id_ or [], root, size, store, registry), *chosen]
+    if id_ and data is None:
+        raise Misuse("--id names a sample of a data set: say which, --data NAME")
+    if not chosen:
+        raise Misuse("nothing to draw: say --data NAME [--id ID], or --images FILE")
+    model = reference.load(registry, 0).to(choose_device(device))
+    rows = figures.rows(model, chosen, text or [])
+    picture = contact_sheet.draw(model.identity.label, rows, model.preprocess)
+    figures.save(picture, out)
+    console.print(f"drew {len(rows)} images of {model.identity.label}: wrote {out}")
+
+
+def _named(
+    data: str,
+    ids: list[str],
+    root: Path | None,
+    size: int | None,
+    store: Path,
+    registry: "Registry",
+) -> "list[Subject]":
+    from g2dbench.figures import figure as figures
+
+    return figures.named(open_data(data, root, store, size, registry), ids)

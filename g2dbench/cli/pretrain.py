@@ -1,0 +1,142 @@
+"""`g2dbench pretrain`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from g2dbench.cli.console import console, track
+from g2dbench.cli.open_data import open_data, open_shards
+from g2dbench.cli.options import (
+    DEFAULT_STORE,
+    Device,
+    Option,
+    Plugins,
+    Precision,
+    Root,
+    Store,
+    parse_options,
+)
+
+EPILOG = """Examples:
+
+g2dbench pretrain
+
+g2dbench pretrain --method convirt --epochs 5 --seed 1
+
+g2dbench pretrain --recipe g2d-small --data open_i --root ~/open_i --out runs/open_i
+
+g2dbench pretrain --set optim.lr=1e-4 --set optim.batch_size=32
+
+g2dbench pretrain --save-every 10m --out runs/mine, and after a crash the same with --resume
+
+torchrun --nproc_per_node=8 -m g2dbench pretrain --recipe g2d-code --data mimic_cxr --root DIR
+
+g2dbench pretrain --data stream:s3://bucket/open_i --out runs/streamed
+
+g2dbench pretrain --track tensorboard --track wandb --sheet-every 100
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=EPILOG)(pretrain)
+
+
+def pretrain(
+    method: Annotated[str, typer.Option(help="Method; `g2dbench list methods`.")] = "g2d",
+    recipe: Annotated[
+        str | None, typer.Option(help="Recipe name or TOML file.", show_default="METHOD-tiny")
+    ] = None,
+    data: Annotated[
+        str, typer.Option(help="Data set with reports, or stream:ADDRESS of shards.")
+    ] = "synthetic",
+    root: Root = None,
+    option: Option = None,
+    shuffle_buffer: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="stream: pairs among which the next is drawn.", show_default="2048"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder to write.", show_default="runs/RECIPE-sSEED")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Weights, order and augmentation.")] = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a recipe value: key=value.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from --out's checkpoint.")
+    ] = False,
+    save_every: Annotated[
+        str | None,
+        typer.Option(
+            help="Checkpoint every so many steps (500) or so much time (90s, 15m, 2h) too.",
+            show_default="each epoch's end",
+        ),
+    ] = None,
+    keep: Annotated[int, typer.Option(min=1, help="Checkpoints to keep.")] = 2,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Processes that read images.", show_default="4, on the CPU 0"),
+    ] = None,
+    strategy: Annotated[
+        str, typer.Option(help="Several processes (torchrun): ddp, or fsdp to shard the weights.")
+    ] = "ddp",
+    track_: Annotated[
+        list[str] | None,
+        typer.Option("--track", help="Log to tensorboard, wandb... too. Repeats."),
+    ] = None,
+    watch_every: Annotated[
+        int, typer.Option(min=0, help="Steps between closer looks (steps.csv); 0 for none.")
+    ] = 50,
+    sheet_every: Annotated[
+        int, typer.Option(min=0, help="Steps between contact sheets; 0 for one per epoch.")
+    ] = 0,
+    store: Store = DEFAULT_STORE,
+    plugin: Plugins = None,
+) -> None:
+    """Pre-train a method on image-report pairs; writes a run folder that `eval` reads."""
+    from g2dbench.data.shards.stream import PREFIX
+    from g2dbench.recipes import recipe as recipes
+    from g2dbench.registry import Registry
+    from g2dbench.runs.checkpoints import parse_every
+    from g2dbench.system.device import choose_device, choose_precision
+    from g2dbench.training import fit
+    from g2dbench.training.distributed import choose_strategy, is_first_process
+    from g2dbench.training.monitoring.monitor import Watching
+
+    watching = Watching(tuple(track_ or ()), watch_every, sheet_every)
+    registry = Registry(plugin or ())
+    chosen = recipes.override(recipes.load(recipe or f"{method}-tiny"), set_ or [])
+    recipes.check_method(chosen, None if recipe and method == "g2d" else method, registry)
+    where = choose_device(device)
+    size, told = chosen.data.size, parse_options(option)
+    dataset = (
+        open_shards(data, store, size, told, shuffle_buffer)
+        if data.startswith(PREFIX)
+        else open_data(data, root, store, size, registry)
+    )
+    run = fit.fit(
+        chosen,
+        dataset,
+        out,
+        seed=seed,
+        device=where,
+        precision=choose_precision(precision, where),
+        epochs=epochs,
+        resume=resume,
+        saving=parse_every(save_every, keep),
+        workers=workers,
+        strategy=choose_strategy(strategy),
+        watching=watching,
+        registry=registry,
+        progress=track,
+        echo=console.print,
+    )
+    if is_first_process():
+        console.print(f"trained {run.label} (seed {seed}): wrote {run.folder}")

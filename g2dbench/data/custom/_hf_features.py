@@ -1,0 +1,146 @@
+"""Which feature of a Hugging Face data set says what, found by type or named by option."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from g2dbench.data.custom._table import ALIASES
+from g2dbench.data.tables.csv import number
+from g2dbench.errors import BadData, Misuse
+from g2dbench.sample import Box
+
+TEXTS = ("text", "patient", "study", "view", "sex", "age")
+ROLES = ("image", "label", "objects", *TEXTS)
+TEXT_ALIASES = {**ALIASES, "text": (*ALIASES["text"], "txt")}
+
+CATEGORY, BBOX = ("category", "categories", "label", "labels"), "bbox"
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Features by what they say. findings: names of the labels and of the boxes' categories."""
+
+    image: str
+    texts: Mapping[str, str]
+    label: str | None
+    objects: str | None
+    findings: tuple[str, ...]
+    _label_names: tuple[str, ...]
+    _category: str | None
+    _category_names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, features: Mapping[str, Any], options: Mapping[str, str]) -> "Roles":
+        """Find the roles; Misuse if an option names no feature or the image is not certain."""
+        for role, name in options.items():
+            if role in ROLES and name not in features:
+                raise Misuse(f"--option {role}={name}: the features are {', '.join(features)}")
+        image = options.get("image") or _only_image(features)
+        label = options.get("label") or _first(features, lambda f: bool(_class_names(f)))
+        objects = options.get("objects") or _first(features, lambda f: _category_of(f) is not None)
+        category = None if objects is None else _category_of(features[objects])
+        names = () if label is None else _class_names(features[label])
+        kinds = () if category is None else _class_names(_inner(features[str(objects)])[category])
+        if label is not None and not names:
+            raise Misuse(f"--option label={label}: the feature is no ClassLabel nor a list of it")
+        if objects is not None and not kinds:
+            raise Misuse(f"--option objects={objects}: it has no bbox with a ClassLabel category")
+        findings = tuple(dict.fromkeys((*names, *kinds)))
+        texts = _texts(features, options)
+        return cls(image, texts, label, objects, findings, names, category, kinds)
+
+    def told(self) -> str:
+        """Which features are used for what, for people."""
+        found = {"image": self.image, **self.texts, "label": self.label, "objects": self.objects}
+        return ", ".join(f"{role}={name}" for role, name in found.items() if name is not None)
+
+    def offers(self) -> tuple[str, ...]:
+        """What a card says of these."""
+        has = {
+            "reports": "text" in self.texts,
+            "labels": self.label is not None,
+            "boxes": self.objects is not None,
+        }
+        return tuple(kind for kind, offered in has.items() if offered)
+
+    def text_of(self, row: Mapping[str, Any], role: str) -> str | None:
+        """A row's text in one role, None where there is none."""
+        value = row[self.texts[role]] if role in self.texts else None
+        return None if value is None else str(value).strip() or None
+
+    def labels_of(self, row: Mapping[str, Any]) -> dict[str, int] | None:
+        """1 for the classes that a row names, 0 for the others; None where it names no class."""
+        if self.label is None:
+            return None
+        value = row[self.label]
+        codes = value if isinstance(value, list) else [value]
+        if value is None or any(code is None or code < 0 for code in codes):
+            return None
+        return {name: int(place in codes) for place, name in enumerate(self._label_names)}
+
+    def boxes_of(self, row: Mapping[str, Any]) -> tuple[Box, ...] | None:
+        """A row's boxes, None where it has no objects; BadData if one is broken."""
+        found = row[self.objects] if self.objects is not None else None
+        if found is None:
+            return None
+        category = str(self._category)
+        if isinstance(found, dict):
+            return tuple(map(self._box, found[category] or [], found[BBOX] or []))
+        return tuple(self._box(item[category], item[BBOX]) for item in found)
+
+    def _box(self, code: Any, corners: Any) -> Box:
+        if not isinstance(code, int) or not 0 <= code < len(self._category_names):
+            raise BadData(f"an object's category is {code!r}")
+        if not isinstance(corners, list) or len(corners) != 4:
+            raise BadData(f"an object's bbox is {corners!r}, not four numbers")
+        x, y, width, height = (number(str(value), "a number of a bbox") for value in corners)
+        return Box(self._category_names[code], x, y, x + width, y + height)
+
+
+def _only_image(features: Mapping[str, Any]) -> str:
+    images = [name for name, feature in features.items() if type(feature).__name__ == "Image"]
+    if len(images) != 1:
+        raise Misuse(
+            f"{len(images)} features are images ({', '.join(images) or 'none'}) among "
+            f"{', '.join(features)}: say --option image=FEATURE"
+        )
+    return images[0]
+
+
+def _texts(features: Mapping[str, Any], options: Mapping[str, str]) -> dict[str, str]:
+    lowered = {name.lower(): name for name in features if _is_value(features[name])}
+    found = {}
+    for role in TEXTS:
+        alias = next((alias for alias in TEXT_ALIASES[role] if alias in lowered), None)
+        if role in options:
+            found[role] = options[role]
+        elif alias is not None:
+            found[role] = lowered[alias]
+    return found
+
+
+def _first(features: Mapping[str, Any], fits: Any) -> str | None:
+    return next((name for name, feature in features.items() if fits(feature)), None)
+
+
+def _is_value(feature: Any) -> bool:
+    return type(feature).__name__ in ("Value", "ClassLabel")
+
+
+def _inner(feature: Any) -> Any:
+    """What a list is of; anything else as it is."""
+    inner = getattr(feature, "feature", feature)
+    return inner[0] if isinstance(inner, list) else inner
+
+
+def _class_names(feature: Any) -> tuple[str, ...]:
+    """The names of a ClassLabel or a list of it."""
+    return tuple(getattr(_inner(feature), "names", None) or ())
+
+
+def _category_of(feature: Any) -> str | None:
+    """The name of an object's category, where a feature is a list of boxes with one."""
+    inner = _inner(feature)
+    if not isinstance(inner, dict) or BBOX not in inner:
+        return None
+    return next((name for name in CATEGORY if name in inner), None)

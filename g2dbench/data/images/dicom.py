@@ -1,0 +1,109 @@
+"""DICOM radiographs: pixels as a viewer shows them, and the few header fields that we keep.
+
+`dicom_syntax` unpacks, `dicom_levels` makes grey levels of what is stored. Every transfer syntax
+of still images is read (JPEG lossless with the extra `dicom`; 12-bit JPEG is not), of one frame.
+Colour becomes luma.
+"""
+
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.pixels import apply_color_lut, pixel_array
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from g2dbench.data.images.dicom_grey_levels import shown
+from g2dbench.data.images.dicom_transfer_syntax import decoder, inflated
+from g2dbench.data.tables.files import open_file
+from g2dbench.errors import BadData
+
+LUMA = np.array([0.299, 0.587, 0.114])
+
+HEAD = 4096
+"""Bytes in which a file names its transfer syntax."""
+
+_HEADER = ["PatientID", "PatientSex", "PatientAge", "ViewPosition", "StudyInstanceUID"]
+
+
+@dataclass(frozen=True)
+class Header:
+    """Header fields of a radiograph; None where empty. age in years."""
+
+    patient: str | None
+    study: str | None
+    view: str | None
+    sex: str | None
+    age: float | None
+
+
+def read_header(path: Path) -> Header:
+    """The header alone, without touching the pixels; BadData if it is no DICOM file."""
+    try:
+        with open_file(path) as file:
+            source = _inflated(file)
+            found = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=_HEADER)
+        texts = {name: str(found.get(name) or "").strip() for name in _HEADER}
+    except Exception as error:  # see `decode`
+        raise BadData(f"the DICOM header of {path} cannot be read: {error}") from error
+    return Header(
+        patient=texts["PatientID"] or None,
+        study=texts["StudyInstanceUID"] or None,
+        view=texts["ViewPosition"] or None,
+        sex=texts["PatientSex"] or None,
+        age=parse_age(texts["PatientAge"]),
+    )
+
+
+def parse_age(text: str) -> float | None:
+    """Years of a DICOM age: `051Y`, `18M`, `3W`, `10D`, or the bare `51` that RSNA writes."""
+    match = re.fullmatch(r"(\d{1,3})([YMWD]?)", text.strip().upper())
+    if match is None:
+        return None
+    per_year = {"Y": 1.0, "": 1.0, "M": 12.0, "W": 365.25 / 7, "D": 365.25}
+    return int(match[1]) / per_year[match[2]]
+
+
+def decode(data: bytes, path: Path, max_pixels: int) -> NDArray[Any]:
+    """(H, W) grey values, bright is dense: uint8 unchanged where 8-bit, float64 otherwise."""
+    try:
+        found = pydicom.dcmread(io.BytesIO(inflated(data)))
+        _check_geometry(found, max_pixels)
+        return _render(pixel_array(found, decoding_plugin=decoder(found)), found)
+    except Exception as error:
+        # A damaged file makes pydicom and its decoders raise anything, bare Exception included.
+        raise BadData(f"the DICOM image {path} cannot be decoded: {error}") from error
+
+
+def _inflated(file: BinaryIO) -> BinaryIO:
+    """The same file, or a deflated one as it would be without; the others are not read whole."""
+    is_deflated = DeflatedExplicitVRLittleEndian.encode() in file.read(HEAD)
+    file.seek(0)
+    return io.BytesIO(inflated(file.read())) if is_deflated else file
+
+
+def _check_geometry(found: pydicom.Dataset, max_pixels: int) -> None:
+    """Header size within bounds, and one frame."""
+    height, width = int(found.get("Rows") or 0), int(found.get("Columns") or 0)
+    if "PixelData" not in found and "FloatPixelData" not in found:
+        raise BadData("it holds no pixels")
+    if height < 1 or width < 1 or height * width > max_pixels:
+        raise BadData(
+            f"it claims {height} x {width} pixels; "
+            f"g2dbench reads 1 to {max_pixels // 1_000_000} million"
+        )
+    if (frames := int(found.get("NumberOfFrames") or 1)) != 1:
+        raise BadData(f"it holds {frames} frames; a radiograph has one")
+
+
+def _render(pixels: NDArray[Any], found: pydicom.Dataset) -> NDArray[Any]:
+    if str(found.get("PhotometricInterpretation")) == "PALETTE COLOR":
+        pixels = apply_color_lut(pixels, found)
+    if pixels.ndim == 2:
+        return shown(pixels, found)
+    luma: NDArray[Any] = pixels[..., :3] @ LUMA
+    return np.rint(luma).astype(np.uint8) if pixels.dtype == np.uint8 else luma

@@ -1,0 +1,178 @@
+"""NIH ChestX-ray14: 112,120 images with 14 findings, 984 boxes, official train and test lists.
+
+    Data_Entry_2017_v2020.csv or Data_Entry_2017.csv   Image Index, Finding Labels (joined by |),
+                                                       Patient ID, Patient Age, ...
+    BBox_List_2017.csv                  Image Index, Finding Label, `Bbox [x`, y, w, `h]` (optional)
+    train_val_list.txt, test_list.txt   image names; both or neither
+    images/, or images_001/images/ to images_012/images/
+
+The tables' headers hold commas within brackets, so that `OriginalImage[Width,Height]` is two
+columns; the older table ends each line with one more comma and writes ages as 058Y. Boxes are in
+the official 1024 x 1024 frame, whatever the copy's size, and call Infiltration "Infiltrate"; an
+image without a row there was not annotated. With the lists, a tenth of the patients of
+train_val_list.txt, drawn by their number, is for validation.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from g2dbench.cards import DatasetCard
+from g2dbench.data.images.dicom import parse_age
+from g2dbench.data.splits.stratified import rank
+from g2dbench.data.tables.csv import Cells, by_key, has_table, number, read_table
+from g2dbench.data.tables.files import check_layout, folders, index_images, read_bytes
+from g2dbench.data.tables.records import Found, Missing, Rejected
+from g2dbench.errors import BadData
+from g2dbench.sample import ABSENT, PRESENT, Box, Record
+
+CARD = DatasetCard(
+    name="nih_cxr14",
+    summary="NIH ChestX-ray14: 112,120 frontal images, 14 findings, 984 boxes.",
+    offers=("labels", "boxes"),
+    findings=(
+        "Atelectasis",
+        "Cardiomegaly",
+        "Effusion",
+        "Infiltration",
+        "Mass",
+        "Nodule",
+        "Pneumonia",
+        "Pneumothorax",
+        "Consolidation",
+        "Edema",
+        "Emphysema",
+        "Fibrosis",
+        "Pleural_Thickening",
+        "Hernia",
+    ),
+    url="https://nihcc.app.box.com/v/ChestXray-NIHCC",
+    licence="No restriction on use; attribution to the NIH Clinical Center and citation requested",
+    layout=("Data_Entry_2017_v2020.csv", "images/"),
+)
+
+SPLIT = (0.7, 0.1, 0.2)
+"""Without the official lists: MRM's and BenchX's shares."""
+
+TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
+COLUMNS = (
+    "Image Index",
+    "Finding Labels",
+    "Patient ID",
+    "Patient Age",
+    "Patient Gender",
+    "View Position",
+)
+BOXES = "BBox_List_2017.csv"
+BOX_COLUMNS = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")
+LISTS = {"train_val_list.txt": "train", "test_list.txt": "test"}
+FRAME = (1024, 1024)
+
+NOTHING = "No Finding"
+SPELLINGS = {"Infiltrate": "Infiltration"}
+VALID = 0.1
+OLDEST = 120
+"""Ages such as 412 occur; they are left out."""
+
+
+def read(root: Path) -> Iterator[Found]:
+    """One record per image of the table.
+
+    BadData: the table, a column, one of the two lists or the image folder is missing.
+    """
+    check_layout(root)
+    name = next((name for name in TABLES if has_table(root / name)), TABLES[0])
+    table = read_table(root / name, COLUMNS)
+    parts = [f"images_{number:03}" for number in range(1, 13)]
+    images = index_images(folders(root, ("images", *parts)), (".png", ".jpg"))
+    source = Source(name, _boxes(root), _splits(root))
+    for row in table.to_dict("records"):
+        image = row["Image Index"]
+        path = images.get(Path(image).stem)
+        if path is None:
+            yield Missing(image or f"line {row['line']}", None)
+            continue
+        try:
+            yield _record(row, path, source)
+        except BadData as error:
+            yield Rejected(path.stem, path, str(error))
+
+
+class Source(NamedTuple):
+    """What else is known of images, by their name in the table."""
+
+    table: str
+    boxes: dict[str, list[Cells]]
+    splits: dict[str, str]
+
+
+def _record(row: Cells, path: Path, source: Source) -> Record:
+    where = f"line {row['line']} of {source.table}"
+    image, patient = row["Image Index"], row["Patient ID"]
+    boxes = source.boxes.get(image)
+    age = parse_age(row["Patient Age"])
+    return Record(
+        id=path.stem,
+        path=path,
+        patient=patient,
+        view=row["View Position"] or None,
+        sex=row["Patient Gender"] or None,
+        age=age if age is not None and age <= OLDEST else None,
+        split=_split(source.splits.get(image), patient),
+        labels=_labels(row["Finding Labels"], where),
+        boxes=None if boxes is None else tuple(_box(box) for box in boxes),
+        frame=None if boxes is None else FRAME,
+    )
+
+
+def _split(listed: str | None, patient: str) -> str | None:
+    """The split of an image that a list names; None where no list does."""
+    if listed == "train" and rank(f"{CARD.name} valid", patient) < VALID:
+        return "valid"
+    return listed
+
+
+def _labels(cell: str, where: str) -> dict[str, int]:
+    names = set(cell.split("|"))
+    unknown = names - {*CARD.findings, NOTHING}
+    if unknown or (NOTHING in names and len(names) > 1):
+        raise BadData(f"{where}: the finding labels {cell!r} are not of the 14 known ones")
+    return {name: PRESENT if name in names else ABSENT for name in CARD.findings}
+
+
+def _box(row: Cells) -> Box:
+    where = f"line {row['line']} of {BOXES}"
+    finding = SPELLINGS.get(row["Finding Label"], row["Finding Label"])
+    if finding not in CARD.findings:
+        raise BadData(f"{where}: {finding!r} is none of the 14 findings")
+    x, y, width, height = (number(row[name], f"{where}: {name}") for name in BOX_COLUMNS[2:])
+    return Box(finding, x, y, x + width, y + height)
+
+
+def _boxes(root: Path) -> dict[str, list[Cells]]:
+    """Image -> its rows in the list of boxes, which may be lacking."""
+    if not has_table(root / BOXES):
+        return {}
+    return by_key(read_table(root / BOXES, BOX_COLUMNS), "Image Index")
+
+
+def _splits(root: Path) -> dict[str, str]:
+    """Image -> train or test by the official lists; empty where neither is there."""
+    there = [name for name in LISTS if (root / name).is_file()]
+    if len(there) == 1:
+        raise BadData(
+            f"{root} holds {there[0]} alone: the official split needs {' and '.join(LISTS)}"
+        )
+    found: dict[str, str] = {}
+    for name in there:
+        for image in _lines(root / name):
+            if found.setdefault(image, LISTS[name]) != LISTS[name]:
+                raise BadData(f"the image {image} is in both {' and '.join(LISTS)} of {root}")
+    return found
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return read_bytes(path).decode("utf-8-sig").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadData(f"the list {path} cannot be read: {error}") from error

@@ -1,0 +1,152 @@
+"""PadChest: 160,868 Spanish chest radiographs, with reports and labels.
+
+    PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv   36 columns, the first without a name
+    0/<ImageID> to 54/<ImageID>, images/<ImageID>, or <ImageID>: 16-bit PNG
+
+Labels are a Python list in text, with blanks. Physicians labelled 27 % of the images (MethodLabel);
+the others' labels were predicted by a network from the report, and count as not judged. The same
+holds where the list says nothing, "unchanged" or "exclude". Reports are Spanish, without accents or
+stop words. Broken image files are known and end in the quarantine list. The age is the study's
+year less that of birth.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from g2dbench.cards import DatasetCard
+from g2dbench.data.tables.csv import Cells, number, read_table
+from g2dbench.data.tables.files import check_layout
+from g2dbench.data.tables.records import Found, Missing, Rejected
+from g2dbench.errors import BadData
+from g2dbench.sample import ABSENT, PRESENT, Record
+
+CARD = DatasetCard(
+    name="padchest",
+    summary="PadChest: 160,868 images with Spanish reports, 27 % labelled by physicians.",
+    offers=("reports", "labels"),
+    findings=(
+        "normal",
+        "cardiomegaly",
+        "pleural effusion",
+        "costophrenic angle blunting",
+        "pleural thickening",
+        "apical pleural thickening",
+        "pneumothorax",
+        "pneumonia",
+        "consolidation",
+        "infiltrates",
+        "alveolar pattern",
+        "interstitial pattern",
+        "atelectasis",
+        "laminar atelectasis",
+        "pulmonary edema",
+        "pulmonary fibrosis",
+        "emphysema",
+        "air trapping",
+        "flattened diaphragm",
+        "bronchiectasis",
+        "tuberculosis",
+        "nodule",
+        "pulmonary mass",
+        "granuloma",
+        "calcified granuloma",
+        "vascular hilar enlargement",
+        "aortic elongation",
+        "aortic atheromatosis",
+        "hemidiaphragm elevation",
+        "hiatal hernia",
+        "scoliosis",
+        "vertebral degenerative changes",
+        "rib fracture",
+        "pacemaker",
+    ),
+    url="https://bimcv.cipf.es/bimcv-projects/padchest/",
+    licence="PadChest Dataset Research Use Agreement: no sharing",
+    layout=("PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv", "0/ to 54/"),
+)
+
+TABLE = CARD.layout[0]
+COLUMNS = (
+    "ImageID",
+    "ImageDir",
+    "StudyDate_DICOM",
+    "StudyID",
+    "PatientID",
+    "PatientBirth",
+    "PatientSex_DICOM",
+    "Projection",
+    "Report",
+    "MethodLabel",
+    "Labels",
+)
+PHYSICIAN = "Physician"
+UNJUDGED = {"", "unchanged", "exclude"}
+SEXES = {"M": "M", "F": "F"}
+LONGEST = 10_000
+"""Characters of a list of labels; the parser is not asked about longer ones."""
+
+
+def read(root: Path) -> Iterator[Found]:
+    """One record per row of the table.
+
+    BadData: the table or a column is missing.
+    """
+    check_layout(root)
+    table = read_table(root / TABLE, COLUMNS)
+    names = list(table.columns)
+    for cells in table.itertuples(index=False, name=None):
+        row = dict(zip(names, cells, strict=True))
+        where = f"line {row['line']} of {TABLE}"
+        image = row["ImageID"]
+        if not image or "/" in image or "/" in row["ImageDir"]:
+            yield Rejected(image or where, None, f"{where}: no image can have that name")
+            continue
+        paths = [root / folder / image for folder in (row["ImageDir"], "images", "")]
+        path = next((path for path in paths if path.is_file()), None)
+        if path is None:
+            yield Missing(image, paths[0])
+            continue
+        try:
+            yield _record(row, path, where)
+        except BadData as error:
+            yield Rejected(image, path, str(error))
+
+
+def _record(row: Cells, path: Path, where: str) -> Record:
+    judged = row["MethodLabel"] == PHYSICIAN
+    return Record(
+        id=path.stem,
+        path=path,
+        patient=row["PatientID"],
+        study=row["StudyID"] or None,
+        view=row["Projection"] or None,
+        sex=SEXES.get(row["PatientSex_DICOM"]),
+        age=_age(row, where),
+        report=row["Report"] or None,
+        labels=parse_labels(row["Labels"], where) if judged else None,
+    )
+
+
+def _age(row: Cells, where: str) -> float | None:
+    born, studied = row["PatientBirth"], row["StudyDate_DICOM"]
+    if not born or not studied:
+        return None
+    age = number(studied[:4], f"{where}: StudyDate_DICOM") - number(born, f"{where}: PatientBirth")
+    return age if age >= 0 else None
+
+
+def parse_labels(cell: str, where: str) -> dict[str, int] | None:
+    """The findings of a list in text, None where it judges nothing; BadData if it is no list."""
+    if cell in ("", "nan"):
+        return None
+    try:
+        parsed = ast.literal_eval(cell) if len(cell) <= LONGEST else None
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        parsed = None
+    if not isinstance(parsed, list) or not all(isinstance(name, str) for name in parsed):
+        raise BadData(f"{where}: the labels {cell[:60]!r} are no list of names")
+    names = {name.strip().lower() for name in parsed}
+    if names <= UNJUDGED:
+        return None
+    return {finding: PRESENT if finding in names else ABSENT for finding in CARD.findings}

@@ -1,0 +1,101 @@
+"""RSNA pneumonia detection challenge, Kaggle stage 2: boxes around lung opacity.
+
+    stage_2_train_labels.csv          patientId, x, y, width, height, Target; one row per box
+    stage_2_detailed_class_info.csv   patientId, class; repeated per box (optional, a cross-check)
+    stage_2_train_images/<patientId>.dcm, or images/; copies as PNG or JPEG at any size are read too
+
+Boxes are in the official 1024 x 1024 frame, whatever the copy's size; the mask is their union.
+DICOM files also give sex, age and view. Of 26,684 images 6,012 are positive.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from g2dbench.cards import DatasetCard
+from g2dbench.data.annotations.masks import BoxMasks
+from g2dbench.data.images.dicom import Header, read_header
+from g2dbench.data.images.image_file import EXTENSIONS
+from g2dbench.data.tables.csv import Cells, by_key, number, read_table
+from g2dbench.data.tables.files import check_layout, folders, index_images
+from g2dbench.data.tables.records import Found, Missing, Rejected
+from g2dbench.errors import BadData
+from g2dbench.sample import Box, Record
+
+CARD = DatasetCard(
+    name="rsna",
+    summary="RSNA pneumonia challenge (stage 2): lung opacity boxes on NIH radiographs.",
+    offers=("labels", "boxes", "masks"),
+    findings=("Pneumonia",),
+    url="https://www.kaggle.com/c/rsna-pneumonia-detection-challenge",
+    licence="Competition rules: non-commercial research and education",
+    layout=("stage_2_train_labels.csv", "stage_2_train_images/"),
+)
+
+SPLIT = (0.6, 0.2, 0.2)
+"""16,010 / 5,337 / 5,337 of 26,684 images, the sizes of MGCA's detection split."""
+
+LABELS, CLASSES = "stage_2_train_labels.csv", "stage_2_detailed_class_info.csv"
+FRAME = (1024, 1024)
+FINDING = CARD.findings[0]
+NOTHING = Header(None, None, None, None, None)
+
+
+def read(root: Path) -> Iterator[Found]:
+    """One record per patientId of the label table.
+
+    BadData: the table, a column or the image folder is missing.
+    """
+    check_layout(root)
+    table = read_table(root / LABELS, ("patientId", "x", "y", "width", "height", "Target"))
+    images = index_images(folders(root, ("stage_2_train_images", "images")), EXTENSIONS)
+    opaque = _opaque(root / CLASSES)
+    for name, rows in by_key(table, "patientId").items():
+        path = images.get(name)
+        if path is None:
+            yield Missing(name or f"line {rows[0]['line']}", None)
+            continue
+        try:
+            yield _record(name, path, rows, opaque.get(name))
+        except BadData as error:
+            yield Rejected(name, path, str(error))
+
+
+def _record(name: str, path: Path, rows: list[Cells], opaque: bool | None) -> Record:
+    line = f"line {rows[0]['line']} of {LABELS}"
+    targets = {row["Target"] for row in rows}
+    if not (targets == {"0"} or targets == {"1"}):
+        raise BadData(f"{line}: Target must be 0 or 1 in all rows, found {sorted(targets)}")
+    positive = targets == {"1"}
+    if opaque is not None and opaque != positive:
+        raise BadData(f"{line}: Target {positive:d} contradicts the class in {CLASSES}")
+    boxes = tuple(_box(row) for row in rows) if positive else ()
+    header = read_header(path) if path.suffix.lower() in (".dcm", ".dicom") else NOTHING
+    return Record(
+        id=name,
+        path=path,
+        patient=header.patient or name,
+        study=header.study,
+        view=header.view,
+        sex=header.sex,
+        age=header.age,
+        labels={FINDING: int(positive)},
+        boxes=boxes,
+        masks=BoxMasks(boxes, FRAME),
+        frame=FRAME,
+    )
+
+
+def _box(row: Cells) -> Box:
+    x, y, width, height = (
+        number(row[name], f"line {row['line']} of {LABELS}: {name}")
+        for name in ("x", "y", "width", "height")
+    )
+    return Box(FINDING, x, y, x + width, y + height)
+
+
+def _opaque(path: Path) -> dict[str, bool]:
+    """patientId -> whether its class is Lung Opacity; empty where the table is not there."""
+    if not path.is_file():
+        return {}
+    table = read_table(path, ("patientId", "class")).drop_duplicates("patientId")
+    return dict(zip(table["patientId"], table["class"] == "Lung Opacity", strict=True))

@@ -1,0 +1,102 @@
+"""SIIM-ACR pneumothorax segmentation: the original layout, and Kaggle's copies (`siim_copies`).
+
+    train-rle.csv   `ImageId, EncodedPixels` (the space is in the file); negative is -1
+    dicom-images-train/<StudyUID>/<SeriesUID>/<ImageId>.dcm, and dicom-images-test/ likewise
+
+An image has one row per run-length mask; they are united. The pairs are (gap, length), the gap
+counted from the end of the previous run, column-major in a 1024 x 1024 frame: COCO's run lengths.
+Of 12,047 images 2,669 are positive; the published split sizes are 8,433 / 1,807 / 1,807.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from g2dbench.cards import DatasetCard
+from g2dbench.data.annotations.masks import RunMasks
+from g2dbench.data.images.dicom import read_header
+from g2dbench.data.readers.siim import kaggle
+from g2dbench.data.tables.csv import Cells, by_key, read_table
+from g2dbench.data.tables.files import check_layout, folders, index_images
+from g2dbench.data.tables.records import Found, Missing, Rejected
+from g2dbench.errors import BadData
+from g2dbench.sample import Record
+
+CARD = DatasetCard(
+    name="siim",
+    summary="SIIM-ACR pneumothorax challenge: masks on NIH radiographs (DICOM, or PNG copies).",
+    offers=("labels", "masks"),
+    findings=("Pneumothorax",),
+    url="https://www.kaggle.com/c/siim-acr-pneumothorax-segmentation",
+    licence="Competition rules: non-commercial research and education",
+    layout=("train-rle.csv", "dicom-images-train/"),
+)
+
+SPLIT = (0.7, 0.15, 0.15)
+
+TABLE = "train-rle.csv"
+FRAME = (1024, 1024)
+FINDING = CARD.findings[0]
+NEGATIVE = "-1"
+
+
+def read(root: Path) -> Iterator[Found]:
+    """One record per ImageId, in whichever of the three layouts the root has.
+
+    BadData: the table, a column or the image folder is missing.
+    """
+    check_layout(root)
+    if kaggle.is_renumbered(root):
+        yield from kaggle.read_renumbered(root, FINDING)
+    elif kaggle.is_flat(root) and not (root / TABLE).is_file():
+        yield from kaggle.read_flat(root, FINDING)
+    else:
+        yield from _original(root)
+
+
+def _original(root: Path) -> Iterator[Found]:
+    table = read_table(root / TABLE, ("ImageId", "EncodedPixels"))
+    places = folders(root, ("dicom-images-train", "dicom-images-test"))
+    images = index_images(places, (".dcm",))
+    for name, rows in by_key(table, "ImageId").items():
+        path = images.get(name)
+        if path is None:
+            yield Missing(name or f"line {rows[0]['line']}", None)
+            continue
+        try:
+            yield _record(name, path, rows)
+        except BadData as error:
+            yield Rejected(name, path, str(error))
+
+
+def _record(name: str, path: Path, rows: list[Cells]) -> Record:
+    codes = {row["line"]: row["EncodedPixels"] for row in rows}
+    drawn = {line: code for line, code in codes.items() if code != NEGATIVE}
+    if drawn and len(drawn) < len(codes):
+        raise BadData(f"line {min(codes)} of {TABLE}: the image has both a mask and {NEGATIVE}")
+    masks = [parse_runs(code, f"line {line} of {TABLE}") for line, code in drawn.items()]
+    header = read_header(path)
+    return Record(
+        id=name,
+        path=path,
+        patient=header.patient or name,
+        study=header.study,
+        view=header.view,
+        sex=header.sex,
+        age=header.age,
+        labels={FINDING: int(bool(masks))},
+        masks=RunMasks({FINDING: masks} if masks else {}, FRAME),
+        frame=FRAME,
+    )
+
+
+def parse_runs(code: str, where: str) -> list[int]:
+    """The (gap, length) pairs of one cell, flat; BadData names the place if they are none."""
+    try:
+        runs = [int(part) for part in code.split()]
+    except ValueError:
+        runs = []
+    if not runs or len(runs) % 2 or min(runs) < 0:
+        raise BadData(f"{where}: {code[:40]!r} is no list of (gap, length) pairs")
+    if sum(runs) > FRAME[0] * FRAME[1]:
+        raise BadData(f"{where}: the runs cover {sum(runs)} pixels, more than 1024 x 1024")
+    return runs

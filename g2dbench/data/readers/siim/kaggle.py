@@ -1,0 +1,92 @@
+"""SIIM-ACR as Kaggle's users re-uploaded it: PNG images and masks under two kinds of names.
+
+    vbookshelf    stage_1_{train,test}_images.csv    new_filename, ImageId, has_pneumo
+                  png_images/<new_filename>, png_masks/<new_filename>
+                  new_filename is `{number}_{train|test}_{0|1}_.png`, its last number has_pneumo
+    iafoss        train/<ImageId>.png, masks/<ImageId>.png; no table
+
+Ids are ImageId, as in the original tree. PNG files name no patient, so that each image is one.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from g2dbench.data.annotations.mask_files import FileMasks, read_mask
+from g2dbench.data.tables.csv import Cells, read_table
+from g2dbench.data.tables.files import folders, index_images, is_within, trusted_roots
+from g2dbench.data.tables.records import Found, Missing, Rejected
+from g2dbench.errors import BadData
+from g2dbench.sample import Record
+
+TABLES = ("stage_1_train_images.csv", "stage_1_test_images.csv")
+
+
+def is_renumbered(root: Path) -> bool:
+    """Whether the root is vbookshelf's."""
+    return any((root / table).is_file() for table in TABLES)
+
+
+def is_flat(root: Path) -> bool:
+    """Whether the root is iafoss'."""
+    return (root / "train").is_dir() and (root / "masks").is_dir()
+
+
+def read_renumbered(root: Path, finding: str) -> Iterator[Found]:
+    """One record per row of vbookshelf's tables."""
+    images = index_images(folders(root, ("png_images",)), (".png",))
+    masks = index_images(folders(root, ("png_masks",)), (".png",))
+    roots = trusted_roots(root)
+    for table in TABLES:
+        if not (root / table).is_file():
+            continue
+        rows = read_table(root / table, ("new_filename", "ImageId", "has_pneumo"))
+        for row in rows.to_dict("records"):
+            where = f"line {row['line']} of {table}"
+            name, key = row["ImageId"] or where, Path(row["new_filename"]).stem
+            if key not in images or key not in masks:
+                yield Missing(name, images.get(key))
+                continue
+            try:
+                positive = _positive(row, where)
+                yield _record(name, images[key], masks[key], positive, finding, roots)
+            except BadData as error:
+                yield Rejected(name, images[key], str(error))
+
+
+def read_flat(root: Path, finding: str) -> Iterator[Found]:
+    """One record per image of iafoss' train/; its mask says whether it is positive."""
+    images = index_images(folders(root, ("train",)), (".png",))
+    masks = index_images(folders(root, ("masks",)), (".png",))
+    roots = trusted_roots(root)
+    for name, path in sorted(images.items()):
+        mask = masks.get(name)
+        try:
+            if mask is None:
+                raise BadData(f"{name} has no mask in {root / 'masks'}")
+            if not is_within(mask, roots):
+                raise BadData(f"the mask {mask} lies outside the data set's folder {root}")
+            yield _record(name, path, mask, bool(read_mask(mask).any()), finding, roots)
+        except BadData as error:
+            yield Rejected(name, path, str(error))
+
+
+def _record(
+    name: str, path: Path, mask: Path, positive: bool, finding: str, roots: list[Path]
+) -> Record:
+    return Record(
+        id=name,
+        path=path,
+        patient=name,
+        labels={finding: int(positive)},
+        masks=FileMasks({finding: [mask]} if positive else {}, roots),
+    )
+
+
+def _positive(row: Cells, where: str) -> bool:
+    """The label, which the table and the file's name both say; BadData if they differ."""
+    told, named = row["has_pneumo"], Path(row["new_filename"]).stem.split("_")
+    if told not in ("0", "1"):
+        raise BadData(f"{where}: has_pneumo is {told!r}, not 0 or 1")
+    if len(named) < 3 or named[2] != told:
+        raise BadData(f"{where}: has_pneumo {told} contradicts the name {row['new_filename']!r}")
+    return bool(told == "1")

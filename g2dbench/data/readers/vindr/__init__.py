@@ -1,0 +1,153 @@
+"""VinDr-CXR in PhysioNet's layout: 28 labels and boxes by radiologists.
+
+    annotations/image_labels_{train,test}.csv   image_id, rad_id (train only), one column per label
+    annotations/annotations_{train,test}.csv    image_id, rad_id (train only), class_name,
+                                                x_min, y_min, x_max, y_max
+    train/<image_id>.dicom, test/<image_id>.dicom
+
+Three of 17 radiologists read each training image: see `agreement` for what they agree on. The test
+images carry the consensus of five, taken as it is. The test table says "Other disease" where the
+training table says "Other diseases"; both are the former here. Boxes are in the DICOM file's
+pixels. A fifth of the training images is held out, by label: 12,000 / 3,000 / 3,000, as in BenchX.
+PNG or JPEG copies need the sizes of the originals, see `frames`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from g2dbench.cards import DatasetCard
+from g2dbench.data.images.image_file import EXTENSIONS
+from g2dbench.data.readers.vindr.consensus import fuse, majority
+from g2dbench.data.readers.vindr.frames import Frames
+from g2dbench.data.tables.csv import Cells, by_key, header, number, read_table
+from g2dbench.data.tables.files import check_layout, folders, index_images
+from g2dbench.data.tables.records import Found, Missing, Rejected
+from g2dbench.errors import BadData
+from g2dbench.sample import Box
+
+CARD = DatasetCard(
+    name="vindr",
+    summary="VinDr-CXR: 22 local findings with boxes and 6 diagnoses by radiologists.",
+    offers=("labels", "boxes"),
+    findings=(
+        "Aortic enlargement",
+        "Atelectasis",
+        "Calcification",
+        "Cardiomegaly",
+        "Clavicle fracture",
+        "Consolidation",
+        "Edema",
+        "Emphysema",
+        "Enlarged PA",
+        "ILD",
+        "Infiltration",
+        "Lung Opacity",
+        "Lung cavity",
+        "Lung cyst",
+        "Mediastinal shift",
+        "Nodule/Mass",
+        "Pleural effusion",
+        "Pleural thickening",
+        "Pneumothorax",
+        "Pulmonary fibrosis",
+        "Rib fracture",
+        "Other lesion",
+        "COPD",
+        "Lung tumor",
+        "Pneumonia",
+        "Tuberculosis",
+        "Other disease",
+        "No finding",
+    ),
+    url="https://physionet.org/content/vindr-cxr/",
+    licence="PhysioNet Credentialed Health Data License 1.5.0",
+    layout=("annotations/", "train/", "test/"),
+)
+
+SPLIT = (0.8, 0.2, 0.0)
+"""Of the training images; the test images are official."""
+
+ALIASES = {"Other diseases": "Other disease"}
+READER = "rad_id"
+CORNERS = ("x_min", "y_min", "x_max", "y_max")
+
+
+def read(root: Path) -> Iterator[Found]:
+    """One record per image of the label tables, of the test part where its tables are there.
+
+    BadData: a table, a column or an image folder is missing.
+    """
+    check_layout(root)
+    yield from _part(root, "train")
+    if (root / "annotations" / "image_labels_test.csv").is_file():
+        yield from _part(root, "test")
+
+
+def _part(root: Path, name: str) -> Iterator[Found]:
+    """The official training or test part; only the former names readers."""
+    table = root / "annotations" / f"image_labels_{name}.csv"
+    reader = (READER,) if name == "train" else ()
+    columns = _label_columns(table)
+    votes = by_key(read_table(table, ("image_id", *reader, *columns)), "image_id")
+    boxes = table.with_name(f"annotations_{name}.csv")
+    drawn = by_key(read_table(boxes, ("image_id", *reader, "class_name", *CORNERS)), "image_id")
+    images, frames = index_images(folders(root, (name,)), EXTENSIONS), Frames(root, name)
+    for image, rows in votes.items():
+        path = images.get(image)
+        if path is None:
+            yield Missing(image or f"line {rows[0]['line']}", None)
+            continue
+        try:
+            given = [_vote(row, columns, table) for row in rows]
+            labels, found = _agreed(image, given, parse_boxes(drawn.get(image, []), boxes), reader)
+            yield frames.record(image, path, labels, found, None if reader else "test")
+        except BadData as error:
+            yield Rejected(image, path, str(error))
+
+
+def _label_columns(table: Path) -> dict[str, str]:
+    """The table's column of every finding; BadData if one lacks."""
+    names = header(table)
+    columns = {name: ALIASES.get(name, name) for name in names}
+    columns = {name: finding for name, finding in columns.items() if finding in CARD.findings}
+    lacking = set(CARD.findings) - set(columns.values())
+    if lacking or "image_id" not in names:
+        wanted = sorted(lacking) or ["image_id"]
+        raise BadData(f"{table} lacks the columns {wanted}; found: {', '.join(names)}")
+    return columns
+
+
+def _agreed(
+    image: str, given: list[dict[str, int]], boxes: list[Box], reader: tuple[str, ...]
+) -> tuple[dict[str, int], tuple[Box, ...]]:
+    """Labels and boxes of an image: what its readers agree on, or their consensus as written."""
+    if reader:
+        labels = majority(given)
+        return labels, fuse(box for box in boxes if labels[box.finding])
+    if len(given) > 1:
+        raise BadData(f"the test image {image} has {len(given)} rows of labels instead of one")
+    return given[0], tuple(boxes)
+
+
+def _vote(row: Cells, columns: dict[str, str], table: Path) -> dict[str, int]:
+    """One row's labels under their common names."""
+    vote = {}
+    for column, finding in columns.items():
+        value = number(row[column], f"line {row['line']} of {table.name}: {column}")
+        if value not in (0, 1):
+            raise BadData(f"line {row['line']} of {table.name}: {column} is {value:g}, not 0 or 1")
+        vote[finding] = int(value)
+    return vote
+
+
+def parse_boxes(rows: list[Cells], table: Path) -> list[Box]:
+    """The boxes of some rows; "No finding" has none. BadData names the line of a broken one."""
+    boxes = []
+    for row in rows:
+        name = ALIASES.get(row["class_name"], row["class_name"])
+        where = f"line {row['line']} of {table.name}"
+        if name not in CARD.findings:
+            raise BadData(f"{where}: {name!r} is no finding of VinDr-CXR")
+        if name != "No finding":
+            boxes.append(Box(name, *(number(row[c], f"{where}: {c}") for c in CORNERS)))
+    return boxes

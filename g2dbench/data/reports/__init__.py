@@ -1,0 +1,1 @@
+"""Radiology reports: sections, cleaning, and the text that an encoder reads."""

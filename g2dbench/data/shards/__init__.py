@@ -1,0 +1,1 @@
+"""Shards: Parquet or WebDataset files that training reads from a folder, S3 or http."""

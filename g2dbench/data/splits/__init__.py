@@ -1,0 +1,1 @@
+"""Train, valid and test: our own split, drawn fractions, and published splits."""

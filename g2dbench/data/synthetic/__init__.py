@@ -1,0 +1,1 @@
+"""The embedded radiographs: drawn images with reports, boxes and masks."""

@@ -1,0 +1,1 @@
+"""Heads that a task fits on frozen features."""

@@ -1,0 +1,101 @@
+"""The table of predictions: one row per image and finding, and its wide form, images x findings.
+
+Shapes: N images, K findings.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from g2dbench.dataset import LABEL_PREFIX, Dataset
+from g2dbench.errors import BadData, BadResult
+from g2dbench.metrics.classification import judged
+
+KEYS = ("id", "patient", "finding")
+"""Columns that every table of predictions per image and finding begins with."""
+
+
+def judged_findings(dataset: Dataset) -> tuple[str, ...]:
+    """The findings that somebody judged present or absent in some image, in the table's order.
+
+    BadData where there is none.
+    """
+    columns = [name for name in dataset.table.columns if name.startswith(LABEL_PREFIX)]
+    found = [name for name in columns if judged(dataset.table[name].to_numpy(float)).any()]
+    if not found:
+        raise BadData(
+            f"{dataset.card.name} has no judged labels in these {len(dataset)} images: "
+            "a classification task needs some"
+        )
+    return tuple(name.removeprefix(LABEL_PREFIX) for name in found)
+
+
+def labels(dataset: Dataset, findings: Sequence[str]) -> NDArray[np.float64]:
+    """(N, K) labels; NaN for a finding that the table does not have."""
+    wanted = [LABEL_PREFIX + finding for finding in findings]
+    return dataset.table.reindex(columns=wanted).to_numpy(np.float64)
+
+
+def long_table(
+    dataset: Dataset, findings: Sequence[str], **columns: NDArray[np.generic]
+) -> pd.DataFrame:
+    """Predictions, one row per image and finding; each column is (N, K), or broadcasts to it."""
+    shape = (len(dataset), len(findings))
+    table = {
+        "id": np.repeat(dataset.table["id"].to_numpy(object), len(findings)),
+        "patient": np.repeat(dataset.table["patient"].to_numpy(object), len(findings)),
+        "finding": np.tile(np.array(findings, object), len(dataset)),
+    }
+    for name, values in columns.items():
+        table[name] = np.broadcast_to(values, shape).reshape(-1)
+    return pd.DataFrame(table)
+
+
+@dataclass(frozen=True)
+class Wide:
+    """Predictions by image and finding: patients (N,), and columns of (N, K) numbers."""
+
+    patients: NDArray[np.object_]
+    findings: tuple[str, ...]
+    columns: Mapping[str, NDArray[np.float64]]
+
+    def __getitem__(self, column: str) -> NDArray[np.float64]:
+        return self.columns[column]
+
+
+def wide(predictions: pd.DataFrame, columns: Sequence[str]) -> Wide:
+    """Stored rows as (N, K) arrays, NaN where an image has no row for a finding.
+
+    BadResult for a missing column, a doubled row, or an image of two patients.
+    """
+    check_columns(predictions, (*KEYS, *columns))
+    doubled = predictions.duplicated(["id", "finding"])
+    if doubled.any():
+        row = predictions[doubled].iloc[0]
+        raise BadResult(f"the predictions hold {row['finding']!r} of image {row['id']!r} twice")
+    owners = predictions[["id", "patient"]].drop_duplicates().sort_values("id")
+    if owners["id"].duplicated().any():
+        image = owners["id"][owners["id"].duplicated()].iloc[0]
+        raise BadResult(f"the predictions give image {image!r} to two patients")
+    frames = {
+        name: predictions.pivot(index="id", columns="finding", values=name) for name in columns
+    }
+    findings = tuple(sorted(predictions["finding"].unique()))
+    return Wide(
+        owners["patient"].to_numpy(object),
+        findings,
+        {name: frame.to_numpy(np.float64) for name, frame in frames.items()},
+    )
+
+
+def check_columns(predictions: pd.DataFrame, columns: Sequence[str]) -> None:
+    """BadResult where stored predictions lack a column or a row."""
+    missing = [name for name in columns if name not in predictions.columns]
+    if missing or predictions.empty:
+        raise BadResult(
+            f"the predictions cannot be scored: they have {len(predictions)} rows and lack "
+            f"the columns {missing or 'none'}"
+        )

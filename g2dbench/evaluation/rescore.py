@@ -1,0 +1,49 @@
+"""Scores again, from stored predictions alone; an edited result or table is found out."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from g2dbench.errors import BadResult
+from g2dbench.result import PREDICTIONS_FILE, RESULT_FILE, Result, Score, load
+from g2dbench.system.files import file_digest
+from g2dbench.task import Task, protocol_of
+
+ROUNDING = 1e-9
+"""Scores are recomputed from the same numbers; only the order of a sum may differ."""
+
+
+def rescore(folder: Path, task: Task) -> tuple[Result, Result]:
+    """Recompute a done cell's scores from its predictions; returns (stored, recomputed)."""
+    result = load(folder / RESULT_FILE)
+    path = folder / PREDICTIONS_FILE
+    if not path.is_file():
+        raise BadResult(f"{folder} has no {PREDICTIONS_FILE}: run the cell again with --rerun")
+    if (digest := file_digest(path)) != result.provenance.predictions:
+        raise BadResult(
+            f"{path} is not the file that the result was computed from "
+            f"(SHA-256 {digest[:12]}, recorded {str(result.provenance.predictions)[:12]})"
+        )
+    _, config = protocol_of(task, result.cell.protocol)
+    scores = task.score(pd.read_parquet(path), config)
+    return result, result.model_copy(update={"scores": scores})
+
+
+def differences(stored: Mapping[str, Score], found: Mapping[str, Score]) -> list[str]:
+    """One line for each metric whose value, interval or count is not what was stored."""
+    lines = []
+    for name in sorted(stored.keys() | found.keys()):
+        one, other = stored.get(name), found.get(name)
+        if one is None or other is None:
+            lines.append(f"{name}: {'not stored' if one is None else 'no longer computed'}")
+        elif not _same(one, other):
+            lines.append(f"{name}: stored {one.value:.6f}, recomputed {other.value:.6f}")
+    return lines
+
+
+def _same(one: Score, other: Score) -> bool:
+    pairs = ((one.value, other.value), (one.low, other.low), (one.high, other.high))
+    close = all(math.isclose(a, b, abs_tol=ROUNDING) or (a != a and b != b) for a, b in pairs)
+    return close and one.n == other.n

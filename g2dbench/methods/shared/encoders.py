@@ -1,0 +1,202 @@
+"""The two encoders that a method trains: smp's CNNs for images, BERT for reports.
+
+Shapes: B pairs, S image side, L tokens, E the encoder's width.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, BertConfig, BertModel
+from transformers.masking_utils import create_bidirectional_mask
+
+from g2dbench.errors import BadCheckpoint, Misuse
+from g2dbench.methods.shared.frozen_text_cache import FrozenPart
+from g2dbench.methods.shared.settings import ImageSettings, TextSettings
+from g2dbench.pretrained.tokenizer import SCRATCH
+from g2dbench.pretrained.weights import find_state, load_state, read_weights
+from g2dbench.registry import unknown
+
+
+def image_encoder(image: ImageSettings) -> nn.Module:
+    """An smp encoder: (B, 3, S, S) -> maps of strides 1 (the input itself), 2, 4, to 2^depth.
+
+    Fresh, or with the weights that `image.weights` names: a set that smp publishes for this
+    encoder ("imagenet"), or a file whose keys are those of the encoder.
+    """
+    names = smp.encoders.get_encoder_names()
+    if image.encoder not in names and not image.encoder.startswith("tu-"):
+        raise Misuse(unknown("image encoder", image.encoder, names))
+    published = image.weights if image.weights and not Path(image.weights).is_file() else None
+    try:
+        encoder: nn.Module = smp.encoders.get_encoder(
+            image.encoder, depth=image.depth, weights=published, **image.options
+        )
+    except KeyError as error:
+        raise Misuse(
+            f"image.weights is {image.weights!r}: no such file, and smp has no such weights for "
+            f"{image.encoder}: {error.args[0]}"
+        ) from error
+    except TypeError as error:
+        raise Misuse(
+            f"image.options holds {', '.join(image.options)}, of which the image encoder "
+            f"{image.encoder!r} does not take all: {error}"
+        ) from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise BadCheckpoint(f"image encoder {image.encoder!r} cannot be made: {error}") from error
+    if image.weights and published is None:
+        state = find_state(read_weights(image.weights), image.weights)
+        load_state(encoder, state, image.weights, ignore=(r"^fc\.",))
+    return encoder
+
+
+class TextEncoder(nn.Module):
+    """A BERT: (B, L) tokens -> (B, L, E), the last hidden layer.
+
+    From scratch with the sizes of the settings, or a published one with its own. The first
+    `frozen_layers` layers do not learn; nor do the embeddings where `frozen_embeddings` is set.
+    In training, `frozen_cache` and `buckets` save work without changing the outcome beyond
+    rounding; then the hidden states of padding mean nothing.
+    """
+
+    def __init__(self, text: TextSettings, vocabulary: int) -> None:
+        super().__init__()
+        make = _scratch if text.source == SCRATCH else _published
+        self.bert = make(text, vocabulary)
+        config = self.bert.config
+        self.width: int = config.hidden_size
+        if text.max_length > config.max_position_embeddings:
+            raise Misuse(
+                f"text.max_length is {text.max_length}, the text encoder {text.source!r} has "
+                f"{config.max_position_embeddings} positions"
+            )
+        self._settings = text
+        every = config.num_hidden_layers
+        self._depth = every if text.frozen_layers < 0 else text.frozen_layers
+        self._frozen = self._freeze(text)
+        self._first: FrozenPart | None = None
+        if text.frozen_cache:
+            self._first = FrozenPart(self.bert, self._depth, text.frozen_cache * 2**20)
+
+    def train(self, mode: bool = True) -> "TextEncoder":
+        """As every module's; the frozen part stays in eval mode where the settings say so."""
+        super().train(mode)
+        if self._settings.frozen_mode == "eval":
+            for module in self._frozen:
+                module.eval()
+        return self
+
+    def forward(self, tokens: Tensor, attention: Tensor) -> Tensor:
+        """(B, L) and (B, L) -> (B, L, E)."""
+        if not self.training or self._settings.buckets == 1:
+            return self._encode(tokens, attention)
+        lengths, width = attention.sum(1), tokens.shape[1]
+        order = lengths.argsort(stable=True)
+        parts = []
+        for rows in order.tensor_split(min(self._settings.buckets, len(order))):
+            longest = int(lengths[rows].max())
+            part = self._encode(tokens[rows, :longest], attention[rows, :longest])
+            parts.append(F.pad(part, (0, 0, 0, width - longest)))
+        return torch.cat(parts)[order.argsort()]
+
+    def _encode(self, tokens: Tensor, attention: Tensor) -> Tensor:
+        if not self.training or self._first is None:
+            whole: Tensor = self.bert(input_ids=tokens, attention_mask=attention).last_hidden_state
+            return whole
+        hidden = self._first(tokens, attention)
+        mask = create_bidirectional_mask(
+            config=self.bert.config, inputs_embeds=hidden, attention_mask=attention
+        )
+        for layer in self.bert.encoder.layer[self._depth :]:
+            hidden = layer(hidden, mask)
+        return hidden
+
+    def states(self, tokens: Tensor, attention: Tensor) -> tuple[Tensor, ...]:
+        """(B, L) and (B, L) -> the embeddings and the output of every layer, each (B, L, E).
+
+        Computed anew each time: neither `frozen_cache` nor `buckets` saves work here.
+        """
+        hidden: tuple[Tensor, ...] = self.bert(
+            input_ids=tokens, attention_mask=attention, output_hidden_states=True
+        ).hidden_states
+        return hidden
+
+    def sizes(self) -> dict[str, Any]:
+        """The settings that rebuild an encoder of this shape from scratch."""
+        config = self.bert.config
+        return {
+            "source": SCRATCH,
+            "layers": config.num_hidden_layers,
+            "hidden": config.hidden_size,
+            "heads": config.num_attention_heads,
+            "feed_forward": config.intermediate_size,
+            "dropout": config.hidden_dropout_prob,
+            "positions": config.max_position_embeddings,
+        }
+
+    def _freeze(self, text: TextSettings) -> list[nn.Module]:
+        layers = self.bert.encoder.layer
+        if text.frozen_layers > len(layers):
+            raise Misuse(
+                f"text.frozen_layers is {text.frozen_layers}, the text encoder has {len(layers)}"
+            )
+        frozen = list(layers[: self._depth])
+        if text.frozen_embeddings:
+            frozen.append(self.bert.embeddings)
+        for module in frozen:
+            module.requires_grad_(False)
+        return frozen
+
+
+def _scratch(text: TextSettings, vocabulary: int) -> BertModel:
+    config = BertConfig(
+        vocab_size=vocabulary,
+        hidden_size=text.hidden,
+        num_hidden_layers=text.layers,
+        num_attention_heads=text.heads,
+        intermediate_size=text.feed_forward or 4 * text.hidden,
+        hidden_dropout_prob=text.dropout,
+        attention_probs_dropout_prob=text.dropout,
+        max_position_embeddings=text.positions or text.max_length,
+    )
+    return BertModel(config, add_pooling_layer=False)
+
+
+def _published(text: TextSettings, vocabulary: int) -> BertModel:
+    """A BERT from a folder or the hub, its vocabulary cut to the tokens that the tokenizer has."""
+    try:
+        config = AutoConfig.from_pretrained(text.source)
+        _check_plain(config, text.source)
+        model: BertModel = BertModel.from_pretrained(
+            text.source,
+            add_pooling_layer=False,
+            hidden_dropout_prob=text.dropout,
+            attention_probs_dropout_prob=text.dropout,
+        )
+    except OSError as error:
+        raise BadCheckpoint(
+            f"text.source {text.source!r} is no folder with a BERT, and neither the hub nor its "
+            f"local cache gave one: {str(error).splitlines()[0]}"
+        ) from error
+    if vocabulary > config.vocab_size:
+        raise Misuse(
+            f"the tokenizer has {vocabulary} tokens, the text encoder {text.source!r} only "
+            f"{config.vocab_size}: use the tokenizer of the same source"
+        )
+    model.resize_token_embeddings(vocabulary)
+    return model
+
+
+def _check_plain(config: Any, source: str) -> None:
+    """A run is rebuilt from sizes alone, so only what the sizes describe may be trained."""
+    plain = BertConfig()
+    for key in ("model_type", "hidden_act", "layer_norm_eps", "type_vocab_size"):
+        found, wanted = getattr(config, key, None), getattr(plain, key)
+        if found != wanted:
+            raise Misuse(
+                f"text.source {source!r} has {key} {found!r}; methods train BERT text encoders, "
+                f"which have {wanted!r}"
+            )

@@ -1,0 +1,81 @@
+"""The model that a contrastive method leaves behind: embeds, gives features, locates.
+
+Shapes: B images, S image side, T texts, C channels, D width of the shared space, h w grid.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from g2dbench.methods.shared.two_towers import ImageMethod, Towers
+from g2dbench.model import Grounding, Model
+
+_TEXTS_AT_ONCE = 64
+
+
+class PretrainedImages(Model):
+    """A trained method's image encoder, evaluated; it holds the method, so weights are shared."""
+
+    def __init__(self, towers: ImageMethod) -> None:
+        super().__init__()
+        self.towers = towers
+        self.preprocess = towers.preprocess
+        self.channels = towers.channels
+        self.strides = towers.strides
+        self.fixed_size = False
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, S, S) -> the encoder's maps from stride 2 on, fine to coarse."""
+        return self.towers.pyramid(images)
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, C): mean over the pixels of the encoder's last map, unprojected.
+
+        2048 wide for a ResNet-50: what the linear probe of the papers stands on.
+        """
+        return self.towers.pyramid(images)[-1].mean((2, 3))
+
+
+class Pretrained(PretrainedImages):
+    """A trained method with a space of image and report.
+
+    locate: BioViL's pipeline: cosine between the projected pixels and the projected prompt; the
+    publications give no threshold.
+    """
+
+    towers: Towers
+
+    def __init__(self, towers: Towers) -> None:
+        super().__init__(towers)
+        self.grounding = Grounding("bilinear", None)
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, D), each row of length 1, fp32."""
+        embedded = self.towers.embed_pyramid(self.towers.pyramid(images))
+        return F.normalize(embedded.float(), dim=-1)
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """T texts -> (T, D), each row of length 1, fp32; longer ones are cut at `max_length`."""
+        return self._read(self.towers.text, texts)
+
+    def embed_prompts(self, texts: Sequence[str]) -> Tensor:
+        """T texts -> (T, D), each row of length 1, fp32: what `locate` compares with the pixels."""
+        return self.embed_texts(texts)
+
+    def locate(self, images: Tensor, texts: Sequence[str]) -> Tensor:
+        """(B, 3, S, S), T texts -> (B, T, h, w) cosines, fp32."""
+        pixels = F.normalize(self.towers.dense(self.towers.pyramid(images)).float(), dim=1)
+        prompts = self.embed_prompts(texts)
+        with torch.autocast(images.device.type, enabled=False):
+            return torch.einsum("bdhw,td->bthw", pixels, prompts)
+
+    def _read(self, reader: Callable[[Tensor, Tensor], Tensor], texts: Sequence[str]) -> Tensor:
+        """T texts -> (T, D) through tokens and attention, some at once; rows of length 1, fp32."""
+        device = next(self.parameters()).device
+        rows = []
+        for at in range(0, len(texts), _TEXTS_AT_ONCE):
+            tokens, attention = self.towers.tokenize(texts[at : at + _TEXTS_AT_ONCE])
+            rows.append(reader(tokens.to(device), attention.to(device)).float())
+        return F.normalize(torch.cat(rows), dim=-1)

@@ -1,0 +1,1 @@
+"""What wrappers of published weights share: untrusted files, tokenizers, feature maps."""

@@ -1,0 +1,1 @@
+"""Leaderboards, paired comparisons and the score gate, from stored results alone."""

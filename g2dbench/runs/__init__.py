@@ -1,0 +1,1 @@
+"""Training runs on disk: the folder, its checkpoints, its log."""

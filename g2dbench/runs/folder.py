@@ -1,0 +1,230 @@
+"""The run folder: what a pre-training leaves behind, and the model that is loaded from it.
+
+    run.json           what was trained on what, and whether it ended; `RunInfo`
+    model.safetensors  the method's weights, once training has ended
+    tokenizer.json     the tokenizer
+    log.csv            one row per epoch
+    checkpoints/       states of training, for `--resume`; nothing else reads them
+
+A folder may come from a stranger: nothing in it is executed, and what does not fit is refused.
+"""
+
+import datetime
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors.torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+import g2dbench
+from g2dbench.cards import MethodCard, ModelCard
+from g2dbench.dataset import Source
+from g2dbench.errors import BadCheckpoint, BadData, Misuse
+from g2dbench.method import Method
+from g2dbench.model import Identity, Model
+from g2dbench.pretrained.tokenizer import FILE as TOKENIZER_FILE
+from g2dbench.pretrained.tokenizer import load_tokenizer
+from g2dbench.pretrained.weights import digest, find_state, load_state, read_weights, state_digest
+from g2dbench.recipes.recipe import Recipe
+from g2dbench.registry import Registry
+from g2dbench.system.environment import source_state
+from g2dbench.system.files import replace_file
+
+SCHEMA = 1
+RUN_FILE, WEIGHTS_FILE, LOG_FILE = "run.json", "model.safetensors", "log.csv"
+CHECKPOINTS = "checkpoints"
+RUNS = Path("runs")
+"""Where runs go that were given no folder, seen from the working directory."""
+
+
+class RunInfo(BaseModel):
+    """`run.json`.
+
+    label: the leaderboard's row. architecture: the `[model]` table that rebuilds the method.
+    data: card name, fingerprint and number of training pairs. digest: of the weights, once done.
+    processes: that trained together; each takes batches of `optim.batch_size`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = SCHEMA
+    label: str
+    recipe: Recipe
+    architecture: dict[str, Any]
+    seed: int = Field(ge=0)
+    data: str
+    fingerprint: str
+    pairs: int
+    status: Literal["running", "complete"] = "running"
+    digest: str | None = None
+    precision: str
+    device: str
+    processes: int = 1
+    version: str = g2dbench.__version__
+    commit: str | None = None
+    dirty: bool | None = None
+    created: str = ""
+    finished: str | None = None
+
+
+class RunFolder:
+    """A run on disk."""
+
+    def __init__(self, folder: Path, info: RunInfo) -> None:
+        self.folder, self.info = folder, info
+
+    @property
+    def label(self) -> str:
+        """The leaderboard's row."""
+        return self.info.label
+
+    def write_info(self) -> None:
+        """Write `run.json`, whole or not at all."""
+        text = self.info.model_dump_json(indent=1)
+        replace_file(self.folder / RUN_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def finish(self, weights: Mapping[str, Tensor]) -> None:
+        """Write the weights, a whole state_dict, then mark the run complete."""
+        # Clones, because safetensors refuses two names of one storage.
+        state = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
+        replace_file(
+            self.folder / WEIGHTS_FILE, lambda path: safetensors.torch.save_file(state, path)
+        )
+        done = {"status": "complete", "digest": state_digest(weights), "finished": now()}
+        self.info = self.info.model_copy(update=done)
+        self.write_info()
+
+
+def label_of(recipe: Recipe, dataset: Source) -> str:
+    """The recipe's name; with "@data" where it was not trained on the data it was written for."""
+    name = dataset.card.name
+    return recipe.name if name == recipe.data.name else f"{recipe.name}@{name}"
+
+
+def now() -> str:
+    """The time in UTC, to the microsecond, so that runs can be put in order."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
+
+
+def describe(
+    recipe: Recipe,
+    dataset: Source,
+    method: Method,
+    seed: int,
+    pairs: int,
+    *,
+    device: str,
+    precision: str,
+    processes: int = 1,
+) -> RunInfo:
+    """The `run.json` of a training that starts now, on this many pairs."""
+    commit, dirty = source_state()
+    return RunInfo(
+        label=label_of(recipe, dataset),
+        recipe=recipe,
+        architecture=method.architecture,
+        seed=seed,
+        data=dataset.card.name,
+        fingerprint=dataset.fingerprint,
+        pairs=pairs,
+        commit=commit,
+        dirty=dirty,
+        created=now(),
+        precision=precision,
+        device=device,
+        processes=processes,
+    )
+
+
+def all_runs(parent: Path) -> list[tuple[Path, RunInfo]]:
+    """Every run in a folder of runs, complete or not, by name."""
+    return [(file.parent, read_info(file.parent)) for file in sorted(parent.glob(f"*/{RUN_FILE}"))]
+
+
+def newest_run(parent: Path) -> Path | None:
+    """The run folder in `parent` that was completed last; None where none is complete."""
+    runs = [(info.finished, folder) for folder, info in all_runs(parent) if info.finished]
+    return max(runs)[1] if runs else None
+
+
+def read_info(folder: Path) -> RunInfo:
+    """A folder's `run.json`; BadCheckpoint says what is wrong with it."""
+    path = folder / RUN_FILE
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise BadCheckpoint(f"{path} cannot be read: {error}") from error
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if version not in range(1, SCHEMA + 1):
+        raise BadCheckpoint(
+            f"{path} has schema version {version!r}; this g2dbench reads 1 to {SCHEMA}"
+        )
+    try:
+        return RunInfo.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadCheckpoint(f"{path} describes no run: {where}: {first['msg']}") from error
+
+
+def load_run(folder: Path, registry: Registry | None = None) -> Model:
+    """The model of a complete run, on the CPU in eval mode, with card and identity.
+
+    Raises BadCheckpoint for a run that is unfinished, broken, or whose files do not belong
+    together, with the missing and unexpected keys.
+    """
+    info = read_info(folder)
+    if info.status != "complete":
+        raise BadCheckpoint(
+            f"the run in {folder} is not finished: go on with `g2dbench pretrain --resume --out "
+            f"{folder}` and the options that it began with"
+        )
+    registry = registry or Registry()
+    method = _rebuild(folder, info, registry)
+    file = folder / WEIGHTS_FILE
+    load_state(method, find_state(read_weights(file), file, inside=()), file)
+    if digest(method) != info.digest:
+        raise BadCheckpoint(
+            f"{file} holds other weights than {folder / RUN_FILE} says (digest "
+            f"{digest(method)[:12]}, not {str(info.digest)[:12]}): the files belong to two runs"
+        )
+    model = method.as_model()
+    model.card = _card(info, registry)
+    model.identity = Identity(info.label, str(info.digest), info.seed)
+    return model.eval()
+
+
+def _rebuild(folder: Path, info: RunInfo, registry: Registry) -> Method:
+    """The method with fresh weights, as `run.json` describes it."""
+    module = registry.find(MethodCard, info.recipe.method).load()
+    try:
+        tokenizer = load_tokenizer(_file(folder, TOKENIZER_FILE))
+        method: Method = module.build(info.architecture, tokenizer, info.seed)
+    except (BadData, Misuse, RuntimeError, MemoryError, OverflowError) as error:
+        raise BadCheckpoint(f"the run in {folder} cannot be rebuilt: {error}") from error
+    return method
+
+
+def _file(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.is_file():
+        raise BadCheckpoint(f"the run in {folder} has no {name}")
+    return path
+
+
+def _card(info: RunInfo, registry: Registry) -> ModelCard:
+    """What a run's model is, from its method's card."""
+    method = registry.find(MethodCard, info.recipe.method).card
+    return ModelCard(
+        name=info.label,
+        summary=f"{info.recipe.method} pre-trained on {info.data} by g2dbench {info.version}",
+        paper=method.paper,
+        source="a g2dbench run folder",
+        licence="that of the training data",
+        capabilities=method.capabilities,
+        trained_on=(info.data,),
+        source_kind="folder",
+    )

@@ -1,0 +1,87 @@
+"""Which folder a training writes into: a fresh one, or that of the run it goes on with."""
+
+from pathlib import Path
+
+from g2dbench.dataset import Source
+from g2dbench.errors import Misuse
+from g2dbench.recipes.recipe import Recipe, differences
+from g2dbench.runs.folder import RUN_FILE, RUNS, RunFolder, all_runs, label_of, read_info
+
+
+def fresh_folder(out: Path | None, label: str, seed: int) -> Path:
+    """A new, empty folder: `out`, or the first free one of runs/LABEL-sSEED, -2, -3, ...
+
+    Raises Misuse where `out` already holds something.
+    """
+    try:
+        return _numbered(f"{label}-s{seed}") if out is None else _empty(out)
+    except OSError as error:
+        raise Misuse(f"the run folder {out or RUNS} cannot be made: {error}") from error
+
+
+def _numbered(name: str) -> Path:
+    number = 1
+    while True:
+        folder = RUNS / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def _empty(out: Path) -> Path:
+    if (out / RUN_FILE).is_file():
+        raise Misuse(
+            f"{out} already holds a run: give another --out, or --resume to go on with that one"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    if any(out.iterdir()):
+        raise Misuse(f"{out} holds other files: give an empty or a new folder as --out")
+    return out
+
+
+def find_started(
+    out: Path | None,
+    recipe: Recipe,
+    dataset: Source,
+    seed: int,
+    precision: str,
+    processes: int = 1,
+) -> RunFolder:
+    """The run that `--resume` means: `out`, or the newest unfinished one of this label and seed.
+
+    Raises Misuse where there is none, or where it began with another recipe, seed, data set,
+    precision or number of processes, which would mean other batches.
+    """
+    if out is None:
+        out = _newest_unfinished(label_of(recipe, dataset), seed)
+    elif not (out / RUN_FILE).is_file():
+        raise Misuse(f"there is no run to resume in {out}: it has no {RUN_FILE}")
+    started = RunFolder(out, read_info(out))
+    info, data = started.info, f"{dataset.card.name} {dataset.fingerprint[:8]}"
+    both = {
+        "seed": (info.seed, seed),
+        "precision": (info.precision, precision),
+        "data": (f"{info.data} {info.fingerprint[:8]}", data),
+        "processes": (info.processes, processes),
+    }
+    changed = differences(info.recipe, recipe)
+    changed += [f"{what}: {then} / {now}" for what, (then, now) in both.items() if then != now]
+    if changed:
+        raise Misuse(
+            f"{out} cannot be resumed, since it began otherwise (then / now): {'; '.join(changed)}"
+        )
+    return started
+
+
+def _newest_unfinished(label: str, seed: int) -> Path:
+    found = [
+        (info.created, folder)
+        for folder, info in all_runs(RUNS)
+        if info.status == "running" and info.label == label and info.seed == seed
+    ]
+    if not found:
+        raise Misuse(f"there is no unfinished run of {label} with seed {seed} in {RUNS}/ to resume")
+    return max(found)[1]

@@ -1,0 +1,1 @@
+"""What is watched while training runs: held-out scores, warnings, trackers."""
