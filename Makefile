@@ -47,6 +47,6 @@ clean:           ## remove what the build made (not runs, not results)
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 baseline: $(STAMP) ## make the committed baseline of the project's own gate anew
-	rm -rf tests/baseline/results build/gate
-	OMP_NUM_THREADS=1 $(BIN)/python tests/baseline/suite.py tests/baseline/results build/gate
-	find tests/baseline/results -type f ! -name result.json -delete
+	rm -rf tests/gate/baseline build/gate
+	OMP_NUM_THREADS=1 $(BIN)/python tests/gate/suite.py tests/gate/baseline build/gate
+	find tests/gate/baseline -type f ! -name result.json -delete

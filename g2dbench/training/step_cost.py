@@ -142,11 +142,13 @@ def answers(found: Sequence[Cost]) -> list[str]:
         less, *_, more = [cost for cost in found if cost.recipe == name] * 2
         if less.trains == more.trains:
             continue
+        # A process that peaked before it measured saw no growth: then the ratio is unknown.
+        memory = f"{more.peak_mib / less.peak_mib:.2f}" if less.peak_mib else "an unknown number of"
         sentences.append(
             f"{name}: {more.trains} instead of {less.trains} takes "
             f"{less.images_per_s / more.images_per_s:.2f} times the time, "
             f"{more.gflop_per_image / less.gflop_per_image:.2f} times the FLOPs and "
-            f"{more.peak_mib / less.peak_mib:.2f} times the memory"
+            f"{memory} times the memory"
         )
     return sentences
 

@@ -10,10 +10,11 @@ no validation list, a fifth of its training list is held out, by patient, as MGC
 9A has 30,130 training and 400 test images, 9B 30,482 and 400, CXR-4 67,863 / 8,473 / 8,482.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from g2dbench.cards import DatasetCard
+from g2dbench.data.splits.published import PublishedSplit, in_splits
 from g2dbench.data.tables.csv import read_lines
 from g2dbench.data.tables.files import check_layout, folders, is_present
 from g2dbench.data.tables.records import Found, Missing, Rejected
@@ -30,6 +31,26 @@ CARD = DatasetCard(
     layout=("train.txt (or train_COVIDx9A.txt)", "test.txt", "train/", "test/"),
     options=("lists",),
 )
+
+
+def _mgca_split(ids: Sequence[str], root: Path) -> list[tuple[str, str]]:
+    """A fifth of the training lines for validation, by image: patients are on both sides."""
+    from sklearn.model_selection import train_test_split
+
+    lists = listed_images(root, ids)
+    train, valid = train_test_split(lists["train"], train_size=0.8, random_state=0)
+    return in_splits((train, valid, lists["test"]))
+
+
+def _benchx_split(ids: Sequence[str], root: Path) -> list[tuple[str, str]]:
+    """The official lists of a release that has three."""
+    return [(item, split) for split, part in listed_images(root, ids).items() for item in part]
+
+
+PUBLISHED_SPLITS = {
+    "mgca": PublishedSplit("MGCA, mgca/preprocess/covidx.py", (None, None, 400), _mgca_split),
+    "benchx": PublishedSplit("BenchX: the lists of CXR-4", (67_863, 8_473, 8_482), _benchx_split),
+}
 
 SPLIT = (0.8, 0.2, 0.0)
 """Of the training list, where there is no validation list; the test list is official."""

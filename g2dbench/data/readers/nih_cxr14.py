@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from g2dbench.cards import DatasetCard
 from g2dbench.data.images.dicom import parse_age
+from g2dbench.data.splits.published import PublishedSplit
 from g2dbench.data.splits.stratified import rank
 from g2dbench.data.tables.csv import Cells, by_key, has_table, number, read_table
 from g2dbench.data.tables.files import check_layout, folders, index_images, read_bytes
@@ -50,6 +51,13 @@ CARD = DatasetCard(
     licence="No restriction on use; attribution to the NIH Clinical Center and citation requested",
     layout=("Data_Entry_2017_v2020.csv", "images/"),
 )
+
+PUBLISHED_SPLITS = {
+    "mrm": PublishedSplit("MRM, DatasetsSplits/", (78_468, 11_219, 22_433)),
+    "benchx": PublishedSplit("BenchX, its lists", (78_468, 11_219, 22_433)),
+    "kad": PublishedSplit("KAD, A3_CLIP's test list", (None, None, 25_596)),
+    "medklip": PublishedSplit("MedKLIP, its test list", (None, None, 25_596)),
+}
 
 SPLIT = (0.7, 0.1, 0.2)
 """Without the official lists: MRM's and BenchX's shares."""

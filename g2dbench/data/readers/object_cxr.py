@@ -15,6 +15,7 @@ from pathlib import Path
 from g2dbench.cards import DatasetCard
 from g2dbench.data.annotations.shapes import Ellipse, Polygon, Rectangle, Shape, ShapeMasks
 from g2dbench.data.images.image_file import EXTENSIONS, picture_size
+from g2dbench.data.splits.published import PublishedSplit, in_splits
 from g2dbench.data.tables.csv import first_column, number, read_table
 from g2dbench.data.tables.files import check_layout, folders, index_images
 from g2dbench.data.tables.records import Found, Missing, Rejected
@@ -30,6 +31,22 @@ CARD = DatasetCard(
     licence="CC BY-NC 4.0",
     layout=("train.csv", "dev.csv", "test.csv", "train/", "dev/", "test/"),
 )
+
+
+def _mgca_split(ids: Sequence[str], root: Path) -> list[tuple[str, str]]:
+    """A tenth of the training rows for validation, the official development part for testing."""
+    from sklearn.model_selection import train_test_split
+
+    train, dev = (
+        [Path(name).stem for name in read_table(root / table, ("image_name",))["image_name"]]
+        for table in ("train.csv", "dev.csv")
+    )
+    return in_splits((*train_test_split(train, test_size=0.1, random_state=0), dev))
+
+
+PUBLISHED_SPLITS = {
+    "mgca": PublishedSplit("MGCA, mgca/preprocess/object_cxr.py", (7_200, 800, 1_000), _mgca_split),
+}
 
 PARTS = {"train": "train", "dev": "valid", "test": "test"}
 FINDING = CARD.findings[0]

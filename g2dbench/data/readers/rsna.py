@@ -15,6 +15,7 @@ from g2dbench.cards import DatasetCard
 from g2dbench.data.annotations.masks import BoxMasks
 from g2dbench.data.images.dicom import Header, read_header
 from g2dbench.data.images.image_file import EXTENSIONS
+from g2dbench.data.splits.published import PublishedSplit, mgca_thirds
 from g2dbench.data.tables.csv import Cells, by_key, number, read_table
 from g2dbench.data.tables.files import check_layout, folders, index_images
 from g2dbench.data.tables.records import Found, Missing, Rejected
@@ -30,6 +31,22 @@ CARD = DatasetCard(
     licence="Competition rules: non-commercial research and education",
     layout=("stage_2_train_labels.csv", "stage_2_train_images/"),
 )
+
+PUBLISHED_SPLITS = {
+    "mgca": PublishedSplit(
+        "MGCA, mgca/preprocess/rsna.py",
+        (18_678, 4_003, 4_003),
+        lambda ids, root: mgca_thirds(ids, 0.15 * 2),
+    ),
+    "mgca-det": PublishedSplit(
+        "MGCA, mgca/preprocess/rsna.py",
+        (16_010, 5_337, 5_337),
+        lambda ids, root: mgca_thirds(ids, 5337 * 2),
+    ),
+    "mrm": PublishedSplit("MRM, DatasetsSplits/", (25_184, 1_500, 3_000)),
+    "benchx": PublishedSplit("BenchX, its lists", (18_678, 4_003, 4_003)),
+    "medklip": PublishedSplit("MedKLIP, its test.csv", (None, None, 5_337)),
+}
 
 SPLIT = (0.6, 0.2, 0.2)
 """16,010 / 5,337 / 5,337 of 26,684 images, the sizes of MGCA's detection split."""

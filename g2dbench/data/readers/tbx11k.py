@@ -21,6 +21,7 @@ from pathlib import Path
 from g2dbench.cards import DatasetCard
 from g2dbench.data.annotations.coco import read_coco
 from g2dbench.data.images.image_file import EXTENSIONS
+from g2dbench.data.splits.published import PublishedSplit
 from g2dbench.data.tables.csv import Cells, by_key, number, read_table
 from g2dbench.data.tables.files import check_layout, folders, index_images
 from g2dbench.data.tables.records import Found, Missing, Rejected
@@ -42,6 +43,8 @@ CARD = DatasetCard(
     licence="CC BY-NC-SA 2.0",
     layout=("annotations/json/TBX11K_train.json", "imgs/"),
 )
+
+PUBLISHED_SPLITS = {"benchx": PublishedSplit("BenchX, its lists", (5_879, 1_260, 1_260))}
 
 SPLIT = (0.7, 0.15, 0.15)
 

@@ -2,8 +2,9 @@
 
     g2dbench   the default: the official split where the reader gives one, else ours; see `splits`
     official   the reader's own split and nothing else
-    others     `PUBLISHED`: by the authors' code where that is public, else from lists that the
-               user supplies, one file per split or one table with the columns id and split
+    others     `PUBLISHED_SPLITS` of the data set's reader: by the authors' code where that is
+               public, else from lists that the user supplies, one file per split or one table
+               with the columns id and split
 
 A published split is used as it is, with its faults named: an image that it puts on two sides
 stays on the one that is tested (test before valid before train), and the count is a warning.
@@ -16,8 +17,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from g2dbench.data.readers.covidx import listed_images
-from g2dbench.data.tables.csv import read_table
 from g2dbench.data.tables.files import open_file
 from g2dbench.errors import BadData, Misuse
 from g2dbench.sample import SPLITS, Record
@@ -29,7 +28,7 @@ Sides = Mapping[str, set[str]]
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedSplit:
     """One data set's split by one name.
 
     counts: images (or rows, where those are drawn) of train, valid and test, as published; None
@@ -42,79 +41,22 @@ class Published:
     draw: Callable[[Sequence[str], Path], list[tuple[str, str]]] | None = None
 
 
-def _thrice(items: Sequence[str], held_out: float | int) -> list[tuple[str, str]]:
-    """MGCA's two calls of scikit-learn; the first part of the second one is the test set."""
+def mgca_thirds(items: Sequence[str], held_out: float | int) -> list[tuple[str, str]]:
+    """MGCA's two calls of scikit-learn; the first part of the second one is the test set.
+
+    held_out: the share or the number of items that are not for training. Returns (item, split).
+    """
     from sklearn.model_selection import train_test_split  # slow to import, seldom needed
 
     train, rest = train_test_split(items, test_size=held_out, random_state=0)
     test, valid = train_test_split(rest, test_size=0.5, random_state=0)
-    parts = zip(SPLITS, (train, valid, test), strict=True)
-    return [(item, split) for split, part in parts for item in part]
+    return in_splits((train, valid, test))
 
 
-def _siim_rows(ids: Sequence[str], root: Path) -> list[tuple[str, str]]:
-    """By row of the table, as MGCA does: an image with several rows can be on two sides."""
-    return _thrice(read_table(root / "train-rle.csv", ("ImageId",))["ImageId"].tolist(), 0.15 * 2)
-
-
-def _object_cxr(ids: Sequence[str], root: Path) -> list[tuple[str, str]]:
-    """A tenth of the training rows for validation, the official development part for testing."""
-    from sklearn.model_selection import train_test_split
-
-    train, dev = (
-        [Path(name).stem for name in read_table(root / table, (column,))[column]]
-        for table, column in (("train.csv", "image_name"), ("dev.csv", "image_name"))
-    )
-    parts = zip(SPLITS, (*train_test_split(train, test_size=0.1, random_state=0), dev), strict=True)
-    return [(item, split) for split, part in parts for item in part]
-
-
-def _covidx(ids: Sequence[str], root: Path) -> list[tuple[str, str]]:
-    """A fifth of the training lines for validation, by image: patients are on both sides."""
-    from sklearn.model_selection import train_test_split
-
-    lists = listed_images(root, ids)
-    train, valid = train_test_split(lists["train"], train_size=0.8, random_state=0)
-    parts = zip(SPLITS, (train, valid, lists["test"]), strict=True)
-    return [(item, split) for split, part in parts for item in part]
-
-
-def _covidx_as_listed(ids: Sequence[str], root: Path) -> list[tuple[str, str]]:
-    """The official lists of a release that has three."""
-    return [(item, split) for split, part in listed_images(root, ids).items() for item in part]
-
-
-_MGCA, _BENCHX, _MRM = "MGCA, mgca/preprocess/{}.py", "BenchX, its lists", "MRM, DatasetsSplits/"
-
-PUBLISHED: Mapping[tuple[str, str], Published] = {
-    ("rsna", "mgca"): Published(
-        _MGCA.format("rsna"), (18_678, 4_003, 4_003), lambda ids, root: _thrice(ids, 0.15 * 2)
-    ),
-    ("rsna", "mgca-det"): Published(
-        _MGCA.format("rsna"), (16_010, 5_337, 5_337), lambda ids, root: _thrice(ids, 5337 * 2)
-    ),
-    ("siim", "mgca"): Published(_MGCA.format("siim"), (9_067, 1_944, 1_943), _siim_rows),
-    ("object_cxr", "mgca"): Published(_MGCA.format("object_cxr"), (7_200, 800, 1_000), _object_cxr),
-    ("covidx", "mgca"): Published(_MGCA.format("covidx"), (None, None, 400), _covidx),
-    ("rsna", "mrm"): Published(_MRM, (25_184, 1_500, 3_000)),
-    ("rsna", "benchx"): Published(_BENCHX, (18_678, 4_003, 4_003)),
-    ("rsna", "medklip"): Published("MedKLIP, its test.csv", (None, None, 5_337)),
-    ("siim", "mrm"): Published(_MRM),
-    ("siim", "benchx"): Published(_BENCHX, (9_303, 1_372, 1_372)),
-    ("nih_cxr14", "mrm"): Published(_MRM, (78_468, 11_219, 22_433)),
-    ("nih_cxr14", "benchx"): Published(_BENCHX, (78_468, 11_219, 22_433)),
-    ("nih_cxr14", "kad"): Published("KAD, A3_CLIP's test list", (None, None, 25_596)),
-    ("nih_cxr14", "medklip"): Published("MedKLIP, its test list", (None, None, 25_596)),
-    ("chexpert", "mgca"): Published("MGCA, its lists", (None, 5_000, None)),
-    ("chexpert", "mrm"): Published(_MRM, (None, 5_000, 234)),
-    ("covidx", "benchx"): Published(
-        "BenchX: the lists of CXR-4", (67_863, 8_473, 8_482), _covidx_as_listed
-    ),
-    ("vindr", "benchx"): Published(_BENCHX, (12_000, 3_000, 3_000)),
-    ("tbx11k", "benchx"): Published(_BENCHX, (5_879, 1_260, 1_260)),
-}
-
-NAMES = (OURS, OFFICIAL, *sorted({name for _, name in PUBLISHED}))
+def in_splits(parts: Iterable[Sequence[str]]) -> list[tuple[str, str]]:
+    """(item, split) of the train, valid and test parts."""
+    named = zip(SPLITS, parts, strict=True)
+    return [(item, split) for split, part in named for item in part]
 
 
 @dataclass(frozen=True)
@@ -132,8 +74,6 @@ class Split:
         unknown = [side for side, _ in found if side and side not in SPLITS]
         if unknown:
             raise Misuse(f"--split-file {unknown[0]}=...: the splits are {', '.join(SPLITS)}")
-        if name is not None and name not in NAMES:
-            raise Misuse(f"there is no split preset {name!r}: choose one of {', '.join(NAMES)}")
         if found and name in (None, OURS, OFFICIAL):
             raise Misuse("--split-file needs --split with the name of a published split")
         return cls(name or OURS, found)
@@ -147,23 +87,40 @@ class Assigned:
     warnings: tuple[str, ...] = ()
 
 
-def assign(
-    asked: Split, name: str, root: Path, records: Sequence[Record], listed: Sequence[str]
-) -> Assigned:
-    """A published or official split of a data set's records.
+def published_splits(reader: object) -> Mapping[str, PublishedSplit]:
+    """The published splits that a reader's module states; none where it states none."""
+    found: Mapping[str, PublishedSplit] = getattr(reader, "PUBLISHED_SPLITS", {})
+    return found
 
+
+def check_split(asked: Split, name: str, reader: object) -> None:
+    """Misuse unless the data set has this split."""
+    known = [OURS, OFFICIAL, *published_splits(reader)]
+    if asked.name not in known:
+        raise Misuse(f"{name!r} has no split {asked.name!r}; it has: {', '.join(known)}")
+
+
+def assign(
+    asked: Split,
+    name: str,
+    reader: object,
+    root: Path,
+    records: Sequence[Record],
+    listed: Sequence[str],
+) -> Assigned:
+    """A published or the official split of a data set's records.
+
+    reader: the module that states the published splits.
     listed: every id that the tables name, also of images that are missing or broken: the authors
     drew from those too. BadData where the counts are not the published ones.
     """
+    check_split(asked, name, reader)
     if asked.name == OFFICIAL:
         pairs = [(record.id, record.split) for record in records if record.split]
         if not pairs:
             raise BadData(f"{name!r} has no official split in {root}: leave --split out for ours")
         return _settle(pairs, records, f"the official split of {name}")
-    published = PUBLISHED.get((name, asked.name))
-    if published is None:
-        known = [preset for data, preset in PUBLISHED if data == name]
-        raise Misuse(f"{name!r} has no split {asked.name!r}; it has: {', '.join(known) or 'none'}")
+    published = published_splits(reader)[asked.name]
     pairs = _pairs(asked, published, name, root, listed)
     title = f"the split {asked.name} of {name} ({published.source})"
     _check_counts(pairs, published.counts, title)
@@ -171,7 +128,7 @@ def assign(
 
 
 def _pairs(
-    asked: Split, published: Published, name: str, root: Path, listed: Sequence[str]
+    asked: Split, published: PublishedSplit, name: str, root: Path, listed: Sequence[str]
 ) -> list[tuple[str, str]]:
     if asked.files:
         known = {_stem(name): name for name in listed}

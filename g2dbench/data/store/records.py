@@ -88,7 +88,8 @@ def _assigned(
         return published.Assigned({record.id: drawn[record.patient] for record in records})
     lost = [item.id for item in losses.missing] + [item.id for item in losses.rejected]
     listed = [record.id for record in records] + lost
-    return published.assign(asked.split, asked.card.name, root, records, listed)
+    name, reader = asked.card.name, asked.module
+    return published.assign(asked.split, name, reader, root, records, listed)
 
 
 def _usable(asked: Request, progress: "Progress", losses: Losses) -> Iterator[Record]:

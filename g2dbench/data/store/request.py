@@ -11,7 +11,7 @@ from typing import get_args
 
 from g2dbench.cards import DatasetCard
 from g2dbench.data.images.border import KEEP, Border
-from g2dbench.data.splits.published import OURS, Split
+from g2dbench.data.splits.published import OURS, Split, check_split
 from g2dbench.data.tables.files import check_layout, printable, read_bytes
 from g2dbench.data.tables.records import Found
 from g2dbench.errors import Misuse
@@ -141,6 +141,7 @@ def request(
         raise Misuse(f"--name is for generic readers; the data set {name!r} has its name")
     else:
         check_layout(root)
+    check_split(split, name, entry.load())
     if printable(str(root)) != str(root):
         raise Misuse(f"the name of the folder {root!a} is no UTF-8 text: rename it")
     return Request(card, entry.load(), root, size, drawing or Drawing(), split, options, border)

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from g2dbench.cards import DatasetCard
 from g2dbench.data.readers._chexpert_labels import Judgements
 from g2dbench.data.readers.chexpert.chexlocalize import Segmentations, read_segmentations
+from g2dbench.data.splits.published import PublishedSplit
 from g2dbench.data.tables.csv import has_table, number, read_table
 from g2dbench.data.tables.files import check_layout
 from g2dbench.data.tables.records import Found, Missing, Rejected
@@ -51,6 +52,11 @@ CARD = DatasetCard(
     licence="Stanford University Dataset Research Use Agreement: no sharing",
     layout=("train.csv", "valid.csv", "train/", "valid/"),
 )
+
+PUBLISHED_SPLITS = {
+    "mgca": PublishedSplit("MGCA, its lists", (None, 5_000, None)),
+    "mrm": PublishedSplit("MRM, DatasetsSplits/", (None, 5_000, 234)),
+}
 
 SPELLINGS = {"Airspace Opacity": "Lung Opacity"}
 DEMOGRAPHICS = ("Sex", "Age", "AP/PA")

@@ -8,13 +8,14 @@ counted from the end of the previous run, column-major in a 1024 x 1024 frame: C
 Of 12,047 images 2,669 are positive; the published split sizes are 8,433 / 1,807 / 1,807.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from g2dbench.cards import DatasetCard
 from g2dbench.data.annotations.masks import RunMasks
 from g2dbench.data.images.dicom import read_header
 from g2dbench.data.readers.siim import kaggle
+from g2dbench.data.splits.published import PublishedSplit, mgca_thirds
 from g2dbench.data.tables.csv import Cells, by_key, read_table
 from g2dbench.data.tables.files import check_layout, folders, index_images
 from g2dbench.data.tables.records import Found, Missing, Rejected
@@ -30,6 +31,19 @@ CARD = DatasetCard(
     licence="Competition rules: non-commercial research and education",
     layout=("train-rle.csv", "dicom-images-train/"),
 )
+
+
+def _mgca_split(ids: Sequence[str], root: Path) -> list[tuple[str, str]]:
+    """By row of the table, as MGCA does: an image with several rows can be on two sides."""
+    rows = read_table(root / "train-rle.csv", ("ImageId",))["ImageId"].tolist()
+    return mgca_thirds(rows, 0.15 * 2)
+
+
+PUBLISHED_SPLITS = {
+    "mgca": PublishedSplit("MGCA, mgca/preprocess/siim.py", (9_067, 1_944, 1_943), _mgca_split),
+    "mrm": PublishedSplit("MRM, DatasetsSplits/"),
+    "benchx": PublishedSplit("BenchX, its lists", (9_303, 1_372, 1_372)),
+}
 
 SPLIT = (0.7, 0.15, 0.15)
 

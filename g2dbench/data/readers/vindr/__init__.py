@@ -19,6 +19,7 @@ from g2dbench.cards import DatasetCard
 from g2dbench.data.images.image_file import EXTENSIONS
 from g2dbench.data.readers.vindr.consensus import fuse, majority
 from g2dbench.data.readers.vindr.frames import Frames
+from g2dbench.data.splits.published import PublishedSplit
 from g2dbench.data.tables.csv import Cells, by_key, header, number, read_table
 from g2dbench.data.tables.files import check_layout, folders, index_images
 from g2dbench.data.tables.records import Found, Missing, Rejected
@@ -63,6 +64,8 @@ CARD = DatasetCard(
     licence="PhysioNet Credentialed Health Data License 1.5.0",
     layout=("annotations/", "train/", "test/"),
 )
+
+PUBLISHED_SPLITS = {"benchx": PublishedSplit("BenchX, its lists", (12_000, 3_000, 3_000))}
 
 SPLIT = (0.8, 0.2, 0.0)
 """Of the training images; the test images are official."""

@@ -1,0 +1,103 @@
+"""Broken and hostile input: each ends in a named quarantine entry or a clear error, and a good
+image beside it comes through unharmed.
+
+A case breaks one thing in a folder that is good otherwise: an image, a row, a table, an archive or
+a document. `hostile/` has them by theme; every case is prepared in this process, under a limit of
+memory and time.
+"""
+
+import os
+import warnings
+from pathlib import Path
+
+import pytest
+from support.hostile import archives, documents, images, rows, tables
+from support.hostile.kit import BAD, BROKEN, GOOD, Case
+from support.hostile.roots import (
+    IDS,
+    MAKERS,
+    READERS,
+    limited,
+    listing,
+    make_root,
+    quarantine,
+    write_rsna,
+)
+
+from g2dbench.data.prepare import prepare
+from g2dbench.data.store import build
+from g2dbench.data.store.store import QUARANTINE_FILE, Store
+from g2dbench.data.tables import csv as csv_tables
+from g2dbench.errors import BadData, Misuse
+from g2dbench.progress import quiet
+from g2dbench.registry import Registry
+
+REGISTRY = Registry()
+THEMES = (archives, documents, images, rows, tables)
+
+
+def made(kind: str, root: Path, store: Path) -> Store:
+    reader = READERS.get(kind, kind)
+    own = "mine" if reader == "images" else None
+    return prepare(reader, root, store, progress=quiet, registry=REGISTRY, size=32, own_name=own)
+
+
+def id_of(kind: str, name: str) -> str:
+    return IDS.get(kind, {}).get(name, name)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_the_good_folders_are_good(kind: str, tmp_path: Path) -> None:
+    root = make_root(kind, tmp_path / kind)
+    if kind == "rsna":
+        write_rsna(root, "")
+    store = made(kind, root, tmp_path / "s")
+    assert id_of(kind, GOOD) in {sample.id for sample in store}
+    assert store.manifest.summary.rejected == store.manifest.summary.missing == 0
+
+
+def test_there_are_hundreds_of_them() -> None:
+    assert len(THEMES) == 5
+    assert len(BROKEN) >= 400
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_input_is_named_and_harms_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "MAX_REJECTED", 0.9)
+    monkeypatch.setattr(csv_tables, "MAX_TABLE", 50_000_000)
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # nothing here needs to survive
+    case = BROKEN[name]
+    root, store = make_root(case.kind, tmp_path / "root"), tmp_path / "store"
+    case.place(root)
+    before = listing(tmp_path)
+    found = error = None
+    with limited(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            found = made(case.kind, root, store)
+        except (BadData, Misuse) as refused:
+            error = str(refused)
+    after = {path: told for path, told in listing(tmp_path).items() if Path(path) != store}
+    assert {path: told for path, told in after.items() if store not in Path(path).parents} == before
+    if found is None:
+        assert not case.harmless or case.kind == "mimic_cxr"
+        assert error
+        assert str(root) in error
+        return
+    check(found, case)
+
+
+def check(store: Store, case: Case) -> None:
+    """The good image is there and as it should be; whatever else was listed has a reason."""
+    good, harmless = id_of(case.kind, GOOD), {id_of(case.kind, name) for name in case.harmless}
+    ids = {sample.id for sample in store}
+    assert good in ids
+    assert ids <= {good, *harmless}
+    assert all(sample.image.shape == (32, 38) for sample in store)
+    lost = quarantine(store.folder / QUARANTINE_FILE)
+    assert lost or id_of(case.kind, BAD) in ids
+    assert all(row["id"] and len(row["reason"]) > 10 for row in lost)
+    assert not any("memory" in row["reason"] for row in lost)

@@ -1,0 +1,259 @@
+"""Fitting a head, frozen features, and the tables that scores are read from."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from support import toy
+from torch import Tensor, nn
+
+from g2dbench.errors import BadData, BadResult
+from g2dbench.evaluation.fit_head import FitSettings, batches, check_parts, fit
+from g2dbench.evaluation.frozen_features import Frozen, Pyramids, chunk_size, extract
+from g2dbench.evaluation.heads.unet import linear
+from g2dbench.evaluation.prediction_table import judged_findings, labels, long_table, wide
+from g2dbench.evaluation.prompts import embed_prompts, phrase, promptable
+from g2dbench.metrics.aggregate import family
+from g2dbench.metrics.aggregate import scores as scored
+from g2dbench.metrics.classification import weighted_auc
+from g2dbench.model import Identity, Model
+from g2dbench.preprocess import Preprocess
+from g2dbench.sample import Sample
+from g2dbench.task import Run
+
+CPU = torch.device("cpu")
+single_thread = toy.single_thread
+
+
+class Images(toy.Memory):
+    card, size = toy.card("toy", "labels", "a", "b"), 32
+
+
+def images(count: int, seed: int = 0) -> Images:
+    rng = np.random.default_rng(seed)
+    return Images(
+        [
+            Sample(
+                id=f"{seed}-{i:03d}",
+                image=rng.integers(0, 256, (32, 40), dtype=np.uint8),
+                patient=f"p{i // 2}",
+                labels={"a": i % 2, "b": -1},
+            )
+            for i in range(count)
+        ]
+    )
+
+
+class Net(Model):
+    """Two convolutions with a batch norm, so that eval mode matters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.deep = nn.Conv2d(8, 16, 3, 2, 1)
+        self.preprocess = Preprocess(size=32)
+        self.identity = Identity("net", "0" * 64)
+        self.calls: list[tuple[int, ...]] = []
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        assert not self.training
+        assert not torch.is_grad_enabled()
+        self.calls.append(tuple(x.shape))
+        fine = self.stem(x)
+        return [fine, self.deep(fine)]
+
+
+def run_on(part: Images, **settings: object) -> Run:
+    base = {"train": part, "valid": part, "test": part, "protocol": None, "device": CPU}
+    return Run(**(base | settings))  # type: ignore[arg-type]
+
+
+QUICK = FitSettings(lr=0.05, weight_decay=0.0, batch_size=4, epochs=40, patience=5)
+
+
+def fitted(seed: int, settings: FitSettings = QUICK) -> nn.Linear:
+    head = linear(3, 1, torch.Generator().manual_seed(seed))
+    x = torch.randn(30, 3, generator=torch.Generator().manual_seed(9))
+    y = x @ torch.tensor([[1.0], [-2.0], [0.5]]) + 3
+
+    def loss(rows: Tensor) -> Tensor:
+        return ((head(x[rows]) - y[rows]) ** 2).mean()
+
+    fit(
+        head, 24, loss, lambda: float(loss(torch.arange(24, 30))), settings,
+        torch.Generator().manual_seed(seed),
+    )  # fmt: skip
+    return head
+
+
+def test_fit_learns_and_the_same_seed_gives_the_same_bits() -> None:
+    one, same, other = fitted(1), fitted(1), fitted(2)
+    assert torch.equal(one.weight, same.weight)
+    assert not torch.equal(one.weight, other.weight)
+    assert torch.allclose(one.weight, torch.tensor([[1.0, -2.0, 0.5]]), atol=0.1)
+
+
+def test_the_best_epochs_weights_come_back_and_patience_ends_the_fit() -> None:
+    head = nn.Linear(1, 1, bias=False)
+    values = iter([3.0, 2.0, float("nan"), 5.0, 4.0, 1.0])
+    seen: list[float] = []
+
+    def validate() -> float:
+        assert not head.training
+        seen.append(head.weight.item())
+        return next(values)
+
+    settings = FitSettings(lr=0.1, weight_decay=0, batch_size=1, epochs=50, patience=3)
+    report = fit(head, 2, lambda rows: head.weight.sum(), validate, settings, torch.Generator())
+    assert (report.best_epoch, report.best, report.epochs, report.steps) == (2, 2.0, 5, 10)
+    assert head.weight.item() == seen[1] != seen[-1]
+    assert not head.training
+
+
+def test_every_image_is_in_every_pass_and_small_sets_are_passed_over_again() -> None:
+    settings = FitSettings(lr=1, weight_decay=0, batch_size=4, least_steps=5)
+    parts = list(batches(10, settings, torch.Generator()))
+    assert [len(part) for part in parts] == [4, 4, 2, 4, 4, 2]
+    first, second = torch.cat(parts[:3]), torch.cat(parts[3:])
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(10))
+    assert first.tolist() != second.tolist()
+    assert len(list(batches(1000, settings, torch.Generator()))) == 250
+
+
+def test_cosine_falls_to_zero_and_never_climbs_back() -> None:
+    head = nn.Linear(1, 1)
+    rates: list[float] = []
+    settings = FitSettings(
+        lr=1.0, weight_decay=0, batch_size=2, epochs=4, least_steps=3, schedule="cosine"
+    )
+    before = head.weight.item()
+
+    def loss(rows: Tensor) -> Tensor:
+        nonlocal before
+        rates.append(abs(head.weight.item() - before))
+        before = head.weight.item()
+        return head.weight.sum()
+
+    fit(head, 3, loss, lambda: -len(rates), settings, torch.Generator())
+    # Adam's steps under a constant gradient are as long as the rate.
+    expected = [0.5 * (1 + math.cos(math.pi * step / 16)) for step in range(15)]
+    assert rates[1:] == pytest.approx(expected, abs=1e-3)
+
+
+def test_diverging_and_empty_fits_say_so() -> None:
+    head = nn.Linear(1, 1)
+    with pytest.raises(BadData, match="not finite in any of 5 epochs"):
+        fit(head, 2, lambda rows: head.weight.sum(), lambda: math.nan, QUICK, torch.Generator())
+    with pytest.raises(BadData, match="no training image"):
+        fit(head, 0, lambda rows: head.weight.sum(), lambda: 0.0, QUICK, torch.Generator())
+    with pytest.raises(BadData, match=r"toy has no valid images at --fraction 0\.01"):
+        check_parts(run_on(images(2), valid=images(0), fraction=0.01))
+
+
+def test_frozen_features_are_the_same_bits_for_any_company_and_batch_size() -> None:
+    net, data = Net(), images(19)
+    run, small = run_on(data), run_on(data, batch_size=3)
+    frozen = Frozen(net.train(), net.maps, net.preprocess, run)
+    whole = extract(frozen, data, run, "")
+    order = np.random.default_rng(0).permutation(19)
+    shuffled = extract(frozen, data.take(order), small, "")
+    alone = torch.cat([frozen([sample.image])[0] for sample in data])
+    assert whole.shape == (19, 8, 16, 16)
+    assert torch.equal(whole[order], shuffled)
+    assert torch.equal(whole, alone)
+    assert set(net.calls) == {(chunk_size(CPU), 3, 32, 32)}
+
+
+def test_pyramids_in_memory_and_encoded_again_are_equal() -> None:
+    net, data = Net(), images(11)
+    run = run_on(data)
+    frozen = Frozen(net, net.maps, net.preprocess, run)
+    kept, again = Pyramids(frozen, data, run, ""), Pyramids(frozen, data, run, "", budget=1000)
+    assert kept.cached
+    assert not again.cached
+    rows = torch.tensor([10, 0, 3, 3, 7, 1, 2, 9, 8, 4])
+    for one, other in zip(kept.batch(rows), again.batch(rows), strict=True):
+        assert torch.equal(one, other)
+    level = kept.batch([1, 2])[1].requires_grad_()
+    assert nn.Conv2d(16, 1, 1)(level).sum().backward() is None
+
+
+def test_a_broken_encoder_is_named_with_its_image() -> None:
+    data, net = images(3), Net()
+    run = run_on(data)
+
+    def broken(x: Tensor) -> list[Tensor]:
+        return [torch.where(x.mean((1, 2, 3)) == x.mean((1, 2, 3))[2], math.nan, 0.0)[:, None]]
+
+    with pytest.raises(BadData, match="image 0-002 of toy is not finite"):
+        extract(Frozen(net, broken, net.preprocess, run), data, run, "")
+
+
+def test_labels_keep_what_nobody_judged_apart() -> None:
+    data = images(4)
+    assert judged_findings(data) == ("a",)
+    table = labels(data, ("b", "a", "unheard of"))
+    assert table[:, 1].tolist() == [0, 1, 0, 1]
+    assert table[:, 0].tolist() == [-1] * 4
+    assert np.isnan(table[:, 2]).all()
+    data.table["label:a"] = np.nan
+    with pytest.raises(BadData, match="toy has no judged labels"):
+        judged_findings(data)
+
+
+def test_stored_predictions_are_read_in_any_order_and_distrusted() -> None:
+    data = images(5)
+    scores = np.arange(10.0).reshape(5, 2)
+    stored = long_table(data, ("b", "a"), score=scores, threshold=np.array([0.5, 0.25]))
+    table = wide(stored.sample(frac=1, random_state=0), ("score", "threshold"))
+    assert table.findings == ("a", "b")
+    assert np.array_equal(table["score"], scores[:, ::-1])
+    assert table["threshold"][3].tolist() == [0.25, 0.5]
+    assert table.patients.tolist() == ["p0", "p0", "p1", "p1", "p2"]
+    with pytest.raises(BadResult, match="'b' of image '0-000' twice"):
+        wide(pd.concat([stored, stored.iloc[:1]]), ("score",))
+    with pytest.raises(BadResult, match="'0-000' to two patients"):
+        wide(stored.assign(patient=["x", *stored["patient"][1:]]), ("score",))
+    with pytest.raises(BadResult, match=r"lack the columns \['score'\]"):
+        wide(stored.drop(columns="score"), ("score",))
+
+
+def test_a_family_averages_what_is_defined_and_reports_the_rest_as_nan() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.stack([rng.integers(0, 2, 40), rng.integers(0, 2, 40), np.zeros(40)], 1)
+    value = rng.random((40, 3))
+    statistics = {
+        name: (lambda w, k=k: weighted_auc(truth[:, k], value[:, k], w))
+        for k, name in enumerate("xyz")
+    }
+    patients = np.array([f"p{i // 2}" for i in range(40)], object)
+    scores = scored(family("auc", patients, statistics, np.ones((40, 3), bool)))
+    expected = [roc_auc_score(truth[:, k], value[:, k]) for k in (0, 1)]
+    assert scores["auc:x"].value == pytest.approx(expected[0])
+    assert scores["auc"].value == pytest.approx(np.mean(expected))
+    assert scores["auc"].low < scores["auc"].value < scores["auc"].high
+    assert math.isnan(scores["auc:z"].value)
+    assert scores["auc:z"].n == 40
+
+
+def test_prompts_speak_of_findings_as_reports_do() -> None:
+    assert phrase("Pleural_Thickening") == "pleural thickening"
+    assert phrase("Effusion") == "pleural effusion"
+    assert promptable(("No Finding", "Edema", "normal")) == ("Edema",)
+
+    class Texts:
+        asked: list[str] = []  # noqa: RUF012
+
+        def embed_texts(self, texts: Sequence[str]) -> Tensor:
+            assert len(texts) == 1
+            self.asked += texts
+            return torch.tensor([[1.0, 0.0]]) if texts[0].startswith("no") else torch.eye(2)[1:]
+
+    rows = embed_prompts(Texts(), ("no {}", "{} seen"), ("Effusion",))  # type: ignore[arg-type]
+    assert Texts.asked == ["no pleural effusion", "pleural effusion seen"]
+    assert rows.tolist() == [pytest.approx([math.sqrt(0.5)] * 2)]

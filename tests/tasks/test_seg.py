@@ -1,0 +1,250 @@
+"""Segmentation: what is fitted on, how a decoder transfers, and three definitions kept apart."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.typing import NDArray
+from support import toy
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from g2dbench.cards import TaskCard
+from g2dbench.data.annotations import rle
+from g2dbench.errors import BadData, BadResult, Unsupported
+from g2dbench.evaluation.fit_head import FitSettings
+from g2dbench.model import Identity, Model
+from g2dbench.preprocess import Preprocess
+from g2dbench.registry import Registry
+from g2dbench.sample import Sample
+from g2dbench.task import Run
+
+CPU = torch.device("cpu")
+TASK = Registry().find(TaskCard, "seg").load()
+G2D, ENCODER = TASK.PROTOCOLS["g2d"], TASK.PROTOCOLS["g2d-encoder"]
+SHORT = FitSettings(lr=1e-2, weight_decay=0, batch_size=4, epochs=6, patience=6, least_steps=5)
+STILL = dataclasses.replace(SHORT, lr=1e-9, epochs=1, least_steps=1)
+Masks = Mapping[str, NDArray[np.bool_]]
+single_thread = toy.single_thread
+
+
+class Memory(toy.Memory):
+    card, size = toy.card("toy", "masks", "spot"), 32
+
+
+class Pools(Model):
+    """Its pyramid is the image itself, averaged over blocks of its strides."""
+
+    fixed_size = False
+
+    def __init__(self, *strides: int) -> None:
+        super().__init__()
+        self.strides, self.channels = strides, (1,) * len(strides)
+        self.preprocess = Preprocess(size=32, channels=1, fit="crop", resize=40)
+        self.identity = Identity("pools", "0" * 64)
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        assert not self.training
+        return [F.avg_pool2d(x, stride) for stride in self.strides]
+
+    def pooled(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+class Bright(nn.Module):
+    """A decoder that has learned its work: bright is present."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draw = nn.Conv2d(1, 1, 1)
+        nn.init.constant_(self.draw.weight, 40.0)
+        nn.init.constant_(self.draw.bias, -20.0)
+
+    def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
+        drawn: Tensor = self.draw(pyramid[0])
+        return drawn
+
+
+class Decoder(Pools):
+    def pretrained_decoder(self) -> nn.Module:
+        return Bright()
+
+
+def spot(number: int, size: tuple[int, int] = (32, 32)) -> NDArray[np.bool_]:
+    mask = np.zeros(size, bool)
+    y, x = (4 * (number % 4), 4 * (number // 4 % 4))
+    mask[y : y + 12, x : x + 12] = True
+    return mask
+
+
+def sample(name: str, number: int, masks: Masks | None, size: tuple[int, int]) -> Sample:
+    """Dark, bright where any mask is."""
+    image = np.full(size, 20 + number % 7, np.uint8)
+    for mask in (masks or {}).values():
+        image[mask] = 240
+    return Sample(id=f"{name}{number:02d}", image=image, patient=f"{name}{number}", masks=masks)
+
+
+def part(name: str, count: int, size: tuple[int, int] = (32, 32)) -> Memory:
+    """Two of three images have the finding."""
+    given = [{"spot": spot(i, size)} if i % 3 else {} for i in range(count)]
+    return Memory([sample(name, i, masks, size) for i, masks in enumerate(given)])
+
+
+def run_on(protocol: object = ENCODER, fit: FitSettings = SHORT, **settings: object) -> Run:
+    base = {
+        "train": part("train", 12), "valid": part("va", 6), "test": part("t", 9), "device": CPU,
+        "protocol": dataclasses.replace(protocol, fit=fit),  # type: ignore[type-var]
+    }  # fmt: skip
+    return Run(**(base | settings))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("strides", [(2, 4, 8), (1, 4, 8)])
+def test_a_decoder_learns_to_outline_what_the_pyramid_shows(strides: tuple[int, ...]) -> None:
+    predictions = TASK.predict(Pools(*strides), run_on())
+    expected = ["id", "patient", "finding", "height", "width", "truth", "predicted"]
+    assert list(predictions) == expected
+    scores = TASK.score(predictions, ENCODER)
+    assert scores["dice"].value > 0.85
+    assert scores["dice"].n == 6
+    assert scores["dice_b2"].n == 9
+    assert TASK.score(predictions.sample(frac=1, random_state=0), ENCODER) == scores
+
+
+def test_one_coarse_map_alone_is_enough_to_run() -> None:
+    predictions = TASK.predict(Pools(16), run_on(fit=dataclasses.replace(SHORT, epochs=1)))
+    assert len(predictions) == 9
+    assert not math.isnan(TASK.score(predictions, ENCODER)["dice"].value)
+
+
+def test_the_same_bits_for_any_batch_size_and_for_the_same_seed() -> None:
+    short = dataclasses.replace(SHORT, epochs=2)
+    one = TASK.predict(Pools(4, 8), run_on(fit=short, batch_size=3))
+    other = TASK.predict(Pools(4, 8), run_on(fit=short, batch_size=16))
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
+    reseeded = TASK.predict(Pools(4, 8), run_on(fit=short, seed=1))
+    assert not one["predicted"].equals(reseeded["predicted"])
+
+
+def test_a_pretrained_decoder_transfers_in_g2d_and_not_in_g2d_encoder() -> None:
+    kept = TASK.score(TASK.predict(Decoder(1, 2), run_on(G2D, STILL)), G2D)
+    assert kept["dice"].value == kept["dice_b2"].value == kept["iou"].value == 1
+    fresh = TASK.score(TASK.predict(Decoder(1, 2), run_on(ENCODER, STILL)), ENCODER)
+    assert fresh["dice"].value < 0.7
+    without = TASK.predict(Pools(1, 2), run_on(G2D, STILL))
+    pd.testing.assert_frame_equal(without, TASK.predict(Pools(1, 2), run_on(ENCODER, STILL)))
+
+
+def test_masks_come_back_in_the_pixels_of_images_of_any_size() -> None:
+    tests = Memory([*part("t", 3, (48, 64)), *part("u", 3, (100, 32))])
+    predictions = TASK.predict(Decoder(1, 2), run_on(G2D, STILL, test=tests))
+    assert predictions[["height", "width"]].iloc[[0, -1]].to_numpy().tolist() == [
+        [48, 64],
+        [100, 32],
+    ]
+    assert (TASK.score(predictions, G2D)["dice"].value) > 0.85
+    truth = rle.decode(predictions["truth"].iloc[1], (48, 64))
+    assert np.array_equal(truth, spot(1, (48, 64)))
+
+
+def two_findings(name: str, count: int) -> Memory:
+    given = []
+    for i in range(count):
+        masks = {"spot": spot(i)} if i % 2 else {"edge": np.arange(32)[:, None] > np.full(32, 27)}
+        given.append(sample(name, i, masks, (32, 32)))
+    return Memory(given)
+
+
+def test_several_findings_have_a_channel_each_and_may_be_chosen() -> None:
+    parts = {n: two_findings(n, 6) for n in ("train", "valid", "test")}
+    predictions = TASK.predict(Decoder(1, 2), run_on(G2D, STILL, **parts))
+    assert len(predictions) == 6 * 2
+    scores = TASK.score(predictions, G2D)
+    assert scores["dice"].value == pytest.approx(
+        (scores["dice:edge"].value + scores["dice:spot"].value) / 2
+    )
+    assert scores["dice:edge"].n == 3
+    chosen = dataclasses.replace(G2D, findings=("edge",))
+    assert set(TASK.predict(Decoder(1, 2), run_on(chosen, STILL, **parts))["finding"]) == {"edge"}
+
+
+@pytest.mark.parametrize(("train_on", "shown"), [("positives", 4), ("balanced", 8), ("all", 12)])
+def test_training_images_are_drawn_as_the_protocol_says(train_on: str, shown: int) -> None:
+    data = Memory(
+        [sample("train", i, {"spot": spot(i)} if i < 4 else {}, (32, 32)) for i in range(12)]
+    )
+    run = run_on(dataclasses.replace(ENCODER, train_on=train_on), STILL, train=data)
+    ids, again = ([s.id for s in TASK._data(run).train] for _ in range(2))
+    assert ids == again == sorted(ids)
+    assert len(ids) == shown
+    assert {f"train0{i}" for i in range(4)} <= set(ids)
+
+
+def test_scores_worked_by_hand() -> None:
+    truth, claim = np.zeros((2, 4, 4), bool)
+    truth[:2, :2], claim[:2, :3] = True, True  # 4 and 6 pixels, 4 shared
+    nothing = np.zeros((4, 4), bool)
+    pairs = [(truth, claim), (truth, nothing), (nothing, nothing), (nothing, claim)]
+    table = pd.DataFrame(
+        {
+            "id": list("abcd"), "patient": list("wxyz"), "finding": "spot", "height": 4, "width": 4,
+            "truth": [rle.encode(t) for t, _ in pairs],
+            "predicted": [rle.encode(p) for _, p in pairs],
+        }
+    )  # fmt: skip
+    scores = TASK.score(table, G2D)
+    assert scores["dice"].value == pytest.approx((8 / 10 + 0) / 2)
+    assert scores["iou"].value == pytest.approx((4 / 6 + 0) / 2)
+    assert scores["dice_b2"].value == pytest.approx((8 / 10 + 0 + 1 + 0) / 4)
+    assert (scores["dice"].n, scores["dice_b2"].n) == (2, 4)
+    healthy = TASK.score(table.iloc[2:], G2D)
+    assert math.isnan(healthy["dice"].value)
+    assert healthy["dice_b2"].value == 0.5
+    with pytest.raises(BadResult):
+        TASK.score(table.assign(predicted="!!"), G2D)
+    with pytest.raises(BadResult, match="lack the columns"):
+        TASK.score(table.drop(columns="truth"), G2D)
+
+
+def test_the_loss_is_soft_dice_and_cross_entropy() -> None:
+    loss = TASK.soft_dice_and_cross_entropy
+    target = torch.zeros(2, 1, 2, 2)
+    target[0] = 1
+    chance = torch.full((2, 1, 2, 2), 0.5)
+    expected = 1 - (2 * 2 + 1) / (4 + 4 + 1) + math.log(2)
+    assert float(loss(chance.logit(), target)) == pytest.approx(expected)
+    assert float(loss(200 * target - 100, target)) == pytest.approx(0, abs=1e-6)
+
+
+def test_what_cannot_be_fitted_is_said() -> None:
+    class Blind(Model):
+        identity = Identity("blind", "0" * 64)
+
+    with pytest.raises(Unsupported, match="seg needs a model that offers features"):
+        TASK.predict(Blind(), run_on())
+    with pytest.raises(BadData, match="no valid images"):
+        TASK.predict(Pools(4), run_on(valid=Memory([])))
+    undrawn = Memory([sample("v", i, None, (32, 32)) for i in range(3)])
+    with pytest.raises(BadData, match="none of the 3 valid images of toy has masks"):
+        TASK.predict(Pools(4), run_on(valid=undrawn))
+    healthy = Memory([sample("train", i, {}, (32, 32)) for i in range(3)])
+    with pytest.raises(BadData, match="none of the 3 training images of toy has a mask of any"):
+        TASK.predict(Pools(4), run_on(train=healthy))
+
+
+def test_images_without_masks_are_not_tested_on() -> None:
+    mixed = Memory([*part("t", 3), sample("x", 9, None, (32, 32))])
+    assert set(TASK.predict(Pools(4), run_on(fit=STILL, test=mixed))["id"]) == {"t00", "t01", "t02"}
+
+
+def test_the_published_protocols_are_pinned() -> None:
+    assert tuple(TASK.PROTOCOLS) == TASK.CARD.protocols
+    for protocol in (G2D, ENCODER):
+        settings = protocol.fit
+        assert (settings.lr, settings.weight_decay, settings.betas) == (2e-4, 0.05, (0.9, 0.999))
+        assert (settings.batch_size, settings.epochs, settings.patience) == (16, 50, 10)
+        assert protocol.valid_images is None
