@@ -169,12 +169,12 @@ def _settings(file: Path, found: Mapping[str, Mapping[str, Any]]) -> G2DSettings
     table = read_json(beside) if exported else recipe.load(RECIPE).model
     parts = {key: dict(value) for key, value in table.items() if isinstance(value, Mapping)}
     for name, values in {} if exported else found.items():
-        parts[name] = parts.get(name, {}) | values
+        parts[name] = {**parts.get(name, {}), **values}
     # As the released code tokenises once it is not training; nothing is frozen, nothing learns.
     fixed = {"source": SCRATCH, "padding": "longest", "frozen_layers": 0}
-    parts["text"] = parts.get("text", {}) | fixed
-    parts["image"] = parts.get("image", {}) | {"weights": ""}
-    parts["attention"] = parts.get("attention", {}) | {"output": "double"}
+    parts["text"] = {**parts.get("text", {}), **fixed}
+    parts["image"] = {**parts.get("image", {}), "weights": ""}
+    parts["attention"] = {**parts.get("attention", {}), "output": "double"}
     return read_settings(G2DSettings, {**table, **parts})
 
 

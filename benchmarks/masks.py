@@ -32,6 +32,7 @@ from g2dbench.data.prepare import open_or_prepare
 from g2dbench.data.store.request import Drawing
 from g2dbench.dataset import Dataset
 from g2dbench.evaluation import runner
+from g2dbench.evaluation.cell_spec import CellSpec
 from g2dbench.evaluation.model_reference import resolve
 from g2dbench.method import Batch
 from g2dbench.methods.g2d.model import G2D
@@ -45,7 +46,7 @@ from g2dbench.reporting.paired_comparison import compare
 from g2dbench.result import RESULT_FILE, load
 from g2dbench.runs import folder as runs
 from g2dbench.sample import Sample
-from g2dbench.system.device import choose_precision
+from g2dbench.system.machine import Machine
 from g2dbench.training import fit
 from g2dbench.training.batches.collate import Batching
 from g2dbench.training.batches.pair_loader import Loader, training_pairs
@@ -97,7 +98,7 @@ def pretrain(
     with told(chosen, arm, seed, data):
         fit.fit(
             chosen, data, folder,
-            seed=seed, device=CPU, precision=choose_precision("auto", CPU),
+            seed=seed, machine=Machine.choose("cpu"),
             resume=(folder / runs.RUN_FILE).is_file(), registry=registry,
         )  # fmt: skip
     return folder
@@ -172,14 +173,14 @@ def evaluate(
     """`seg` of one finding."""
     task = registry.find(TaskCard, "seg").load()
     one = replace(task.PROTOCOLS["small"], findings=(finding,))
-    settings = runner.Settings(
-        out=words.out / "results" / finding.replace(" ", "-"), device=CPU, subset_seed=seed
-    )
+    spec = CellSpec(
+        model=str(run), task="seg", data=data.card.name, protocol="small",
+        fraction=words.fraction, seed=seed, subset_seed=seed,
+    )  # fmt: skip
+    out = words.out / "results" / finding.replace(" ", "-")
     with mock.patch.dict(task.PROTOCOLS, {"small": one}):
         model = resolve(str(run), registry).load(registry, seed)
-        return runner.evaluate(
-            model, task, data, settings, protocol="small", fraction=words.fraction, seed=seed
-        )
+        return runner.evaluate(spec, model, task, data, Machine(device=CPU), out)
 
 
 def table(finding: str, folders: dict[str, list[Path]], registry: Registry) -> None:

@@ -48,6 +48,7 @@ from g2dbench.recipes.recipe import Optim
 from g2dbench.registry import Registry
 from g2dbench.sample import Sample
 from g2dbench.system.device import choose_device, choose_precision
+from g2dbench.system.machine import Machine
 from g2dbench.training.batches.collate import Batching
 from g2dbench.training.batches.pair_loader import Loader, Pairs
 from g2dbench.training.distributed import accelerator_for
@@ -232,7 +233,6 @@ def steps(asked: argparse.Namespace) -> None:
 
 def tiny(asked: argparse.Namespace) -> None:
     """`g2dbench pretrain --recipe g2d-tiny` with pixel alignment from the first step."""
-    device = choose_device("auto")
     changes = ["model.pixel.start=0", "optim.epochs=2"]
     recipe = recipes.override(recipes.load("g2d-tiny"), changes)
     with tempfile.TemporaryDirectory() as place:
@@ -244,7 +244,7 @@ def tiny(asked: argparse.Namespace) -> None:
         for count in (len(train) // 2, len(train)):
             run = fit(
                 recipe, train.take(range(count)), Path(place) / str(count),
-                seed=0, device=device, precision=choose_precision("auto", device), echo=quiet_echo,
+                seed=0, machine=Machine.choose(), echo=quiet_echo,
             )  # fmt: skip
             log = pd.read_csv(run.folder / "log.csv")
             rate, spent = log["images_per_s"].iloc[-1], log["seconds"].iloc[-1]

@@ -1,8 +1,8 @@
 """Cards: what a plug-in says of itself. Frozen, literal, readable without importing the plug-in.
 
 Every plug-in file assigns one card to `CARD` at its top level, with literal arguments only; the
-registry reads that assignment from the source text (docs/decisions/001.md). Listing therefore
-runs no plug-in code, loads no weights and imports no torch.
+registry reads that assignment from the source text (docs/decisions/001-cards-are-literals.md).
+Listing therefore runs no plug-in code, loads no weights and imports no torch.
 """
 
 from dataclasses import dataclass

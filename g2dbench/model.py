@@ -12,7 +12,8 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from g2dbench.cards import ModelCard
+from g2dbench.cards import ModelCard, TaskCard
+from g2dbench.errors import Unsupported
 from g2dbench.preprocess import Preprocess, Resampling
 
 
@@ -21,11 +22,12 @@ class Identity:
     """Which weights these are.
 
     label: the leaderboard's row; several pre-training seeds share one. seed: the pre-training seed,
-    None for published weights. digest: SHA-256 over names, shapes and bytes of the state_dict.
+    None for published weights. digest: SHA-256 over names, shapes and bytes of the state_dict;
+    g2dbench measures it when it loads the model, and whatever a wrapper wrote there is replaced.
     """
 
     label: str
-    digest: str
+    digest: str = ""
     seed: int | None = None
 
 
@@ -135,6 +137,15 @@ _PROTOCOLS: dict[str, type] = {
 def capabilities(model: nn.Module) -> tuple[str, ...]:
     """The capabilities that a loaded model really has, in the order of `cards.CAPABILITIES`."""
     return tuple(name for name, protocol in _PROTOCOLS.items() if isinstance(model, protocol))
+
+
+def lacking(model: Model, card: TaskCard) -> Unsupported:
+    """The error for a model that lacks what a task needs."""
+    able = ", ".join(capabilities(model)) or "nothing of the kind"
+    return Unsupported(
+        f"{card.name} needs a model that offers {' or '.join(card.needs)}; "
+        f"{model.identity.label} offers {able}"
+    )
 
 
 class Baseline(Protocol):

@@ -3,7 +3,7 @@
 A plug-in is one file with a literal `CARD = ModelCard(...)` (or Task-, Dataset-, MethodCard). It is
 found in the package's own folders, through the entry-point group `g2dbench.plugins`, or because the
 user named the file with `--plugin`. Cards are read from the source text, never by import: listing
-runs no plug-in code (docs/decisions/001.md).
+runs no plug-in code (docs/decisions/001-cards-are-literals.md).
 """
 
 import ast
@@ -63,6 +63,14 @@ class Entry(Generic[C]):
         return _import_file(self.module, self.file)
 
 
+_PLUGIN = "g2dbench_plugin_"
+
+
+def stable_name(module: str) -> str:
+    """A module's name without the part that tells versions and places of a plug-in file apart."""
+    return module.rpartition("_")[0] if module.startswith(_PLUGIN) else module
+
+
 class Registry:
     """All plug-ins: those of the package, of installed packages, and of `--plugin` files."""
 
@@ -83,8 +91,9 @@ class Registry:
                 f"{file} is no g2dbench plug-in: it has no top-level `CARD = ModelCard(...)` "
                 "(or TaskCard, DatasetCard, MethodCard)"
             )
-        place = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
-        entry = Entry(card, file, f"g2dbench_plugin_{file.stem}_{place}")
+        # An edited file is another module, also in a process that has loaded the one before.
+        version = hashlib.sha256(str(file.resolve()).encode() + file.read_bytes()).hexdigest()[:8]
+        entry = Entry(card, file, f"{_PLUGIN}{file.stem}_{version}")
         self._add(entry)
         return entry
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from g2dbench.errors import BadResult
 from g2dbench.system.files import replace_file
 
-SCHEMA = 1
+SCHEMA = 2
 RESULT_FILE, PREDICTIONS_FILE, SUBSET_FILE = "result.json", "predictions.parquet", "subset.json"
 
 
@@ -48,6 +48,7 @@ class Cell(Record):
 
     fraction: share of the training patients; 0 for a zero-shot task. model_seed: of pre-training,
     None for published weights. limit: at most so many test images; None for all of them.
+    precision: of the encoder's forward passes.
     """
 
     model: str
@@ -59,6 +60,7 @@ class Cell(Record):
     seed: int = 0
     subset_seed: int = 0
     limit: int | None = None
+    precision: str = "fp32"
 
 
 class Provenance(Record):
@@ -118,13 +120,25 @@ def load(path: Path) -> Result:
                 f"{path} has schema version {version!r}; this g2dbench reads 1 to {SCHEMA}: "
                 "upgrade g2dbench or remove the file"
             )
-        return Result.model_validate(raw)
+        return Result.model_validate(_upgraded(raw))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise BadResult(f"{path} cannot be read as a result: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BadResult(f"{path} is not a result: {where}: {first['msg']}") from error
+
+
+def _upgraded(raw: dict[str, Any]) -> dict[str, Any]:
+    """A result of an older schema in today's form.
+
+    1 -> 2: a cell states its precision, which stood in the provenance alone.
+    """
+    if raw["schema_version"] == 1 and isinstance(cell := raw.get("cell"), dict):
+        provenance = raw.get("provenance")
+        known = provenance.get("precision", "fp32") if isinstance(provenance, dict) else "fp32"
+        raw = {**raw, "schema_version": SCHEMA, "cell": {"precision": known, **cell}}
+    return raw
 
 
 def load_all(folder: Path) -> list[Result]:

@@ -19,7 +19,7 @@ everything that `score` needs; the runner stores it as Parquet. Results must not
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -29,14 +29,17 @@ from g2dbench.cards import TaskCard
 from g2dbench.dataset import Dataset
 from g2dbench.errors import Misuse
 from g2dbench.model import Model
-from g2dbench.progress import Progress, quiet
+from g2dbench.progress import Progress
 from g2dbench.registry import unknown
 from g2dbench.result import Score
+from g2dbench.system.machine import Machine
+
+Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """Everything of one cell but the model.
+class Run(Generic[Settings]):
+    """Everything of one cell but the model; `Run[Protocol]` says of which type `protocol` is.
 
     `train`, `valid` and `test` are the parts of the prepared data set; `train` is already the
     drawn fraction. A zero-shot task reads `test` alone (and `valid` for a threshold).
@@ -46,14 +49,26 @@ class Run:
     train: Dataset
     valid: Dataset
     test: Dataset
-    protocol: Any
-    device: torch.device
-    precision: str = "fp32"
-    batch_size: int = 32
+    protocol: Settings
+    machine: Machine
     seed: int = 0
     fraction: float = 1.0
     folder: Path | None = None
-    progress: Progress = quiet
+
+    @property
+    def device(self) -> torch.device:
+        """Where models and tensors are."""
+        return self.machine.device
+
+    @property
+    def batch_size(self) -> int:
+        """Images of one batch; no result depends on it."""
+        return self.machine.batch_size
+
+    @property
+    def progress(self) -> Progress:
+        """How long work reports itself."""
+        return self.machine.progress
 
     def generator(self, *stream: int) -> torch.Generator:
         """A CPU generator that depends on the run's seed and the named stream alone."""
@@ -62,10 +77,7 @@ class Run:
 
     def autocast(self) -> torch.autocast:
         """Mixed precision for the encoder's forward pass; disabled for fp32."""
-        types = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-        return torch.autocast(
-            self.device.type, dtype=types[self.precision], enabled=self.precision != "fp32"
-        )
+        return self.machine.autocast()
 
 
 class Task(Protocol):
@@ -74,7 +86,7 @@ class Task(Protocol):
     CARD: TaskCard
     PROTOCOLS: Mapping[str, Any]
 
-    def predict(self, model: Model, run: Run) -> pd.DataFrame:
+    def predict(self, model: Model, run: Run[Any]) -> pd.DataFrame:
         """Predictions on `run.test`; raises Unsupported where the model cannot."""
         ...
 

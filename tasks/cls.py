@@ -24,15 +24,16 @@ from torch.nn import functional as F
 from g2dbench.cards import TaskCard
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData
-from g2dbench.evaluation.fit_head import INIT, SHUFFLE, FitSettings, check_parts, fit, one_thread
-from g2dbench.evaluation.frozen_features import pooled, products, unable
+from g2dbench.evaluation.fit_head import INIT, FitSettings, one_thread
+from g2dbench.evaluation.fitted_task import check_parts, fit_on
+from g2dbench.evaluation.frozen_features import pooled, products
 from g2dbench.evaluation.heads.unet import linear
 from g2dbench.evaluation.prediction_table import judged_findings, labels, long_table, wide
 from g2dbench.metrics.aggregate import Measured, family, scores, undefined
 from g2dbench.metrics.bootstrap import Statistic, mean_of
 from g2dbench.metrics.classification import correct, decide, judged, weighted_auc, weighted_f1
 from g2dbench.metrics.threshold import f1_threshold
-from g2dbench.model import Features, Model
+from g2dbench.model import Features, Model, lacking
 from g2dbench.result import Score
 from g2dbench.task import Run
 
@@ -80,14 +81,14 @@ class _Part:
         return total / weights.sum().clamp(min=1)
 
 
-def predict(model: Model, run: Run) -> pd.DataFrame:
+def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
     """One row per test image and finding: truth, score in [0, 1], and the finding's threshold.
 
     Columns id, patient, finding, truth, score, threshold; the threshold has the best F1 on the
     validation images, NaN where these show no positive. Findings are those judged in the test part.
     """
     if not isinstance(model, Features):
-        raise unable(model, CARD)
+        raise lacking(model, CARD)
     check_parts(run)
     findings = judged_findings(run.test)
     train = _part(model, run.train, "train", findings, run)
@@ -140,7 +141,9 @@ def _decided(
     return partial(weighted_f1, truth, claim), mean_of(correct(truth, claim))
 
 
-def _part(model: Model, data: Dataset, name: str, findings: tuple[str, ...], run: Run) -> _Part:
+def _part(
+    model: Model, data: Dataset, name: str, findings: tuple[str, ...], run: Run[Protocol]
+) -> _Part:
     known = labels(data, findings)
     weights = judged(known)
     if not weights.any():
@@ -157,20 +160,19 @@ def _part(model: Model, data: Dataset, name: str, findings: tuple[str, ...], run
     )
 
 
-def _fitted(train: _Part, valid: _Part, run: Run) -> nn.Linear:
+def _fitted(train: _Part, valid: _Part, run: Run[Protocol]) -> nn.Linear:
     """The linear layer, on the CPU: its steps are too small for anything else to be faster."""
     width, outputs = train.features.shape[1], train.targets.shape[1]
     head = linear(width, outputs, run.generator(INIT))
     everything = torch.arange(len(valid.features))
     with one_thread():
-        fit(
+        fit_on(
+            run,
             head,
             len(train.features),
             lambda rows: train.loss(head, rows),
             lambda: float(valid.loss(head, everything)),
             run.protocol.fit,
-            run.generator(SHUFFLE),
-            run.progress,
             "cls fit",
         )
     return head

@@ -28,8 +28,9 @@ from torch import Tensor
 from g2dbench.cards import TaskCard
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, BadResult
-from g2dbench.evaluation.fit_head import INIT, SHUFFLE, FitSettings, check_parts, fit
-from g2dbench.evaluation.frozen_features import Frozen, Pyramids, stream, unable
+from g2dbench.evaluation.fit_head import INIT, FitSettings
+from g2dbench.evaluation.fitted_task import annotated, check_parts, fit_on
+from g2dbench.evaluation.frozen_features import Frozen, Pyramids, stream
 from g2dbench.evaluation.heads.yolo import (
     Suppression,
     YoloHead,
@@ -42,7 +43,7 @@ from g2dbench.evaluation.prediction_table import check_columns
 from g2dbench.metrics.aggregate import Measured, scores
 from g2dbench.metrics.bootstrap import Statistic
 from g2dbench.metrics.detection import CocoMatches, ImageBoxes, coco_map
-from g2dbench.model import Features, Model
+from g2dbench.model import Features, Model, lacking
 from g2dbench.result import Score
 from g2dbench.sample import Sample
 from g2dbench.system.seeded_init import drawn
@@ -94,7 +95,7 @@ class Protocol:
 PROTOCOLS: Mapping[str, Protocol] = {"g2d": Protocol()}
 
 
-def predict(model: Model, run: Run) -> pd.DataFrame:
+def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
     """One row per test image that was searched for boxes: what was found, what is there.
 
     Columns id, patient, height, width, boxes and truth (flat lists, four numbers xyxy a box, in
@@ -102,23 +103,22 @@ def predict(model: Model, run: Run) -> pd.DataFrame:
     BadData where a part has no annotated image, or the training or validation part shows no box.
     """
     if not isinstance(model, Features):
-        raise unable(model, CARD)
+        raise lacking(model, CARD)
     check_parts(run)
-    test = _annotated(run.test, "test")
+    test = annotated(run.test, "boxes", "test")
     frozen, head = _frozen(model, run), _head(model, run)
     train, valid = (
         _Part(frozen, head, _showing(part, name, run), run, f"det {name} features")
         for name, part in (("train", run.train), ("valid", run.valid))
     )
     settings = run.protocol.fit_few if run.fraction <= run.protocol.few else run.protocol.fit
-    fit(
+    fit_on(
+        run,
         head,
         len(train.pyramids),
         train.loss,
         lambda: -valid.mean_average_precision(settings.batch_size),
         settings,
-        run.generator(SHUFFLE),
-        run.progress,
         "det fit",
     )
     return pd.DataFrame(_rows(frozen, head, test, run), columns=COLUMNS)
@@ -174,7 +174,9 @@ def _confident(image: ImageBoxes, least: float) -> ImageBoxes:
 class _Part:
     """Pyramids and boxes of some images, and what the head should say and says of them."""
 
-    def __init__(self, frozen: Frozen, head: YoloHead, data: Dataset, run: Run, title: str) -> None:
+    def __init__(
+        self, frozen: Frozen, head: YoloHead, data: Dataset, run: Run[Protocol], title: str
+    ) -> None:
         self.pyramids = Pyramids(frozen, data, run, title)
         self._head = head
         self._layout = head.layout(run.device)
@@ -210,9 +212,9 @@ def _truth(sample: Sample, findings: Sequence[str] | None) -> NDArray[np.float64
     return np.array(boxes, np.float64).reshape(-1, 4)
 
 
-def _showing(data: Dataset, name: str, run: Run) -> Dataset:
+def _showing(data: Dataset, name: str, run: Run[Protocol]) -> Dataset:
     """The annotated images; BadData where none of them has a box that counts."""
-    images, findings = _annotated(data, name), run.protocol.findings
+    images, findings = annotated(data, "boxes", name), run.protocol.findings
     if not any(len(_truth(sample, findings)) for sample in images):
         raise BadData(
             f"none of the {len(images)} {name} images of {data.card.name} has a box of "
@@ -222,18 +224,7 @@ def _showing(data: Dataset, name: str, run: Run) -> Dataset:
     return images
 
 
-def _annotated(data: Dataset, name: str) -> Dataset:
-    """The images that were searched for findings to box; BadData where there is none."""
-    rows = np.flatnonzero(data.table["has_boxes"].to_numpy(bool))
-    if rows.size == 0:
-        raise BadData(
-            f"none of the {len(data)} {name} images of {data.card.name} has boxes: "
-            "raise --fraction, or choose a data set with boxes"
-        )
-    return data.take(rows.tolist())
-
-
-def _frozen(model: Model, run: Run) -> Frozen:
+def _frozen(model: Model, run: Run[Protocol]) -> Frozen:
     """The levels of the pyramid that the head reads, of the whole image, stretched."""
     assert isinstance(model, Features)
     features, levels = model.features, _levels(model)
@@ -249,7 +240,7 @@ def _levels(model: Features) -> list[int]:
     return sorted({source.level for source in sources(model.strides)})
 
 
-def _head(model: Model, run: Run) -> YoloHead:
+def _head(model: Model, run: Run[Protocol]) -> YoloHead:
     assert isinstance(model, Features)
     levels, size = _levels(model), model.preprocess.size
     channels = [model.channels[level] for level in levels]
@@ -258,7 +249,9 @@ def _head(model: Model, run: Run) -> YoloHead:
     return head.to(run.device)
 
 
-def _rows(frozen: Frozen, head: YoloHead, test: Dataset, run: Run) -> Iterator[tuple[object, ...]]:
+def _rows(
+    frozen: Frozen, head: YoloHead, test: Dataset, run: Run[Protocol]
+) -> Iterator[tuple[object, ...]]:
     """Values of COLUMNS for every annotated test image."""
     layout = head.layout(run.device)
     for samples, maps in stream(frozen, test, run, "det test"):

@@ -27,14 +27,14 @@ from g2dbench.cards import TaskCard
 from g2dbench.data.annotations import rle
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, BadResult
-from g2dbench.evaluation.frozen_features import Frozen, stream, unable
+from g2dbench.evaluation.frozen_features import Frozen, stream
 from g2dbench.evaluation.prediction_table import KEYS, Wide, check_columns, wide
 from g2dbench.evaluation.prompts import phrase
 from g2dbench.metrics import grounding
 from g2dbench.metrics.aggregate import Measured, family, scores
 from g2dbench.metrics.bootstrap import mean_of
 from g2dbench.metrics.ratio import ratio
-from g2dbench.model import Locates, Model
+from g2dbench.model import Locates, Model, lacking
 from g2dbench.preprocess import Resampling, View
 from g2dbench.result import Score
 from g2dbench.sample import Sample
@@ -102,7 +102,7 @@ class Pair(NamedTuple):
         return self.view.map_to_image(self.grid, self.resampling), truth
 
 
-def predict(model: Model, run: Run) -> pd.DataFrame:
+def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
     """One row per test image and finding that it shows: map, geometry, threshold, truth.
 
     Columns id, patient, finding; grid (h x w numbers, row by row), grid_h, grid_w; the fields of
@@ -111,7 +111,7 @@ def predict(model: Model, run: Run) -> pd.DataFrame:
     does.
     """
     if not isinstance(model, Locates):
-        raise unable(model, CARD)
+        raise lacking(model, CARD)
     pairs = list(_pairs(model, model, run.test, run, "ground test"))
     if not pairs:
         raise BadData(
@@ -191,7 +191,9 @@ def _oracle(values: NDArray[np.float64], predictions: pd.DataFrame, table: Wide)
     return Measured(table.patients, statistic, len(images))
 
 
-def _pairs(model: Model, locator: Locates, data: Dataset, run: Run, title: str) -> Iterator[Pair]:
+def _pairs(
+    model: Model, locator: Locates, data: Dataset, run: Run[Protocol], title: str
+) -> Iterator[Pair]:
     """What the data set's images show, in its order; BadData for a map that is not finite."""
     shown = _showing(data)
     findings = sorted({finding for sample in shown for finding in _truths(sample)})
@@ -231,7 +233,7 @@ def _truths(sample: Sample) -> dict[str, NDArray[np.bool_]]:
     return {finding: mask for finding, mask in masks.items() if mask.any()}
 
 
-def _chosen(pairs: Sequence[Pair], run: Run) -> float:
+def _chosen(pairs: Sequence[Pair], run: Run[Protocol]) -> float:
     """The threshold with the best Dice on these, of equal ones the lowest; mean as in `score`."""
     if not pairs:
         raise BadData(

@@ -32,14 +32,15 @@ from g2dbench.cards import TaskCard
 from g2dbench.data.annotations import rle
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData
-from g2dbench.evaluation.fit_head import DRAW, INIT, SHUFFLE, FitSettings, check_parts, fit
-from g2dbench.evaluation.frozen_features import Frozen, Pyramids, stream, unable
+from g2dbench.evaluation.fit_head import DRAW, INIT, FitSettings
+from g2dbench.evaluation.fitted_task import annotated, check_parts, fit_on
+from g2dbench.evaluation.frozen_features import Frozen, Pyramids, stream
 from g2dbench.evaluation.heads.unet import UnetHead, with_outputs
 from g2dbench.evaluation.prediction_table import KEYS, check_columns, wide
 from g2dbench.metrics.aggregate import Measured, family, scores
 from g2dbench.metrics.bootstrap import mean_of
 from g2dbench.metrics.segmentation import dice_values, iou_values, only_positive
-from g2dbench.model import Decodes, Features, Model
+from g2dbench.model import Decodes, Features, Model, lacking
 from g2dbench.result import Score
 from g2dbench.sample import Sample
 from g2dbench.system.seeded_init import drawn
@@ -92,7 +93,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
 }
 
 
-def predict(model: Model, run: Run) -> pd.DataFrame:
+def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
     """One row per test image with masks and finding: both masks in the image's own pixels.
 
     Columns id, patient, finding, height, width, truth, predicted (run lengths, `annotations/rle`).
@@ -100,7 +101,7 @@ def predict(model: Model, run: Run) -> pd.DataFrame:
     BadData where a part has no annotated image, or no training image shows a finding.
     """
     if not isinstance(model, Features):
-        raise unable(model, CARD)
+        raise lacking(model, CARD)
     check_parts(run)
     data = _data(run)
     findings = data.findings
@@ -108,14 +109,13 @@ def predict(model: Model, run: Run) -> pd.DataFrame:
     train = _Part(pyramid, data.train, findings, run, "seg train features")
     valid = _Part(pyramid, data.valid, findings, run, "seg valid features")
     head = _head(model, len(findings), run).to(run.device)
-    fit(
+    fit_on(
+        run,
         head,
         len(train.pyramids),
         lambda positions: train.loss(head, positions),
         lambda: valid.mean_loss(head, run.protocol.fit.batch_size),
         run.protocol.fit,
-        run.generator(SHUFFLE),
-        run.progress,
         "seg fit",
     )
     return pd.DataFrame(_rows(pyramid, head, data, run))
@@ -179,9 +179,9 @@ class _Data:
     findings: tuple[str, ...]
 
 
-def _data(run: Run) -> _Data:
+def _data(run: Run[Protocol]) -> _Data:
     train, valid, test = (
-        _annotated(part, name)
+        annotated(part, "masks", name)
         for name, part in (("train", run.train), ("valid", run.valid), ("test", run.test))
     )
     shown, asked = _shown(train), run.protocol.findings
@@ -204,7 +204,12 @@ class _Part:
     """Pyramids of some images and their targets at the input's side, packed to bits."""
 
     def __init__(
-        self, frozen: Frozen, data: Dataset, findings: tuple[str, ...], run: Run, title: str
+        self,
+        frozen: Frozen,
+        data: Dataset,
+        findings: tuple[str, ...],
+        run: Run[Protocol],
+        title: str,
     ) -> None:
         self.pyramids = Pyramids(frozen, data, run, title)
         self._device = run.device
@@ -241,23 +246,12 @@ def _mask(sample: Sample, finding: str) -> NDArray[np.bool_]:
     return np.zeros(sample.image.shape, dtype=bool)
 
 
-def _annotated(data: Dataset, name: str) -> Dataset:
-    """The images whose masks were drawn, even if empty; BadData where there is none."""
-    rows = np.flatnonzero(data.table["has_masks"].to_numpy(bool))
-    if rows.size == 0:
-        raise BadData(
-            f"none of the {len(data)} {name} images of {data.card.name} has masks: "
-            "raise --fraction, or choose a data set with masks"
-        )
-    return data.take(rows.tolist())
-
-
 def _shown(data: Dataset) -> list[frozenset[str]]:
     """For each image, the findings whose mask is not empty."""
     return [frozenset(f for f, m in (sample.masks or {}).items() if m.any()) for sample in data]
 
 
-def _balanced(data: Dataset, shown: list[frozenset[str]], run: Run) -> Dataset:
+def _balanced(data: Dataset, shown: list[frozenset[str]], run: Run[Protocol]) -> Dataset:
     """The training images that `train_on` names, in the data set's order."""
     if run.protocol.train_on == "all":
         return data
@@ -269,7 +263,7 @@ def _balanced(data: Dataset, shown: list[frozenset[str]], run: Run) -> Dataset:
     return data.take(np.sort(chosen).tolist())
 
 
-def _head(model: Model, outputs: int, run: Run) -> nn.Module:
+def _head(model: Model, outputs: int, run: Run[Protocol]) -> nn.Module:
     """(B, K, S, S) logits from a pyramid: the model's own decoder, or a fresh one."""
     assert isinstance(model, Features)
     generator, size = run.generator(INIT), model.preprocess.size
@@ -281,7 +275,9 @@ def _head(model: Model, outputs: int, run: Run) -> nn.Module:
     return drawn(lambda: UnetHead(channels, strides, outputs, size), generator)
 
 
-def _rows(pyramid: Frozen, head: nn.Module, data: _Data, run: Run) -> Iterator[dict[str, object]]:
+def _rows(
+    pyramid: Frozen, head: nn.Module, data: _Data, run: Run[Protocol]
+) -> Iterator[dict[str, object]]:
     """The stored masks of every annotated test image."""
     for samples, maps in stream(pyramid, data.test, run, "seg test"):
         with torch.no_grad():

@@ -19,14 +19,14 @@ from scipy.special import expit
 
 from g2dbench.cards import TaskCard
 from g2dbench.errors import BadData
-from g2dbench.evaluation.frozen_features import Frozen, extract, products, unable
+from g2dbench.evaluation.frozen_features import Frozen, extract, products
 from g2dbench.evaluation.prediction_table import judged_findings, labels, long_table, wide
 from g2dbench.evaluation.prompts import embed_prompts, promptable
 from g2dbench.metrics.aggregate import Measured, family, scores, undefined
 from g2dbench.metrics.bootstrap import Statistic, mean_of
 from g2dbench.metrics.classification import correct, judged, weighted_auc, weighted_f1
 from g2dbench.metrics.threshold import weighted_oracle_f1
-from g2dbench.model import Embeds, Matches, Model
+from g2dbench.model import Embeds, Matches, Model, lacking
 from g2dbench.result import Score
 from g2dbench.task import Run
 
@@ -64,7 +64,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
 }
 
 
-def predict(model: Model, run: Run) -> pd.DataFrame:
+def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
     """One row per test image and finding: truth, score in [0, 1], and whether it is claimed.
 
     Columns id, patient, finding, truth, score, claim (1 or 0). Findings are those judged in the
@@ -78,7 +78,7 @@ def predict(model: Model, run: Run) -> pd.DataFrame:
     elif isinstance(model, Embeds):
         value = _compared(model, model, findings, run)
     else:
-        raise unable(model, CARD)
+        raise lacking(model, CARD)
     truth = labels(run.test, findings)
     claim = (value > 0.5).astype(np.float64)
     return long_table(run.test, findings, truth=truth, score=value, claim=claim)
@@ -123,7 +123,7 @@ def _statistics(
 
 
 def _matched(
-    model: Model, matcher: Matches, findings: tuple[str, ...], run: Run
+    model: Model, matcher: Matches, findings: tuple[str, ...], run: Run[Protocol]
 ) -> NDArray[np.float64]:
     """(N, T) probabilities as the model itself gives them."""
     frozen = Frozen(model, lambda x: [matcher.match(x, findings)], model.preprocess, run)
@@ -131,7 +131,7 @@ def _matched(
 
 
 def _compared(
-    model: Model, embedder: Embeds, findings: tuple[str, ...], run: Run
+    model: Model, embedder: Embeds, findings: tuple[str, ...], run: Run[Protocol]
 ) -> NDArray[np.float64]:
     """(N, T) softmax over the cosines to the positive and the negative prompt: its first part."""
     frozen = Frozen(model, lambda x: [embedder.embed_images(x)], model.preprocess, run)

@@ -1,8 +1,10 @@
 """Shared by all tests: no network, few threads, and where the real test material lies."""
 
 import os
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -31,20 +33,51 @@ def real_data() -> Path:
     return folder
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that all workers of a test session share; the first to ask makes it."""
+    from g2dbench.system.files import alone
+
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with alone(folder):
+        if not folder.exists():
+            partial = folder.with_name(f"{name}.partial")
+            partial.mkdir()
+            make(partial)
+            partial.rename(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def small_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A --store folder that holds `synthetic:120` at 64 px; tests prepare it once a session."""
+    """A --store folder that holds `synthetic:120` at 64 px."""
     from g2dbench.data.prepare import prepare
     from g2dbench.data.store.request import Drawing
     from g2dbench.progress import quiet
     from g2dbench.registry import Registry
 
-    store = tmp_path_factory.mktemp("store")
-    prepare(
-        "synthetic", None, store,
-        progress=quiet, registry=Registry(), size=64, drawing=Drawing(count=120),
-    )  # fmt: skip
-    return store
+    def make(store: Path) -> None:
+        prepare(
+            "synthetic", None, store,
+            progress=quiet, registry=Registry(), size=64, drawing=Drawing(count=120),
+        )  # fmt: skip
+
+    return made_once(tmp_path_factory, "small-store", make)
+
+
+@pytest.fixture(scope="session")
+def trained(small_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A G2D run of one epoch on the small store; copy it before changing it."""
+
+    def make(folder: Path) -> None:
+        command = [
+            sys.executable, "-m", "g2dbench", "pretrain", "--data", "synthetic:120",
+            "--epochs", "1", "--store", str(small_store), "--out", str(folder / "g2d"),
+            "--set", "data.size=64", "--set", "optim.batch_size=16",
+        ]  # fmt: skip
+        subprocess.run(command, check=True, capture_output=True)
+
+    return made_once(tmp_path_factory, "trained", make) / "g2d"
 
 
 @pytest.hookimpl(wrapper=True)

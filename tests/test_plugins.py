@@ -1,5 +1,6 @@
 """A third party's model and task, one file each: by --plugin, by entry point."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -75,3 +76,30 @@ def test_a_model_cannot_do_a_task_it_lacks_the_ability_for(
     assert "unsupported" in done.stdout
     (result,) = load_all(tmp_path / "results")
     assert "locates" in (result.reason or "")
+
+
+METHOD = '''"""G2D under another name."""
+
+from g2dbench import MethodCard
+from g2dbench.methods import g2d
+
+CARD = MethodCard(name="mine", summary="G2D, copied", paper="none", capabilities=("embeds",))
+build = g2d.build
+'''
+
+
+def test_a_run_of_a_methods_file_is_evaluated_with_that_file(
+    tmp_path: Path, small_store: Path, trained: Path
+) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    info = json.loads((run / "run.json").read_text())
+    info["recipe"]["method"] = "mine"
+    (run / "run.json").write_text(json.dumps(info))
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(METHOD)
+    words = ("eval", "--task", "zeroshot", "--model", run, *SMALL, "--store", small_store)
+    done = g2dbench(*words, "--plugin", plugin, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    refused = g2dbench(*words, "--rerun", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "there is no method 'mine'" in refused.stdout

@@ -10,21 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-import torch
-
 from g2dbench.ablation.studies import Arm, Study, published, recipes
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadCheckpoint
 from g2dbench.evaluation import grid as sweep
-from g2dbench.evaluation import runner
-from g2dbench.evaluation.model_reference import resolve
 from g2dbench.evaluation.runner import Outcome
+from g2dbench.evaluation.workbench import Workbench
 from g2dbench.metrics.bootstrap import holm
-from g2dbench.progress import Progress, quiet
 from g2dbench.recipes.recipe import Recipe
 from g2dbench.registry import Registry
 from g2dbench.reporting.paired_comparison import Comparison, compare
 from g2dbench.runs import folder as runs
+from g2dbench.system.machine import Machine
 from g2dbench.task import Task
 from g2dbench.training import fit
 
@@ -41,9 +38,7 @@ class Setting:
     protocol: str | None
     seeds: tuple[int, ...]
     out: Path
-    device: torch.device
-    precision: str
-    progress: Progress = quiet
+    machine: Machine
 
 
 @dataclass(frozen=True)
@@ -83,11 +78,9 @@ def _train(recipe: Recipe, seed: int, setting: Setting, registry: Registry) -> P
         setting.train,
         folder,
         seed=seed,
-        device=setting.device,
-        precision=setting.precision,
+        machine=setting.machine,
         resume=started,
         registry=registry,
-        progress=setting.progress,
         echo=lambda line: None,
     )
     return folder
@@ -96,19 +89,17 @@ def _train(recipe: Recipe, seed: int, setting: Setting, registry: Registry) -> P
 def _evaluate(
     arm: Arm, folder: Path, seed: int, setting: Setting, registry: Registry
 ) -> Iterator[Outcome]:
-    settings = runner.Settings(
-        out=setting.out / "results", device=setting.device, progress=setting.progress
-    )
+    bench = Workbench(registry, {setting.test.card.name: setting.test})
     for task in setting.tasks:
         grid = sweep.Grid(
-            models=[resolve(str(folder), registry)],
-            datasets=[setting.test],
-            tasks=[task],
+            models=[str(folder)],
+            datasets=[setting.test.card.name],
+            tasks=[task.CARD.name],
             fractions=[setting.fraction],
             seeds=[seed],
             protocol=_protocol(arm, task, setting.protocol),
         )
-        yield from sweep.run(grid, registry, settings)
+        yield from sweep.run(grid.cells(bench), bench, setting.machine, setting.out / "results")
 
 
 def _protocol(arm: Arm, task: Task, name: str | None) -> str | None:
@@ -137,7 +128,7 @@ def _of_task(
     done = {name: mine for name, mine in cells.items() if mine and all(_is_done(o) for o in mine)}
     reference = done.get(study.arms[0].name)
     compared = {
-        name: compare([o.folder for o in mine], [o.folder for o in reference], registry)
+        name: compare(_folders(mine), _folders(reference), registry)
         for name, mine in done.items()
         if reference is not None and name != study.arms[0].name
     }
@@ -161,6 +152,11 @@ def _of_task(
                 )
             )
     return table
+
+
+def _folders(outcomes: Sequence[Outcome]) -> list[Path]:
+    """Those of finished cells, which all have one."""
+    return [outcome.folder for outcome in outcomes if outcome.folder is not None]
 
 
 def _is_done(outcome: Outcome) -> bool:

@@ -75,7 +75,7 @@ def ablate(
     from g2dbench.evaluation import grid
     from g2dbench.recipes import recipe as recipes
     from g2dbench.registry import Registry
-    from g2dbench.system.device import choose_device, choose_precision
+    from g2dbench.system.machine import Machine
 
     if study is None:
         console.print(_studies(studies.STUDIES))
@@ -85,8 +85,7 @@ def ablate(
     if base.method != "g2d":
         raise Misuse(f"recipe {recipe!r} trains {base.method!r}: the studies are of g2d")
     studies.recipes(chosen, base)
-    grid.writable(out)
-    where = choose_device(device)
+    grid.check_writable(out)
     tasks = tuple(grid.load_tasks(task or ["seg"], registry))
     trained = open_data(data, root, store, base.data.size, registry)
     tested = (
@@ -103,9 +102,7 @@ def ablate(
         protocol=protocol,
         seeds=tuple(grid.check_seeds(seed or [0])),
         out=out,
-        device=where,
-        precision=choose_precision(precision, where),
-        progress=track,
+        machine=Machine.choose(device, precision, progress=track),
     )
     outcomes = []
     for each, outcome in run.run(chosen, setting, registry):

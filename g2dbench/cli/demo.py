@@ -39,7 +39,7 @@ def demo(
     from g2dbench.evaluation import grid as sweep
     from g2dbench.registry import Registry
 
-    sweep.writable(out)
+    sweep.check_writable(out)
     registry = Registry()
     seeds = sweep.check_seeds(seed or [0])
     console.rule("1/4 drawing radiographs and reports")
@@ -78,7 +78,7 @@ def _films(root: Path, store: Path, registry: "Registry") -> "Dataset":
 def _train(method: str, data: "Dataset", runs: Path, seed: int, registry: "Registry") -> Path:
     from g2dbench.recipes import recipe as recipes
     from g2dbench.runs.folder import RUN_FILE, read_info
-    from g2dbench.system.device import choose_device, choose_precision
+    from g2dbench.system.machine import Machine
     from g2dbench.training import fit
 
     recipe = recipes.load(f"{method}-tiny")
@@ -87,17 +87,14 @@ def _train(method: str, data: "Dataset", runs: Path, seed: int, registry: "Regis
     if started and read_info(folder).status == "complete":
         console.print(f"{folder} is trained already")
         return folder
-    device = choose_device("auto")
     fit.fit(
         recipe,
         data,
         folder,
         seed=seed,
-        device=device,
-        precision=choose_precision("auto", device),
+        machine=Machine.choose(progress=track),
         resume=started,
         registry=registry,
-        progress=track,
         echo=console.print,
     )
     return folder
@@ -112,22 +109,25 @@ def _evaluate(
     registry: "Registry",
 ) -> None:
     from g2dbench.evaluation import grid as sweep
-    from g2dbench.evaluation import model_reference
-    from g2dbench.evaluation.runner import Settings
-    from g2dbench.system.device import choose_device
+    from g2dbench.evaluation.workbench import Workbench
+    from g2dbench.system.machine import Machine
 
-    settings = Settings(out=out, device=choose_device("auto"), progress=track)
-    references = [model_reference.resolve(str(run), registry) for run in runs]
-    references.append(model_reference.resolve("random-init", registry))
-
+    machine = Machine.choose(precision="fp32", progress=track)
+    bench = Workbench(registry, {"synthetic": drawn, "synthetic-rsna": films})
     for tasks, data, fraction, protocol in (
-        (["cls", "zeroshot", "ground"], drawn, 0.01, None),
-        (["seg"], drawn, 0.01, "small"),
-        (["det"], films, 1.0, None),
+        (["cls", "zeroshot", "ground"], "synthetic", 0.01, None),
+        (["seg"], "synthetic", 0.01, "small"),
+        (["det"], "synthetic-rsna", 1.0, None),
     ):
-        loaded = sweep.load_tasks(tasks, registry)
-        grid = sweep.Grid(references, [data], loaded, [fraction], [seed], protocol)
-        report(sweep.run(grid, registry, settings), out)
+        grid = sweep.Grid(
+            models=[*map(str, runs), "random-init"],
+            datasets=[data],
+            tasks=tasks,
+            fractions=[fraction],
+            seeds=[seed],
+            protocol=protocol,
+        )
+        report(sweep.run(grid.cells(bench), bench, machine, out), out)
 
 
 def _rank(results: Path) -> None:

@@ -73,39 +73,35 @@ def evaluate(
     plugin: Plugins = None,
 ) -> None:
     """Evaluate models on tasks: predict, keep the predictions, score, write one result a cell."""
-    from g2dbench.evaluation import grid as sweep
-    from g2dbench.evaluation import model_reference, runner
+    from g2dbench.evaluation import grid
+    from g2dbench.evaluation.workbench import Workbench
     from g2dbench.registry import Registry
-    from g2dbench.system.device import choose_device, choose_precision
+    from g2dbench.system.machine import Machine
 
     registry = Registry(plugin or ())
     names = list(dict.fromkeys(data or ["synthetic"]))
     for name in names:
         check_name(name, store, registry)
-    tasks = sweep.load_tasks(task, registry)
-    sweep.writable(out)
-    where = choose_device(device)
-    grid = sweep.Grid(
-        models=[model_reference.resolve(text, registry) for text in model or [_newest_run()]],
-        datasets=[],
-        tasks=tasks,
+    grid.load_tasks(task, registry)
+    grid.check_writable(out)
+    machine = Machine.choose(device, precision, batch_size=batch_size, progress=track)
+    asked = grid.Grid(
+        models=model or [_newest_run()],
+        datasets=names,
+        tasks=task,
         fractions=fraction or [1.0],
-        seeds=sweep.check_seeds(seed or [0]),
+        seeds=seed or [0],
         protocol=protocol,
-    )
-    grid.check()
-    datasets = [open_data(name, root, store, size, registry) for name in names]
-    settings = runner.Settings(
-        out=out,
-        device=where,
-        precision=choose_precision(precision, where),
-        batch_size=batch_size,
         subset_seed=subset_seed,
         limit=limit,
-        rerun=rerun,
-        progress=track,
+        precision=machine.precision,
+        store=store,
+        size=size,
+        plugins=plugin or (),
     )
-    report(sweep.run(grid.on(datasets), registry, settings), out)
+    cells = asked.cells(Workbench(registry))
+    opened = {name: open_data(name, root, store, size, registry) for name in names}
+    report(grid.run(cells, Workbench(registry, opened), machine, out, rerun), out)
 
 
 def report(outcomes: Iterable["Outcome"], out: Path) -> None:

@@ -105,7 +105,7 @@ def pretrain(
     from g2dbench.recipes import recipe as recipes
     from g2dbench.registry import Registry
     from g2dbench.runs.checkpoints import parse_every
-    from g2dbench.system.device import choose_device, choose_precision
+    from g2dbench.system.machine import Machine
     from g2dbench.training import fit
     from g2dbench.training.distributed import choose_strategy, is_first_process
     from g2dbench.training.monitoring.monitor import Watching
@@ -114,7 +114,7 @@ def pretrain(
     registry = Registry(plugin or ())
     chosen = recipes.override(recipes.load(recipe or f"{method}-tiny"), set_ or [])
     recipes.check_method(chosen, None if recipe and method == "g2d" else method, registry)
-    where = choose_device(device)
+    machine = Machine.choose(device, precision, workers=workers, progress=track)
     size, told = chosen.data.size, parse_options(option)
     dataset = (
         open_shards(data, store, size, told, shuffle_buffer)
@@ -126,16 +126,13 @@ def pretrain(
         dataset,
         out,
         seed=seed,
-        device=where,
-        precision=choose_precision(precision, where),
+        machine=machine,
         epochs=epochs,
         resume=resume,
         saving=parse_every(save_every, keep),
-        workers=workers,
         strategy=choose_strategy(strategy),
         watching=watching,
         registry=registry,
-        progress=track,
         echo=console.print,
     )
     if is_first_process():

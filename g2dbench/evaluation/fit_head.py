@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from g2dbench.errors import BadData
 from g2dbench.progress import Progress, quiet
-from g2dbench.task import Run
 
 INIT, SHUFFLE, DRAW = 1, 2, 3
 """Streams of `Run.generator`: initial weights, order of the batches, choice of images."""
@@ -50,16 +49,6 @@ class Fitted:
     best: float
     epochs: int
     steps: int
-
-
-def check_parts(run: Run) -> None:
-    """BadData with the part's name where there is nothing to fit on, to stop by, or to test."""
-    for name, part in (("train", run.train), ("valid", run.valid), ("test", run.test)):
-        if len(part) == 0:
-            raise BadData(
-                f"{run.test.card.name} has no {name} images at --fraction {run.fraction:g}: "
-                "fitting a head needs train, valid and test images"
-            )
 
 
 @contextmanager

@@ -9,17 +9,16 @@ CPU (measured: ResNet-18, ResNet-50, ViT-S/16), and within the kernels' own dete
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from g2dbench.cards import TaskCard
 from g2dbench.dataset import Dataset
-from g2dbench.errors import BadData, Unsupported
-from g2dbench.model import Features, Model, capabilities
+from g2dbench.errors import BadData
+from g2dbench.model import Features, Model
 from g2dbench.preprocess import Preprocess
 from g2dbench.sample import Sample
 from g2dbench.task import Run
@@ -42,15 +41,6 @@ def chunk_size(device: torch.device) -> int:
     return _CHUNK.get(device.type, _SMALL_CHUNK)
 
 
-def unable(model: Model, card: TaskCard) -> Unsupported:
-    """The error for a model that lacks what a task needs."""
-    able = ", ".join(capabilities(model)) or "nothing of the kind"
-    return Unsupported(
-        f"{card.name} needs a model that offers {' or '.join(card.needs)}; "
-        f"{model.identity.label} offers {able}"
-    )
-
-
 class Frozen:
     """An encoder that is only read: eval mode, no gradient, one shape for every call.
 
@@ -58,7 +48,7 @@ class Frozen:
     `lambda images: model.features(images)[-3:]`.
     """
 
-    def __init__(self, model: Model, encode: Encode, preprocess: Preprocess, run: Run) -> None:
+    def __init__(self, model: Model, encode: Encode, preprocess: Preprocess, run: Run[Any]) -> None:
         model.to(run.device).eval()
         self.preprocess = preprocess
         self._encode = encode
@@ -84,7 +74,7 @@ class Frozen:
 
 
 def stream(
-    frozen: Frozen, dataset: Dataset, run: Run, title: str
+    frozen: Frozen, dataset: Dataset, run: Run[Any], title: str
 ) -> Iterator[tuple[list[Sample], Maps]]:
     """Chunk by chunk: the samples, and what the encoder makes of them, on the run's device."""
     starts = range(0, len(dataset), frozen.chunk)
@@ -94,7 +84,7 @@ def stream(
         yield samples, frozen([sample.image for sample in samples])
 
 
-def extract(frozen: Frozen, dataset: Dataset, run: Run, title: str) -> Tensor:
+def extract(frozen: Frozen, dataset: Dataset, run: Run[Any], title: str) -> Tensor:
     """The first map of every image, (N, ...) float32 on the CPU, in the data set's order.
 
     BadData where the encoder gives a number that is not finite.
@@ -113,7 +103,7 @@ def extract(frozen: Frozen, dataset: Dataset, run: Run, title: str) -> Tensor:
     return whole
 
 
-def pooled(model: Model, dataset: Dataset, run: Run, title: str) -> Tensor:
+def pooled(model: Model, dataset: Dataset, run: Run[Any], title: str) -> Tensor:
     """(N, D) float32 on the CPU: the model's pooled features under its own preprocessing."""
     assert isinstance(model, Features)
     pool = model.pooled
@@ -139,7 +129,7 @@ class Pyramids:
     """
 
     def __init__(
-        self, frozen: Frozen, dataset: Dataset, run: Run, title: str, budget: int = CACHE_BYTES
+        self, frozen: Frozen, dataset: Dataset, run: Run[Any], title: str, budget: int = CACHE_BYTES
     ) -> None:
         self._frozen = frozen
         self._dataset = dataset

@@ -1,43 +1,95 @@
 """Many cells: the product of models, data sets, tasks, fractions and seeds.
 
-Running the same sweep again resumes it: cells on disk are returned as they are.
+Running the same grid again goes on where it stopped: cells on disk are returned as they are. A cell
+that fails, or whose model cannot be loaded, fails for itself.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from g2dbench.cards import TaskCard
-from g2dbench.dataset import Dataset
 from g2dbench.errors import Misuse
-from g2dbench.evaluation.model_reference import Reference
-from g2dbench.evaluation.runner import Outcome, Settings, evaluate
+from g2dbench.evaluation.cell_spec import CellSpec
+from g2dbench.evaluation.runner import Outcome, run_cell
+from g2dbench.evaluation.workbench import Workbench
 from g2dbench.registry import Registry
+from g2dbench.system.machine import Machine
 from g2dbench.task import Task, check_fraction, protocol_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Grid:
-    """What is multiplied. Zero-shot tasks ignore fractions and seeds and run once a model."""
+    """What is multiplied, by name. Zero-shot tasks ignore fractions and seeds: one cell a model."""
 
-    models: Sequence[Reference]
-    datasets: Sequence[Dataset]
-    tasks: Sequence[Task]
+    models: Sequence[str]
+    datasets: Sequence[str]
+    tasks: Sequence[str]
     fractions: Sequence[float] = (1.0,)
     seeds: Sequence[int] = (0,)
     protocol: str | None = None
+    subset_seed: int = 0
+    limit: int | None = None
+    precision: str = "fp32"
+    store: Path | None = None
+    size: int | None = None
+    plugins: Sequence[Path] = ()
 
-    def on(self, datasets: Sequence[Dataset]) -> "Grid":
-        """The same grid on these data sets."""
-        return replace(self, datasets=datasets)
+    def cells(self, bench: Workbench) -> list[CellSpec]:
+        """Every cell, ordered so that each model is loaded once, or once a seed.
 
-    def check(self) -> None:
-        """Everything that can be wrong before a model is loaded."""
-        for fraction in self.fractions:
-            check_fraction(fraction)
-        check_seeds(self.seeds)
-        for task in self.tasks:
-            protocol_of(task, self.protocol)
+        Misuse for everything that can be wrong before a model is loaded.
+        """
+        fractions = list(dict.fromkeys(check_fraction(fraction) for fraction in self.fractions))
+        seeds = check_seeds(self.seeds)
+        tasks = [bench.task(name) for name in dict.fromkeys(self.tasks)]
+        cells: list[CellSpec] = []
+        for model in self.models:
+            drawn = bench.reference(model).per_seed
+            for model_seed in seeds if drawn else [0]:
+                for data in self.datasets:
+                    for task in tasks:
+                        own = [model_seed] if drawn else seeds
+                        cells += self._of_task(task, model, model_seed, data, fractions, own)
+        return cells
+
+    def _of_task(
+        self,
+        task: Task,
+        model: str,
+        model_seed: int,
+        data: str,
+        fractions: Sequence[float],
+        seeds: Sequence[int],
+    ) -> Iterator[CellSpec]:
+        protocol, _ = protocol_of(task, self.protocol)
+        if not task.CARD.fits:
+            fractions, seeds = [1.0], [0]
+        for fraction in fractions:
+            for seed in seeds:
+                yield CellSpec(
+                    model=model,
+                    model_seed=model_seed,
+                    task=task.CARD.name,
+                    data=data,
+                    protocol=protocol,
+                    fraction=fraction,
+                    seed=seed,
+                    subset_seed=self.subset_seed,
+                    limit=self.limit,
+                    precision=self.precision,
+                    store=self.store,
+                    size=self.size,
+                    plugins=tuple(self.plugins),
+                )
+
+
+def run(
+    cells: Sequence[CellSpec], bench: Workbench, machine: Machine, out: Path, rerun: bool = False
+) -> Iterator[Outcome]:
+    """Every cell, as it ends; `rerun` runs those too that are on disk."""
+    for spec in cells:
+        yield run_cell(spec, bench, machine, out, rerun)
 
 
 def load_tasks(names: Sequence[str], registry: Registry) -> list[Task]:
@@ -46,44 +98,13 @@ def load_tasks(names: Sequence[str], registry: Registry) -> list[Task]:
     return [entry.load() for entry in entries]
 
 
-def run(grid: Grid, registry: Registry, settings: Settings) -> Iterator[Outcome]:
-    """Every cell of the grid, as it finishes. Each model is loaded once, or once a seed."""
-    grid.check()
-    for reference in grid.models:
-        loads = grid.seeds if reference.per_seed else grid.seeds[:1]
-        for load_seed in loads:
-            model = reference.load(registry, load_seed)
-            seeds = [load_seed] if reference.per_seed else grid.seeds
-            for data in grid.datasets:
-                for task, fraction, seed in _cells(grid, seeds):
-                    yield evaluate(
-                        model,
-                        task,
-                        data,
-                        settings,
-                        protocol=grid.protocol,
-                        fraction=fraction,
-                        seed=seed,
-                    )
-
-
-def _cells(grid: Grid, seeds: Sequence[int]) -> Iterator[tuple[Task, float, int]]:
-    for task in grid.tasks:
-        if not task.CARD.fits:
-            yield task, 1.0, 0
-            continue
-        for fraction in dict.fromkeys(grid.fractions):
-            for seed in dict.fromkeys(seeds):
-                yield task, fraction, seed
-
-
-def writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
     """Fail early, with a sentence, where nothing could be written."""
     probe = folder / ".g2dbench-write-test"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_text("")
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise Misuse(f"cannot write to {folder}: {error.strerror}; choose another --out") from error
 

@@ -7,15 +7,15 @@ FILE.py         a plug-in file with a ModelCard
 FILE            a weights file whose layout one registered model recognises
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse
+from g2dbench.evaluation.fingerprint import fingerprint
 from g2dbench.model import Model
 from g2dbench.registry import Registry, unknown
-
-RUN_FILE = "run.json"
+from g2dbench.runs.folder import RUN_FILE, load_run
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,20 @@ class Reference:
     per_seed: bool = False
 
     def load(self, registry: Registry, seed: int) -> Model:
-        """The model on the CPU in eval mode; `seed` matters only where `per_seed`."""
-        if self.run is not None:
-            from g2dbench.runs.folder import load_run
+        """The model on the CPU in eval mode; `seed` matters only where `per_seed`.
 
-            return load_run(self.run).eval()
+        Its digest is measured here, whatever the wrapper says of it.
+        """
+        model = self._loaded(registry, seed).eval()
+        model.identity = replace(model.identity, digest=fingerprint(model).weights)
+        return model
+
+    def _loaded(self, registry: Registry, seed: int) -> Model:
+        if self.run is not None:
+            return load_run(self.run, registry)
         assert self.name is not None
-        module = registry.find(ModelCard, self.name).load()
-        model: Model = module.load(self.source, seed)
-        return model.eval()
+        model: Model = registry.find(ModelCard, self.name).load().load(self.source, seed)
+        return model
 
 
 def resolve(text: str, registry: Registry) -> Reference:

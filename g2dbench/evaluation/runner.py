@@ -1,30 +1,37 @@
-"""Evaluate one cell: draw the subset, predict, keep the predictions, score them, write the result.
+"""Run one cell: draw the subset, predict, keep the predictions, score them, write the result.
 
 A finished cell is a folder that is never changed by a later run. Its name ends in a digest of all
-that decides the outcome (cell, weights, data, subset, protocol), so that a cell is run again
+that decides the outcome (docs/decisions/008-what-identifies-a-cell.md), so that a cell is run again
 exactly when one of these has changed, and results of changed settings never mix.
 """
 
 import dataclasses
 import datetime
-import hashlib
+import errno
 import json
 import time
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 import g2dbench
 from g2dbench.cards import TaskCard
-from g2dbench.data.splits import fractions
-from g2dbench.dataset import LABEL_PREFIX, Dataset
+from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, G2DBenchError, Unsupported
-from g2dbench.model import Model, capabilities
-from g2dbench.progress import Progress, quiet
+from g2dbench.evaluation.cell_identity import (
+    Parts,
+    cell_of,
+    folder_of,
+    identity_of,
+    module_of,
+    parts_of,
+)
+from g2dbench.evaluation.cell_spec import CellSpec
+from g2dbench.evaluation.failure import describe_failure, write_traceback
+from g2dbench.evaluation.workbench import Workbench
+from g2dbench.model import Model, capabilities, lacking
 from g2dbench.result import (
     PREDICTIONS_FILE,
     RESULT_FILE,
@@ -32,132 +39,71 @@ from g2dbench.result import (
     Cell,
     Provenance,
     Result,
+    Score,
     load,
     save,
 )
 from g2dbench.system.environment import hardware, package_versions, source_state
 from g2dbench.system.files import file_digest, replace_file
+from g2dbench.system.machine import Machine
 from g2dbench.system.peak_memory import PeakMemory
-from g2dbench.task import Run, Task, check_fraction, protocol_of
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What a whole evaluation shares: where results go and how the machine is used."""
-
-    out: Path
-    device: torch.device
-    precision: str = "fp32"
-    batch_size: int = 32
-    subset_seed: int = 0
-    limit: int | None = None
-    rerun: bool = False
-    progress: Progress = quiet
+from g2dbench.task import Run, Task, protocol_of
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A cell's result, where it lies, and whether it was on disk already."""
+    """A cell's result, whether it was on disk already, and its folder.
+
+    folder is None where the cell failed before its folder's name was known, such as a model that
+    cannot be loaded; such a result is not stored.
+    """
 
     result: Result
-    folder: Path
+    folder: Path | None
     reused: bool
 
 
+def run_cell(
+    spec: CellSpec, bench: Workbench, machine: Machine, out: Path, rerun: bool = False
+) -> Outcome:
+    """Open what a spec names and evaluate it; a model that cannot be loaded fails the cell alone.
+
+    Raises Misuse and BadData where the task or the data set cannot be had.
+    """
+    task, data = bench.task(spec.task), bench.dataset(spec)
+    try:
+        model = bench.model(spec)
+    except Exception as error:  # a plug-in may raise anything
+        return _not_loaded(spec, task.CARD, data, machine, error)
+    return evaluate(spec, model, task, data, machine, out, rerun)
+
+
 def evaluate(
+    spec: CellSpec,
     model: Model,
     task: Task,
     data: Dataset,
-    settings: Settings,
-    *,
-    protocol: str | None = None,
-    fraction: float = 1.0,
-    seed: int = 0,
+    machine: Machine,
+    out: Path,
+    rerun: bool = False,
 ) -> Outcome:
-    """Run one cell, or return it from disk if nothing that decides it has changed.
+    """Evaluate open things as a spec says, or return the result from disk if nothing changed.
 
-    A model without the capability gives status "unsupported", an error while predicting "failed",
-    both with the reason and both written down.
+    The spec's precision is used, whatever the machine's. A model without the capability gives
+    status "unsupported", an error while predicting or scoring "failed", both with the reason and
+    both written down.
     """
-    name, config = protocol_of(task, protocol)
-    cell = _cell(model, task.CARD, data, name, settings, fraction, seed)
-    parts = _parts(task.CARD, data, cell)
-    folder = _folder(settings.out, cell, model, data, parts.digest, config)
-    if not settings.rerun and (found := _finished(folder)) is not None:
+    machine = dataclasses.replace(machine, precision=spec.precision)
+    name, settings = protocol_of(task, spec.protocol)
+    cell = cell_of(spec, model.identity.label, model.identity.seed, task.CARD, data, name)
+    parts = parts_of(task.CARD, data, cell)
+    identity = identity_of(cell, model, task, data, parts.digest, settings)
+    folder = folder_of(out, cell, identity)
+    if not rerun and (found := _finished(folder)) is not None:
         return Outcome(found, folder, reused=True)
-    result = _run(model, task, cell, parts, config, settings, folder)
+    result = _Cell(cell, model, task, parts, settings, machine, folder, identity).run()
     save(result, folder)
     return Outcome(result, folder, reused=False)
-
-
-@dataclass(frozen=True)
-class _Parts:
-    train: Dataset
-    valid: Dataset
-    test: Dataset
-    ids: tuple[str, ...]
-    digest: str
-
-
-def _cell(
-    model: Model,
-    card: TaskCard,
-    data: Dataset,
-    protocol: str,
-    settings: Settings,
-    fraction: float,
-    seed: int,
-) -> Cell:
-    return Cell(
-        model=model.identity.label,
-        model_seed=model.identity.seed,
-        task=card.name,
-        data=data.card.name,
-        protocol=protocol,
-        fraction=check_fraction(fraction) if card.fits else 0.0,
-        seed=seed if card.fits else 0,
-        subset_seed=settings.subset_seed if card.fits else 0,
-        limit=settings.limit,
-    )
-
-
-def _parts(card: TaskCard, data: Dataset, cell: Cell) -> _Parts:
-    test = data.split("test")
-    if cell.limit is not None:
-        test = test.take(range(min(cell.limit, len(test))))
-    valid, train = data.split("valid"), data.split("train")
-    if not card.fits:
-        return _Parts(train.take([]), valid, test, (), "zero-shot")
-    findings = [
-        finding for finding in data.card.findings if f"{LABEL_PREFIX}{finding}" in data.table
-    ]
-    subset = fractions.draw(train, cell.fraction, cell.subset_seed, findings=findings)
-    return _Parts(train.take(subset.indices), valid, test, tuple(subset.ids), subset.digest)
-
-
-def _folder(out: Path, cell: Cell, model: Model, data: Dataset, subset: str, config: Any) -> Path:
-    identity = {
-        "cell": cell.model_dump(),
-        "weights": model.identity.digest,
-        "data": data.fingerprint,
-        "subset": subset,
-        "protocol": settings_of(config),
-    }
-    text = json.dumps(identity, sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    share = "zero" if cell.fraction == 0 else f"f{cell.fraction:g}"
-    seeds = f"s{cell.seed}" if cell.model_seed is None else f"m{cell.model_seed}-s{cell.seed}"
-    name = f"{cell.protocol}-{share}-{seeds}-{digest}"
-    return out / cell.task / _safe(cell.data) / _safe(cell.model) / _safe(name)
-
-
-def settings_of(config: Any) -> dict[str, Any]:
-    """A protocol's settings as plain JSON values."""
-    return dict(json.loads(json.dumps(dataclasses.asdict(config), default=str)))
-
-
-def _safe(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "+-_.=" else "-" for letter in name)
 
 
 def _finished(folder: Path) -> Result | None:
@@ -168,51 +114,112 @@ def _finished(folder: Path) -> Result | None:
     return result if result.status == "done" else None
 
 
-def _run(
-    model: Model,
-    task: Task,
-    cell: Cell,
-    parts: _Parts,
-    config: Any,
-    settings: Settings,
-    folder: Path,
-) -> Result:
-    began = time.perf_counter()
-    status, reason, scores, counts, digest = "done", None, {}, {}, None
-    with PeakMemory(settings.device) as memory:
-        try:
-            _check(task.CARD, model, parts.test)
-            predictions = _predict(model, task, cell, parts, config, settings, folder)
-            digest = store_predictions(predictions, folder)
-            _store_subset(parts, folder)
-            stored = pd.read_parquet(folder / PREDICTIONS_FILE)
-            scores = task.score(stored, config)
-            counts = {"train": len(parts.train), "valid": len(parts.valid), "test": len(parts.test)}
-        except Unsupported as error:
-            status, reason = "unsupported", str(error)
-        except G2DBenchError as error:
-            status, reason = "failed", str(error)
-        except (RuntimeError, MemoryError) as error:
-            status, reason = "failed", _unexpected(error, folder)
-    return Result(
-        cell=cell,
-        status=status,  # type: ignore[arg-type]
-        reason=reason,
-        metric=task.CARD.metric,
-        scores=scores,
-        counts=counts,
-        provenance=collect(
-            weights=model.identity.digest,
-            data=parts.test.fingerprint,
-            subset=parts.digest,
-            predictions=digest,
-            config={"protocol": settings_of(config), "batch_size": settings.batch_size},
-            device=settings.device,
-            precision=settings.precision,
-            seconds=time.perf_counter() - began,
-            peak_memory_mib=memory.mib,
-        ),
-    )
+@dataclass(frozen=True)
+class _Cell:
+    """A cell that is about to run."""
+
+    cell: Cell
+    model: Model
+    task: Task
+    parts: Parts
+    settings: Any
+    machine: Machine
+    folder: Path
+    identity: dict[str, Any]
+
+    def run(self) -> Result:
+        """Predict and score; whatever goes wrong is the cell's result."""
+        began = time.perf_counter()
+        status, reason, scores, counts, digest = "done", None, {}, {}, None
+        with PeakMemory(self.machine.device) as memory:
+            try:
+                _check(self.task.CARD, self.model, self.parts.test)
+                digest = self._predict()
+                scores, counts = self._score(), self._counts()
+            except Unsupported as error:
+                status, reason = "unsupported", str(error)
+            except G2DBenchError as error:
+                status, reason = "failed", str(error)
+            except Exception as error:  # a plug-in may raise anything
+                if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
+                    raise
+                status, reason = "failed", self._unexpected(error)
+        return Result(
+            cell=self.cell,
+            status=status,  # type: ignore[arg-type]
+            reason=reason,
+            metric=self.task.CARD.metric,
+            scores=scores,
+            counts=counts,
+            provenance=self._provenance(
+                predictions=digest,
+                seconds=time.perf_counter() - began,
+                peak_memory_mib=memory.mib,
+            ),
+        )
+
+    def _predict(self) -> str:
+        """Store predictions and the subset's ids; returns the SHA-256 of the predictions."""
+        run = Run(
+            train=self.parts.train,
+            valid=self.parts.valid,
+            test=self.parts.test,
+            protocol=self.settings,
+            machine=self.machine,
+            seed=self.cell.seed,
+            fraction=self.cell.fraction,
+            folder=self.folder,
+        )
+        predictions = self.task.predict(self.model.to(self.machine.device).eval(), run)
+        missing = {"id", "patient"} - set(predictions.columns)
+        if missing or predictions.empty:
+            raise BadData(
+                f"task {self.cell.task} returned no usable predictions (missing: {missing or '-'})"
+            )
+        digest = store_predictions(predictions, self.folder)
+        ids = json.dumps({"digest": self.parts.digest, "ids": self.parts.ids}, indent=0)
+        replace_file(self.folder / SUBSET_FILE, lambda temporary: temporary.write_text(ids))
+        return digest
+
+    def _score(self) -> dict[str, Score]:
+        stored = pd.read_parquet(self.folder / PREDICTIONS_FILE)
+        scores = self.task.score(stored, self.settings)
+        if self.task.CARD.metric not in scores:
+            raise BadData(
+                f"task {self.cell.task} returned no score {self.task.CARD.metric!r}, which its "
+                f"card names; it returned: {', '.join(scores) or 'none'}"
+            )
+        return {name: Score.model_validate(score) for name, score in scores.items()}
+
+    def _counts(self) -> dict[str, int]:
+        parts = self.parts
+        return {"train": len(parts.train), "valid": len(parts.valid), "test": len(parts.test)}
+
+    def _unexpected(self, error: Exception) -> str:
+        path = write_traceback(error, self.folder)
+        plugins = (module_of(self.task), type(self.model).__module__)
+        return f"{describe_failure(error, plugins)} (the whole traceback: {path.name})"
+
+    def _provenance(self, **measured: Any) -> Provenance:
+        return provenance(
+            self.machine,
+            weights=self.identity["weights"],
+            data=self.parts.test.fingerprint,
+            subset=self.parts.digest,
+            config={
+                "protocol": self.identity["protocol"],
+                "batch_size": self.machine.batch_size,
+                **{name: self.identity[name] for name in _KEPT},
+            },
+            **measured,
+        )
+
+
+_NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Nothing more can be written: the whole evaluation ends, for every later cell would fail too."""
+
+_KEPT = ("model_settings", "model_code", "task_code")
+"""Parts of the identity that are in the result for people who ask why a cell was run again."""
 
 
 def _check(card: TaskCard, model: Model, test: Dataset) -> None:
@@ -222,43 +229,8 @@ def _check(card: TaskCard, model: Model, test: Dataset) -> None:
             f"{card.name} needs {' or '.join(card.annotations)}; "
             f"{test.card.name} offers {', '.join(test.card.offers)}"
         )
-    able = capabilities(model)
-    if not set(card.needs) & set(able):
-        raise Unsupported(
-            f"{card.name} needs a model that {' or '.join(card.needs)}; "
-            f"{model.identity.label} {', '.join(able) or 'can do nothing'}"
-        )
-
-
-def _predict(
-    model: Model,
-    task: Task,
-    cell: Cell,
-    parts: _Parts,
-    config: Any,
-    settings: Settings,
-    folder: Path,
-) -> pd.DataFrame:
-    run = Run(
-        train=parts.train,
-        valid=parts.valid,
-        test=parts.test,
-        protocol=config,
-        device=settings.device,
-        precision=settings.precision,
-        batch_size=settings.batch_size,
-        seed=cell.seed,
-        fraction=cell.fraction,
-        folder=folder,
-        progress=settings.progress,
-    )
-    predictions = task.predict(model.to(settings.device).eval(), run)
-    missing = {"id", "patient"} - set(predictions.columns)
-    if missing or predictions.empty:
-        raise BadData(
-            f"task {cell.task} returned no usable predictions (missing: {missing or '-'})"
-        )
-    return predictions
+    if not set(card.needs) & set(capabilities(model)):
+        raise lacking(model, card)
 
 
 def store_predictions(predictions: pd.DataFrame, folder: Path) -> str:
@@ -268,19 +240,7 @@ def store_predictions(predictions: pd.DataFrame, folder: Path) -> str:
     return file_digest(path)
 
 
-def _store_subset(parts: _Parts, folder: Path) -> None:
-    text = json.dumps({"digest": parts.digest, "ids": parts.ids}, indent=0)
-    replace_file(folder / SUBSET_FILE, lambda temporary: temporary.write_text(text))
-
-
-def _unexpected(error: BaseException, folder: Path) -> str:
-    text = "".join(traceback.format_exception(error))
-    path = folder / "error.txt"
-    replace_file(path, lambda temporary: temporary.write_text(text))
-    return f"{type(error).__name__}: {error} (the traceback is in {path.name})"
-
-
-def collect(*, device: torch.device, **known: Any) -> Provenance:
+def provenance(machine: Machine, **known: Any) -> Provenance:
     """The provenance of this process, now."""
     commit, dirty = source_state()
     return Provenance(
@@ -288,8 +248,25 @@ def collect(*, device: torch.device, **known: Any) -> Provenance:
         commit=commit,
         dirty=dirty,
         packages=package_versions(),
-        hardware=hardware(device),
-        device=str(device),
+        hardware=hardware(machine.device),
+        device=str(machine.device),
+        precision=machine.precision,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **known,
     )
+
+
+def _not_loaded(
+    spec: CellSpec, card: TaskCard, data: Dataset, machine: Machine, error: Exception
+) -> Outcome:
+    """The outcome of a cell whose model cannot be loaded."""
+    known = isinstance(error, G2DBenchError)
+    reason = str(error) if known else describe_failure(error, ())
+    result = Result(
+        cell=cell_of(spec, spec.model, None, card, data, spec.protocol),
+        status="failed",
+        reason=f"the model cannot be loaded: {reason}",
+        metric=card.metric,
+        provenance=provenance(machine, weights="", data=data.fingerprint, subset=""),
+    )
+    return Outcome(result, None, reused=False)

@@ -10,6 +10,7 @@ docs/training.md says how all this is used.
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from g2dbench.dataset import Dataset
 from g2dbench.errors import Stopped
 from g2dbench.method import Batch, Method
 from g2dbench.pretrained.tokenizer import load_tokenizer, make_tokenizer
-from g2dbench.progress import Progress, quiet
+from g2dbench.progress import quiet
 from g2dbench.recipes.recipe import Optim, Recipe, check_method, override
 from g2dbench.registry import Registry
 from g2dbench.runs import checkpoints, location, state
@@ -30,6 +31,7 @@ from g2dbench.runs.checkpoints import Checkpoints, Saving
 from g2dbench.runs.folder import RunFolder
 from g2dbench.runs.log import Log
 from g2dbench.runs.state import State, again
+from g2dbench.system.machine import Machine
 from g2dbench.training import distributed
 from g2dbench.training.batches import source
 from g2dbench.training.batches.collate import Batching
@@ -54,16 +56,13 @@ def fit(
     out: Path | None,
     *,
     seed: int,
-    device: torch.device,
-    precision: str,
+    machine: Machine,
     epochs: int | None = None,
     resume: bool = False,
     saving: Saving | None = None,
-    workers: int | None = None,
     strategy: Strategy = "ddp",
     watching: Watching | None = None,
     registry: Registry | None = None,
-    progress: Progress = quiet,
     echo: Echo = print,
 ) -> RunFolder:
     """Train a recipe on the pairs of a data set's training split; the finished run folder.
@@ -71,7 +70,8 @@ def fit(
     out: a new folder, runs/LABEL-sSEED by default; with `resume` the one to go on with.
     epochs: instead of the recipe's, which makes it a changed recipe with a label of its own.
     saving: when to write checkpoints besides each epoch's end, and how many to keep.
-    workers: processes that read images, 4 for a GPU and 0 for the CPU by default.
+    machine: by default 4 processes read images for a GPU and none for the CPU; its batch size is
+    not read.
     watching: how closely it is watched, which changes no bit of the weights.
 
     Raises:
@@ -83,13 +83,13 @@ def fit(
     if epochs is not None:
         recipe = override(recipe, [f"optim.epochs={epochs}"])
     check_method(recipe, None, registry)
-    accelerator = accelerator_for(device, precision, strategy)
+    accelerator = accelerator_for(machine.device, machine.precision, strategy)
     if not accelerator.is_main_process:
-        progress, echo = quiet, lambda _: None
+        machine, echo = replace(machine, progress=quiet), lambda _: None
     processes = accelerator.num_processes
     started = None
     if resume:
-        started = location.find_started(out, recipe, dataset, seed, precision, processes)
+        started = location.find_started(out, recipe, dataset, seed, machine.precision, processes)
     if started is not None and started.info.status == "complete":
         echo(f"{started.folder} is complete already")
         return started
@@ -98,13 +98,11 @@ def fit(
     method = _build(recipe, pairs, seed, started, registry)
     info = runs.describe(
         recipe, dataset, method, seed, len(pairs),
-        device=str(device), precision=precision, processes=processes,
+        device=str(machine.device), precision=machine.precision, processes=processes,
     )  # fmt: skip
     _check(method, recipe, strategy)
     run = started or start(info, out, method, accelerator)
-    training = Training(
-        run, method, pairs, accelerator, device, saving or Saving(), workers, progress, echo
-    )
+    training = Training(run, method, pairs, accelerator, machine, saving or Saving(), echo)
     training.watch(source.held_out_pairs(dataset, recipe.data))
     training.restore()
     watching = watching or Watching()
@@ -141,19 +139,17 @@ class Training:
         method: Method,
         pairs: TrainingPairs,
         accelerator: Accelerator,
-        device: torch.device,
+        machine: Machine,
         saving: Saving,
-        workers: int | None,
-        progress: Progress,
         echo: Echo,
     ) -> None:
         self.run, self.method, self.accelerator = run, method, accelerator
-        self.progress, self.echo = progress, echo
+        self.progress, self.echo = machine.progress, echo
         self.optim: Optim = run.info.recipe.optim
         alone = accelerator.num_processes == 1
-        self.device = device if alone else accelerator.device
-        on_cpu = self.device.type == "cpu"
-        self.workers = (0 if on_cpu else _WORKERS) if workers is None else workers
+        self.device = machine.device if alone else accelerator.device
+        usual = 0 if self.device.type == "cpu" else _WORKERS
+        self.workers = usual if machine.workers is None else machine.workers
         self.pairs, self.loader = pairs, self.load(pairs, self.optim.batch_size)
         self.heldout: Heldout | None = None
         method.to(self.device).train()

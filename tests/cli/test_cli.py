@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -39,19 +37,6 @@ def shell(small_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     return Shell(small_store)
-
-
-@pytest.fixture(scope="module")
-def trained(small_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A G2D run of one epoch on the small store."""
-    folder = tmp_path_factory.mktemp("runs") / "g2d"
-    command = [
-        sys.executable, "-m", "g2dbench", "pretrain", "--data", "synthetic:120", "--epochs", "1",
-        "--store", str(small_store), "--out", str(folder),
-        "--set", "data.size=64", "--set", "optim.batch_size=16",
-    ]  # fmt: skip
-    subprocess.run(command, check=True, capture_output=True)
-    return folder
 
 
 def test_pretrain_then_eval_takes_the_newest_run(

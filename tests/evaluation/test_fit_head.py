@@ -12,7 +12,8 @@ from support import toy
 from torch import Tensor, nn
 
 from g2dbench.errors import BadData, BadResult
-from g2dbench.evaluation.fit_head import FitSettings, batches, check_parts, fit
+from g2dbench.evaluation.fit_head import FitSettings, batches, fit
+from g2dbench.evaluation.fitted_task import check_parts
 from g2dbench.evaluation.frozen_features import Frozen, Pyramids, chunk_size, extract
 from g2dbench.evaluation.heads.unet import linear
 from g2dbench.evaluation.prediction_table import judged_findings, labels, long_table, wide
@@ -70,7 +71,7 @@ class Net(Model):
 
 def run_on(part: Images, **settings: object) -> Run:
     base = {"train": part, "valid": part, "test": part, "protocol": None, "device": CPU}
-    return Run(**(base | settings))  # type: ignore[arg-type]
+    return toy.run_with(**(base | settings))  # type: ignore[arg-type]
 
 
 QUICK = FitSettings(lr=0.05, weight_decay=0.0, batch_size=4, epochs=40, patience=5)

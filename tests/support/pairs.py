@@ -1,14 +1,12 @@
 """Pairs in memory, and a loader of them."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import torch
 
 from g2dbench.cards import DatasetCard
-from g2dbench.dataset import COLUMNS
+from g2dbench.data.store.memory import MemoryDataset
 from g2dbench.preprocess import Preprocess
 from g2dbench.pretrained.tokenizer import Tokenize, train_wordpiece
 from g2dbench.sample import Sample
@@ -21,39 +19,12 @@ CPU = torch.device("cpu")
 WORDS = ("left", "right", "effusion", "nodule", "clear", "lungs", "heart", "normal")
 
 
-class Radiographs:
-    """A data set in memory."""
-
-    card = DatasetCard(
-        name="fake", summary="", offers=("reports",), findings=(), url="", licence=""
-    )
-    fingerprint = "f" * 64
-    size = 32
-
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self.samples = list(samples)
-        rows = [{name: getattr(sample, name, False) for name in COLUMNS} for sample in self.samples]
-        self.table = pd.DataFrame(rows, columns=list(COLUMNS))
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.samples[index]
-
-    def __iter__(self) -> Iterator[Sample]:
-        return iter(self.samples)
-
-    def take(self, indices: Sequence[int]) -> "Radiographs":
-        return Radiographs([self.samples[index] for index in indices])
-
-    def split(self, name: str) -> "Radiographs":
-        return Radiographs([sample for sample in self.samples if sample.split == name])
+FAKE = DatasetCard(name="fake", summary="", offers=("reports",), findings=(), url="", licence="")
 
 
-def some(count: int, split: str = "train") -> Radiographs:
+def some(count: int, split: str = "train") -> MemoryDataset:
     rng = np.random.default_rng(0)
-    return Radiographs(
+    return MemoryDataset(
         [
             Sample(
                 id=f"i{number:03d}",
@@ -64,11 +35,13 @@ def some(count: int, split: str = "train") -> Radiographs:
                 report=" ".join(rng.choice(WORDS, rng.integers(2, 9))) + ".",
             )
             for number in range(count)
-        ]
+        ],
+        FAKE,
+        size=32,
     )
 
 
-def a_loader(dataset: Radiographs, **changes: object) -> Loader:
+def a_loader(dataset: MemoryDataset, **changes: object) -> Loader:
     pairs = find_pairs(dataset, "frontal")
     tokenizer = train_wordpiece(pairs.reports, 60)
     how = Batching(

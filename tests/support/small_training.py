@@ -9,13 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from g2dbench.cards import DatasetCard, MethodCard
-from g2dbench.dataset import COLUMNS
+from g2dbench.data.store.memory import MemoryDataset
 from g2dbench.method import Batch, Method
 from g2dbench.model import Model
 from g2dbench.preprocess import Preprocess
@@ -25,6 +24,7 @@ from g2dbench.registry import Entry, Registry
 from g2dbench.runs import folder as runs
 from g2dbench.runs.folder import RunFolder
 from g2dbench.sample import Sample
+from g2dbench.system.machine import Machine
 from g2dbench.training import fit as train
 
 CPU = torch.device("cpu")
@@ -36,36 +36,12 @@ WORDS = ("left", "right", "effusion", "nodule", "clear", "lungs", "heart", "norm
 CARD = MethodCard(name="toy", summary="a toy", paper="none", capabilities=("embeds",))
 
 
-class Radiographs:
-    """Bright left or bright right half, and a report that says which; in memory."""
-
-    card = DatasetCard(
-        name="fake", summary="", offers=("reports",), findings=(), url="", licence=""
-    )
-    size = 32
-
-    def __init__(self, samples: list[Sample], fingerprint: str = "f" * 64) -> None:
-        self.samples, self.fingerprint = samples, fingerprint
-        rows = [{name: getattr(sample, name, False) for name in COLUMNS} for sample in samples]
-        self.table = pd.DataFrame(rows, columns=list(COLUMNS))
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.samples[index]
-
-    def __iter__(self) -> Iterator[Sample]:
-        return iter(self.samples)
-
-    def take(self, indices: Any) -> "Radiographs":
-        return Radiographs([self.samples[index] for index in indices], self.fingerprint)
-
-    def split(self, name: str) -> "Radiographs":
-        return Radiographs([s for s in self.samples if s.split == name], self.fingerprint)
+FAKE = DatasetCard(name="fake", summary="", offers=("reports",), findings=(), url="", licence="")
 
 
-def some(train_count: int = 34, valid_count: int = 10, fingerprint: str = "f" * 64) -> Radiographs:
+def some(
+    train_count: int = 34, valid_count: int = 10, fingerprint: str = "f" * 64
+) -> MemoryDataset:
     rng = np.random.default_rng(0)
     samples = []
     for number in range(train_count + valid_count):
@@ -83,7 +59,7 @@ def some(train_count: int = 34, valid_count: int = 10, fingerprint: str = "f" * 
                 report=f"{WORDS[side]} {said} {number}.",
             )
         )
-    return Radiographs(samples, fingerprint)
+    return MemoryDataset(samples, FAKE, 32, fingerprint)
 
 
 class Toy(Method):
@@ -166,12 +142,18 @@ def recipe(**model: Any) -> Recipe:
     )
 
 
-def fit(out: Path | None, dataset: Radiographs | None = None, **changes: Any) -> RunFolder:
+def fit(out: Path | None, dataset: MemoryDataset | None = None, **changes: Any) -> RunFolder:
     chosen = changes.pop("recipe", None) or recipe()
-    settings: dict[str, Any] = {
-        "seed": 0, "device": CPU, "precision": "fp32", "registry": Toys(), "echo": lambda _: None,
-    }  # fmt: skip
-    return train.fit(chosen, dataset or some(), out, **{**settings, **changes})
+    settings: dict[str, Any] = {"seed": 0, "registry": Toys(), "echo": lambda _: None}
+    machine = machine_of(changes)
+    return train.fit(chosen, dataset or some(), out, machine=machine, **settings | changes)
+
+
+def machine_of(changes: dict[str, Any]) -> Machine:
+    """Takes what is the machine's out of the changes; by default the CPU in fp32."""
+    names = ("device", "precision", "workers", "progress")
+    given = {name: changes.pop(name) for name in names if name in changes}
+    return Machine(**{"device": CPU} | given)
 
 
 def log_of(run: RunFolder) -> list[dict[str, str]]:

@@ -1,16 +1,17 @@
 """What the tests of tasks share: a data set in memory, and one thread."""
 
 from collections.abc import Iterator, Sequence
-from typing import Self
+from typing import Any
 
-import pandas as pd
 import pytest
+import torch
 
 from g2dbench.cards import DatasetCard
+from g2dbench.data.store.memory import MemoryDataset
 from g2dbench.evaluation.fit_head import one_thread
 from g2dbench.sample import Sample
-
-COLUMNS = ["id", "patient", "has_boxes", "has_masks"]
+from g2dbench.system.machine import Machine
+from g2dbench.task import Run
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -26,35 +27,18 @@ def card(name: str, offers: str, *findings: str) -> DatasetCard:
     )
 
 
-class Memory:
-    """A data set in memory; a test's own has a card and the size of its images."""
+class Memory(MemoryDataset):
+    """A data set in memory; a test's own subclass says its card and the size of its images."""
 
     card: DatasetCard
     size: int
-    fingerprint = "toy"
 
     def __init__(self, samples: Sequence[Sample]) -> None:
-        self.samples = list(samples)
-        rows = [
-            {
-                "id": s.id,
-                "patient": s.patient,
-                "has_boxes": s.boxes is not None,
-                "has_masks": s.masks is not None,
-            }
-            | {f"label:{name}": value for name, value in (s.labels or {}).items()}
-            for s in self.samples
-        ]
-        self.table = pd.DataFrame(rows, columns=None if rows else COLUMNS)
+        super().__init__(samples, type(self).card, type(self).size, "toy")
 
-    def __len__(self) -> int:
-        return len(self.samples)
 
-    def __getitem__(self, index: int) -> Sample:
-        return self.samples[index]
-
-    def __iter__(self) -> Iterator[Sample]:
-        return iter(self.samples)
-
-    def take(self, indices: Sequence[int]) -> Self:
-        return type(self)([self.samples[index] for index in indices])
+def run_with(**given: Any) -> Run[Any]:
+    """A `Run`; what is the machine's (device, batch size, ...) is given beside the rest."""
+    names = ("device", "precision", "batch_size", "progress")
+    machine = {name: given.pop(name) for name in names if name in given}
+    return Run(machine=Machine(**{"device": torch.device("cpu")} | machine), **given)

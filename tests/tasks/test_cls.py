@@ -76,7 +76,7 @@ def run_on(**settings: object) -> Run:
         "train": part("train", 24), "valid": part("va", 12), "test": part("t", 20),
         "protocol": QUICK, "device": CPU,
     }  # fmt: skip
-    return Run(**(base | settings))  # type: ignore[arg-type]
+    return toy.run_with(**(base | settings))  # type: ignore[arg-type]
 
 
 def test_features_that_tell_the_findings_apart_score_one() -> None:

@@ -75,7 +75,7 @@ def squares(count: int, part: str) -> Memory:
 
 def run_on(train: Memory, valid: Memory, test: Memory, protocol: Any = QUICK, **more: Any) -> Run:
     cpu = torch.device("cpu")
-    return Run(train=train, valid=valid, test=test, protocol=protocol, device=cpu, **more)
+    return toy.run_with(train=train, valid=valid, test=test, protocol=protocol, device=cpu, **more)
 
 
 @pytest.fixture(scope="module")
@@ -143,9 +143,9 @@ def test_few_images_are_fitted_with_the_settings_for_few(
 
     def fit(*arguments: Any) -> None:
         used.append(next(a for a in arguments if isinstance(a, FitSettings)))
-        arguments[0].eval()
+        arguments[1].eval()
 
-    monkeypatch.setattr(det, "fit", fit)
+    monkeypatch.setattr(det, "fit_on", fit)
     for fraction in (0.01, 0.1, 1.0):
         det.predict(Pixels(), run_on(*parts, fraction=fraction))
     assert used == [QUICK.fit_few, QUICK.fit, QUICK.fit]

@@ -98,7 +98,7 @@ def marks(count: int, part: str) -> Memory:
 def run_on(test: Memory, valid: Memory | None = None, **more: Any) -> Run:
     settings = {"protocol": PROTOCOL, "device": torch.device("cpu")} | more
     chosen = marks(8, "valid") if valid is None else valid
-    return Run(train=test.take([]), valid=chosen, test=test, **settings)
+    return toy.run_with(train=test.take([]), valid=chosen, test=test, **settings)
 
 
 def row(grid: Any, truth: Any, threshold: float = 0.5, **more: Any) -> dict[str, Any]:

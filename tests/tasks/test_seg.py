@@ -100,7 +100,7 @@ def run_on(protocol: object = ENCODER, fit: FitSettings = SHORT, **settings: obj
         "train": part("train", 12), "valid": part("va", 6), "test": part("t", 9), "device": CPU,
         "protocol": dataclasses.replace(protocol, fit=fit),  # type: ignore[type-var]
     }  # fmt: skip
-    return Run(**(base | settings))  # type: ignore[arg-type]
+    return toy.run_with(**(base | settings))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("strides", [(2, 4, 8), (1, 4, 8)])

@@ -86,7 +86,7 @@ DATA = part([{"Bright": i % 2} for i in range(20)])
 
 def run_on(test: Memory = DATA, **settings: object) -> Run:
     base = {"train": Memory([]), "valid": Memory([]), "protocol": G2D, "device": CPU}
-    return Run(test=test, **(base | settings))  # type: ignore[arg-type]
+    return toy.run_with(test=test, **(base | settings))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("build", [Embedder, Matcher])

@@ -221,7 +221,7 @@ def test_without_held_out_pairs_training_goes_on(workplace: Path) -> None:
 def test_no_reports_and_an_unknown_method_are_said_before_anything_is_written(
     workplace: Path,
 ) -> None:
-    with pytest.raises(BadData, match="no frontal training image"):
+    with pytest.raises(BadData, match="has no train images"):
         fit(None, some(train_count=0))
     with pytest.raises(Misuse, match="no method 'g2'"):
         fit(None, recipe=recipe().model_copy(update={"method": "g2"}))

@@ -4,24 +4,20 @@ Shapes: n rows of a block, S image side. A block is found by numbers alone, and 
 function of them and of the shard: not of who reads it, or of which of its rows were read before.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch.utils import data
 
-from g2dbench.cards import DatasetCard
 from g2dbench.data.images.image_file import decode_image
 from g2dbench.data.reports.cleaning import CleaningName, clean
 from g2dbench.data.shards.columns import Columns
 from g2dbench.data.shards.files import BLOCK, Rows, Told, open_shard
 from g2dbench.data.shards.index import Kind
-from g2dbench.dataset import COLUMNS
 from g2dbench.errors import BadData, G2DBenchError
 from g2dbench.preprocess import Preprocess
 from g2dbench.recipes.recipe import Policy
@@ -69,37 +65,6 @@ class Block(NamedTuple):
     groups: list[tuple[str, str]]
     pixels: NDArray[np.uint8]
     broken: list[Broken]
-
-
-class Gathered:
-    """Samples in memory as a data set; implements `g2dbench.dataset.Dataset`."""
-
-    def __init__(
-        self, samples: Sequence[Sample], card: DatasetCard, fingerprint: str, size: int
-    ) -> None:
-        self._samples = list(samples)
-        self.card, self.fingerprint, self.size = card, fingerprint, size
-        rows = [{name: getattr(sample, name, False) for name in COLUMNS} for sample in samples]
-        self.table = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self._samples[index]
-
-    def __iter__(self) -> Any:
-        return iter(self._samples)
-
-    def take(self, indices: Sequence[int]) -> "Gathered":
-        """The rows at these positions, in this order."""
-        chosen = [self._samples[index] for index in indices]
-        return Gathered(chosen, self.card, self.fingerprint, self.size)
-
-    def split(self, name: str) -> "Gathered":
-        """The train, valid or test part."""
-        chosen = [sample for sample in self._samples if sample.split == name]
-        return Gathered(chosen, self.card, self.fingerprint, self.size)
 
 
 def read_samples(layout: Layout, task: Task) -> tuple[list[Sample], list[Broken]]:

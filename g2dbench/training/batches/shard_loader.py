@@ -24,6 +24,7 @@ from g2dbench.data.shards.files import BLOCK, open_shard
 from g2dbench.data.shards.order import Order, make_order
 from g2dbench.data.shards.stream import Stream
 from g2dbench.data.store.build import MAX_REJECTED
+from g2dbench.data.store.memory import MemoryDataset
 from g2dbench.errors import BadData, G2DBenchError
 from g2dbench.method import Batch
 from g2dbench.sample import Sample, Views
@@ -33,7 +34,6 @@ from g2dbench.training.batches.shard_blocks import (
     Block,
     Blocks,
     Broken,
-    Gathered,
     Layout,
     Task,
     read_samples,
@@ -98,8 +98,9 @@ class StreamPairs:
                     for one in broken:
                         self.stream.warn(f"warning: left out: {one.reason}")
                 shelf.drop(shard)
-        told = (self.stream.card, self.stream.fingerprint, self.stream.size)
-        return find_pairs(Gathered(samples, *told), self._views, "raw")
+        stream = self.stream
+        gathered = MemoryDataset(samples, stream.card, stream.size, stream.fingerprint)
+        return find_pairs(gathered, self._views, "raw")
 
 
 def blocks_of(rows: NDArray[np.int64]) -> Iterator[tuple[int, ...]]:

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.pairs import CPU, Radiographs, a_loader, some
+from support.pairs import CPU, FAKE, a_loader, some
 
+from g2dbench.data.store.memory import MemoryDataset
 from g2dbench.errors import BadData, Misuse
 from g2dbench.method import Batch
 from g2dbench.preprocess import Preprocess
@@ -126,7 +127,7 @@ def test_only_frontal_images_with_a_report_are_pairs() -> None:
     samples[2] = replace(samples[2], report=" XXXX. ")
     samples[3] = replace(samples[3], view=None)
     samples[4] = replace(samples[4], report="FINDINGS: Clear lungs. XXXX")
-    dataset = Radiographs(samples)
+    dataset = MemoryDataset(samples, FAKE, 32)
     pairs = find_pairs(dataset, "frontal")
     assert pairs.ids == ("i003", "i004", "i005")
     assert pairs.reports[1] == "Clear lungs."
@@ -145,7 +146,7 @@ def test_other_views(view: str) -> None:
 
 
 def test_no_pairs_and_too_few_pairs_are_said_in_words() -> None:
-    silent = Radiographs([replace(sample, report=None) for sample in some(4)])
+    silent = MemoryDataset([replace(sample, report=None) for sample in some(4)], FAKE, 32)
     with pytest.raises(BadData, match="no frontal training image with a report"):
         training_pairs(silent, "frontal", 2)
     with pytest.raises(Misuse, match="3 training pairs, fewer than one batch of 8"):

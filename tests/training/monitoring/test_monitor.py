@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.small_training import machine_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
@@ -55,11 +56,10 @@ def fit(small_store: Path, tmp_path: Path) -> Callable[..., RunFolder]:
     data = prepared("synthetic", None, small_store, size=64, registry=Registry())
 
     def run(name: str, **changes: Any) -> RunFolder:
-        settings: dict[str, Any] = {
-            "seed": 0, "device": CPU, "precision": "fp32", "echo": lambda _: None,
-        }  # fmt: skip
+        settings: dict[str, Any] = {"seed": 0, "echo": lambda _: None}
         chosen = changes.pop("recipe", None) or recipe()
-        return train.fit(chosen, data, tmp_path / name, **{**settings, **changes})
+        machine = machine_of(changes)
+        return train.fit(chosen, data, tmp_path / name, machine=machine, **settings | changes)
 
     return run
 

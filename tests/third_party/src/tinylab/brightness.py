@@ -20,7 +20,7 @@ CARD = ModelCard(
 class Brightness(Model):
     card = CARD
     preprocess = Preprocess(size=32, channels=1)
-    identity = Identity("brightness", "0" * 64)
+    identity = Identity("brightness")
     channels, strides, fixed_size = (1,), (8,), False
 
     def features(self, images):

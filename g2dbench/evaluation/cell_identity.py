@@ -1,0 +1,111 @@
+"""What identifies a cell: everything that moves its score, and the folder that it gives.
+
+docs/decisions/008-what-identifies-a-cell.md says what is in it, what is not, and why.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import g2dbench
+from g2dbench.cards import TaskCard
+from g2dbench.data.splits import fractions
+from g2dbench.dataset import LABEL_PREFIX, Dataset
+from g2dbench.evaluation.cell_spec import CellSpec
+from g2dbench.evaluation.fingerprint import fingerprint
+from g2dbench.model import Model
+from g2dbench.result import Cell
+from g2dbench.system.source_digest import source_digest
+from g2dbench.task import Task, check_fraction
+
+ENGINE = "g2dbench.evaluation.runner"
+"""The module whose imports are the code that every cell runs."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The data of one cell; `ids` are those of the drawn training images, `digest` theirs."""
+
+    train: Dataset
+    valid: Dataset
+    test: Dataset
+    ids: tuple[str, ...]
+    digest: str
+
+
+def cell_of(
+    spec: CellSpec, label: str, model_seed: int | None, card: TaskCard, data: Dataset, protocol: str
+) -> Cell:
+    """What the result is filed under: label and seed are the loaded model's."""
+    return Cell(
+        model=label,
+        model_seed=model_seed,
+        task=card.name,
+        data=data.card.name,
+        protocol=protocol,
+        fraction=check_fraction(spec.fraction) if card.fits else 0.0,
+        seed=spec.seed if card.fits else 0,
+        subset_seed=spec.subset_seed if card.fits else 0,
+        limit=spec.limit,
+        precision=spec.precision,
+    )
+
+
+def parts_of(card: TaskCard, data: Dataset, cell: Cell) -> Parts:
+    """The cell's share of the data set."""
+    test = data.split("test")
+    if cell.limit is not None:
+        test = test.take(range(min(cell.limit, len(test))))
+    valid, train = data.split("valid"), data.split("train")
+    if not card.fits:
+        return Parts(train.take([]), valid, test, (), "zero-shot")
+    findings = [
+        finding for finding in data.card.findings if f"{LABEL_PREFIX}{finding}" in data.table
+    ]
+    subset = fractions.draw(train, cell.fraction, cell.subset_seed, findings=findings)
+    return Parts(train.take(subset.indices), valid, test, tuple(subset.ids), subset.digest)
+
+
+def identity_of(
+    cell: Cell, model: Model, task: Task, data: Dataset, subset: str, settings: Any
+) -> dict[str, Any]:
+    """Everything that moves a score, as JSON values: what a finished cell is recognised by."""
+    found = fingerprint(model)
+    return {
+        "cell": cell.model_dump(),
+        "weights": found.weights,
+        "model_settings": found.settings,
+        "model_code": found.code,
+        "task_code": source_digest((ENGINE, module_of(task))),
+        "data": data.fingerprint,
+        "subset": subset,
+        "protocol": settings_of(settings),
+        "version": g2dbench.__version__,
+    }
+
+
+def module_of(task: Task) -> str:
+    """The task's module; a task that is an object counts by its class."""
+    return str(getattr(task, "__name__", type(task).__module__))
+
+
+def folder_of(out: Path, cell: Cell, identity: dict[str, Any]) -> Path:
+    """Where the cell's files lie; the name ends in a digest of the identity."""
+    text = json.dumps(identity, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    share = "zero" if cell.fraction == 0 else f"f{cell.fraction:g}"
+    seeds = f"s{cell.seed}" if cell.model_seed is None else f"m{cell.model_seed}-s{cell.seed}"
+    name = f"{cell.protocol}-{share}-{seeds}-{digest}"
+    return out / cell.task / _safe(cell.data) / _safe(cell.model) / _safe(name)
+
+
+def settings_of(settings: Any) -> dict[str, Any]:
+    """A protocol's settings as plain JSON values."""
+    return dict(json.loads(json.dumps(dataclasses.asdict(settings), default=str)))
+
+
+def _safe(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "+-_.=" else "-" for letter in name)

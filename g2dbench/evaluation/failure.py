@@ -1,0 +1,51 @@
+"""What is said of an exception that nobody expected: its kind, its text, and the line it came from.
+
+Plug-ins may raise anything. Their authors want the line in their own file, not sixty lines of the
+engine's; the whole traceback is kept in a file.
+"""
+
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import g2dbench
+from g2dbench.system.files import replace_file
+
+TRACEBACK_FILE = "error.txt"
+
+
+def describe_failure(error: BaseException, modules: Iterable[str]) -> str:
+    """One sentence; `modules` are those of the plug-ins that ran."""
+    text = " ".join(str(error).split()) or "no message"
+    frame = _frame(traceback.extract_tb(error.__traceback__), [*modules])
+    place = f", in {frame.filename}, line {frame.lineno}: {frame.line}" if frame else ""
+    return f"{type(error).__name__}: {text}{place}"
+
+
+def write_traceback(error: BaseException, folder: Path) -> Path:
+    """Keep the whole traceback in the cell's folder."""
+    path = folder / TRACEBACK_FILE
+    text = "".join(traceback.format_exception(error))
+    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    return path
+
+
+def _frame(
+    frames: Sequence[traceback.FrameSummary], modules: Sequence[str]
+) -> traceback.FrameSummary | None:
+    """The innermost frame of a plug-in, else of the user's code, else of all."""
+    plugins = {
+        str(Path(file).resolve())
+        for name in modules
+        if (file := getattr(sys.modules.get(name), "__file__", None))
+    }
+    paths = sysconfig.get_paths()
+    foreign = [Path(paths[name]).resolve() for name in ("stdlib", "purelib", "platlib")]
+    foreign.append(Path(g2dbench.__file__).resolve().parent)
+    resolved = [(frame, Path(frame.filename).resolve()) for frame in frames]
+    own = [frame for frame, file in resolved if str(file) in plugins]
+    users = [f for f, file in resolved if not any(file.is_relative_to(place) for place in foreign)]
+    found = own or users or list(frames)
+    return found[-1] if found else None

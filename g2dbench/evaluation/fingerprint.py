@@ -1,0 +1,199 @@
+"""Which model this is, measured on the loaded object and never taken from a plug-in's word.
+
+Three digests (docs/decisions/008-what-identifies-a-cell.md):
+
+    weights    names, types, shapes and bytes of the state_dict
+    settings   every plain value that the model and its parts hold: preprocessing, sizes,
+               temperatures, tokenizer with its vocabulary, prompts, tensors outside the state_dict
+    code       the source of the classes and functions that the model consists of
+
+Values that say where a thing lies or how it is run, not what it computes, are left out: paths,
+devices, the training flag, hooks.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import re
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from g2dbench.model import Model
+from g2dbench.pretrained.weights import digest as weights_digest
+from g2dbench.registry import stable_name
+from g2dbench.system.source_digest import source_digest
+
+MOST_DEEP = 12
+"""Objects within objects that are looked into; deeper ones count by their class."""
+
+LIBRARIES = frozenset((
+    "PIL", "abc", "accelerate", "builtins", "collections", "dataclasses", "enum", "functools",
+    "huggingface_hub", "numpy", "open_clip", "pathlib", "re", "safetensors", "scipy",
+    "segmentation_models_pytorch", "sklearn", "timm", "tokenizers", "torch", "torchvision",
+    "transformers", "types", "typing",
+))  # fmt: skip
+"""Packages whose code counts by the version in the result's provenance."""
+
+_PLACES = frozenset({"_name_or_path", "name_or_path", "_commit_hash", "transformers_version"})
+_MODULE_FIELDS = frozenset(vars(nn.Module()))
+_FUNCTIONS = (
+    types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial, type,
+)  # fmt: skip
+_IDENTITY_FIELDS = frozenset({"card", "identity"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Fingerprint:
+    """SHA-256 in hex of a model's weights, settings and code."""
+
+    weights: str
+    settings: str
+    code: str
+
+
+_known: "WeakKeyDictionary[Model, Fingerprint]" = WeakKeyDictionary()
+
+
+def fingerprint(model: Model) -> Fingerprint:
+    """A loaded model's fingerprint; measured at the first call, before anything has run."""
+    found = _known.get(model)
+    if found is None:
+        walk = _Walk()
+        settings = hashlib.sha256()
+        for line in walk.lines(model, "", 0):
+            settings.update(line.encode(errors="backslashreplace"))
+            settings.update(b"\n")
+        code = source_digest(sorted(walk.modules))
+        found = _known[model] = Fingerprint(weights_digest(model), settings.hexdigest(), code)
+    return found
+
+
+class _Walk:
+    """Lines that say what an object holds, in an order that does not depend on the process."""
+
+    def __init__(self) -> None:
+        self.modules: set[str] = set()
+        self._seen: dict[int, str] = {}
+        self._kept_alive: list[object] = []
+
+    def lines(self, value: Any, name: str, depth: int) -> Iterator[str]:
+        """`name` is where the value lies, such as `.preprocess.mean[0]`."""
+        if isinstance(value, PurePath | torch.device | torch.Generator):
+            return
+        if (plain := _plain(value)) is not None:
+            yield f"{name} {plain}"
+        elif id(value) in self._seen:
+            yield f"{name} is {self._seen[id(value)]}"
+        else:
+            self._seen[id(value)] = name
+            self._kept_alive.append(value)
+            yield from self._inside(value, name, depth)
+
+    def _inside(self, value: Any, name: str, depth: int) -> Iterator[str]:
+        kind = type(value)
+        self._note(kind.__module__)
+        yield f"{name} {stable_name(kind.__module__)}.{kind.__qualname__}"
+        if depth >= MOST_DEEP:
+            return
+        if isinstance(value, PreTrainedTokenizerBase):
+            yield from self._tokenizer(value, name, depth)
+        elif isinstance(value, _FUNCTIONS):
+            yield from self._function(value, name, depth)
+        else:
+            for key, part in _parts(value):
+                yield from self.lines(part, f"{name}{key}", depth + 1)
+
+    def _function(self, value: Any, name: str, depth: int) -> Iterator[str]:
+        if isinstance(value, functools.partial):
+            yield from self.lines(value.func, f"{name}.func", depth + 1)
+            yield from self.lines(value.args, f"{name}.args", depth + 1)
+            yield from self.lines(value.keywords, f"{name}.keywords", depth + 1)
+            return
+        self._note(getattr(value, "__module__", None) or "builtins")
+        yield f"{name} {getattr(value, '__qualname__', '')}"
+        for number, cell in enumerate(getattr(value, "__closure__", None) or ()):
+            yield from self.lines(cell.cell_contents, f"{name}.closure[{number}]", depth + 1)
+
+    def _tokenizer(self, value: PreTrainedTokenizerBase, name: str, depth: int) -> Iterator[str]:
+        backend = getattr(value, "backend_tokenizer", None)
+        whole = backend.to_str() if backend is not None else repr(sorted(value.get_vocab().items()))
+        yield f"{name} {hashlib.sha256(whole.encode(errors='backslashreplace')).hexdigest()}"
+        for key in ("special_tokens_map", "model_max_length", "padding_side", "truncation_side"):
+            yield from self.lines(getattr(value, key, None), f"{name}.{key}", depth + 1)
+
+    def _note(self, module: str) -> None:
+        if module.partition(".")[0] not in LIBRARIES:
+            self.modules.add(module)
+
+
+def _plain(value: Any) -> str | None:
+    """A value that has no parts, as text; None for others."""
+    if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+        return f"{type(value).__name__} {value!r}"
+    if isinstance(value, torch.dtype | torch.Size | np.dtype | np.generic | range | slice):
+        return repr(value)
+    if isinstance(value, re.Pattern):
+        return f"pattern {value.pattern!r} {value.flags}"
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        if value.dtype is torch.bfloat16:
+            value = value.float()
+        value = value.numpy()
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        data = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+        return f"array {value.dtype} {value.shape} {data}"
+    return None
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    """What an object holds: items, members in sorted order, or attributes."""
+    if isinstance(value, nn.Module):
+        yield from _parts_of_module(value)
+    elif isinstance(value, Mapping):
+        for key in sorted(value, key=repr):
+            if key not in _PLACES:
+                yield f"[{key!r}]", value[key]
+    elif isinstance(value, set | frozenset):
+        yield from ((f"{{{number}}}", item) for number, item in enumerate(sorted(value, key=repr)))
+    elif isinstance(value, list | tuple):
+        yield from ((f"[{number}]", item) for number, item in enumerate(value))
+    else:
+        attributes = getattr(value, "__dict__", {})
+        slots = {name: getattr(value, name) for name in _slots(value) if hasattr(value, name)}
+        for key, part in sorted({**slots, **attributes}.items()):
+            if key not in _PLACES:
+                yield f".{key}", part
+
+
+def _parts_of_module(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Attributes of a module and of its classes that torch does not keep itself, then its parts.
+
+    Parameters and buffers count as weights; a buffer that is not saved counts here.
+    """
+    if isinstance(module, Model):
+        # Often written on the class: `preprocess = Preprocess(...)`.
+        for key in ("preprocess", "channels", "strides", "fixed_size", "grounding"):
+            yield f".{key}", getattr(module, key, None)
+    for key, part in sorted(vars(module).items()):
+        skipped = (
+            _MODULE_FIELDS | _PLACES | (_IDENTITY_FIELDS if isinstance(module, Model) else set())
+        )
+        if key not in skipped and key != "training":
+            yield f".{key}", part
+    for key in sorted(module._non_persistent_buffers_set):
+        yield f".{key}", module._buffers[key]
+    for key, child in module._modules.items():
+        yield f".{key}", child
+
+
+def _slots(value: Any) -> list[str]:
+    slots = (getattr(kind, "__slots__", ()) for kind in type(value).__mro__)
+    return [name for found in slots for name in ((found,) if isinstance(found, str) else found)]
