@@ -4,7 +4,7 @@ Shapes: B pairs, C channels, S image side, L tokens of the longest report of the
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -31,6 +31,25 @@ class Batch:
     step: int
 
 
+Figures = Mapping[str, float]
+"""Figures of one look at a training, by name."""
+
+
+@dataclass(frozen=True)
+class WarningRule:
+    """A way in which a training fails, as it shows in a figure.
+
+    figure: the one that it is read from; where that is missing, the rule is not judged. applies:
+    whether these figures are a warning. warning: the sentence, with figures' names in braces, and
+    what to try. resolved: the sentence once it no longer applies.
+    """
+
+    figure: str
+    applies: Callable[[Figures], bool]
+    warning: str
+    resolved: str
+
+
 class Method(nn.Module, ABC):
     """Base of every method: an `nn.Module` that trains image and report together.
 
@@ -39,11 +58,13 @@ class Method(nn.Module, ABC):
         tokenize: list of reports -> `tokens`, `attention` of a `Batch`, on the CPU.
         architecture: a `[model]` table that rebuilds this method without any download, for
             `build(architecture, tokenizer, seed)` followed by `load_state_dict`.
+        warning_rules: what of its `monitors` is a warning; the training loop adds its own.
     """
 
     preprocess: Preprocess
     tokenize: Tokenize
     architecture: dict[str, Any]
+    warning_rules: tuple[WarningRule, ...] = ()
 
     @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:

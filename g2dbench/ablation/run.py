@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-from g2dbench.ablation.studies import Arm, Study, published, recipes
+from g2dbench.ablation.studies import published, recipes
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadCheckpoint
 from g2dbench.evaluation import grid as sweep
@@ -18,6 +18,7 @@ from g2dbench.evaluation.runner import Outcome
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.metrics.bootstrap import holm
 from g2dbench.recipes.recipe import Recipe
+from g2dbench.recipes.study import Arm, Study
 from g2dbench.registry import Registry
 from g2dbench.reporting.paired_comparison import Comparison, compare
 from g2dbench.runs import folder as runs

@@ -1,6 +1,7 @@
 """`g2dbench ablate`."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,7 @@ from g2dbench.errors import Misuse
 
 if TYPE_CHECKING:
     from g2dbench.ablation.run import Row
-    from g2dbench.ablation.studies import Study
+    from g2dbench.recipes.study import Study
 
 EPILOG = """Examples:
 
@@ -77,13 +78,17 @@ def ablate(
     from g2dbench.registry import Registry
     from g2dbench.system.machine import Machine
 
+    registry = Registry(plugin or ())
     if study is None:
-        console.print(_studies(studies.STUDIES))
+        console.print(_studies([study for _, study in studies.known_studies(registry).values()]))
         return
-    chosen, registry = studies.find(study, arm or []), Registry(plugin or ())
+    method, chosen = studies.find(study, registry, arm or [])
     base = recipes.override(recipes.load(recipe), set_ or [])
-    if base.method != "g2d":
-        raise Misuse(f"recipe {recipe!r} trains {base.method!r}: the studies are of g2d")
+    if base.method != method:
+        raise Misuse(
+            f"recipe {recipe!r} trains {base.method!r}, and {chosen.name!r} is a study of {method}:"
+            f" choose a recipe of {method} (`g2dbench list recipes`)"
+        )
     studies.recipes(chosen, base)
     grid.check_writable(out)
     tasks = tuple(grid.load_tasks(task or ["seg"], registry))
@@ -115,7 +120,7 @@ def ablate(
     console.print(f"runs and results are in {out}")
 
 
-def _studies(known: "tuple[Study, ...]") -> Table:
+def _studies(known: "Sequence[Study]") -> Table:
     table = Table(title="studies", title_justify="left")
     for heading in ("study", "question", "paper", "arms"):
         table.add_column(heading, overflow="fold")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from g2dbench.errors import BadData
 from g2dbench.progress import Progress, quiet
+from g2dbench.recipes.lr_schedule import cosine_factor
 
 INIT, SHUFFLE, DRAW = 1, 2, 3
 """Streams of `Run.generator`: initial weights, order of the batches, choice of images."""
@@ -136,7 +137,7 @@ def _factor(settings: FitSettings, count: int) -> Callable[[int], float]:
     if settings.schedule == "constant":
         return lambda step: 1.0
     steps = math.ceil(count / settings.batch_size) * _passes(count, settings) * settings.epochs
-    return lambda step: 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+    return lambda step: cosine_factor(step / steps)
 
 
 def _validated(head: nn.Module, validate: Callable[[], float]) -> float:

@@ -11,7 +11,6 @@ A changed recipe gets another name, `g2d-tiny+1a2b3c`, so that a leaderboard nev
 
 import hashlib
 import json
-import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -24,11 +23,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from g2dbench.cards import MethodCard
 from g2dbench.data.reports.cleaning import DEFAULT, CleaningName
 from g2dbench.errors import Misuse
+from g2dbench.recipes.lr_schedule import Schedule, learning_rate
 from g2dbench.registry import Registry, unknown
 from g2dbench.sample import Views
 
 Policy = Literal["none", "light", "paper", "code"]
-Schedule = Literal["cosine", "restarts", "constant"]
 
 CHANGED = "+"
 """Stands between a recipe's name and the digest of what it was changed to."""
@@ -102,16 +101,15 @@ class Optim(_Table):
 
     def lr_at(self, step: int, total: int) -> float:
         """The learning rate of step 0, 1, ... of `total`; a cosine stays at its end."""
-        warmup = self.warmup(total)
-        if step < warmup:
-            return self.lr * (step + 1) / warmup
-        if self.schedule == "constant":
-            return self.lr
-        if self.schedule == "restarts":
-            share = (step - warmup) % self.restart_steps / self.restart_steps
-        else:
-            share = min((step - warmup) / max(total - warmup, 1), 1.0)
-        return self.min_lr + (self.lr - self.min_lr) * (1 + math.cos(math.pi * share)) / 2
+        return learning_rate(
+            step,
+            total,
+            self.schedule,
+            peak=self.lr,
+            end=self.min_lr,
+            warmup=self.warmup(total),
+            restart_steps=self.restart_steps,
+        )
 
 
 class Recipe(_Table):

@@ -1,20 +1,30 @@
 """Studies: every arm is a recipe of its own, the paper's numbers are found, the command runs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from g2dbench.ablation.studies import STUDIES, Study, find, published
+from g2dbench.ablation.studies import find as find_study
+from g2dbench.ablation.studies import published
 from g2dbench.ablation.studies import recipes as recipes_of
 from g2dbench.cards import MethodCard
 from g2dbench.cli import app
 from g2dbench.errors import Misuse
+from g2dbench.methods.g2d import STUDIES
 from g2dbench.pretrained.tokenizer import train_wordpiece
 from g2dbench.recipes import recipe as recipes
+from g2dbench.recipes.study import Study
 from g2dbench.registry import Registry
 
-BASE = recipes.load("g2d-tiny")
+BASE, REGISTRY = recipes.load("g2d-tiny"), Registry()
+
+
+def find(name: str, more: Sequence[str] = ()) -> Study:
+    method, study = find_study(name, REGISTRY, more)
+    assert method == "g2d"
+    return study
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
@@ -75,6 +85,6 @@ def test_a_wrong_study_and_a_wrong_recipe_are_answered() -> None:
     wrong = CliRunner().invoke(app, ["ablate", "treshold"])
     assert (wrong.exit_code, "did you mean 'threshold'" in wrong.output) == (2, True)
     other = CliRunner().invoke(app, ["ablate", "heads", "--recipe", "convirt-tiny"])
-    assert (other.exit_code, "the studies are of g2d" in other.output) == (2, True)
+    assert (other.exit_code, "is a study of g2d" in other.output) == (2, True)
     listed = CliRunner().invoke(app, ["ablate"])
     assert all(study.name in listed.output for study in STUDIES)

@@ -9,8 +9,11 @@ from transformers import PreTrainedTokenizerFast
 from g2dbench.cards import MethodCard
 from g2dbench.methods.g2d.model import G2D
 from g2dbench.methods.g2d.settings import G2DSettings
+from g2dbench.methods.g2d.studies import STUDIES
 from g2dbench.methods.shared.settings import read_settings
 from g2dbench.system.seeded_init import drawn
+
+__all__ = ["CARD", "STUDIES", "VARIANTS", "build"]
 
 CARD = MethodCard(
     name="g2d",

@@ -18,6 +18,7 @@ from g2dbench.methods.g2d.attention import AttentionPool
 from g2dbench.methods.g2d.losses import pixel_alignment, reconstruction
 from g2dbench.methods.g2d.pseudo_mask import PseudoMask
 from g2dbench.methods.g2d.settings import G2DSettings
+from g2dbench.methods.g2d.warnings import WARNING_RULES
 from g2dbench.methods.shared.attention_entropy import relative_entropy
 from g2dbench.methods.shared.contrastive import Contrastive
 from g2dbench.methods.shared.encoders import image_encoder
@@ -39,6 +40,8 @@ class G2D(Towers):
 
     `unet` is smp's Unet, so that its state_dict has the names of the authors' released files.
     """
+
+    warning_rules = WARNING_RULES
 
     def __init__(self, settings: G2DSettings, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__(settings, TextTower(settings, len(tokenizer)), tokenizer)

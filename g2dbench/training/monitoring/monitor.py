@@ -27,7 +27,7 @@ from g2dbench.training.batches.source import Batches, TrainingPairs
 from g2dbench.training.monitoring import trackers
 from g2dbench.training.monitoring.gradient_shares import gradient_shares
 from g2dbench.training.monitoring.held_out import Heldout, evaluated, mean_recalls
-from g2dbench.training.monitoring.warnings import Told
+from g2dbench.training.monitoring.warnings import WarningLog
 
 STEPS_FILE, SHEETS = "steps.csv", "sheets"
 PAIRS = 32
@@ -80,7 +80,7 @@ class Watch:
         self._optim = run.info.recipe.optim
         self._steps = looks
         self._trackers = trackers.Trackers(watching.track, echo)
-        self._told = Told()
+        self._warnings = WarningLog(method.warning_rules)
         self._images, self._since = 0, time.perf_counter()
 
     def start(self, step: int, epochs: Sequence[Mapping[str, Any]]) -> None:
@@ -167,7 +167,7 @@ class Watch:
         return _first(next(iter(loader.plain())))
 
     def _news(self, row: Mapping[str, float]) -> list[str]:
-        return self._told.look(row) if row["step"] >= self._settled else []
+        return self._warnings.look(row) if row["step"] >= self._settled else []
 
     @property
     def _total(self) -> int:

@@ -19,6 +19,7 @@ from g2dbench.cards import MethodCard
 from g2dbench.data.prepare import prepared
 from g2dbench.errors import Misuse, Stopped
 from g2dbench.method import Batch, Method
+from g2dbench.methods.g2d.model import G2D
 from g2dbench.recipes.recipe import Recipe
 from g2dbench.registry import Registry
 from g2dbench.runs.folder import LOG_FILE, RunFolder
@@ -232,11 +233,16 @@ def test_evaluation_puts_back_the_mode_of_every_part() -> None:
     assert [part.training for part in module] == [True, False]
 
 
-def test_each_sign_shows_at_its_limit_and_says_what_to_try() -> None:
+def told(figures: dict[str, float]) -> list[str]:
+    """What is told at the first look of a G2D training."""
+    return warnings.WarningLog(G2D.warning_rules).look(figures)
+
+
+def test_each_rule_applies_at_its_limit_and_says_what_to_try() -> None:
     guess = {"r10": 0.055, "chance_r10": 0.05, "pool": 200.0}
-    assert "no better than guessing" in warnings.warnings(guess)[0]
-    assert warnings.warnings({**guess, "r10": 0.3}) == []
-    assert warnings.warnings({"r10": 1.0, "chance_r10": 1.0, "pool": 10.0}) == []
+    assert "no better than guessing" in told(guess)[0]
+    assert told({**guess, "r10": 0.3}) == []
+    assert told({"r10": 1.0, "chance_r10": 1.0, "pool": 10.0}) == []
     cases = {
         "attention_entropy": [(0.98, "all but uniform"), (0.01, "single pixel"), (0.5, "")],
         "mask_empty": [(0.25, "25% of the pseudo masks are empty"), (0.0, "")],
@@ -246,20 +252,27 @@ def test_each_sign_shows_at_its_limit_and_says_what_to_try() -> None:
     }
     for figure, values in cases.items():
         for value, words in values:
-            found = warnings.warnings({figure: value})
+            found = told({figure: value})
             assert len(found) == bool(words)
             assert all(words in text and "ry " in text for text in found)
-    assert {sign.figure for sign in warnings.SIGNS} == {"r10", *cases}
+    rules = (*warnings.RULES, *G2D.warning_rules)
+    assert {rule.figure for rule in rules} == {"r10", *cases}
 
 
-def test_a_sign_is_told_when_it_comes_and_when_it_has_gone() -> None:
-    told = warnings.Told()
+def test_a_warning_is_told_when_it_comes_and_when_it_has_gone() -> None:
+    log = warnings.WarningLog(G2D.warning_rules)
     values = [0.5, 0.98, 0.99, 0.5, 0.98, 0.5, 0.5, 0.5, 0.99]
-    said = [told.look({"attention_entropy": value}) for value in values]
+    said = [log.look({"attention_entropy": value}) for value in values]
     assert [len(lines) for lines in said] == [0, 1, 0, 0, 0, 0, 1, 0, 1]
     assert said[1][0].startswith("warning: the attention is all but uniform (0.980")
-    assert said[6] == ["better: the attention is no longer uniform (0.500 of the largest entropy)"]
-    assert told.look({"mask_share": 0.1}) == []
+    assert said[6] == [
+        "resolved: the attention is no longer uniform (0.500 of the largest entropy)"
+    ]
+    assert log.look({"mask_share": 0.1}) == []
+
+
+def test_a_method_without_rules_of_its_own_has_those_of_every_method() -> None:
+    assert warnings.WarningLog(()).look({"attention_entropy": 0.99}) == []
 
 
 def order(said: list[str]) -> list[str]:
