@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from g2dbench.cards import DatasetCard, MethodCard
 from g2dbench.data.store.memory import MemoryDataset
 from g2dbench.method import Batch, Method
+from g2dbench.methods.g2d.warnings import WARNING_RULES
 from g2dbench.model import Model
 from g2dbench.preprocess import Preprocess
 from g2dbench.pretrained.tokenizer import Tokenize
@@ -64,6 +65,8 @@ def some(
 
 class Toy(Method):
     """A convolution, a bag of words, dropout on both, and batch norm: everything with state."""
+
+    warning_rules = WARNING_RULES
 
     def __init__(self, config: dict[str, Any], tokenizer: Any) -> None:
         super().__init__()
