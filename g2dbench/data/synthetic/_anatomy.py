@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from g2dbench.data.synthetic._arithmetic import exp, power, sine_cosine, spaced
 from g2dbench.data.synthetic._body import Body
 from g2dbench.data.synthetic._canvas import Board, Line, Map, bend, curve, lattice, polyline, ramp
 from g2dbench.data.synthetic._random import Random
+from g2dbench.system.arithmetic import exp, power, sine_cosine, spaced
 
 EDGE = 0.008
 """Width of an anatomical edge."""

@@ -8,9 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
-from g2dbench.data.synthetic._arithmetic import interpolate
 from g2dbench.data.synthetic._canvas import AXIS, Line, curve, lookup
 from g2dbench.data.synthetic._random import Random
+from g2dbench.system.arithmetic import interpolate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from g2dbench.data.synthetic._arithmetic import direction, interpolate, length, spaced
+from g2dbench.system.arithmetic import direction, interpolate, length, spaced
 
 Map = NDArray[np.float32]
 Line = NDArray[np.float64]

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g2dbench.data.synthetic._anatomy import Chest
-from g2dbench.data.synthetic._arithmetic import box_mean, exp, power, spaced
 from g2dbench.data.synthetic._body import Body
 from g2dbench.data.synthetic._canvas import Board, Map, bend, polyline
 from g2dbench.data.synthetic._random import Random, grain
 from g2dbench.data.synthetic._scene import Device, Film
+from g2dbench.system.arithmetic import box_mean, exp, power, spaced
 
 AIR = 1.62
 """Attenuation that a whole lung of air takes away."""

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from g2dbench.data.synthetic._anatomy import EDGE, Chest
-from g2dbench.data.synthetic._arithmetic import direction, exp, spaced
 from g2dbench.data.synthetic._body import Body, lung_line
 from g2dbench.data.synthetic._canvas import Board, Map, curve, lattice, lookup, polyline, ramp
 from g2dbench.data.synthetic._instances import Instance
 from g2dbench.data.synthetic._random import Random
+from g2dbench.system.arithmetic import direction, exp, spaced
 
 Mask = NDArray[np.bool_]
 Painter = Callable[[Board, Body, Chest, Instance], Mask]

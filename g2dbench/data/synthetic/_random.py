@@ -3,7 +3,7 @@
 NumPy promises the bits of PCG64 and of SeedSequence for good, but not what the methods of
 `Generator` make of them (NEP 19), and those call the C library's `exp` and `log`. The methods here
 repeat what `Generator` made of the bits in NumPy 2.4: the same algorithms, with operations that
-IEEE 754 fixes (see _arithmetic.py).
+IEEE 754 fixes (see system/arithmetic.py).
 """
 
 import math
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.random import PCG64, SeedSequence
 from numpy.typing import NDArray
 
-from g2dbench.data.synthetic._arithmetic import Line, exp_of, log
 from g2dbench.data.synthetic._ziggurat import Words, normals_of, uniform_of, ziggurat
+from g2dbench.system.arithmetic import Line, exp_of, log
 
 Item = TypeVar("Item")
 

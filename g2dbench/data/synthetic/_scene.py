@@ -11,10 +11,10 @@ from itertools import accumulate
 
 import numpy as np
 
-from g2dbench.data.synthetic._arithmetic import exp_of
 from g2dbench.data.synthetic._body import Body, draw_body
 from g2dbench.data.synthetic._instances import Instance, draw_instances
 from g2dbench.data.synthetic._random import Random
+from g2dbench.system.arithmetic import exp_of
 
 BLOCK = 12
 _GROUPS = (

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from g2dbench.data.synthetic._arithmetic import Line, exp, log
+from g2dbench.system.arithmetic import Line, exp, log
 
 Index = NDArray[np.intp]
 Words = NDArray[np.uint64]

@@ -16,6 +16,7 @@ from numpy._core._multiarray_umath import __cpu_dispatch__
 
 from g2dbench.data.synthetic import synthetic
 from g2dbench.sample import Sample
+from g2dbench.system import arithmetic
 
 GOLDEN = {
     (240, 64): "898e855745cb583f7c5aac4e17e143633baff3c9afb1eaba46127ff02812f69d",
@@ -107,7 +108,7 @@ ELSEWHERE = {
 }
 ORDERED = {"sum", "mean", "std", "var", "dot", "prod", "cumsum", "trace"}
 """Methods of arrays whose result depends on the order of adding."""
-DRAWING = sorted(Path(synthetic.__file__).parent.glob("*.py"))
+DRAWING = [*sorted(Path(synthetic.__file__).parent.glob("*.py")), Path(arithmetic.__file__)]
 
 
 @pytest.mark.parametrize("path", DRAWING, ids=lambda path: path.stem)

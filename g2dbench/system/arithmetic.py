@@ -2,10 +2,10 @@
 
 IEEE 754 fixes the result of +, -, *, /, square roots, comparisons, rounding to whole numbers and
 conversions between formats to the last bit. It does not fix `exp`, `pow` or `sin`: NumPy and the C
-library compute them in several ways and choose one by processor. The drawing therefore uses only
-the former, element by element; what needs more is built from them here. Sums of many values are
-sums of whole numbers, because the order in which a library adds depends on the processor too.
-`tests/data/synthetic/test_same_everywhere.py` holds the list of what the drawing may call.
+library compute them in several ways and choose one by processor. What becomes stored data
+therefore uses only the former, element by element; what needs more is built from them here. Sums
+of many values are sums of whole numbers, because the order in which a library adds depends on the
+processor too. `tests/data/synthetic/test_same_everywhere.py` lists what the drawing may call.
 """
 
 import math

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from g2dbench.data.synthetic._arithmetic import (
+from g2dbench.system.arithmetic import (
     box_mean,
     direction,
     exp,
