@@ -7,10 +7,10 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help baseline demo test check format lint types nightly wheel clean
+.PHONY: help baseline demo test check format lint types nightly gate-processors wheel clean
 
 help:            ## list the targets
-	@grep -hE '^[a-z]+: *.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+	@grep -hE '^[a-z-]+: *.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 17
 
 # The stamp is as new as the dependencies it was installed for: a second run installs nothing.
 $(STAMP): pyproject.toml
@@ -37,11 +37,16 @@ lint: $(STAMP)   ## lint
 types: $(STAMP)  ## type-check the engine, strictly
 	$(BIN)/mypy
 
-nightly: $(STAMP) ## every test, the long ones too
+nightly: $(STAMP) ## every test, the long ones too, and the gate on imitated processors
 	$(BIN)/python -m pytest -q -n auto -m 'slow or not slow'
+	$(MAKE) gate-processors
 
 wheel: $(STAMP)  ## build the wheel into dist/
 	$(BIN)/python -m build --wheel
+
+gate-processors: $(STAMP) ## run the gate's suite on imitated processors and print the band
+	rm -rf build/processors
+	$(BIN)/python tests/gate/processors.py build/processors
 
 clean:           ## remove what the build made (not runs, not results)
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -14,8 +14,9 @@ from g2dbench.preprocess import View
 
 SUITE = Path(__file__).with_name("suite.py")
 BASELINE = SUITE.parent / "baseline"
-TOLERANCES = ("--tolerance", "0.05")
-"""Wider than rounding: two epochs amplify the last bits in which processors differ."""
+PROCESSORS = runpy.run_path(str(SUITE.with_name("processors.py")))
+TOLERANCES = ("--tolerance", str(PROCESSORS["TOLERANCE"]))
+"""Wider than the band of the scores on several processors, which `make gate-processors` shows."""
 
 
 pytestmark = pytest.mark.timeout(1200)  # minutes where other work shares the cores
@@ -41,6 +42,25 @@ def regress(before: Path, now: Path, *words: str) -> tuple[int, str]:
 def test_today_scores_as_well_as_the_committed_baseline(work: Path) -> None:
     code, text = regress(BASELINE, work / "results", *TOLERANCES)
     assert code == 0, text
+
+
+def test_cells_without_a_trained_network_score_the_same_on_every_processor(work: Path) -> None:
+    baseline, now = (PROCESSORS["scores"](folder) for folder in (BASELINE, work / "results"))
+    untrained = [cell for cell in baseline if PROCESSORS["tolerance"](cell) < 0.05]
+    assert len(untrained) == 3
+    for cell in untrained:
+        assert now[cell] == pytest.approx(baseline[cell], abs=PROCESSORS["UNTRAINED"]), cell
+
+
+def test_the_band_is_shown_and_a_score_outside_its_tolerance_closes_the_gate() -> None:
+    baseline = {"cls random-init auc": 0.5, "seg random-init dice": 0.1}
+    one, other = {**baseline, "seg random-init dice": 0.13}, {**baseline}
+    lines, left = PROCESSORS["compare"](baseline, {"one": one, "other": other})
+    assert [line.split()[-1] for line in lines] == ["0.0000", "0.0300"]
+    assert left == []
+    for cell, value in (("cls random-init auc", 0.49), ("seg random-init dice", float("nan"))):
+        _, left = PROCESSORS["compare"](baseline, {"one": {**baseline, cell: value}})
+        assert [line.split(":")[0] for line in left] == [cell]
 
 
 def test_an_unchanged_rerun_scores_the_same_to_the_last_bit(work: Path) -> None:

@@ -22,7 +22,7 @@ from g2dbench.data.images.dicom_transfer_syntax import decoder, inflated
 from g2dbench.data.tables.files import open_file
 from g2dbench.errors import BadData
 
-LUMA = np.array([0.299, 0.587, 0.114])
+LUMA = (0.299, 0.587, 0.114)
 
 HEAD = 4096
 """Bytes in which a file names its transfer syntax."""
@@ -105,5 +105,7 @@ def _render(pixels: NDArray[Any], found: pydicom.Dataset) -> NDArray[Any]:
         pixels = apply_color_lut(pixels, found)
     if pixels.ndim == 2:
         return shown(pixels, found)
-    luma: NDArray[Any] = pixels[..., :3] @ LUMA
+    # Not a matrix product: the order in which BLAS adds depends on the processor.
+    red, green, blue = (pixels[..., i] * share for i, share in enumerate(LUMA))
+    luma: NDArray[Any] = red + green + blue
     return np.rint(luma).astype(np.uint8) if pixels.dtype == np.uint8 else luma

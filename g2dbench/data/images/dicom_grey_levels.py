@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from g2dbench.errors import BadData
+from g2dbench.system.arithmetic import exp
 
 Values = NDArray[Any]
 
@@ -157,7 +157,7 @@ def _sigmoid(values: Values, centre: float, width: float) -> Values:
     """C.11.2.1.3.1."""
     if width <= 0:
         raise BadData(f"its window has the width {width:g}")
-    return np.asarray(expit(4 * (values - centre) / width))
+    return np.asarray(1 / (1 + exp(-4 * (np.asarray(values, np.float64) - centre) / width)))
 
 
 _WINDOWS: dict[str, Callable[[Values, float, float], Values]] = {

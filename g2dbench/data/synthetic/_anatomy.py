@@ -1,7 +1,7 @@
 """The normal chest of a synthetic radiograph as maps of attenuation.
 
 Maps are (S, S) float32. Attenuation adds up along the ray (Beer and Lambert): soft tissue and
-bone add, air takes away. A display curve makes grey values of it in synth_film.py.
+bone add, air takes away. A display curve makes grey values of it in _film.py.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from g2dbench.data.synthetic._body import Body
 from g2dbench.data.synthetic._canvas import Board, Line, Map, bend, curve, lattice, polyline, ramp
+from g2dbench.data.synthetic._random import Random
+from g2dbench.system.arithmetic import exp, power, sine_cosine, spaced
 
 EDGE = 0.008
 """Width of an anatomical edge."""
@@ -77,9 +79,9 @@ def _torso(board: Board, body: Body, signed: Map) -> Map:
     at = [-0.1, 0.0, 0.05, 0.1, 0.17, 0.26, 0.42, 0.6, 0.8, 1.1]
     width = [0.12, 0.125, 0.18, 0.36, g + 0.07, g + 0.14, g + 0.12, g + 0.03, g + 0.01, g + 0.05]
     half = board.by_y(curve(at, width))
-    rim = np.clip(1 - (signed / half) ** 2, 0, 1) ** np.float32(0.42)
+    rim = power(np.clip(1 - np.square(signed / half), 0, 1), 0.42)
     thick = board.by_y(curve([0.0, 0.12, 0.3, 0.65, 0.85, 1.0], [1.5, 1.75, 2.05, 2.15, 2.6, 2.9]))
-    grain = lattice(np.random.default_rng(body.seed).normal(0, 0.035, (7, 7)), board.size)
+    grain = lattice(Random(body.seed).normals(0.035, 7, 7), board.size)
     torso = rim * thick * np.float32(body.depth) * (1 + grain)
     if body.breast:
         torso += _breasts(board, body)
@@ -123,7 +125,7 @@ def _ribs(board: Board, body: Body, chest: Chest) -> Map:
     # Below the diaphragm ribs drown in soft tissue and scatter.
     top = top * (np.float32(0.3) + np.float32(0.7) * ramp(chest.floor - board.y, 0.2))
     shade = (back_rib * np.float32(0.24) + front_rib * np.float32(0.14)) * inside * top
-    wall = np.exp(-(((chest.offset - chest.outer - np.float32(0.008)) / np.float32(0.009)) ** 2))
+    wall = exp(-np.square((chest.offset - chest.outer - np.float32(0.008)) / np.float32(0.009)))
     wall *= ramp(board.y - np.float32(body.apex), 0.1)
     return np.asarray((shade + np.float32(0.2) * wall) * np.float32(body.bone), dtype=np.float32)
 
@@ -132,7 +134,8 @@ def _band(phase: NDArray[np.floating], half: float, soft: float) -> Map:
     """A band around every whole number of `phase`, its rims denser than its middle."""
     away = np.abs(phase - np.rint(phase)).astype(np.float32)
     core = ramp(np.float32(half) - away, soft)
-    return np.asarray(core * (np.float32(0.65) + np.float32(0.55) * (away / np.float32(half)) ** 2))
+    dense = np.float32(0.65) + np.float32(0.55) * np.square(away / np.float32(half))
+    return np.asarray(core * dense)
 
 
 def _spine(board: Board, body: Body, signed: Map) -> Map:
@@ -140,9 +143,10 @@ def _spine(board: Board, body: Body, signed: Map) -> Map:
     width = board.by_y(curve([-0.1, 0.1, 1.0], [0.028, 0.031, 0.042]))
     away = np.abs(signed)
     column = ramp(width - away, 0.008)
-    disc = np.abs(np.mod(board.y / np.float32(body.spacing * 0.82), 1) - np.float32(0.5))
+    level = board.y / np.float32(body.spacing * 0.82)
+    disc = np.abs(level - np.floor(level) - np.float32(0.5))
     bone = column * (np.float32(0.34) - np.float32(0.16) * ramp(disc - np.float32(0.40), 0.08))
-    pedicle = np.exp(-(((away - np.float32(0.021)) / np.float32(0.006)) ** 2))
+    pedicle = exp(-np.square((away - np.float32(0.021)) / np.float32(0.006)))
     bone += pedicle * ramp(np.float32(0.25) - disc, 0.1) * np.float32(0.10)
     bone += ramp(np.float32(0.006) - away, 0.006) * np.float32(0.10)
     return np.asarray(bone * np.float32(body.bone) - _airway(board, body), dtype=np.float32)
@@ -183,19 +187,19 @@ def _blades(board: Board, body: Body, signed: Map) -> Map:
     far = board.by_y(curve([y, y + 0.08, low], [0.43, 0.42, 0.40]))
     here = ramp(board.y - np.float32(y - 0.01), 0.02) * ramp(np.float32(low) - board.y, 0.02)
     blade = ramp(away - near, 0.006) * ramp(far - away, 0.006) * here
-    border = np.exp(-(((away - far) / np.float32(0.008)) ** 2)) * here
+    border = exp(-np.square((away - far) / np.float32(0.008))) * here
     return np.asarray(blade * np.float32(0.12) + border * np.float32(0.2), dtype=np.float32)
 
 
 def _belly(board: Board, body: Body) -> Map:
     """Gas in the stomach under the left dome, and some in the bowel."""
-    rng = np.random.default_rng(body.seed + 1)
+    rng = Random(body.seed + 1)
     total = np.zeros_like(board.x)
     if body.bubble:
         x, y = body.centre + 0.5 * body.width, body.dome_left + 0.055
         gas = board.blob(x, y, 0.035 + 0.035 * body.bubble, 0.016 + 0.02 * body.bubble, -0.2)
         total -= ramp(gas, 0.6) * np.float32(1.3)
-    for _ in range(int(rng.integers(0, 4))):
+    for _ in range(rng.integer(0, 4)):
         x, y = body.centre + rng.uniform(-0.3, 0.35), rng.uniform(0.9, 1.02)
         gas = board.blob(
             x, y, rng.uniform(0.02, 0.06), rng.uniform(0.015, 0.035), rng.uniform(-1, 1)
@@ -206,7 +210,7 @@ def _belly(board: Board, body: Body) -> Map:
 
 def _vessels(board: Board, body: Body) -> Map:
     """Pulmonary vessels branching from both hila, thinner towards the edge."""
-    rng = np.random.default_rng(body.seed + 2)
+    rng = Random(body.seed + 2)
     sign = np.repeat([-1.0, 1.0], 13)
     hilum = np.stack(
         [
@@ -215,17 +219,18 @@ def _vessels(board: Board, body: Body) -> Map:
         ],
         axis=1,
     )
-    start = hilum + rng.normal(0, [0.012, 0.03], hilum.shape)
-    angle = np.tile(np.linspace(-1.45, 1.5, 13), 2) + rng.normal(0, 0.1, 26)
-    rods = _branches(rng, start, angle, sign, rng.uniform(0.006, 0.011, 26))
-    trunk = np.array([[-0.008, -0.04, 0.014, 0.075]]) * np.stack([sign, sign**2, sign, sign**2], 1)
+    start = hilum + rng.normals(1.0, *hilum.shape) * [0.012, 0.03]
+    angle = np.tile(spaced(-1.45, 1.5, 13), 2) + rng.normals(0.1, 26)
+    rods = _branches(rng, start, angle, sign, rng.uniforms(0.006, 0.011, 26))
+    level = np.ones(26)
+    trunk = np.array([[-0.008, -0.04, 0.014, 0.075]]) * np.stack([sign, level, sign, level], 1)
     ends = np.tile(hilum, 2) + trunk
     stems = np.column_stack([ends, np.full(26, 0.030), np.full(26, 0.013)])
     return board.strokes(np.concatenate([rods, stems]))
 
 
 def _branches(
-    rng: np.random.Generator, start: Line, angle: Line, sign: Line, width: Line
+    rng: Random, start: Line, angle: Line, sign: Line, width: Line
 ) -> NDArray[np.float64]:
     """Vessels of 8 pieces that bend at random, and their side branches while they are wide enough.
 
@@ -234,12 +239,13 @@ def _branches(
     """
     pieces, twigs, at = [], [], start
     for _ in range(8):
-        angle = angle + rng.normal(0, 0.14, len(at))
-        reach = rng.uniform(0.03, 0.05, len(at)) * (0.7 + 35 * width)
-        step = at + reach[:, None] * np.stack([sign * np.cos(angle), np.sin(angle)], axis=1)
+        angle = angle + rng.normals(0.14, len(at))
+        reach = rng.uniforms(0.03, 0.05, len(at)) * (0.7 + 35 * width)
+        sine, cosine = sine_cosine(angle)
+        step = at + reach[:, None] * np.stack([sign * cosine, sine], axis=1)
         pieces.append(np.column_stack([at, step, width, 30 * width]))
-        fork = (width > 0.004) & (rng.random(len(at)) < 0.5)
-        turn = rng.choice([-1.0, 1.0], len(at)) * rng.uniform(0.35, 0.8, len(at))
+        fork = (width > 0.004) & (rng.uniforms(0, 1, len(at)) < 0.5)
+        turn = rng.signs(len(at)) * rng.uniforms(0.35, 0.8, len(at))
         twigs.append((step[fork], (angle + turn)[fork], sign[fork], width[fork] * 0.6))
         at, width = step, width * 0.86
     if sum(len(twig[0]) for twig in twigs):

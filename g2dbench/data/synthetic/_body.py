@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.random import Generator
 
 from g2dbench.data.synthetic._canvas import AXIS, Line, curve, lookup
+from g2dbench.data.synthetic._random import Random
+from g2dbench.system.arithmetic import interpolate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,37 +124,37 @@ class Body:
         return x, y
 
 
-def draw_body(rng: Generator, *, sex: str, age: float, enlarged: bool) -> Body:
+def draw_body(rng: Random, *, sex: str, age: float, enlarged: bool) -> Body:
     """The chest of one patient; women are smaller, the old have paler bones and a wider aorta."""
     woman = sex == "F"
     width = float(np.clip(rng.normal(0.335 if woman else 0.355, 0.014), 0.29, 0.39))
     ratio = np.clip(rng.normal(0.565, 0.035), 0.52, 0.69) if enlarged else rng.normal(0.435, 0.028)
-    dome = float(rng.normal(0.70, 0.03))
+    dome = rng.normal(0.70, 0.03)
     stout = float(np.clip(rng.normal(0.5 + 0.002 * (age - 50), 0.2), 0.05, 1))
     return Body(
         centre=0.5,
         width=width,
-        apex=float(rng.normal(0.115, 0.012)),
+        apex=rng.normal(0.115, 0.012),
         dome_right=dome,
-        dome_left=dome + float(rng.normal(0.025, 0.008)),
-        skew=float(rng.normal(-0.02, 0.012)),
+        dome_left=dome + rng.normal(0.025, 0.008),
+        skew=rng.normal(-0.02, 0.012),
         heart=float(np.clip(ratio, 0.36, 0.69) if enlarged else np.clip(ratio, 0.36, 0.495))
         * width,
-        heart_top=float(rng.normal(0.46, 0.025)),
-        heart_round=float(rng.normal(0.55, 0.06)),
-        heart_shift=float(rng.normal(0, 0.006)),
+        heart_top=rng.normal(0.46, 0.025),
+        heart_round=rng.normal(0.55, 0.06),
+        heart_shift=rng.normal(0, 0.006),
         knob=float(np.clip(rng.normal(0.030 + 0.0004 * (age - 50), 0.005), 0.015, 0.06)),
-        pedicle=float(rng.normal(0.062, 0.006)),
-        girth=float(rng.normal(0.44 if woman else 0.46, 0.012) + 0.05 * stout),
-        depth=float(0.8 + 0.4 * stout + rng.normal(0, 0.04)),
-        breast=float(rng.uniform(0.35, 1.0)) if woman else 0.0,
+        pedicle=rng.normal(0.062, 0.006),
+        girth=rng.normal(0.44 if woman else 0.46, 0.012) + 0.05 * stout,
+        depth=0.8 + 0.4 * stout + rng.normal(0, 0.04),
+        breast=rng.uniform(0.35, 1.0) if woman else 0.0,
         bone=float(np.clip(1.05 - 0.005 * (age - 50) + rng.normal(0, 0.1), 0.6, 1.4)),
-        spacing=float(rng.normal(0.072, 0.004)),
-        slope=float(rng.normal(0.10, 0.025)),
-        shrug=float(rng.normal(0.155, 0.015)),
-        scapula=float(rng.normal(1.0, 0.05)),
-        bubble=float(rng.uniform(0.3, 1.0)) if rng.random() < 0.6 else 0.0,
-        seed=int(rng.integers(2**31)),
+        spacing=rng.normal(0.072, 0.004),
+        slope=rng.normal(0.10, 0.025),
+        shrug=rng.normal(0.155, 0.015),
+        scapula=rng.normal(1.0, 0.05),
+        bubble=rng.uniform(0.3, 1.0) if rng.uniform() < 0.6 else 0.0,
+        seed=rng.integer(0, 1 << 31),
     )
 
 
@@ -166,8 +167,8 @@ def lung_line(body: Body, *, drop: float, rim: float, reach: float) -> Line:
     """
     v = (AXIS - body.apex) / body.tall
     fallen = body.apex + (AXIS - body.apex - drop) * body.tall / max(body.tall - drop, 1e-3)
-    outer = np.interp(fallen, AXIS, body.lateral)
-    taper = np.clip(1 - v / reach, 0, 1) ** 0.5
+    outer = interpolate(fallen, AXIS, body.lateral)
+    taper = np.sqrt(np.clip(1 - v / reach, 0, 1))
     edge = np.minimum(outer, body.lateral) - rim * taper
     closed = np.where(fallen < body.apex, -1.0, edge)
     open_below = np.where(v > reach, body.lateral + 1.0, closed)

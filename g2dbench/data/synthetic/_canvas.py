@@ -9,12 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from g2dbench.system.arithmetic import direction, interpolate, length, spaced
+
 Map = NDArray[np.float32]
 Line = NDArray[np.float64]
 
 LOW, HIGH, STEPS = -0.5, 1.5, 4096
 """Curves are tabulated on STEPS points from LOW to HIGH: a quarter of a pixel at 1024."""
-AXIS: Line = np.linspace(LOW, HIGH, STEPS)
+AXIS: Line = spaced(LOW, HIGH, STEPS)
 
 
 def curve(at: Sequence[float] | Line, values: Sequence[float] | Line) -> Line:
@@ -43,7 +45,7 @@ def curve(at: Sequence[float] | Line, values: Sequence[float] | Line) -> Line:
 
 def lookup(table: Line, at: float) -> float:
     """The value of a tabulated curve at one coordinate."""
-    return float(np.interp(at, AXIS, table))
+    return float(interpolate(np.array([at]), AXIS, table)[0])
 
 
 def ramp(distance: Map, width: float) -> Map:
@@ -78,8 +80,9 @@ class Board:
         """Lay the anatomy on the film: turned by `tilt` radians, `zoom`ed, then shifted."""
         self.size = size
         self.pixel = 1 / (size * zoom)
-        cos, sin = np.cos(tilt) / zoom, np.sin(tilt) / zoom
-        self._to_film = (np.array([[cos, -sin], [sin, cos]]) * zoom**2).tolist()
+        cos, sin = (part / zoom for part in direction(tilt))
+        scale = zoom * zoom
+        self._to_film = ((cos * scale, -sin * scale), (sin * scale, cos * scale))
         self._shift = (0.5 + shift[0], 0.5 + shift[1])
         film = (np.arange(size) + 0.5) / size
         dx, dy = film[None, :] - self._shift[0], film[:, None] - self._shift[1]
@@ -103,7 +106,7 @@ class Board:
 
     def blob(self, x: float, y: float, rx: float, ry: float, angle: float = 0.0) -> Map:
         """1 - (distance / radius)^2 of an ellipse: 1 in its centre, 0 on its edge."""
-        cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+        cos, sin = (np.float32(part) for part in direction(angle))
         dx, dy = self.x - np.float32(x), self.y - np.float32(y)
         a = (dx * cos + dy * sin) / np.float32(rx)
         b = (dy * cos - dx * sin) / np.float32(ry)
@@ -111,7 +114,7 @@ class Board:
 
     def disc(self, x: float, y: float, radius: float) -> Map:
         """A filled disc with an edge one pixel wide."""
-        far = np.hypot(self.x - np.float32(x), self.y - np.float32(y))
+        far = length(self.x - np.float32(x), self.y - np.float32(y))
         return ramp(np.asarray(np.float32(radius) - far), 1.5 * self.pixel)
 
     def strokes(self, lines: NDArray[np.float64]) -> Map:
@@ -130,8 +133,8 @@ class Board:
     def _scatter(self, lines: NDArray[np.float64]) -> tuple[Line, Line]:
         """Points that fill the rods, a pixel apart or closer, each with the mass it stands for."""
         delta = lines[:, 2:4] - lines[:, :2]
-        width, length = lines[:, 4], np.maximum(np.hypot(delta[:, 0], delta[:, 1]), 1e-6)
-        along = np.ceil(length / self.pixel * 1.2).astype(np.intp)
+        width, long = lines[:, 4], np.maximum(length(delta[:, 0], delta[:, 1]), 1e-6)
+        along = np.ceil(long / self.pixel * 1.2).astype(np.intp)
         across = np.ceil(width / self.pixel * 1.5).astype(np.intp) + 1
         count = along * across
         rod = np.repeat(np.arange(len(lines)), count)
@@ -139,10 +142,10 @@ class Board:
         row = within // across[rod]
         s = (2 * (within - row * across[rod]) + 1) / across[rod] - 1
         t = (row + 0.5) / along[rod]
-        side = delta * (width / length / 2)[:, None]
+        side = delta * (width / long / 2)[:, None]
         x = lines[rod, 0] + delta[rod, 0] * t - side[rod, 1] * s
         y = lines[rod, 1] + delta[rod, 1] * t + side[rod, 0] * s
-        mass = lines[:, 5] * length * width / count / self.pixel**2
+        mass = lines[:, 5] * long * width / count / (self.pixel * self.pixel)
         return np.stack([x, y]), np.sqrt(1 - s * s) * mass[rod]
 
     def _splat(self, film: Line, mass: Line) -> Map:
@@ -171,6 +174,6 @@ def bend(
     start: tuple[float, float], middle: tuple[float, float], end: tuple[float, float]
 ) -> NDArray[np.float64]:
     """Twelve points (12, 2) on the parabola drawn by two ends and a pull point."""
-    t = np.linspace(0, 1, 12)[:, None]
+    t = spaced(0, 1, 12)[:, None]
     a, b, c = np.array(start), np.array(middle), np.array(end)
-    return np.asarray((1 - t) ** 2 * a + 2 * t * (1 - t) * b + t**2 * c)
+    return np.asarray((1 - t) * (1 - t) * a + 2 * t * (1 - t) * b + t * t * c)

@@ -1,14 +1,16 @@
 """From attenuation to grey values: devices, exposure, scatter, grain, borders and side marker."""
 
+import math
+
 import numpy as np
-from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from g2dbench.data.synthetic._anatomy import Chest
 from g2dbench.data.synthetic._body import Body
 from g2dbench.data.synthetic._canvas import Board, Map, bend, polyline
-from g2dbench.data.synthetic._scene import Device, Film, generator
+from g2dbench.data.synthetic._random import Random, grain
+from g2dbench.data.synthetic._scene import Device, Film
+from g2dbench.system.arithmetic import box_mean, exp, power, spaced
 
 AIR = 1.62
 """Attenuation that a whole lung of air takes away."""
@@ -16,7 +18,7 @@ AIR = 1.62
 
 def add_device(board: Board, body: Body, chest: Chest, device: Device) -> None:
     """Draw a support device into the chest; it is in no mask."""
-    rng = default_rng(device.seed)
+    rng = Random(device.seed)
     rods, discs = _DEVICES[device.kind](rng, body, body.sign(device.side))
     if len(rods):
         chest.tissue += board.strokes(rods)
@@ -27,10 +29,10 @@ def add_device(board: Board, body: Body, chest: Chest, device: Device) -> None:
 Parts = tuple[NDArray[np.float64], list[tuple[float, float, float, float]]]
 
 
-def _ecg_leads(rng: Generator, body: Body, sign: int) -> Parts:
+def _ecg_leads(rng: Random, body: Body, sign: int) -> Parts:
     rods, discs = [], []
     for x, y in ((-0.24, 0.24), (0.24, 0.24), (-0.25, 0.66), (0.27, 0.68), (0.1, 0.62)):
-        if rng.random() < 0.75:
+        if rng.uniform() < 0.75:
             at = (body.centre + x + rng.normal(0, 0.03), y + rng.normal(0, 0.03))
             end = (at[0] + rng.normal(0.1, 0.15), at[1] + rng.uniform(0.2, 0.5))
             pull = (at[0] + rng.normal(0.05, 0.1), at[1] + rng.uniform(-0.05, 0.25))
@@ -39,14 +41,14 @@ def _ecg_leads(rng: Generator, body: Body, sign: int) -> Parts:
     return (np.concatenate(rods) if rods else np.empty((0, 6))), discs
 
 
-def _central_line(rng: Generator, body: Body, sign: int) -> Parts:
+def _central_line(rng: Random, body: Body, sign: int) -> Parts:
     c, tip = body.centre, body.apex + rng.uniform(0.3, 0.5) * body.tall
     start = (c - rng.uniform(0.08, 0.2), rng.uniform(-0.05, 0.15))
     course = bend(start, (c - 0.05, 0.12), (c - 0.045, tip))
     return polyline(course, 0.006, 0.6), []
 
 
-def _endotracheal_tube(rng: Generator, body: Body, sign: int) -> Parts:
+def _endotracheal_tube(rng: Random, body: Body, sign: int) -> Parts:
     c, tip = body.centre - 0.006, body.apex + rng.uniform(0.08, 0.26) * body.tall
     walls = [
         polyline(np.array([[c + s, -0.1], [c + s, tip]]), 0.004, 0.55) for s in (-0.009, 0.009)
@@ -54,7 +56,7 @@ def _endotracheal_tube(rng: Generator, body: Body, sign: int) -> Parts:
     return np.concatenate(walls), []
 
 
-def _enteric_tube(rng: Generator, body: Body, sign: int) -> Parts:
+def _enteric_tube(rng: Random, body: Body, sign: int) -> Parts:
     c, floor = body.centre + 0.008, body.dome_left
     down = polyline(np.array([[c, -0.1], [c + 0.004, 0.4], [c + 0.02, floor]]), 0.006, 0.6)
     end = (c + 0.12 + rng.uniform(0, 0.06), floor + rng.uniform(0.1, 0.2))
@@ -62,7 +64,7 @@ def _enteric_tube(rng: Generator, body: Body, sign: int) -> Parts:
     return np.concatenate([down, turn]), []
 
 
-def _pacemaker(rng: Generator, body: Body, sign: int) -> Parts:
+def _pacemaker(rng: Random, body: Body, sign: int) -> Parts:
     x, y = body.centre + sign * rng.uniform(0.22, 0.27), rng.uniform(0.22, 0.27)
     case = np.array([[x - 0.028, y, x + 0.028, y + 0.01, 0.062, 3.0]])
     vein = bend((x, y - 0.02), (body.centre + sign * 0.1, y - 0.1), (body.centre - 0.04, y + 0.04))
@@ -72,16 +74,16 @@ def _pacemaker(rng: Generator, body: Body, sign: int) -> Parts:
     return np.concatenate(rods), []
 
 
-def _sternal_wires(rng: Generator, body: Body, sign: int) -> Parts:
+def _sternal_wires(rng: Random, body: Body, sign: int) -> Parts:
     c, rods = body.centre + rng.normal(0, 0.006), []
-    for y in np.linspace(0.3, 0.62, int(rng.integers(4, 7))):
+    for y in spaced(0.3, 0.62, rng.integer(4, 7)):
         w, y = 0.017, y + rng.normal(0, 0.006)
         loop = np.array([[c - w, y], [c, y - 0.012], [c + w, y], [c, y + 0.012], [c - w, y]])
         rods.append(polyline(loop, 0.004, 1.2))
     return np.concatenate(rods), []
 
 
-def _chest_tube(rng: Generator, body: Body, sign: int) -> Parts:
+def _chest_tube(rng: Random, body: Body, sign: int) -> Parts:
     start = (body.centre + sign * (body.width + 0.12), rng.uniform(0.55, 0.75))
     tip = (body.centre + sign * rng.uniform(0.15, 0.22), rng.uniform(0.2, 0.35))
     course = bend(start, (body.centre + sign * body.width * 0.9, 0.5), tip)
@@ -104,14 +106,14 @@ def develop(board: Board, chest: Chest, film: Film, key: tuple[int, int]) -> NDA
     air = np.clip(chest.air, 0, 1.1)
     dense = chest.tissue + chest.vessels * air - np.float32(AIR) * air
     dense = np.clip(dense, 0, None) * np.float32(film.exposure)
-    low = ndimage.uniform_filter(dense, max(3, board.size // 7), mode="nearest")
+    low = box_mean(dense, max(3, board.size // 7))
     dense = dense + np.float32(film.scatter) * (low - dense)
-    grey = 1 - np.exp(-np.float32(0.82 * film.contrast) * dense)
-    grey = np.clip(grey, 0, 1) ** np.float32(film.gamma)
+    grey = 1 - exp(-np.float32(0.82 * film.contrast) * dense)
+    grey = power(np.clip(grey, 0, 1), film.gamma)
     # Averaging n pixels into one takes grain away: a small image is cleaner than a large one.
-    grain = film.grain / 255 * min(1.0, board.size / 256) ** 0.5
-    noise = generator(*key, 5, board.size).standard_normal(grey.shape, dtype=np.float32)
-    grey = np.float32(0.02) + np.float32(0.96) * grey + np.float32(grain) * noise
+    coarse = film.grain / 255 * math.sqrt(min(1.0, board.size / 256))
+    noise = grain(grey.shape, *key, 5, board.size)
+    grey = np.float32(0.02) + np.float32(0.96) * grey + np.float32(coarse) * noise
     _mark(grey, film)
     return np.asarray(np.clip(grey * 255, 0, 255).astype(np.uint8))
 

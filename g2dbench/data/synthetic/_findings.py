@@ -7,7 +7,6 @@ Airless lung is drawn by taking air away, so that it looks as dense as the tissu
 from collections.abc import Callable
 
 import numpy as np
-from numpy.random import default_rng
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -15,6 +14,8 @@ from g2dbench.data.synthetic._anatomy import EDGE, Chest
 from g2dbench.data.synthetic._body import Body, lung_line
 from g2dbench.data.synthetic._canvas import Board, Map, curve, lattice, lookup, polyline, ramp
 from g2dbench.data.synthetic._instances import Instance
+from g2dbench.data.synthetic._random import Random
+from g2dbench.system.arithmetic import direction, exp, spaced
 
 Mask = NDArray[np.bool_]
 Painter = Callable[[Board, Body, Chest, Instance], Mask]
@@ -44,13 +45,13 @@ def _covered(amount: Map) -> Mask:
 
 def _patch(board: Board, body: Body, chest: Chest, item: Instance) -> Mask:
     """Consolidation: a ragged cloud inside one lung, denser in its middle."""
-    rng = default_rng(item.seed)
-    ragged = lattice(rng.normal(0, 0.6, (10, 10)), board.size)
-    ragged += lattice(rng.normal(0, 0.32, (26, 26)), board.size)
+    rng = Random(item.seed)
+    ragged = lattice(rng.normals(0.6, 10, 10), board.size)
+    ragged += lattice(rng.normals(0.32, 26, 26), board.size)
     inside = board.blob(item.x, item.y, item.wide * 1.15, item.high * 1.15, item.angle) + ragged
     field = chest.lung * _hemithorax(chest, item.side)
     cloud = ramp(inside - np.float32(0.1), 1.5) * _hemithorax(chest, item.side)
-    mottle = np.clip(0.85 + lattice(rng.normal(0, 0.2, (40, 40)), board.size), 0.3, 1)
+    mottle = np.clip(0.85 + lattice(rng.normals(0.2, 40, 40), board.size), 0.3, 1)
     chest.air *= 1 - np.float32(item.strength) * cloud * mottle
     mask = (inside > 0.1) & (field > 0.5) & (chest.heart < 0.5)
     near = board.blob(item.x, item.y, item.wide * 2, item.high * 2, item.angle) > 0
@@ -63,7 +64,7 @@ def _fluid(board: Board, body: Body, chest: Chest, item: Instance) -> Mask:
     angle = body.centre + sign * body.width * (1 - sign * body.skew) * 0.98
     u = np.clip(chest.offset / chest.outer, 0, 1)
     surface = np.float32(lookup(body.diaphragm, angle) - item.high) + np.float32(item.wide) * (
-        1 - u**3
+        1 - u * u * u
     )
     field = chest.lung * _hemithorax(chest, item.side)
     full = ramp(board.y - surface, 0.022) * _hemithorax(chest, item.side)
@@ -79,7 +80,7 @@ def _air(board: Board, body: Body, chest: Chest, item: Instance) -> Mask:
     edge = board.by_y(lung_line(body, drop=item.high, rim=item.wide, reach=item.y))
     field = chest.lung * _hemithorax(chest, item.side) * (chest.heart < 0.5)
     gap = ramp(chest.offset - edge, EDGE) * field
-    near = np.exp(-(((chest.offset - edge) / np.float32(max(0.0035, 0.7 * board.pixel))) ** 2))
+    near = exp(-np.square((chest.offset - edge) / np.float32(max(0.0035, 0.7 * board.pixel))))
     thin = min(1.0, 0.005 / board.pixel)
     collapsed = field * (1 - gap)
     chest.vessels *= 1 - gap
@@ -99,11 +100,11 @@ def _ball(board: Board, body: Body, chest: Chest, item: Instance) -> Mask:
 
 def _plate(board: Board, body: Body, chest: Chest, item: Instance) -> Mask:
     """Plate-like atelectasis: a slightly bowed band."""
-    t = np.linspace(-0.5, 0.5, 10)
-    along = np.array([np.cos(item.angle), np.sin(item.angle)])
+    t = spaced(-0.5, 0.5, 10)
+    along = np.array(direction(item.angle))
     bow = np.array([along[1], -along[0]]) * 0.08 * item.wide
     points = np.array([item.x, item.y]) + t[:, None] * item.wide * along
-    points += (1 - 4 * t[:, None] ** 2) * bow
+    points += (1 - 4 * np.square(t[:, None])) * bow
     amount = board.strokes(polyline(points, item.high, 1.0))
     amount *= _hemithorax(chest, item.side) * ramp(chest.lung - np.float32(0.3), 0.4)
     chest.tissue += np.float32(0.35 + 0.5 * item.strength) * amount
@@ -119,9 +120,7 @@ def _wedge(board: Board, body: Body, chest: Chest, item: Instance) -> Mask:
     field = chest.lung * _hemithorax(chest, item.side)
     full = ramp(slope - chest.offset, 0.02) * ramp(board.y - np.float32(base - item.high), 0.04)
     dense = full * field
-    grain = np.clip(
-        0.9 + lattice(default_rng(item.seed).normal(0, 0.12, (18, 18)), board.size), 0, 1
-    )
+    grain = np.clip(0.9 + lattice(Random(item.seed).normals(0.12, 18, 18), board.size), 0, 1)
     chest.air *= 1 - np.float32(item.strength) * full * _hemithorax(chest, item.side) * grain
     chest.tissue += np.float32(0.3 * item.strength) * dense
     return _covered(dense)
@@ -142,9 +141,9 @@ def _button(board: Board, body: Body, chest: Chest, item: Instance) -> Mask:
     disc = board.disc(item.x, item.y, item.wide)
     rim = disc - board.disc(item.x, item.y, 0.72 * item.wide)
     solid = np.float32(1.4) * disc + np.float32(1.0) * rim
-    for turn in (0.0, np.pi):
-        dx, dy = np.cos(item.angle + turn), np.sin(item.angle + turn)
-        hole = board.disc(item.x + 0.35 * item.wide * dx, item.y + 0.35 * item.wide * dy, 0.004)
+    dx, dy = direction(item.angle)
+    for side in (0.35 * item.wide, -0.35 * item.wide):
+        hole = board.disc(item.x + side * dx, item.y + side * dy, 0.004)
         solid = solid - np.float32(1.2) * hole
     chest.tissue += solid
     return _covered(disc)
@@ -157,7 +156,7 @@ def _metal(board: Board, chest: Chest, rods: NDArray[np.float64]) -> Mask:
 
 
 def _clip(board: Board, body: Body, chest: Chest, item: Instance) -> Mask:
-    along = np.array([np.cos(item.angle), np.sin(item.angle)]) * item.wide
+    along = np.array(direction(item.angle)) * item.wide
     tip = np.array([item.x, item.y]) + along
     across = np.array([-along[1], along[0]]) * 0.25
     middle = np.array([item.x, item.y]) - along
@@ -167,7 +166,7 @@ def _clip(board: Board, body: Body, chest: Chest, item: Instance) -> Mask:
 
 
 def _pin(board: Board, body: Body, chest: Chest, item: Instance) -> Mask:
-    along = np.array([np.cos(item.angle), np.sin(item.angle)]) * item.wide
+    along = np.array(direction(item.angle)) * item.wide
     across = np.array([-along[1], along[0]]) * 0.35
     centre = np.array([item.x, item.y])
     corners = [
@@ -180,10 +179,9 @@ def _pin(board: Board, body: Body, chest: Chest, item: Instance) -> Mask:
 
 
 def _necklace(board: Board, body: Body, chest: Chest, item: Instance) -> Mask:
-    t = np.linspace(-1, 1, 30)
-    points = np.stack(
-        [item.x + item.wide * t, item.y - 0.16 * (np.cosh(1.5 * t) - 1) / 1.35], axis=1
-    )
+    t = spaced(-1, 1, 30)
+    cosh = (exp(1.5 * t) + exp(-1.5 * t)) / 2
+    points = np.stack([item.x + item.wide * t, item.y - 0.16 * (cosh - 1) / 1.35], axis=1)
     chain = polyline(points, item.high, 0.7)
     pendant = np.array([[item.x, item.y, item.x, item.y + 0.025, 0.018, 1.0]])
     return _metal(board, chest, np.concatenate([chain, pendant]))

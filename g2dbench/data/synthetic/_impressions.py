@@ -1,4 +1,4 @@
-"""The words of the synthetic reports' impressions; fields as in synth_phrases.py."""
+"""The words of the synthetic reports' impressions; fields as in _phrases.py."""
 
 SUMMARY = {
     "consolidation": (

@@ -6,9 +6,8 @@ Lung positions are (u, v): u from 0 inside to 1 outside, v from 0 at the apex to
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from numpy.random import Generator
-
 from g2dbench.data.synthetic._body import Body
+from g2dbench.data.synthetic._random import Random
 
 OBJECTS = ("coin", "button", "necklace", "surgical clip", "safety pin")
 
@@ -46,26 +45,26 @@ def _size(value: float, small: float, large: float) -> str:
     return "small" if value < small else "large" if value > large else "moderate"
 
 
-def _side(rng: Generator) -> str:
-    return "right" if rng.random() < 0.53 else "left"
+def _side(rng: Random) -> str:
+    return "right" if rng.uniform() < 0.53 else "left"
 
 
-def _sides(rng: Generator, both: float) -> tuple[str, ...]:
+def _sides(rng: Random, both: float) -> tuple[str, ...]:
     """One side, or both with the probability `both`."""
-    return ("right", "left") if rng.random() < both else (_side(rng),)
+    return ("right", "left") if rng.uniform() < both else (_side(rng),)
 
 
-def _seed(rng: Generator) -> int:
-    return int(rng.integers(2**31))
+def _seed(rng: Random) -> int:
+    return rng.integer(0, 1 << 31)
 
 
-def _consolidation(rng: Generator, body: Body) -> tuple[Instance, ...]:
+def _consolidation(rng: Random, body: Body) -> tuple[Instance, ...]:
     patches = []
     for side in _sides(rng, 0.25):
-        for _ in range(1 + int(rng.random() < 0.2)):
-            v = float(rng.choice([rng.uniform(0.15, 0.4), rng.uniform(0.4, 0.85)], p=[0.3, 0.7]))
-            x, y = body.place(side, float(rng.uniform(0.25, 0.8)), v)
-            wide = float(rng.uniform(0.05, 0.11))
+        for _ in range(1 + int(rng.uniform() < 0.2)):
+            v = rng.choice([rng.uniform(0.15, 0.4), rng.uniform(0.4, 0.85)], [0.3, 0.7])
+            x, y = body.place(side, rng.uniform(0.25, 0.8), v)
+            wide = rng.uniform(0.05, 0.11)
             patches.append(
                 Instance(
                     kind="patch",
@@ -73,9 +72,9 @@ def _consolidation(rng: Generator, body: Body) -> tuple[Instance, ...]:
                     x=x,
                     y=y,
                     wide=wide,
-                    high=wide * float(rng.uniform(0.7, 1.3)),
-                    angle=float(rng.uniform(0, 3)),
-                    strength=float(rng.uniform(0.45, 0.9)),
+                    high=wide * rng.uniform(0.7, 1.3),
+                    angle=rng.uniform(0, 3),
+                    strength=rng.uniform(0.45, 0.9),
                     seed=_seed(rng),
                     zone=zone_of(v),
                     size=_size(wide, 0.065, 0.095),
@@ -84,18 +83,18 @@ def _consolidation(rng: Generator, body: Body) -> tuple[Instance, ...]:
     return tuple(patches)
 
 
-def _effusion(rng: Generator, body: Body) -> tuple[Instance, ...]:
+def _effusion(rng: Random, body: Body) -> tuple[Instance, ...]:
     """`high` is how far the meniscus stands above the costophrenic angle."""
     items = []
     for side in _sides(rng, 0.3):
-        high = float(0.06 + 0.34 * rng.beta(1.2, 2.4))
+        high = 0.06 + 0.34 * rng.beta(1.2, 2.4)
         items.append(
             Instance(
                 kind="fluid",
                 side=side,
-                wide=float(rng.uniform(0.05, 0.12)),
+                wide=rng.uniform(0.05, 0.12),
                 high=high,
-                strength=float(rng.uniform(0.85, 1.0)),
+                strength=rng.uniform(0.85, 1.0),
                 zone="lower",
                 size=_size(high, 0.12, 0.24),
             )
@@ -103,29 +102,29 @@ def _effusion(rng: Generator, body: Body) -> tuple[Instance, ...]:
     return tuple(items)
 
 
-def _pneumothorax(rng: Generator, body: Body) -> tuple[Instance, ...]:
+def _pneumothorax(rng: Random, body: Body) -> tuple[Instance, ...]:
     """`high` is how far the apex of the lung fell, `wide` the gap beside it, `y` its reach."""
-    grade = float(rng.beta(1.3, 2.0))
+    grade = rng.beta(1.3, 2.0)
     return (
         Instance(
             kind="air",
             side=_side(rng),
             wide=0.018 + 0.11 * grade,
             high=0.04 + 0.13 * grade,
-            y=float(rng.uniform(0.5, 0.8) + 0.4 * grade),
-            strength=float(rng.uniform(0.7, 1.0)),
+            y=rng.uniform(0.5, 0.8) + 0.4 * grade,
+            strength=rng.uniform(0.7, 1.0),
             zone="upper",
             size=_size(grade, 0.25, 0.6),
         ),
     )
 
 
-def _nodule(rng: Generator, body: Body) -> tuple[Instance, ...]:
+def _nodule(rng: Random, body: Body) -> tuple[Instance, ...]:
     items = []
-    for _ in range(1 + int(rng.random() < 0.15)):
-        side, v = _side(rng), float(rng.uniform(0.12, 0.82))
-        x, y = body.place(side, float(rng.uniform(0.4, 0.88)), v)
-        radius = float(rng.uniform(0.014, 0.032))
+    for _ in range(1 + int(rng.uniform() < 0.15)):
+        side, v = _side(rng), rng.uniform(0.12, 0.82)
+        x, y = body.place(side, rng.uniform(0.4, 0.88), v)
+        radius = rng.uniform(0.014, 0.032)
         items.append(
             Instance(
                 kind="ball",
@@ -133,9 +132,9 @@ def _nodule(rng: Generator, body: Body) -> tuple[Instance, ...]:
                 x=x,
                 y=y,
                 wide=radius,
-                high=radius * float(rng.uniform(0.85, 1.15)),
-                angle=float(rng.uniform(0, 3)),
-                strength=float(rng.uniform(0.6, 1.0)),
+                high=radius * rng.uniform(0.85, 1.15),
+                angle=rng.uniform(0, 3),
+                strength=rng.uniform(0.6, 1.0),
                 zone=zone_of(v),
                 size=_size(radius, 0.019, 0.026),
             )
@@ -143,15 +142,15 @@ def _nodule(rng: Generator, body: Body) -> tuple[Instance, ...]:
     return tuple(items)
 
 
-def _atelectasis(rng: Generator, body: Body) -> tuple[Instance, ...]:
-    if rng.random() < 0.4:
-        strength, wide = float(rng.uniform(0.6, 0.95)), float(rng.uniform(0.12, 0.36))
+def _atelectasis(rng: Random, body: Body) -> tuple[Instance, ...]:
+    if rng.uniform() < 0.4:
+        strength, wide = rng.uniform(0.6, 0.95), rng.uniform(0.12, 0.36)
         return (
             Instance(
                 kind="wedge",
                 side=_side(rng),
                 wide=wide,
-                high=float(rng.uniform(0.16, 0.26)),
+                high=rng.uniform(0.16, 0.26),
                 strength=strength,
                 seed=_seed(rng),
                 zone="lower",
@@ -161,57 +160,57 @@ def _atelectasis(rng: Generator, body: Body) -> tuple[Instance, ...]:
     return tuple(_plate(rng, body, side) for side in _sides(rng, 0.25))
 
 
-def _plate(rng: Generator, body: Body, side: str) -> Instance:
-    v = float(rng.uniform(0.55, 0.9))
-    x, y = body.place(side, float(rng.uniform(0.5, 0.7)), v)
-    length = float(rng.uniform(0.12, 0.2))
+def _plate(rng: Random, body: Body, side: str) -> Instance:
+    v = rng.uniform(0.55, 0.9)
+    x, y = body.place(side, rng.uniform(0.5, 0.7), v)
+    length = rng.uniform(0.12, 0.2)
     return Instance(
         kind="plate",
         side=side,
         x=x,
         y=y,
         wide=length,
-        high=float(rng.uniform(0.012, 0.022)),
-        angle=float(rng.normal(0.0, 0.25)),
-        strength=float(rng.uniform(0.6, 1.0)),
+        high=rng.uniform(0.012, 0.022),
+        angle=rng.normal(0.0, 0.25),
+        strength=rng.uniform(0.6, 1.0),
         zone=zone_of(v),
         size=_size(length, 0.14, 0.18),
     )
 
 
-def _object(rng: Generator, body: Body) -> tuple[Instance, ...]:
-    kind = str(rng.choice(OBJECTS))
+def _object(rng: Random, body: Body) -> tuple[Instance, ...]:
+    kind = rng.choice(OBJECTS)
     if kind == "necklace":
         return (
             Instance(
                 kind=kind,
                 side="",
                 x=body.centre,
-                y=float(rng.uniform(0.16, 0.26)),
-                wide=float(rng.uniform(0.09, 0.13)),
-                high=float(rng.uniform(0.006, 0.010)),
+                y=rng.uniform(0.16, 0.26),
+                wide=rng.uniform(0.09, 0.13),
+                high=rng.uniform(0.006, 0.010),
             ),
         )
     radius = {"coin": 0.032, "button": 0.025, "surgical clip": 0.028, "safety pin": 0.036}[kind]
-    count = int(rng.integers(2, 5)) if kind in ("button", "surgical clip") else 1
+    count = rng.integer(2, 5) if kind in ("button", "surgical clip") else 1
     return tuple(_thing(rng, body, kind, radius) for _ in range(count))
 
 
-def _thing(rng: Generator, body: Body, kind: str, radius: float) -> Instance:
-    side, v = _side(rng), float(rng.uniform(0.1, 0.95))
-    x, y = body.place(side, float(rng.uniform(0.0, 0.9)), v)
+def _thing(rng: Random, body: Body, kind: str, radius: float) -> Instance:
+    side, v = _side(rng), rng.uniform(0.1, 0.95)
+    x, y = body.place(side, rng.uniform(0.0, 0.9), v)
     return Instance(
         kind=kind,
         side=side,
         x=x,
         y=y,
-        wide=radius * float(rng.uniform(0.85, 1.2)),
-        angle=float(rng.uniform(0, 3.14)),
+        wide=radius * rng.uniform(0.85, 1.2),
+        angle=rng.uniform(0, 3.14),
         zone=zone_of(v),
     )
 
 
-_DRAW: dict[str, Callable[[Generator, Body], tuple[Instance, ...]]] = {
+_DRAW: dict[str, Callable[[Random, Body], tuple[Instance, ...]]] = {
     "consolidation": _consolidation,
     "pleural effusion": _effusion,
     "pneumothorax": _pneumothorax,
@@ -221,6 +220,6 @@ _DRAW: dict[str, Callable[[Generator, Body], tuple[Instance, ...]]] = {
 }
 
 
-def draw_instances(rng: Generator, finding: str, body: Body) -> tuple[Instance, ...]:
+def draw_instances(rng: Random, finding: str, body: Body) -> tuple[Instance, ...]:
     """The instances of one finding in one chest, one or more."""
     return _DRAW[finding](rng, body)

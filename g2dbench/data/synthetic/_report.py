@@ -7,12 +7,11 @@ hedge, and it may leave a finding out, as the reports of real data sets do.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from numpy.random import Generator
-
 from g2dbench.data.synthetic import _impressions as summaries
 from g2dbench.data.synthetic import _phrases as words
 from g2dbench.data.synthetic._instances import Instance
-from g2dbench.data.synthetic._scene import Scene, generator
+from g2dbench.data.synthetic._random import Random
+from g2dbench.data.synthetic._scene import Scene
 
 SILENT, HEDGED = 0.08, 0.08
 """How often a present finding is left out, and how often it is hedged."""
@@ -40,22 +39,22 @@ class _Draft:
 
 def write_report(scene: Scene) -> str:
     """The report of a scene: "Findings: ... Impression: ..."."""
-    rng = generator(*scene.key, 4)
+    rng = Random(*scene.key, 4)
     draft = _Draft()
-    silent = [name for name in scene.findings if rng.random() < SILENT]
+    silent = [name for name in scene.findings if rng.uniform() < SILENT]
     for name, items in scene.findings.items():
         if name not in silent:
             _affirm(rng, draft, name, items, scene)
     for device in scene.devices:
-        if rng.random() < 0.75:
-            draft.findings.append(_pick(rng, words.DEVICES[device.kind]).format(side=device.side))
+        if rng.uniform() < 0.75:
+            draft.findings.append(rng.choice(words.DEVICES[device.kind]).format(side=device.side))
     absent = [name for name in words.NEGATIVE if name not in scene.findings]
     _deny(rng, draft, absent)
-    spare = list(rng.permutation(words.NORMAL))
-    wanted = min(len(draft.findings) + int(rng.integers(1, 3)), LIMITS[1])
+    spare = rng.shuffled(words.NORMAL)
+    wanted = min(len(draft.findings) + rng.integer(1, 3), LIMITS[1])
     while len(draft.findings) < max(wanted, LIMITS[0]):
         draft.findings.append(spare.pop())
-    rng.shuffle(draft.findings)
+    draft.findings = rng.shuffled(draft.findings)
     _conclude(rng, draft, scene)
     return f"Findings: {_prose(draft.findings)} Impression: {_prose(draft.impression)}"
 
@@ -66,28 +65,22 @@ def sections(report: str) -> tuple[str, str]:
     return findings, impression
 
 
-def _pick(rng: Generator, options: Sequence[str]) -> str:
-    return options[int(rng.integers(len(options)))]
-
-
 def _prose(sentences: Sequence[str]) -> str:
     return " ".join(sentence[0].upper() + sentence[1:] for sentence in sentences)
 
 
-def _affirm(
-    rng: Generator, draft: _Draft, name: str, items: Sequence[Instance], scene: Scene
-) -> None:
+def _affirm(rng: Random, draft: _Draft, name: str, items: Sequence[Instance], scene: Scene) -> None:
     """One sentence of findings, and mostly one of impression, on a finding that is present."""
     fields = _fields(rng, name, items, scene)
-    hedged = rng.random() < HEDGED
+    hedged = rng.uniform() < HEDGED
     said = words.UNCERTAIN if hedged else words.POSITIVE
-    draft.findings.append(_pick(rng, said[name]).format(**fields))
-    if len(draft.impression) < 3 and rng.random() < 0.85:
+    draft.findings.append(rng.choice(said[name]).format(**fields))
+    if len(draft.impression) < 3 and rng.uniform() < 0.85:
         summary = summaries.SUMMARY_UNCERTAIN if hedged else summaries.SUMMARY
-        draft.impression.append(_pick(rng, summary[name]).format(**fields))
+        draft.impression.append(rng.choice(summary[name]).format(**fields))
 
 
-def _fields(rng: Generator, name: str, items: Sequence[Instance], scene: Scene) -> dict[str, str]:
+def _fields(rng: Random, name: str, items: Sequence[Instance], scene: Scene) -> dict[str, str]:
     """What the templates may name of a finding's instances."""
     order = ("small", "moderate", "large")
     size = max((item.size for item in items), key=order.index)
@@ -96,7 +89,7 @@ def _fields(rng: Generator, name: str, items: Sequence[Instance], scene: Scene) 
         size = "small" if ratio < 0.55 else "large" if ratio > 0.6 else "moderate"
     sides = {item.side for item in items}
     return {
-        "size": _pick(rng, words.SIZES[size] if name != "nodule" else (size,)),
+        "size": rng.choice(words.SIZES[size] if name != "nodule" else (size,)),
         "size_adverb": words.ADVERBS[size],
         "side": "bilateral" if len(sides) > 1 else next(iter(sides)),
         "zone": " and ".join(dict.fromkeys(item.zone for item in items)),
@@ -105,37 +98,37 @@ def _fields(rng: Generator, name: str, items: Sequence[Instance], scene: Scene) 
     }
 
 
-def _where(rng: Generator, name: str, items: Sequence[Instance]) -> str:
+def _where(rng: Random, name: str, items: Sequence[Instance]) -> str:
     """The place in words: a lobe or a zone, or both lungs where there are several."""
     places = list(dict.fromkeys((item.side, item.zone) for item in items))
     if places[0][0] == "":
         return "the lower neck and upper chest"
-    if len({side for side, _ in places}) > 1 and (len(places) > 2 or rng.random() < 0.3):
+    if len({side for side, _ in places}) > 1 and (len(places) > 2 or rng.uniform() < 0.3):
         return "both lungs"
-    lobes = name != "foreign object" and rng.random() < 0.4
+    lobes = name != "foreign object" and rng.uniform() < 0.4
     names = [_LOBES[place] if lobes else "the {} {} lung zone".format(*place) for place in places]
     return " and ".join(names)
 
 
-def _deny(rng: Generator, draft: _Draft, absent: Sequence[str]) -> None:
+def _deny(rng: Random, draft: _Draft, absent: Sequence[str]) -> None:
     """Sentences that deny some absent findings, several at once where they can."""
-    left = [name for name in absent if rng.random() < (0.2 if name == "foreign object" else 0.62)]
+    left = [name for name in absent if rng.uniform() < (0.2 if name == "foreign object" else 0.62)]
     for names, phrases in reversed(words.JOINT_NEGATIVE):
         fits = all(name in absent for name in names)
-        if fits and any(name in left for name in names) and rng.random() < 0.5:
-            draft.findings.append(_pick(rng, phrases))
+        if fits and any(name in left for name in names) and rng.uniform() < 0.5:
+            draft.findings.append(rng.choice(phrases))
             left = [name for name in left if name not in names]
     for name in left:
         if len(draft.findings) < LIMITS[1] - 1:
-            draft.findings.append(_pick(rng, words.NEGATIVE[name]))
+            draft.findings.append(rng.choice(words.NEGATIVE[name]))
 
 
-def _conclude(rng: Generator, draft: _Draft, scene: Scene) -> None:
+def _conclude(rng: Random, draft: _Draft, scene: Scene) -> None:
     """The impression: what was affirmed, a denial now and then, or that all is normal."""
     if not scene.findings:
-        draft.impression.append(_pick(rng, summaries.ALL_NORMAL))
+        draft.impression.append(rng.choice(summaries.ALL_NORMAL))
     elif not draft.impression:
-        draft.impression.append(_pick(rng, summaries.NEUTRAL))
-    elif len(draft.impression) < 3 and rng.random() < 0.3:
+        draft.impression.append(rng.choice(summaries.NEUTRAL))
+    elif len(draft.impression) < 3 and rng.uniform() < 0.3:
         absent = [n for n in words.NEGATIVE if n not in scene.findings and n != "foreign object"]
-        draft.impression.append(_pick(rng, words.NEGATIVE[_pick(rng, absent)]))
+        draft.impression.append(rng.choice(words.NEGATIVE[rng.choice(absent)]))

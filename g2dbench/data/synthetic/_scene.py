@@ -1,18 +1,20 @@
 """What a synthetic radiograph shows: patient, projection, findings and devices, before any pixel.
 
-A scene is drawn by chance from (seed, index) alone, in anatomy units (see synth_canvas.py), so it
+A scene is drawn by chance from (seed, index) alone, in anatomy units (see _canvas.py), so it
 is the same whatever the size of the image. Right and left are the patient's: right is at small x.
 """
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
-from numpy.random import Generator, SeedSequence, default_rng
 
 from g2dbench.data.synthetic._body import Body, draw_body
 from g2dbench.data.synthetic._instances import Instance, draw_instances
+from g2dbench.data.synthetic._random import Random
+from g2dbench.system.arithmetic import exp_of
 
 BLOCK = 12
 _GROUPS = (
@@ -77,38 +79,32 @@ class Scene:
     key: tuple[int, int]
 
 
-def generator(*key: int) -> Generator:
-    """A random generator of its own for each key."""
-    return default_rng(SeedSequence(key))
-
-
 def patient_of(index: int, seed: int = 0) -> tuple[str, int, int]:
     """Whose image an index is: (patient, index of the patient's first image, number within it)."""
     block, place = divmod(index, BLOCK)
-    rng = generator(seed, block, 1)
-    groups = rng.permutation(np.array(_GROUPS[int(rng.integers(len(_GROUPS)))]))
-    starts = np.cumsum(groups) - groups
-    start = int(starts[np.searchsorted(starts, place, side="right") - 1])
+    rng = Random(seed, block, 1)
+    groups = rng.shuffled(rng.choice(_GROUPS))
+    start = max(s for s in accumulate(groups, initial=0) if s <= place)
     first = block * BLOCK + start
     return f"s{seed}-p{first:06d}", first, place - start
 
 
 def split_of(patient: str) -> str:
     """The split of a patient: 70 % train, 10 % valid, 20 % test, by a hash of the name."""
-    share = int.from_bytes(hashlib.sha256(patient.encode()).digest()[:4], "big") / 2**32
+    share = int.from_bytes(hashlib.sha256(patient.encode()).digest()[:4], "big") / (1 << 32)
     return "train" if share < 0.7 else "valid" if share < 0.8 else "test"
 
 
 def draw_scene(index: int, seed: int = 0) -> Scene:
     """The scene of one index; depends on nothing else."""
     patient, first, visit = patient_of(index, seed)
-    person = generator(seed, first, 2)
-    sex = "F" if person.random() < 0.48 else "M"
+    person = Random(seed, first, 2)
+    sex = "F" if person.uniform() < 0.48 else "M"
     age = float(np.clip(np.round(person.normal(58, 18)), 18, 95))
-    enlarged = person.random() < 0.12 + 0.14 * (age > 60)
+    enlarged = person.uniform() < 0.12 + 0.14 * (age > 60)
     body = draw_body(person, sex=sex, age=age, enlarged=enlarged)
-    rng = generator(seed, index, 3)
-    view = "AP" if rng.random() < 0.2 + 0.3 * (age > 60) else "PA"
+    rng = Random(seed, index, 3)
+    view = "AP" if rng.uniform() < 0.2 + 0.3 * (age > 60) else "PA"
     body = _breathe(rng, body, view)
     names = _draw_names(rng)
     findings = {name: draw_instances(rng, name, body) for name in names}
@@ -127,15 +123,13 @@ def draw_scene(index: int, seed: int = 0) -> Scene:
     )
 
 
-def _draw_names(rng: Generator) -> list[str]:
+def _draw_names(rng: Random) -> list[str]:
     """The findings of one image: none in two of five, else one to three."""
-    count = int(rng.choice([0, 1, 2, 3], p=[0.42, 0.25, 0.21, 0.12]))
-    weights = np.array(list(ACUTE.values()))
-    drawn = rng.choice(list(ACUTE), count, replace=False, p=weights / weights.sum())
-    return [str(name) for name in drawn]
+    count = rng.choice([0, 1, 2, 3], [0.42, 0.25, 0.21, 0.12])
+    return rng.sample(list(ACUTE), count, list(ACUTE.values()))
 
 
-def _breathe(rng: Generator, body: Body, view: str) -> Body:
+def _breathe(rng: Random, body: Body, view: str) -> Body:
     """The same patient on another day: depth of the breath, and the bedside film's distortion."""
     bedside = view == "AP"
     lift = rng.normal(0.03 if bedside else 0.0, 0.015)
@@ -143,10 +137,10 @@ def _breathe(rng: Generator, body: Body, view: str) -> Body:
         body,
         dome_right=body.dome_right - lift,
         dome_left=body.dome_left - lift + rng.normal(0, 0.004),
-        heart=body.heart * (1.03 if bedside else 1.0) * float(rng.normal(1, 0.008)),
-        shrug=body.shrug - (0.025 if bedside else 0.0) + float(rng.normal(0, 0.008)),
+        heart=body.heart * (1.03 if bedside else 1.0) * rng.normal(1, 0.008),
+        shrug=body.shrug - (0.025 if bedside else 0.0) + rng.normal(0, 0.008),
         scapula=body.scapula * (0.8 if bedside else 1.0),
-        centre=body.centre + float(rng.normal(0, 0.008)),
+        centre=body.centre + rng.normal(0, 0.008),
     )
 
 
@@ -164,26 +158,26 @@ def _lose_volume(body: Body, findings: Mapping[str, tuple[Instance, ...]]) -> Bo
     return body
 
 
-def _draw_film(rng: Generator, view: str) -> Film:
+def _draw_film(rng: Random, view: str) -> Film:
     bedside = view == "AP"
-    borders = np.where(rng.random(4) < 0.12, rng.uniform(0.01, 0.05, 4), 0.0)
+    borders = np.where(rng.uniforms(0, 1, 4) < 0.12, rng.uniforms(0.01, 0.05, 4), 0.0)
     return Film(
         view=view,
-        tilt=float(rng.normal(0, 0.045 if bedside else 0.022)),
+        tilt=rng.normal(0, 0.045 if bedside else 0.022),
         zoom=float(np.clip(rng.normal(1.0, 0.065), 0.85, 1.16)),
-        shift=(float(rng.normal(0, 0.022)), float(rng.normal(0, 0.022))),
-        exposure=float(np.exp(rng.normal(0, 0.14))),
-        contrast=float(np.exp(rng.normal(0, 0.1))),
-        gamma=float(np.exp(rng.normal(0.05 if bedside else 0.0, 0.14))),
-        scatter=float(rng.uniform(0.1, 0.35) if bedside else rng.uniform(0.0, 0.15)),
-        grain=float(rng.uniform(1.0, 3.5) if bedside else rng.uniform(0.6, 2.0)),
-        marker=str(rng.choice(["", "L", "R", "L"])),
+        shift=(rng.normal(0, 0.022), rng.normal(0, 0.022)),
+        exposure=exp_of(rng.normal(0, 0.14)),
+        contrast=exp_of(rng.normal(0, 0.1)),
+        gamma=exp_of(rng.normal(0.05 if bedside else 0.0, 0.14)),
+        scatter=rng.uniform(0.1, 0.35) if bedside else rng.uniform(0.0, 0.15),
+        grain=rng.uniform(1.0, 3.5) if bedside else rng.uniform(0.6, 2.0),
+        marker=rng.choice(["", "L", "R", "L"]),
         borders=(float(borders[0]), float(borders[1]), float(borders[2]), float(borders[3])),
     )
 
 
 def _draw_devices(
-    rng: Generator, view: str, findings: Mapping[str, tuple[Instance, ...]]
+    rng: Random, view: str, findings: Mapping[str, tuple[Instance, ...]]
 ) -> tuple[Device, ...]:
     chance = {
         "ecg leads": 0.5,
@@ -197,10 +191,10 @@ def _draw_devices(
         chance = {"ecg leads": 0.05, "central line": 0.05, "pacemaker": 0.07, "sternal wires": 0.07}
     if "pneumothorax" in findings:
         chance["chest tube"] = 0.12
-    drawn = [kind for kind, p in chance.items() if rng.random() < p]
-    side = "left" if rng.random() < 0.8 else "right"
+    drawn = [kind for kind, p in chance.items() if rng.uniform() < p]
+    side = "left" if rng.uniform() < 0.8 else "right"
     sides = {"chest tube": findings["pneumothorax"][0].side} if "chest tube" in drawn else {}
     return tuple(
-        Device(kind=kind, side=sides.get(kind, side), seed=int(rng.integers(2**31)))
+        Device(kind=kind, side=sides.get(kind, side), seed=rng.integer(0, 1 << 31))
         for kind in drawn
     )
