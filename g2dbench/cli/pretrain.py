@@ -44,7 +44,10 @@ def register(app: typer.Typer) -> None:
 
 
 def pretrain(
-    method: Annotated[str, typer.Option(help="Method; `g2dbench list methods`.")] = "g2d",
+    method: Annotated[
+        str | None,
+        typer.Option(help="Method; `g2dbench list methods`.", show_default="the recipe's, or g2d"),
+    ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="Recipe name or TOML file.", show_default="METHOD-tiny")
     ] = None,
@@ -112,8 +115,8 @@ def pretrain(
 
     watching = Watching(tuple(track_ or ()), watch_every, sheet_every)
     registry = Registry(plugin or ())
-    chosen = recipes.override(recipes.load(recipe or f"{method}-tiny"), set_ or [])
-    recipes.check_method(chosen, None if recipe and method == "g2d" else method, registry)
+    chosen = recipes.override(recipes.load(recipe or f"{method or 'g2d'}-tiny"), set_ or [])
+    recipes.check_method(chosen, method, registry)
     where = choose_device(device)
     size, told = chosen.data.size, parse_options(option)
     dataset = (
