@@ -104,7 +104,7 @@ def pretrain(
     plugin: Plugins = None,
 ) -> None:
     """Pre-train a method on image-report pairs; writes a run folder that `eval` reads."""
-    from g2dbench.data.shards.stream import PREFIX
+    from g2dbench.data.reference import STREAM
     from g2dbench.recipes import recipe as recipes
     from g2dbench.registry import Registry
     from g2dbench.runs.checkpoints import parse_every
@@ -121,7 +121,7 @@ def pretrain(
     size, told = chosen.data.size, parse_options(option)
     dataset = (
         open_shards(data, store, size, told, shuffle_buffer)
-        if data.startswith(PREFIX)
+        if data.startswith(STREAM)
         else open_data(data, root, store, size, registry)
     )
     run = fit.fit(

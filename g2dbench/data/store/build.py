@@ -18,18 +18,18 @@ import g2dbench
 from g2dbench.data.store import shaping_code
 from g2dbench.data.store.decode import Frame, decode_all
 from g2dbench.data.store.journal import Journal, Written
-from g2dbench.data.store.records import Catalogue, Losses, mark
-from g2dbench.data.store.request import Request
-from g2dbench.data.store.row import Row, pack
-from g2dbench.data.store.store import (
+from g2dbench.data.store.manifest import (
     MANIFEST_FILE,
     QUARANTINE_FILE,
     ROWS_FILE,
     Manifest,
     Summary,
     begin_fingerprint,
-    card_fields,
 )
+from g2dbench.data.store.records import Catalogue, Losses, mark
+from g2dbench.data.store.request import Request
+from g2dbench.data.store.row import Row, pack
+from g2dbench.data.store.store import card_fields
 from g2dbench.data.tables.files import trusted_roots
 from g2dbench.data.tables.records import Rejected
 from g2dbench.errors import BadData
@@ -214,6 +214,7 @@ def _seal(
     )
     manifest = Manifest(
         version=g2dbench.__version__,
+        reader=asked.module.CARD.name,
         card=card_fields(asked.card),
         size=asked.size,
         origin=asked.origin,
