@@ -1,4 +1,4 @@
-"""`g2dbench data prepare|verify|show|list|overlap`."""
+"""`g2dbench data prepare|list|verify|show|overlap|export|rm`."""
 
 from typing import Annotated
 
@@ -195,3 +195,28 @@ def export(
         f"exported {index.rows} images ({pairs} pairs) as {len(index.shards)} shards, "
         f"{megabytes:,.1f} MB: wrote {out.rstrip('/')}/{INDEX_FILE}"
     )
+
+
+@app.command(epilog="Examples: g2dbench data rm rsna; g2dbench data rm synthetic:240 --yes")
+def rm(
+    name: Name,
+    size: Size = None,
+    store: Store = DEFAULT_STORE,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove what was prepared of a data set; the images that it was made from stay.
+
+    All sizes and splits of it, unless --size, NAME@SPLIT or the name of one store says which.
+    """
+    from g2dbench.data import reference, removal
+
+    found = removal.removable(reference.parse(name), store, size)
+    total = sum(item.bytes for item in found) / 1e6
+    for item in found:
+        console.print(f"  {item}", soft_wrap=True, markup=False)
+    if not yes and not typer.confirm(f"Remove this, {total:,.1f} MB in {store}?"):
+        console.print("nothing was removed")
+        raise typer.Exit(1)
+    for item in found:
+        removal.remove(item)
+    console.print(f"freed {total:,.1f} MB in {store}", soft_wrap=True)

@@ -9,14 +9,31 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from g2dbench.errors import Misuse
+
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Hold the lock of a path; the system drops it with the process, however that ends."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+    with _lock(folder).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def alone_at_once(folder: Path) -> Iterator[None]:
+    """The same, but Misuse where another process holds the lock."""
+    with _lock(folder).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Misuse(f"another process writes {folder}: wait for it, or stop it") from error
+        yield
+
+
+def _lock(folder: Path) -> Path:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return folder.with_name(f".{folder.name}.lock")
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
