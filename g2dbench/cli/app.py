@@ -1,5 +1,11 @@
-"""The Typer application: errors become sentences, exit codes are 0 done, 1 failed, 2 misuse."""
+"""The Typer application: errors become sentences, and exit codes say how a command ended.
 
+0 done, 1 failed, 2 misuse, 130 stopped by Ctrl-C, 141 the reader of the output went away.
+"""
+
+import os
+import select
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -8,6 +14,10 @@ from typer.core import TyperGroup
 
 import g2dbench
 from g2dbench.errors import G2DBenchError, Misuse
+from g2dbench.system.files import full_disk
+
+CLOSED_PIPE = 141
+"""128 + SIGPIPE, as a shell reports a program that `head` or a pager cut short."""
 
 
 def guarded(run: Callable[[], Any]) -> Any:
@@ -18,7 +28,14 @@ def guarded(run: Callable[[], Any]) -> Any:
         _say(str(error))
         raise typer.Exit(2 if isinstance(error, Misuse) else 1) from error
     except OSError as error:
-        _say(f"{error.filename or 'the disk'}: {error.strerror or error}")
+        if isinstance(error, BrokenPipeError) and _is_output_closed():
+            raise
+        _say(_disk_sentence(error))
+        raise typer.Exit(1) from error
+    except Exception as error:
+        if full_disk(error) is None:
+            raise
+        _say(_disk_sentence(error))
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
         _say("stopped; what was finished is kept, and the same command goes on from there")
@@ -30,8 +47,50 @@ def _say(sentence: str) -> None:
     typer.echo(sentence, err=True)
 
 
+def _disk_sentence(error: BaseException) -> str:
+    """Which file, and what the system says of it; for a full disk also what to do."""
+    refused = full_disk(error)
+    told = error if isinstance(error, OSError) else None
+    where = (told and told.filename) or "the disk"
+    if refused is None:
+        return f"{where}: {(told and told.strerror) or error}"
+    return (
+        f"{where}: {os.strerror(refused)}; what was finished is kept: make room, and the same "
+        "command goes on from there"
+    )
+
+
+def _is_output_closed() -> bool:
+    """Whether the reader of stdout or stderr went away; other pipes break for other reasons."""
+    poll = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            poll.register(stream.fileno(), 0)
+        except (OSError, ValueError):  # a stream without a file, as in a test
+            continue
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _leave_closed_pipe() -> None:
+    """Exit as other programs do; what is still in the buffers goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
+    sys.exit(CLOSED_PIPE)
+
+
 class Group(TyperGroup):
     """A command group whose commands run guarded."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Parse and run; quiet where the output's reader went away, as in `g2dbench ... | head`."""
+        try:
+            return super().main(*args, **options)
+        except SystemExit as end:
+            # Rich and Typer both answer a closed pipe by exiting with 1, as if the work had failed.
+            if isinstance(end.__context__, BrokenPipeError):
+                _leave_closed_pipe()
+            raise
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""

@@ -1,4 +1,4 @@
-"""`g2dbench data prepare|verify|show|list|overlap`."""
+"""`g2dbench data prepare|list|verify|show|overlap|export|rm`."""
 
 from typing import Annotated
 
@@ -18,13 +18,17 @@ from g2dbench.cli.options import (
 )
 from g2dbench.data.images.border import KEEP, Border
 from g2dbench.data.reports.cleaning import DEFAULT, CleaningName
+from g2dbench.errors import Misuse
 
 app = typer.Typer(
     cls=Group,
     help="Prepare data sets in their official layouts, check them, show what is in them.",
     no_args_is_help=True,
 )
-Name = Annotated[str, typer.Argument(help="Data set; `g2dbench list data`.", show_default=False)]
+Name = Annotated[
+    str,
+    typer.Argument(help="Data set, as for --data; `g2dbench data list`.", show_default=False),
+]
 Workers = Annotated[
     int | None,
     typer.Option(min=0, help="Processes; 0 reads in this one.", show_default="one per core"),
@@ -60,18 +64,24 @@ def prepare(
     plugin: Plugins = None,
 ) -> None:
     """Read an official folder, check it, and pack it once; everything after reads the pack."""
+    from g2dbench.cli.open_data import drawing_of
     from g2dbench.data import prepare as preparing
+    from g2dbench.data import reference
     from g2dbench.registry import Registry
 
+    registry, asked = Registry(plugin or ()), reference.parse(name)
+    if split and asked.split:
+        raise Misuse(f"{name!r} and --split {split} both name a split: say one")
     data = preparing.prepare(
-        name,
+        asked.name,
         root,
         store,
         size=size,
         workers=workers,
-        split=preparing.Split.parse(split, split_file or ()),
+        drawing=drawing_of(asked, registry),
+        split=preparing.Split.parse(split or asked.split, split_file or ()),
         progress=track,
-        registry=Registry(plugin or ()),
+        registry=registry,
         options=parse_options(option),
         own_name=own_name,
         border=border,
@@ -106,11 +116,11 @@ def verify(
     split: Split = None, plugin: Plugins = None,
 ) -> None:  # fmt: skip
     """Re-read a prepared data set: fingerprint, splits that share patients, duplicates."""
+    from g2dbench.cli.open_data import open_prepared
     from g2dbench.data import prepare as preparing
     from g2dbench.registry import Registry
 
-    registry = Registry(plugin or ())
-    data = preparing.prepared(name, root, store, size=size, registry=registry, split=split)
+    data = open_prepared(name, root, store, size, Registry(plugin or ()), split)
     console.print(str(preparing.verify(data, progress=track)))
 
 
@@ -127,11 +137,11 @@ def show(
     plugin: Plugins = None,
 ) -> None:
     """Show a prepared data set: images per split, labels, and which pairs its reports give."""
+    from g2dbench.cli.open_data import open_prepared
     from g2dbench.data import prepare as preparing
     from g2dbench.registry import Registry
 
-    registry = Registry(plugin or ())
-    data = preparing.prepared(name, root, store, size=size, registry=registry, split=split)
+    data = open_prepared(name, root, store, size, Registry(plugin or ()), split)
     console.print(preparing.describe(data, cleaning))
 
 
@@ -185,3 +195,28 @@ def export(
         f"exported {index.rows} images ({pairs} pairs) as {len(index.shards)} shards, "
         f"{megabytes:,.1f} MB: wrote {out.rstrip('/')}/{INDEX_FILE}"
     )
+
+
+@app.command(epilog="Examples: g2dbench data rm rsna; g2dbench data rm synthetic:240 --yes")
+def rm(
+    name: Name,
+    size: Size = None,
+    store: Store = DEFAULT_STORE,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove what was prepared of a data set; the images that it was made from stay.
+
+    All sizes and splits of it, unless --size, NAME@SPLIT or the name of one store says which.
+    """
+    from g2dbench.data import reference, removal
+
+    found = removal.removable(reference.parse(name), store, size)
+    total = sum(item.bytes for item in found) / 1e6
+    for item in found:
+        console.print(f"  {item}", soft_wrap=True, markup=False)
+    if not yes and not typer.confirm(f"Remove this, {total:,.1f} MB in {store}?"):
+        console.print("nothing was removed")
+        raise typer.Exit(1)
+    for item in found:
+        removal.remove(item)
+    console.print(f"freed {total:,.1f} MB in {store}", soft_wrap=True)

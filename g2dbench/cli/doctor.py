@@ -70,7 +70,7 @@ def _packages() -> list[tuple[str, str]]:
 
 
 def _prepared(store: Path) -> list[tuple[str, str]]:
-    from g2dbench.data.prepare import prepared_in
+    from g2dbench.data.prepared import prepared_in
 
     return [
         (data.card.name, f"{len(data)} images at {data.size} px, {data.folder}")

@@ -9,51 +9,112 @@ from g2dbench.errors import Misuse
 from g2dbench.registry import Registry
 
 if TYPE_CHECKING:
+    from g2dbench.data.reference import DataReference
     from g2dbench.data.shards.stream import Stream
+    from g2dbench.data.store.request import Drawing
     from g2dbench.data.store.store import Store
 
 
-def check_name(name: str, store: Path, registry: Registry) -> None:
+def check_name(text: str, store: Path, registry: Registry) -> None:
     """Misuse unless `--data` names a data set, or own data that was prepared under that name."""
-    from g2dbench.data import prepare
+    from g2dbench.data import prepared, reference
 
-    bare = name.partition("@")[0].partition(":")[0]
-    if bare not in prepare.names_in(store):
-        registry.find(DatasetCard, bare)
+    name = reference.parse(text).name
+    if name not in prepared.names_in(store):
+        registry.find(DatasetCard, name)
 
 
 def open_data(
-    name: str, root: Path | None, store: Path, size: int | None, registry: Registry
+    text: str, root: Path | None, store: Path, size: int | None, registry: Registry
 ) -> "Store":
     """The prepared data set; prepared now from --root, or found without it if it was before."""
-    from g2dbench.data import prepare
+    from g2dbench.data import prepare, reference
 
-    name, _, chosen = name.partition("@")
-    if chosen:
-        return _published(name, chosen, root, store, size, registry)
-    name, colon, count = name.partition(":")
-    if name not in {card.name for card in registry.cards(DatasetCard)}:
-        # A name that `data prepare --name` gave.
-        return prepare.prepared(name, root, store, size=size, registry=registry)
-    card = registry.find(DatasetCard, name).card
-    if colon:
-        return _drawn(card, count, store, size, registry)
-    if root is None and not card.embedded:
-        return prepare.prepared(name, None, store, size=size, registry=registry)
-    return prepare.open_or_prepare(
-        name, root, store, size=size, workers=None, progress=track, registry=registry
+    asked = reference.parse(text)
+    if root is None or _card(asked, registry) is None or _is_embedded(asked, registry):
+        return open_prepared(text, root, store, size, registry)
+    data = prepare.open_or_prepare(
+        asked.name,
+        root,
+        store,
+        size=size,
+        workers=None,
+        progress=track,
+        registry=registry,
+        split=prepare.Split.parse(asked.split, ()),
+        echo=_tell,
     )
+    return data.named(text) if asked.split else data
+
+
+def open_prepared(
+    text: str,
+    root: Path | None,
+    store: Path,
+    size: int | None,
+    registry: Registry,
+    split: str | None = None,
+) -> "Store":
+    """The data set as it is prepared; only an embedded one is drawn now if it is not there.
+
+    root, split: which one, of a data set that was prepared more than once.
+    """
+    from g2dbench.data import prepared, reference
+
+    asked = reference.parse(text)
+    if split and asked.split and split != asked.split:
+        raise Misuse(f"{text!r} and --split {split} name two splits: say one")
+    if _is_embedded(asked, registry):
+        return _drawn(asked, store, size, registry, split)
+    if asked.count is not None:
+        raise Misuse(f"{text!r}: only an embedded set takes a number of images")
+    data = prepared.prepared(
+        asked.name, root, store,
+        registry=registry, size=size, split=split or asked.split, echo=_tell,
+    )  # fmt: skip
+    return data.named(text) if asked.split or data.card.embedded else data
+
+
+def drawing_of(asked: "DataReference", registry: Registry) -> "Drawing | None":
+    """How many images NAME:COUNT asks for; None for the usual number."""
+    from g2dbench.data.store.request import Drawing
+
+    if asked.count is None:
+        return None
+    if not _is_embedded(asked, registry):
+        raise Misuse(f"{asked.text!r}: only an embedded set takes a number of images")
+    return Drawing(count=asked.count)
+
+
+def _card(asked: "DataReference", registry: Registry) -> DatasetCard | None:
+    """The card of the registry; None for data of one's own, and for a store's name."""
+    cards = (card for card in registry.cards(DatasetCard) if card.name == asked.name)
+    return next(cards, None)
+
+
+def _is_embedded(asked: "DataReference", registry: Registry) -> bool:
+    card = _card(asked, registry)
+    return card is not None and card.embedded
+
+
+def _tell(sentence: str) -> None:
+    """Say it once, not in each process of a training."""
+    from g2dbench.training.distributed import is_first_process
+
+    if is_first_process():
+        console.print(sentence, soft_wrap=True, markup=False)
 
 
 def open_shards(
     name: str, store: Path, size: int, options: dict[str, str], buffer: int | None
 ) -> "Stream":
     """`stream:ADDRESS`, shards that are read where they lie."""
+    from g2dbench.data.reference import STREAM
     from g2dbench.data.shards import stream
     from g2dbench.training.distributed import is_first_process
 
     return stream.open_stream(
-        name.removeprefix(stream.PREFIX),
+        name.removeprefix(STREAM),
         size,
         store,
         progress=track,
@@ -64,44 +125,21 @@ def open_shards(
     )
 
 
-def _published(
-    name: str, split: str, root: Path | None, store: Path, size: int | None, registry: Registry
-) -> "Store":
-    """`rsna@mgca-det`, a data set under a published split, and under that name."""
-    from g2dbench.data import prepare
-
-    if root is None:
-        data = prepare.prepared(name, None, store, size=size, split=split, registry=registry)
-    else:
-        data = prepare.open_or_prepare(
-            name,
-            root,
-            store,
-            size=size,
-            workers=None,
-            progress=track,
-            registry=registry,
-            split=prepare.Split.parse(split, ()),
-        )
-    return data.named(f"{name}@{split}")
-
-
 def _drawn(
-    card: DatasetCard, count: str, store: Path, size: int | None, registry: Registry
+    asked: "DataReference", store: Path, size: int | None, registry: Registry, split: str | None
 ) -> "Store":
-    """`synthetic:300`, so many images of an embedded set, under that name."""
+    """An embedded set, so many images of it where a number is asked for, under that name."""
     from g2dbench.data import prepare
 
-    if not card.embedded or not count.isdecimal():
-        raise Misuse(f"--data {card.name}:{count}: only an embedded set takes a number of images")
     data = prepare.open_or_prepare(
-        card.name,
+        asked.name,
         None,
         store,
         size=size,
         workers=None,
         progress=track,
         registry=registry,
-        drawing=prepare.Drawing(count=int(count)),
+        drawing=drawing_of(asked, registry),
+        split=prepare.Split.parse(split or asked.split, ()),
     )
-    return data.named(f"{card.name}:{count}")
+    return data.named(asked.text) if asked.count is not None else data

@@ -44,7 +44,10 @@ def register(app: typer.Typer) -> None:
 
 
 def pretrain(
-    method: Annotated[str, typer.Option(help="Method; `g2dbench list methods`.")] = "g2d",
+    method: Annotated[
+        str | None,
+        typer.Option(help="Method; `g2dbench list methods`.", show_default="the recipe's, or g2d"),
+    ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="Recipe name or TOML file.", show_default="METHOD-tiny")
     ] = None,
@@ -101,7 +104,7 @@ def pretrain(
     plugin: Plugins = None,
 ) -> None:
     """Pre-train a method on image-report pairs; writes a run folder that `eval` reads."""
-    from g2dbench.data.shards.stream import PREFIX
+    from g2dbench.data.reference import STREAM
     from g2dbench.recipes import recipe as recipes
     from g2dbench.registry import Registry
     from g2dbench.runs.checkpoints import parse_every
@@ -112,13 +115,13 @@ def pretrain(
 
     watching = Watching(tuple(track_ or ()), watch_every, sheet_every)
     registry = Registry(plugin or ())
-    chosen = recipes.override(recipes.load(recipe or f"{method}-tiny"), set_ or [])
-    recipes.check_method(chosen, None if recipe and method == "g2d" else method, registry)
+    chosen = recipes.override(recipes.load(recipe or f"{method or 'g2d'}-tiny"), set_ or [])
+    recipes.check_method(chosen, method, registry)
     machine = Machine.choose(device, precision, workers=workers, progress=track)
     size, told = chosen.data.size, parse_options(option)
     dataset = (
         open_shards(data, store, size, told, shuffle_buffer)
-        if data.startswith(PREFIX)
+        if data.startswith(STREAM)
         else open_data(data, root, store, size, registry)
     )
     run = fit.fit(

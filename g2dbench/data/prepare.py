@@ -1,21 +1,30 @@
-"""Prepared data sets: make one, find one, list them.
+"""Prepare a data set, unless it is prepared already; `prepared` finds what is there.
 
 One process prepares a data set at a time; others wait for it and then find the store finished.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from g2dbench.cards import DatasetCard
 from g2dbench.data.images.border import KEEP, Border
-from g2dbench.data.splits.published import OURS, Split
+from g2dbench.data.prepared import (
+    Echo,
+    choose,
+    find,
+    names_in,
+    prepared,
+    prepared_in,
+    size_of,
+    sizes_of,
+)
+from g2dbench.data.splits.published import Split
 from g2dbench.data.store.build import build
-from g2dbench.data.store.request import Drawing, is_from, request
-from g2dbench.data.store.store import MANIFEST_FILE, Store, read_manifest
+from g2dbench.data.store.manifest import read_manifest
+from g2dbench.data.store.request import Drawing, request
+from g2dbench.data.store.store import Store
 from g2dbench.data.store.verify import describe, verify
-from g2dbench.errors import BadData, Misuse
+from g2dbench.errors import BadData
 from g2dbench.registry import Registry
 from g2dbench.system.files import alone
 from g2dbench.system.worker_pool import cores
@@ -81,69 +90,6 @@ def prepare(
     return Store(folder)
 
 
-def find(
-    name: str,
-    root: Path | None,
-    store_root: Path,
-    size: int | None = None,
-    split: str | None = None,
-) -> Store | None:
-    """The prepared store of a name, None where there is none; BadData if it is broken.
-
-    Without root or size any will do; without a split the default one's store goes before others,
-    and one with its borders before one without.
-    Misuse lists them where several fit.
-    """
-    fits = [folder for folder in _places(store_root) if _is_of(folder, name, size)]
-    if root is not None:
-        fits = [fit for fit in fits if is_from(read_manifest(fit).origin, root)]
-    if split is not None or len(fits) > 1:
-        wanted = [fit for fit in fits if read_manifest(fit).split == (split or OURS)]
-        fits = wanted if split is not None else wanted or fits
-    if len(fits) > 1:
-        fits = [fit for fit in fits if read_manifest(fit).border == KEEP] or fits
-    if len(fits) > 1:
-        names = ", ".join(fit.name for fit in fits)
-        raise Misuse(
-            f"{name!r} was prepared more than once: {names}; say which --size, --root and --split"
-        )
-    return Store(fits[0]) if fits else None
-
-
-def prepared(
-    name: str,
-    root: Path | None,
-    store_root: Path,
-    *,
-    registry: Registry,
-    size: int | None = None,
-    split: str | None = None,
-) -> Store:
-    """The prepared store of a name; BadData with the way out where there is none."""
-    embedded = {card.name for card in registry.cards(DatasetCard) if card.embedded}
-    store = find(name, None if name in embedded else root, store_root, size, split)
-    if store is None:
-        card = registry.find(DatasetCard, name).card
-        at = f" at {size} px" if size else ""
-        of = "" if card.embedded else " --root FOLDER"
-        of += f" --split {split}" if split else ""
-        raise BadData(
-            f"{name!r} is not prepared{at} in {store_root}: run `g2dbench data prepare {name}{of}`"
-        )
-    return store
-
-
-def prepared_in(store_root: Path) -> list[Store]:
-    """Every complete store of a folder, by name; unfinished ones are not listed."""
-    return [Store(place) for place in _places(store_root) if (place / MANIFEST_FILE).is_file()]
-
-
-def names_in(store_root: Path) -> set[str]:
-    """The names under which a folder holds stores, those of a user's own data among them."""
-    matches = (_FOLDER.fullmatch(folder.name) for folder in _places(store_root))
-    return {match[1] for match in matches if match is not None}
-
-
 def open_or_prepare(
     name: str,
     root: Path | None,
@@ -155,14 +101,24 @@ def open_or_prepare(
     workers: int | None = 0,
     drawing: Drawing | None = None,
     split: Split | None = None,
+    echo: Echo = lambda _: None,
 ) -> Store:
-    """The store of exactly this request, prepared first where there is none; see `prepare`.
+    """The store of this request, prepared first where there is none; see `prepare`.
 
-    A broken store is an error here, for what was trained on it should not change silently.
+    A larger store of the same data serves too, shrunk on read; without a size the largest is taken,
+    if it has the size that would be prepared. Drawn images are drawn at each size anew. A broken
+    store is an error here, for what was trained on it should not change silently. echo: is told
+    which store was taken where there was a choice.
     """
-    folder = store_root / request(name, root, registry, size, drawing, split).folder
-    if folder.exists():
-        return Store(folder)
+    asked = request(name, root, registry, size, drawing, split)
+    folder = store_root / asked.folder
+    if asked.card.embedded:
+        there = Store(folder) if folder.exists() else None
+    else:
+        alike = sizes_of(store_root, asked.folder)
+        there = choose([one for one in alike if size_of(one) >= asked.size], size, echo)
+    if there is not None:
+        return there
     return prepare(
         name,
         root,
@@ -174,20 +130,6 @@ def open_or_prepare(
         drawing=drawing,
         split=split,
     )
-
-
-_FOLDER = re.compile(r"(.+)-(\d+)-[0-9a-f]{8}")
-
-
-def _places(store_root: Path) -> list[Path]:
-    """The folders that are named like stores."""
-    inside = store_root.iterdir() if store_root.is_dir() else iter(())
-    return sorted(place for place in inside if place.is_dir() and _FOLDER.fullmatch(place.name))
-
-
-def _is_of(place: Path, name: str, size: int | None) -> bool:
-    match = _FOLDER.fullmatch(place.name)
-    return match is not None and match[1] == name and size in (None, int(match[2]))
 
 
 def _is_complete(folder: Path) -> bool:

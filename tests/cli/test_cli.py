@@ -280,6 +280,6 @@ def test_doctor_and_lists_answer(shell: Shell) -> None:
 
 def test_data_show_and_verify_answer(shell: Shell) -> None:
     for verb in ("show", "verify"):
-        code, text = shell("data", verb, "synthetic", "--store", shell.store)
+        code, text = shell("data", verb, *SMALL[1:], "--store", shell.store)
         assert code == 0, text
         assert "120" in text

@@ -26,7 +26,8 @@ from support.hostile.roots import (
 
 from g2dbench.data.prepare import prepare
 from g2dbench.data.store import build
-from g2dbench.data.store.store import QUARANTINE_FILE, Store
+from g2dbench.data.store.manifest import QUARANTINE_FILE
+from g2dbench.data.store.store import Store
 from g2dbench.data.tables import csv as csv_tables
 from g2dbench.errors import BadData, Misuse
 from g2dbench.progress import quiet

@@ -80,12 +80,19 @@ def as_grey(pixels: NDArray[np.generic], path: Path) -> Grey:
 def shrink(grey: Grey, side: int) -> Grey:
     """The image with its short side reduced to `side`, antialiased; a smaller one unchanged."""
     height, width = grey.shape
+    target = shrunk_shape(height, width, side)
+    if target == (height, width):
+        return grey
+    small = Image.fromarray(grey).resize(target[::-1], Image.Resampling.BICUBIC)
+    return np.asarray(small, dtype=np.uint8)
+
+
+def shrunk_shape(height: int, width: int, side: int) -> tuple[int, int]:
+    """The (height, width) that `shrink` gives an image."""
     short = min(height, width)
     if short <= side:
-        return grey
-    target = (round(width * side / short), round(height * side / short))
-    small = Image.fromarray(grey).resize(target, Image.Resampling.BICUBIC)
-    return np.asarray(small, dtype=np.uint8)
+        return height, width
+    return round(height * side / short), round(width * side / short)
 
 
 def _decode_picture(data: bytes, path: Path) -> Grey:

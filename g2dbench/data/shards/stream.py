@@ -27,7 +27,6 @@ from g2dbench.errors import BadData, Misuse
 if TYPE_CHECKING:
     from g2dbench.progress import Progress
 
-PREFIX = "stream:"
 BUFFER = 2048
 """Pairs among which the next one is drawn, by default."""
 

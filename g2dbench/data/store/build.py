@@ -6,31 +6,30 @@ of it that are whole and still wanted, and goes on behind them; see `journal`.
 """
 
 import csv
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
 import g2dbench
+from g2dbench.data.store import shaping_code
 from g2dbench.data.store.decode import Frame, decode_all
 from g2dbench.data.store.journal import Journal, Written
-from g2dbench.data.store.records import Catalogue, Losses, mark
-from g2dbench.data.store.request import Request
-from g2dbench.data.store.row import Row, pack
-from g2dbench.data.store.store import (
+from g2dbench.data.store.manifest import (
     MANIFEST_FILE,
     QUARANTINE_FILE,
     ROWS_FILE,
     Manifest,
     Summary,
     begin_fingerprint,
-    card_fields,
 )
+from g2dbench.data.store.records import Catalogue, Losses, mark
+from g2dbench.data.store.request import Request
+from g2dbench.data.store.row import Row, pack
+from g2dbench.data.store.store import card_fields
 from g2dbench.data.tables.files import trusted_roots
 from g2dbench.data.tables.records import Rejected
 from g2dbench.errors import BadData
@@ -46,9 +45,6 @@ BATCH, BATCH_BYTES = 64, 2**25
 
 CELL = 1000
 """Characters of an id, a path or a reason that the quarantine list shows."""
-
-_SHAPING_ROOMS = ("annotations", "images", "store", "tables")
-"""The folders of `data` whose code, beside the reader's, decides what a row holds."""
 
 _SHAPED_BY = (
     "numpy",
@@ -159,10 +155,8 @@ def _next(rows: Iterator[Row | Rejected], count: int) -> Iterable[Row | Rejected
 def _head(asked: Request) -> str:
     """What rows depend on beside their records: the request, and the code that makes them."""
     versions = {name: _version(name) for name in _SHAPED_BY}
-    rooms = [Path(__file__).parent.with_name(room) for room in _SHAPING_ROOMS]
-    sources = [file for room in rooms for file in room.glob("*.py")] + _sources(asked.module)
-    code = hashlib.sha256(b"".join(sorted(path.read_bytes() for path in sources)))
-    told = [asked.card.name, asked.origin, asked.size, asked.border, versions, code.hexdigest()]
+    code = shaping_code.digest(asked.module)
+    told = [asked.card.name, asked.origin, asked.size, asked.border, versions, code]
     return json.dumps(told)
 
 
@@ -172,14 +166,6 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _sources(module: ModuleType) -> list[Path]:
-    """The files of a reader: its own, or all of its folder."""
-    if module.__file__ is None:
-        return []
-    file = Path(module.__file__)
-    return sorted(file.parent.glob("*.py")) if file.name == "__init__.py" else [file]
 
 
 def _check_losses(asked: Request, partial: Path, losses: Losses, written: Written) -> None:
@@ -228,6 +214,7 @@ def _seal(
     )
     manifest = Manifest(
         version=g2dbench.__version__,
+        reader=asked.module.CARD.name,
         card=card_fields(asked.card),
         size=asked.size,
         origin=asked.origin,

@@ -31,6 +31,11 @@ class Drawing:
     seed: int = 0
     count: int = 3000
 
+    @property
+    def origin(self) -> str:
+        """As a store's manifest tells it."""
+        return f"seed {self.seed}, {self.count} images"
+
 
 @dataclass(frozen=True)
 class Request:
@@ -52,7 +57,7 @@ class Request:
     def origin(self) -> str:
         """The root with the options that read it, or the recipe of an embedded set."""
         if self.root is None:
-            return f"seed {self.drawing.seed}, {self.drawing.count} images"
+            return self.drawing.origin
         told = f" with {json.dumps(self.options, sort_keys=True)}" if self.options else ""
         return f"{_place(self.root)}{told}"
 

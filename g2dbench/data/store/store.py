@@ -7,10 +7,9 @@
         manifest.json    written last: its presence means complete
 
 Random access maps the file and copies one image: nothing is decoded. The store pickles as its
-folder and row numbers, so that loader workers open it for themselves.
+folder, size and row numbers, so that loader workers open it for themselves.
 """
 
-import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,89 +23,21 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from g2dbench.cards import DatasetCard
 from g2dbench.data.images.border import KEEP
-from g2dbench.data.splits.published import OURS
-from g2dbench.data.store.row import FIELDS, TEXTS, Row, unpack
+from g2dbench.data.store.manifest import (
+    QUARANTINE_FILE,
+    ROWS_FILE,
+    Manifest,
+    broken,
+    read_manifest,
+)
+from g2dbench.data.store.row import FIELDS, TEXTS, Row, pack, unpack
+from g2dbench.data.store.shrink import shrunk, shrunk_fingerprint
 from g2dbench.dataset import COLUMNS, LABEL_PREFIX
 from g2dbench.errors import BadData, Misuse
 from g2dbench.sample import SPLITS, Sample
-
-SCHEMA = 1
-ROWS_FILE, MANIFEST_FILE, QUARANTINE_FILE = "rows.arrow", "manifest.json", "quarantine.csv"
-
-
-class Summary(BaseModel):
-    """What preparing found: images listed by the tables = stored + rejected + missing + unlisted.
-
-    unlisted: left out by the split; leaks: what is wrong with it, in sentences.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    listed: int
-    stored: int
-    rejected: int
-    missing: int
-    splits: dict[str, int]
-    unlisted: int = 0
-    leaks: tuple[str, ...] = ()
-
-
-class Manifest(BaseModel):
-    """What a store is; `card` as it was when preparing, `origin` where the images came from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    schema_version: int = SCHEMA
-    version: str
-    card: dict[str, Any]
-    size: int
-    origin: str
-    split: str = OURS
-    border: str = KEEP
-    rows: int
-    bytes: int
-    fingerprint: str
-    summary: Summary
-
-
-def begin_fingerprint(size: int, border: str = KEEP) -> "hashlib._Hash":
-    """A store's SHA-256 before its first row; every row adds its digest, in id order."""
-    cut = "" if border == KEEP else f" border {border}"
-    return hashlib.sha256(f"g2dbench store {SCHEMA} {size}{cut}".encode())
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a complete store; BadData says what is broken and the way out."""
-    path = folder / MANIFEST_FILE
-    if not path.is_file():
-        raise _broken(folder, f"it has no {MANIFEST_FILE}, so preparing it never finished")
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        version = raw.get("schema_version") if isinstance(raw, dict) else None
-        if version != SCHEMA:
-            raise _broken(folder, f"its schema version is {version!r}, this g2dbench has {SCHEMA}")
-        manifest = Manifest.model_validate(raw)
-    except BadData:
-        raise
-    except (OSError, RecursionError, ValueError) as error:
-        raise _broken(folder, f"its {MANIFEST_FILE} cannot be read: {error}") from error
-    rows = folder / ROWS_FILE
-    found = rows.stat().st_size if rows.is_file() else 0
-    if found != manifest.bytes:
-        raise _broken(folder, f"{ROWS_FILE} has {found} bytes instead of {manifest.bytes}")
-    return manifest
-
-
-def _broken(folder: Path, reason: str) -> BadData:
-    name = folder.name.rsplit("-", 2)[0]
-    return BadData(
-        f"the prepared data in {folder} cannot be used: {reason}; "
-        f"run `g2dbench data prepare {name}` again, which replaces it"
-    )
 
 
 class _Pack:
@@ -120,9 +51,9 @@ class _Pack:
             with pa.memory_map(str(folder / ROWS_FILE)) as file:
                 self.arrow = pa.ipc.open_stream(file).read_all()
         except (OSError, pa.ArrowException) as error:
-            raise _broken(folder, f"{ROWS_FILE} cannot be read: {error}") from error
+            raise broken(folder, f"{ROWS_FILE} cannot be read: {error}") from error
         if self.arrow.schema != FIELDS or self.arrow.num_rows != self.manifest.rows:
-            raise _broken(folder, f"{ROWS_FILE} does not hold the {self.manifest.rows} rows of it")
+            raise broken(folder, f"{ROWS_FILE} does not hold the {self.manifest.rows} rows of it")
         batches = self.arrow.to_batches()
         self._starts = [0, *accumulate(batch.num_rows for batch in batches)]
         self._columns = [dict(zip(FIELDS.names, batch.columns, strict=True)) for batch in batches]
@@ -163,17 +94,36 @@ class Store:
     def __init__(self, folder: Path) -> None:
         """Open a complete store; BadData with the way out if it is broken or unfinished."""
         pack = _Pack(folder)
-        self._bind(pack, np.arange(pack.manifest.rows), pack.card)
+        self._bind(pack, np.arange(pack.manifest.rows), pack.card, pack.manifest.size)
 
-    def _bind(self, pack: _Pack, rows: NDArray[np.int64], card: DatasetCard) -> None:
+    def _bind(self, pack: _Pack, rows: NDArray[np.int64], card: DatasetCard, size: int) -> None:
         self._pack = pack
         self._rows = rows
         self.card = card
+        self.size = size
         self.fingerprint = pack.manifest.fingerprint
-        self.size = pack.manifest.size
+        if self.is_shrunk:
+            self.fingerprint = shrunk_fingerprint(self.fingerprint, size)
+
+    def _view(
+        self,
+        rows: NDArray[np.int64] | None = None,
+        card: DatasetCard | None = None,
+        size: int | None = None,
+    ) -> "Store":
+        """The same store with other rows, another card or another size."""
+        other = Store.__new__(Store)
+        chosen = self._rows if rows is None else rows
+        other._bind(self._pack, chosen, card or self.card, size or self.size)
+        return other
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.folder, self._rows, self.card)
+        return _reopen, (self.folder, self._rows, self.card, self.size)
+
+    @property
+    def is_shrunk(self) -> bool:
+        """Whether images are made smaller as they are read; see `at`."""
+        return self.size != self._pack.manifest.size
 
     @property
     def folder(self) -> Path:
@@ -191,6 +141,8 @@ class Store:
         found = self.manifest.summary
         splits = ", ".join(f"{name} {found.splits.get(name, 0)}" for name in SPLITS)
         text = f"{self.card.name}: {found.stored} of {found.listed} images at {self.size} px"
+        if self.is_shrunk:
+            text += f", shrunk on read from {self.manifest.size} px"
         if self.manifest.border != KEEP:
             text += ", borders cut off"
         if found.missing:
@@ -219,26 +171,36 @@ class Store:
 
     def __getitem__(self, index: int) -> Sample:
         position = int(self._rows[index])
-        return unpack(self._pack.row(position, _SAMPLE), self._pack.image(position))
+        sample = unpack(self._pack.row(position, _SAMPLE), self._pack.image(position))
+        return shrunk(sample, self.size) if self.is_shrunk else sample
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
 
     def raw(self, index: int) -> Row:
         """Every packed field of one row, `rows.FIELDS`; for checks and for tracing a source."""
-        return self._pack.row(int(self._rows[index]), FIELDS.names)
+        row = self._pack.row(int(self._rows[index]), FIELDS.names)
+        if self.is_shrunk:
+            return pack(self[index], row["source"], row["source_sha256"])
+        return row
 
     def take(self, indices: Sequence[int] | NDArray[np.int64]) -> "Store":
         """The rows at these positions of this data set, in this order."""
-        chosen = Store.__new__(Store)
-        chosen._bind(self._pack, self._rows[np.asarray(indices, dtype=np.int64)], self.card)
-        return chosen
+        return self._view(rows=self._rows[np.asarray(indices, dtype=np.int64)])
 
     def named(self, name: str) -> "Store":
         """The same rows under another name, for drawn images in a real data set's layout."""
-        other = Store.__new__(Store)
-        other._bind(self._pack, self._rows, replace(self.card, name=name))
-        return other
+        return self._view(card=replace(self.card, name=name))
+
+    def at(self, size: int) -> "Store":
+        """The same rows with images whose short side is at most `size` pixels, shrunk on read.
+
+        Boxes and masks follow, see `shrink`; the fingerprint is another one, so that results and
+        runs of two sizes never mix. Misuse where the store itself is smaller.
+        """
+        if size > self.manifest.size:
+            raise Misuse(f"{self.folder} holds images of {self.manifest.size} px, none of {size}")
+        return self._view(size=size)
 
     def split(self, name: str) -> "Store":
         """The train, valid or test part; BadData if it is empty."""
@@ -257,9 +219,9 @@ class Store:
 _SAMPLE = (*TEXTS, "age", "labels", "boxes", "masks")
 
 
-def _reopen(folder: Path, rows: NDArray[np.int64], card: DatasetCard) -> Store:
+def _reopen(folder: Path, rows: NDArray[np.int64], card: DatasetCard, size: int) -> Store:
     store = Store.__new__(Store)
-    store._bind(_Pack(folder), rows, card)
+    store._bind(_Pack(folder), rows, card, size)
     return store
 
 

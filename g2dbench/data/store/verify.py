@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 
+from g2dbench.data.images.image_file import shrunk_shape
 from g2dbench.data.reports.cleaning import DEFAULT, CleaningName, count_pairs, describe_steps
+from g2dbench.data.store.manifest import begin_fingerprint
 from g2dbench.data.store.row import digest
-from g2dbench.data.store.store import Store, begin_fingerprint
+from g2dbench.data.store.store import Store
 from g2dbench.dataset import LABEL_PREFIX
 from g2dbench.errors import BadData
 from g2dbench.sample import PRESENT, SPLITS
@@ -154,9 +156,10 @@ def _describe_part(part: pd.DataFrame) -> dict[str, Any]:
 
 
 def _shapes(store: Store) -> dict[str, int]:
-    """Images by stored height x width, the ten commonest."""
+    """Images by height x width, the ten commonest."""
     pairs = zip(*(store.arrow[name].to_pylist() for name in ("height", "width")), strict=True)
-    return dict(Counter(f"{height}x{width}" for height, width in pairs).most_common(10))
+    shapes = (shrunk_shape(height, width, store.size) for height, width in pairs)
+    return dict(Counter(f"{height}x{width}" for height, width in shapes).most_common(10))
 
 
 def _counts(values: "pd.Series[Any]") -> dict[str, int]:

@@ -15,8 +15,9 @@ from support.stopping import Stop, Watch, after
 
 from g2dbench.data.prepare import find, prepare, prepared_in
 from g2dbench.data.store import build
+from g2dbench.data.store.manifest import QUARANTINE_FILE, ROWS_FILE
 from g2dbench.data.store.request import Drawing
-from g2dbench.data.store.store import QUARANTINE_FILE, ROWS_FILE, Store
+from g2dbench.data.store.store import Store
 from g2dbench.progress import quiet
 from g2dbench.registry import Registry
 

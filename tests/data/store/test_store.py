@@ -20,9 +20,10 @@ import pytest
 from PIL import Image
 
 from g2dbench.data.prepare import find, open_or_prepare, prepare, prepared, prepared_in
+from g2dbench.data.store.manifest import MANIFEST_FILE, QUARANTINE_FILE, ROWS_FILE
 from g2dbench.data.store.request import Drawing
 from g2dbench.data.store.row import pack, unpack
-from g2dbench.data.store.store import MANIFEST_FILE, QUARANTINE_FILE, ROWS_FILE, Store
+from g2dbench.data.store.store import Store
 from g2dbench.data.store.verify import describe, facts, verify
 from g2dbench.dataset import COLUMNS, Dataset
 from g2dbench.errors import BadData, Misuse
@@ -215,8 +216,6 @@ def test_preparing_twice_reads_once_and_names_the_folder(tmp_path: Path) -> None
     assert find("rsna", tmp_path / "elsewhere", tmp_path / "s", 20) is None
     assert find("rsn", None, tmp_path / "s") is None
     assert [item.size for item in prepared_in(tmp_path / "s")] == [20, 32]
-    with pytest.raises(Misuse, match="more than once"):
-        find("rsna", root, tmp_path / "s")
 
 
 def test_requests_that_cannot_be_met(tmp_path: Path) -> None:
@@ -289,7 +288,7 @@ def edit(folder: Path, **fields) -> None:
 def test_a_broken_store_is_refused_with_the_way_out_and_replaced(tmp_path: Path, name: str) -> None:
     made = make(make_root(tmp_path / "root", count=6), tmp_path / "s")
     BREAKS[name](made.folder)
-    with pytest.raises(BadData, match="run `g2dbench data prepare rsna` again"):
+    with pytest.raises(BadData, match="prepare it again"):
         Store(made.folder)
     assert make(tmp_path / "root", tmp_path / "s").fingerprint == made.fingerprint
     assert len(Store(made.folder)) == 6

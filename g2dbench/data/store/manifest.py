@@ -1,0 +1,91 @@
+"""`manifest.json`: what a prepared store is. It is written last; its presence means complete."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from g2dbench.data.images.border import KEEP
+from g2dbench.data.splits.published import OURS
+from g2dbench.errors import BadData
+
+SCHEMA = 1
+ROWS_FILE, MANIFEST_FILE, QUARANTINE_FILE = "rows.arrow", "manifest.json", "quarantine.csv"
+
+
+class Summary(BaseModel):
+    """What preparing found: images listed by the tables = stored + rejected + missing + unlisted.
+
+    unlisted: left out by the split; leaks: what is wrong with it, in sentences.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    listed: int
+    stored: int
+    rejected: int
+    missing: int
+    splits: dict[str, int]
+    unlisted: int = 0
+    leaks: tuple[str, ...] = ()
+
+
+class Manifest(BaseModel):
+    """What a store is; `card` as it was when preparing, `origin` where the images came from.
+
+    reader: the data set of the registry whose reader was used; empty in stores from before.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = SCHEMA
+    version: str
+    reader: str = ""
+    card: dict[str, Any]
+    size: int
+    origin: str
+    split: str = OURS
+    border: str = KEEP
+    rows: int
+    bytes: int
+    fingerprint: str
+    summary: Summary
+
+
+def begin_fingerprint(size: int, border: str = KEEP) -> "hashlib._Hash":
+    """A store's SHA-256 before its first row; every row adds its digest, in id order."""
+    cut = "" if border == KEEP else f" border {border}"
+    return hashlib.sha256(f"g2dbench store {SCHEMA} {size}{cut}".encode())
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a complete store; BadData says what is broken and the way out."""
+    path = folder / MANIFEST_FILE
+    if not path.is_file():
+        raise broken(folder, f"it has no {MANIFEST_FILE}, so preparing it never finished")
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        version = raw.get("schema_version") if isinstance(raw, dict) else None
+        if version != SCHEMA:
+            raise broken(folder, f"its schema version is {version!r}, this g2dbench has {SCHEMA}")
+        manifest = Manifest.model_validate(raw)
+    except BadData:
+        raise
+    except (OSError, RecursionError, ValueError) as error:
+        raise broken(folder, f"its {MANIFEST_FILE} cannot be read: {error}") from error
+    rows = folder / ROWS_FILE
+    found = rows.stat().st_size if rows.is_file() else 0
+    if found != manifest.bytes:
+        raise broken(folder, f"{ROWS_FILE} has {found} bytes instead of {manifest.bytes}")
+    return manifest
+
+
+def broken(folder: Path, reason: str) -> BadData:
+    """The error for a store that cannot be used, with the way out."""
+    return BadData(
+        f"the prepared data in {folder} cannot be used: {reason}; prepare it again with the same "
+        f"`g2dbench data prepare` as before, which replaces it, or remove it with `g2dbench data "
+        f"rm {folder.name}`"
+    )

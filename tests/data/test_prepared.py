@@ -1,0 +1,159 @@
+"""Which prepared store a name and a size mean, what is told, and commands in messages that work."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from g2dbench.cli import app
+from g2dbench.data.prepare import open_or_prepare, prepare
+from g2dbench.data.prepared import find, prepared
+from g2dbench.data.store.store import Store
+from g2dbench.errors import BadData, Misuse
+from g2dbench.progress import quiet
+from g2dbench.registry import Registry
+
+REGISTRY = Registry()
+
+
+def pictures(root: Path) -> Path:
+    """Twelve pictures of 60 x 70 and a table of their own column names."""
+    root.mkdir(parents=True)
+    lines = ["where,says\n"]
+    for index in range(12):
+        noise = np.random.default_rng(index).integers(0, 256, (60, 70), dtype=np.uint8)
+        Image.fromarray(noise).save(root / f"{index}.png")
+        lines.append(f"{index}.png,Clear.\n")
+    (root / "mine.csv").write_text("".join(lines))
+    return root
+
+
+def make(root: Path, store: Path, size: int, name: str = "ward", **more: object) -> Store:
+    return prepare(
+        "pairs", root, store, progress=quiet, registry=REGISTRY, size=size, own_name=name,
+        options={"image": "where", "text": "says"}, **more,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return pictures(tmp_path / "a ward")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.mark.parametrize(
+    ("asked", "packed", "told"),
+    [
+        (48, 48, ""),
+        (32, 32, ""),
+        (40, 48, "ward at 40 px: shrunk on read from ward-48-"),
+        (16, 32, "ward at 16 px: shrunk on read from ward-32-"),
+        (None, 48, "ward is prepared at 32 and 48 px: taking 48 px"),
+    ],
+)
+def test_the_asked_size_is_taken_or_the_next_larger_one_or_the_largest(
+    root: Path, store: Path, asked: int | None, packed: int, told: str
+) -> None:
+    for size in (32, 48):
+        make(root, store, size)
+    said: list[str] = []
+    found = find("ward", None, store, asked, echo=said.append)
+    assert (found.size, found.manifest.size) == (asked or packed, packed)
+    assert len(said) == bool(told)
+    assert told in "".join(said)
+
+
+def run(text: str, store: Path) -> tuple[int, str]:
+    """What a command does that a message names."""
+    words = shlex.split(text)
+    assert words[0] == "g2dbench"
+    done = CliRunner().invoke(app, [*words[1:], "--store", str(store)], env={"COLUMNS": "300"})
+    return done.exit_code, done.output
+
+
+def test_a_size_above_all_stores_is_answered_with_the_command_that_makes_it(
+    root: Path, store: Path
+) -> None:
+    make(root, store, 32, border="crop")
+    with pytest.raises(BadData, match="prepared at 32 px, 48 px are asked for") as caught:
+        prepared("ward", None, store, registry=REGISTRY, size=48)
+    (command,) = re.findall(r"run `(.*?)`", str(caught.value))
+    code, text = run(command, store)
+    assert code == 0, text
+    assert prepared("ward", None, store, registry=REGISTRY, size=48).size == 48
+
+
+def test_stores_that_differ_in_more_are_named_and_each_name_works(
+    root: Path, store: Path, tmp_path: Path
+) -> None:
+    make(root, store, 32)
+    make(pictures(tmp_path / "b"), store, 48)
+    with pytest.raises(Misuse, match="prepared more than once") as caught:
+        prepared("ward", None, store, registry=REGISTRY, size=16)
+    names = re.findall(r"^  (ward-\S+)  from (\S.*) with", str(caught.value), re.MULTILINE)
+    assert [origin for _, origin in names] == [str(root), str(tmp_path / "b")]
+    for (name, _), size in zip(names, (32, 48), strict=True):
+        found = prepared(name, None, store, registry=REGISTRY)
+        assert (found.size, found.card.name) == (size, "ward")
+        assert prepared(name, None, store, registry=REGISTRY, size=16).size == 16
+    assert prepared("ward", root, store, registry=REGISTRY).size == 32
+    (command,) = re.findall(r"(g2dbench data rm \S+)", str(caught.value))
+    assert run(f"{command} --yes", store)[0] == 0
+    assert prepared("ward", None, store, registry=REGISTRY).size == 48
+
+
+def test_what_was_never_prepared_is_answered_with_a_command(store: Path) -> None:
+    with pytest.raises(BadData, match=r"data prepare rsna --root FOLDER --split mgca --size 512`"):
+        prepared("rsna", None, store, registry=REGISTRY, size=512, split="mgca")
+    # 256 px, the usual size, serve 128.
+    with pytest.raises(BadData, match=r"data prepare rsna --root FOLDER`"):
+        prepared("rsna", None, store, registry=REGISTRY, size=128)
+    with pytest.raises(BadData, match=r"--root FOLDER --name NAME`, and from then on --data NAME"):
+        prepared("images", None, store, registry=REGISTRY)
+    with pytest.raises(Misuse, match="there is no data set 'wart'"):
+        prepared("wart", None, store, registry=REGISTRY)
+
+
+def official(root: Path) -> Path:
+    images = root / "stage_2_train_images"
+    images.mkdir(parents=True)
+    for index in range(12):
+        noise = np.random.default_rng(index).integers(0, 256, (300, 300), dtype=np.uint8)
+        Image.fromarray(noise).save(images / f"{index}.png")
+    lines = "".join(f"{index},,,,,0\n" for index in range(12))
+    (root / "stage_2_train_labels.csv").write_text(f"patientId,x,y,width,height,Target\n{lines}")
+    return root
+
+
+def opened(root: Path, store: Path, size: int | None) -> Store:
+    return open_or_prepare("rsna", root, store, progress=quiet, registry=REGISTRY, size=size)
+
+
+def test_a_folder_that_is_prepared_is_not_prepared_again_at_a_smaller_size(tmp_path: Path) -> None:
+    root, store = official(tmp_path / "rsna"), tmp_path / "store"
+    assert opened(root, store, 32).manifest.size == 32
+    usual = opened(root, store, None)  # 32 px are less than the usual 256
+    assert usual.size == 256
+    half = opened(root, store, 128)
+    assert (half.size, half.manifest.size) == (128, 256)
+    assert opened(root, store, 32).manifest.size == 32
+    assert len(list(store.glob("rsna-*"))) == 2
+    assert opened(root, store, 280).manifest.size == 280
+    assert opened(root, store, None).size == 280
+
+
+def test_drawn_images_are_drawn_at_each_size(tmp_path: Path) -> None:
+    from g2dbench.data.store.request import Drawing
+
+    ask = {"progress": quiet, "registry": REGISTRY, "drawing": Drawing(count=3)}
+    large = open_or_prepare("synthetic", None, tmp_path, size=80, **ask)
+    small = open_or_prepare("synthetic", None, tmp_path, size=64, **ask)
+    assert (large.manifest.size, small.manifest.size) == (80, 64)
