@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from g2dbench.cards import TaskCard
-from g2dbench.data import prepare
+from g2dbench.data import prepared, reference
 from g2dbench.dataset import Dataset
 from g2dbench.errors import Misuse
 from g2dbench.evaluation.cell_spec import CellSpec
@@ -57,8 +57,13 @@ class Workbench:
             raise Misuse(f"the cell names the data set {spec.data!r} and no store to find it in")
         key = (spec.data, spec.store, spec.size)
         if key not in self._datasets:
-            name, _, split = spec.data.partition("@")
-            self._datasets[key] = prepare.prepared(
-                name, None, spec.store, size=spec.size, split=split or None, registry=self.registry
-            )
+            asked = reference.parse(spec.data)
+            self._datasets[key] = prepared.prepared(
+                asked.name,
+                None,
+                spec.store,
+                registry=self.registry,
+                size=spec.size,
+                split=asked.split,
+            ).named(spec.data)
         return self._datasets[key]

@@ -1,4 +1,5 @@
-"""SHA-256 of the code that modules run: their files, and what these import of their own package.
+"""SHA-256 of the code that modules run: their files, and what these import of their own package
+or of g2dbench.
 
 Comments, docstrings and layout do not count: the syntax tree is hashed without them. Packages that
 are installed beside it (torch, numpy, ...) do not count either; their versions are kept elsewhere.
@@ -23,14 +24,17 @@ def source_digest(modules: Collection[str]) -> str:
     A module that was loaded from a file outside any package also counts the modules beside that
     file that it imports. BadData where a source file cannot be read as Python.
     """
-    sources: dict[str, _Source] = {}
-    for module in modules:
-        _collect(module, _file_of(module), sources)
+    sources = _sources(modules)
     whole = hashlib.sha256()
     for name in sorted({*sources, *modules}):
         found = sources[name].digest if name in sources else ""
         whole.update(f"{stable_name(name)}\0{found}\n".encode())
     return whole.hexdigest()
+
+
+def source_modules(modules: Collection[str]) -> set[str]:
+    """The names of the modules that `source_digest` reads."""
+    return set(_sources(modules))
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,13 @@ class _Source:
 
     digest: str
     imports: tuple[tuple[int, str], ...]
+
+
+def _sources(modules: Collection[str]) -> "dict[str, _Source]":
+    found: dict[str, _Source] = {}
+    for module in modules:
+        _collect(module, _file_of(module), found)
+    return found
 
 
 def _collect(module: str, file: Path | None, sources: dict[str, _Source]) -> None:
@@ -61,8 +72,8 @@ def _absolute(level: int, name: str, module: str, file: Path) -> str:
 
 
 def _related(name: str, module: str, file: Path) -> Path | None:
-    """The file of a module of the same package, or of one beside a file outside any package."""
-    if name.partition(".")[0] == module.partition(".")[0]:
+    """The file of a module of g2dbench, of the same package, or beside a file outside any."""
+    if name.partition(".")[0] in ("g2dbench", module.partition(".")[0]):
         return _file_of(name)
     if "." in module or file.name == "__init__.py":
         return None

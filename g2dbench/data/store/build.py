@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import g2dbench
-from g2dbench.data.store import shaping_code
+from g2dbench.data.store import decode
 from g2dbench.data.store.decode import Frame, decode_all
 from g2dbench.data.store.journal import Journal, Written
 from g2dbench.data.store.manifest import (
@@ -33,6 +33,7 @@ from g2dbench.data.store.store import card_fields
 from g2dbench.data.tables.files import trusted_roots
 from g2dbench.data.tables.records import Rejected
 from g2dbench.errors import BadData
+from g2dbench.system.source_digest import source_digest
 
 if TYPE_CHECKING:
     from g2dbench.progress import Progress
@@ -155,7 +156,7 @@ def _next(rows: Iterator[Row | Rejected], count: int) -> Iterable[Row | Rejected
 def _head(asked: Request) -> str:
     """What rows depend on beside their records: the request, and the code that makes them."""
     versions = {name: _version(name) for name in _SHAPED_BY}
-    code = shaping_code.digest(asked.module)
+    code = source_digest((asked.module.__name__, decode.__name__))
     told = [asked.card.name, asked.origin, asked.size, asked.border, versions, code]
     return json.dumps(told)
 

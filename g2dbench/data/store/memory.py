@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from g2dbench.cards import DatasetCard
-from g2dbench.data.store.row import digest, pack
 from g2dbench.data.store.manifest import begin_fingerprint
+from g2dbench.data.store.row import digest, pack
 from g2dbench.dataset import COLUMNS, LABEL_PREFIX
 from g2dbench.errors import BadData
 from g2dbench.sample import Sample

@@ -1,21 +1,19 @@
 """Which source files a half-made store depends on."""
 
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 
 from g2dbench.cards import DatasetCard
-from g2dbench.data.store import shaping_code
+from g2dbench.data.store import decode
 from g2dbench.registry import Registry
+from g2dbench.system.source_digest import source_modules
 
 REGISTRY = Registry()
 EVERY_READER = [card.name for card in REGISTRY.cards(DatasetCard)]
 
 
 def files_of(name: str) -> set[str]:
-    return set(shaping_code.files(REGISTRY.find(DatasetCard, name).load()))
+    reader = REGISTRY.find(DatasetCard, name).load()
+    return source_modules((reader.__name__, decode.__name__))
 
 
 @pytest.mark.parametrize(
@@ -51,49 +49,3 @@ def test_other_readers_and_what_only_reads_stores_do_not_count() -> None:
     assert not {f"g2dbench.data.readers.{name}" for name in strangers} & found
     assert not {f"g2dbench.data.store.{name}" for name in ("store", "verify", "request")} & found
     assert not [name for name in found if name.startswith(("g2dbench.cli", "g2dbench.training"))]
-
-
-PLUGIN = {
-    "__init__.py": "",
-    "reader.py": "import numpy\nfrom plugged.deep import helper\nfrom . import beside\n",
-    "beside.py": "def f():\n    from g2dbench.data.annotations import rle\n",
-    "deep/__init__.py": "",
-    "deep/helper.py": "from ..third import VALUE\n",
-    "third.py": "VALUE = 1\n",
-    "unused.py": "",
-}
-
-
-@pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    for name, text in PLUGIN.items():
-        path = tmp_path / "plugged" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    monkeypatch.syspath_prepend(tmp_path)
-    import importlib
-
-    module = importlib.import_module("plugged.reader")
-    yield module
-    for name in [name for name in sys.modules if name.split(".")[0] == "plugged"]:
-        del sys.modules[name]
-
-
-def test_imports_are_followed_within_the_package_of_a_plug_in(plugin: ModuleType) -> None:
-    found = set(shaping_code.files(plugin))
-    mine = {name for name in found if name.startswith("plugged")}
-    assert mine == {
-        "plugged.reader", "plugged.beside", "plugged.deep.helper", "plugged.third",
-    }  # fmt: skip
-    assert "g2dbench.data.annotations.rle" in found
-    assert "numpy" not in found
-
-
-def test_the_digest_changes_with_a_helper_and_not_with_a_stranger(
-    plugin: ModuleType, tmp_path: Path
-) -> None:
-    before = shaping_code.digest(plugin)
-    (tmp_path / "plugged/unused.py").write_text("VALUE = 3\n")
-    assert shaping_code.digest(plugin) == before
-    (tmp_path / "plugged/third.py").write_text("VALUE = 2\n")
-    assert shaping_code.digest(plugin) != before
