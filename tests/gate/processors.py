@@ -31,24 +31,32 @@ Training amplifies the last bits in which processors differ, the rest does not: 
 _AVX512 = [name for name in __cpu_dispatch__ if name.startswith(("AVX512", "X86_V4"))]
 _NEWEST = [name for name in __cpu_dispatch__ if name.startswith(("AVX512_ICL", "AVX512_SPR"))]
 
+_CV512 = ("AVX512-SKX",)
+_CV2 = (*_CV512, "AVX2", "FP16")
 
-def _imitation(numpy: list[str], aten: str, onednn: str, mkl: str, openblas: str) -> dict[str, str]:
+
+def _imitation(
+    numpy: list[str], aten: str, onednn: str, mkl: str, openblas: str, opencv: tuple[str, ...]
+) -> dict[str, str]:
+    """The variables of each library; numpy and opencv name what is switched off."""
     return {
         "NPY_DISABLE_CPU_FEATURES": " ".join(numpy),
         "ATEN_CPU_CAPABILITY": aten,
         "ONEDNN_MAX_CPU_ISA": onednn,
         "MKL_ENABLE_INSTRUCTIONS": mkl,
         "OPENBLAS_CORETYPE": openblas,
+        "OPENCV_CPU_DISABLE": ",".join(opencv),
+        "OPENCV_IPP": "disabled",
     }
 
 
 PROCESSORS = {
     "this one": {},
-    "Skylake, AVX-512": _imitation(_NEWEST, "avx512", "AVX512_CORE", "AVX512", "SkylakeX"),
-    "Haswell, AVX2": _imitation(_AVX512, "avx2", "AVX2", "AVX2", "Haswell"),
-    "Sandy Bridge, AVX": _imitation(__cpu_dispatch__, "default", "AVX", "AVX", "Sandybridge"),
+    "Skylake, AVX-512": _imitation(_NEWEST, "avx512", "AVX512_CORE", "AVX512", "SkylakeX", ()),
+    "Haswell, AVX2": _imitation(_AVX512, "avx2", "AVX2", "AVX2", "Haswell", _CV512),
+    "Sandy Bridge, AVX": _imitation(__cpu_dispatch__, "default", "AVX", "AVX", "Sandybridge", _CV2),
     "Nehalem, SSE4.2": {
-        **_imitation(__cpu_dispatch__, "default", "SSE41", "SSE4_2", "Nehalem"),
+        **_imitation(__cpu_dispatch__, "default", "SSE41", "SSE4_2", "Nehalem", (*_CV2, "AVX")),
         "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA",
     },
 }
