@@ -5,9 +5,10 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+LOWEST := build/lowest
 
 .DEFAULT_GOAL := help
-.PHONY: help baseline demo test check format lint types nightly wheel clean
+.PHONY: help baseline demo test check format lint types nightly lowest wheel clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z]+: *.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -37,8 +38,19 @@ lint: $(STAMP)   ## lint
 types: $(STAMP)  ## type-check the engine, strictly
 	$(BIN)/mypy
 
-nightly: $(STAMP) ## every test, the long ones too
+nightly: $(STAMP) ## every test, the long ones too; then those of `make lowest`
 	$(BIN)/python -m pytest -q -n auto -m 'slow or not slow'
+	$(MAKE) lowest
+
+# Oldest versions of what pyproject.toml names, newest of what those need: all have wheels for
+# Python 3.11 and 3.12. The environment is made anew each time and takes 6 GB.
+lowest:          ## run the tests with the oldest dependencies that pyproject.toml allows
+	rm -rf $(LOWEST)
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python \
+	    --resolution lowest-direct --editable '.[dev,remote]'
+	$(LOWEST)/bin/python -m pytest -q -n auto --session-timeout=2400
 
 wheel: $(STAMP)  ## build the wheel into dist/
 	$(BIN)/python -m build --wheel

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import BertTokenizer
+from transformers import BertTokenizerFast
 
 from g2dbench.cards import MethodCard
 from g2dbench.method import Batch
@@ -43,7 +43,7 @@ def build(folder: Path, *changes: str) -> Any:
     }  # fmt: skip
     changed = [f"model.{key}={json.dumps(value)}" for key, value in sizes.items()]
     chosen = recipes.override(recipes.load("g2d-code"), [*changed, *changes])
-    tokenizer = BertTokenizer.from_pretrained(folder)
+    tokenizer = BertTokenizerFast.from_pretrained(folder)
     return Registry().find(MethodCard, "g2d").load().build(chosen.model, tokenizer, 0)
 
 
