@@ -5,9 +5,10 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+LOWEST := build/lowest
 
 .DEFAULT_GOAL := help
-.PHONY: help baseline demo test check format lint types nightly gate-processors wheel clean
+.PHONY: help baseline demo test unit gate check format lint types nightly gate-processors lowest wheel clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: *.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 17
@@ -23,8 +24,14 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)   ## train, evaluate and rank on the embedded radiographs
 	$(BIN)/g2dbench demo
 
-test: $(STAMP)   ## run the tests (under 10 minutes on 2 cores)
-	$(BIN)/python -m pytest -q -n auto
+test: $(STAMP)   ## run the tests, the gate among them (under 5 minutes on 2 cores)
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
+
+unit: $(STAMP)   ## run what takes a minute: no end-to-end test, no gate
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m 'not (slow or integration or gate)'
+
+gate: $(STAMP)   ## compare the scores of the fixed suite with the committed baseline
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m gate
 
 check: format lint types test   ## everything a change must pass
 
@@ -37,9 +44,20 @@ lint: $(STAMP)   ## lint
 types: $(STAMP)  ## type-check the engine, strictly
 	$(BIN)/mypy
 
-nightly: $(STAMP) ## every test, the long ones too, and the gate on imitated processors
-	$(BIN)/python -m pytest -q -n auto -m 'slow or not slow'
+nightly: $(STAMP) ## every test, the gate on imitated processors, the oldest dependencies
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m 'slow or not slow'
 	$(MAKE) gate-processors
+	$(MAKE) lowest
+
+# Oldest versions of what pyproject.toml names, newest of what those need: all have wheels for
+# Python 3.11 and 3.12. The environment is made anew each time and takes 6 GB.
+lowest:          ## run the tests with the oldest dependencies that pyproject.toml allows
+	rm -rf $(LOWEST)
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python \
+	    --resolution lowest-direct --editable '.[dev,remote]'
+	$(LOWEST)/bin/python -m pytest -q -n auto --session-timeout=2400
 
 wheel: $(STAMP)  ## build the wheel into dist/
 	$(BIN)/python -m build --wheel

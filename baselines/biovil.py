@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import resnet50
-from transformers import BertConfig, BertModel, BertTokenizer
+from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse
@@ -121,7 +121,7 @@ class BioViL(Model):
     grounding = Grounding("nearest", None)
     """The library's default; its notebook draws with bilinear. No threshold is published."""
 
-    def __init__(self, image: _ImageTower, text: _TextTower, tokenizer: BertTokenizer) -> None:
+    def __init__(self, image: _ImageTower, text: _TextTower, tokenizer: BertTokenizerFast) -> None:
         super().__init__()
         self.image = image
         self.text = text

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import resnet50
-from transformers import BertModel, BertTokenizer
+from transformers import BertModel, BertTokenizerFast
 
 from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse
@@ -77,7 +77,7 @@ class MedKLIP(Model):
     grounding = Grounding("nearest", 0.008)
     """Raw attention above 0.008 (Sample_Zero-Shot_Grounding_RSNA/test.py); uniform is 0.0051."""
 
-    def __init__(self, network: "_Network", bert: BertModel, tokenizer: BertTokenizer) -> None:
+    def __init__(self, network: "_Network", bert: BertModel, tokenizer: BertTokenizerFast) -> None:
         super().__init__()
         self.network = network
         self.bert = bert

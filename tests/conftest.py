@@ -16,7 +16,9 @@ import pytest
 PROJECT = Path(__file__).resolve().parent.parent
 
 MOST_SECONDS = 5.0
-"""Processor time that a test without the mark `slow` may take, in this process."""
+"""Processor time that a test without a mark of `TIERS` may take, in this process."""
+
+TIERS = ("integration", "gate", "slow")
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +84,7 @@ def trained(small_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Fail an unmarked test that computes for longer than `MOST_SECONDS`.
+    """Fail a unit test that computes for longer than `MOST_SECONDS`.
 
     Processor time is counted, not the clock, so that other work on the machine fails no test.
     The time of started processes is not seen: mark a test that waits for them.
@@ -90,10 +92,10 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     before = time.process_time()
     result = yield
     seconds = time.process_time() - before
-    if seconds > MOST_SECONDS and item.get_closest_marker("slow") is None:
+    if seconds > MOST_SECONDS and not any(item.get_closest_marker(tier) for tier in TIERS):
         pytest.fail(
             f"{item.nodeid} computed for {seconds:.1f} s, more than {MOST_SECONDS:g}: "
-            "make it smaller or mark it `slow`",
+            "make it smaller or mark it: integration, gate or slow",
             pytrace=False,
         )
     return result

@@ -2,7 +2,6 @@
 
 import ast
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -164,15 +163,6 @@ def test_no_folder_holds_more_files_than_one_takes_in(project: Path) -> None:
     most = {project / "g2dbench": MOST_FILES_IN_ROOT - 1}
     full = {str(f): n for f, n in counts.items() if n > most.get(f, MOST_FILES)}
     assert not full
-
-
-def test_every_package_is_listed_for_the_wheel(project: Path) -> None:
-    table = tomllib.loads((project / "pyproject.toml").read_text())["tool"]["setuptools"]
-    folders = {file.parent for file in sources(project, "g2dbench", "baselines", "tasks")}
-    assert {module_of(folder / "__init__.py", project) for folder in folders} == set(
-        table["packages"]
-    )
-    assert all((folder / "__init__.py").is_file() for folder in folders)
 
 
 def test_no_test_imports_another_test(project: Path) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from g2dbench.result import load_all
 
+pytestmark = pytest.mark.integration
+
 SMALL = ("--data", "synthetic:120", "--size", "64")
 LAB = Path(__file__).parent / "third_party"
 

@@ -30,6 +30,9 @@ class _Rate(ProgressColumn):
 
 def track(items: Iterable[Item], title: str, total: int | None = None) -> Iterator[Item]:
     """Yield the items behind a bar with rate and time left; silent where no one watches."""
+    if not console.is_terminal:
+        yield from items
+        return
     if total is None and isinstance(items, Sized):
         total = len(items)
     columns = (
@@ -39,9 +42,7 @@ def track(items: Iterable[Item], title: str, total: int | None = None) -> Iterat
         _Rate(),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(title, total=total)
         for item in items:
             yield item

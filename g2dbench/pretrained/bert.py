@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
-from transformers import BertConfig, BertModel, BertTokenizer
+from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from g2dbench.errors import BadCheckpoint
 from g2dbench.pretrained.hub import read_json
@@ -66,13 +66,15 @@ def read_encoder(folder: Path) -> BertModel:
     return encoder
 
 
-def read_tokenizer(folder: Path, size: int) -> BertTokenizer:
+def read_tokenizer(folder: Path, size: int) -> BertTokenizerFast:
     """The folder's word pieces, lower-casing whatever it says, for an encoder with `size` of them.
 
     Raises BadCheckpoint where they are unreadable or more than `size`.
     """
     try:
-        tokenizer = BertTokenizer.from_pretrained(folder, do_lower_case=True, local_files_only=True)
+        tokenizer = BertTokenizerFast.from_pretrained(
+            folder, do_lower_case=True, local_files_only=True
+        )
     except Exception as error:  # the Rust side raises bare Exception for every broken file
         raise BadCheckpoint(f"{folder} holds no readable vocabulary ({error})") from error
     if len(tokenizer) > size:

@@ -13,11 +13,12 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
+import pydantic
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from g2dbench.cards import MethodCard
@@ -84,8 +85,12 @@ class Optim(_Table):
     epochs: int = Field(default=10, ge=1)
     batch_size: int = Field(default=32, ge=2)
     grad_clip: float = Field(default=1.0, ge=0, allow_inf_nan=False)
-    # Not written where it is off: recipes changed before it existed keep their names.
-    micro_batch: int = Field(default=0, ge=0, exclude_if=lambda value: value == 0)
+    micro_batch: int = Field(default=0, ge=0)
+
+    @pydantic.model_serializer(mode="wrap")
+    def _write(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Without `micro_batch` where it is off: recipes older than it keep their names."""
+        return {key: value for key, value in write(self).items() if key != "micro_batch" or value}
 
     @model_validator(mode="after")
     def _agree(self) -> "Optim":
@@ -133,8 +138,7 @@ class Recipe(_Table):
         """SHA-256 of everything that changes the weights: not of the name and the summary."""
         content = self.model_dump(mode="json", exclude={"name", "summary"})
         if content["data"]["cleaning"] == DEFAULT:
-            # Younger than the first trained runs, whose names must not change.
-            del content["data"]["cleaning"]
+            del content["data"]["cleaning"]  # younger than the first runs, whose names must stay
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -181,12 +185,11 @@ def override(recipe: Recipe, changes: Iterable[str]) -> Recipe:
     """
     table = recipe.model_dump(mode="json")
     for change in changes:
-        key, equals, text = change.partition("=")
-        key = key.strip()
+        key, equals, text = (part.strip() for part in change.partition("="))
         if not equals:
             raise Misuse(f"--set {change!r} is not KEY=VALUE, such as optim.lr=1e-4")
         _check_key(key)
-        _put(table, key.split("."), _value(text.strip(), change))
+        _put(table, key.split("."), _value(text, change))
     changed = _validated(table, "with --set")
     return recipe if changed.digest() == recipe.digest() else _renamed(changed)
 

@@ -21,6 +21,7 @@ from accelerate.utils import (
 from torch import Tensor, nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.torch_version import TorchVersion
 
 from g2dbench.errors import G2DBenchError, Misuse
 from g2dbench.method import Method
@@ -49,6 +50,8 @@ def accelerator_for(
     device: torch.device, precision: str, strategy: Strategy = "ddp"
 ) -> Accelerator:
     """accelerate's view of this process; its global state of an earlier training is dropped."""
+    if strategy == "fsdp":
+        _check_gloo(device)
     if PartialState._shared_state and PartialState().num_processes == 1:
         AcceleratorState._reset_state(reset_partial_state=True)
     # The decoder of G2D gets no gradient before `pixel.start`, which DDP must be told.
@@ -73,6 +76,15 @@ def accelerator_for(
         accelerator.state.distributed_type = DistributedType.FSDP
         accelerator.state.fsdp_plugin = shards
     return accelerator
+
+
+def _check_gloo(device: torch.device) -> None:
+    """Misuse where gloo, the CPU's way between processes, sums the gradients it is to average."""
+    if device.type == "cpu" and TorchVersion(torch.__version__) < "2.9":
+        raise Misuse(
+            f"--strategy fsdp on the CPU needs torch 2.9 or newer, this is {torch.__version__}, "
+            "which does not average the gradients of the processes: use --strategy ddp"
+        )
 
 
 def _shards() -> FullyShardedDataParallelPlugin:

@@ -18,6 +18,8 @@ from g2dbench.recipes import recipe as recipes
 from g2dbench.recipes.study import Study
 from g2dbench.registry import Registry
 
+pytestmark = pytest.mark.integration
+
 BASE, REGISTRY = recipes.load("g2d-tiny"), Registry()
 
 

@@ -27,11 +27,11 @@ from torch import Tensor, nn
 from transformers import (
     AutoTokenizer,
     BertConfig,
-    BertTokenizer,
+    BertTokenizerFast,
     CLIPConfig,
     CLIPImageProcessor,
     CLIPModel,
-    CLIPTokenizer,
+    CLIPTokenizerFast,
     PreTrainedTokenizerFast,
     SiglipConfig,
     SiglipImageProcessor,
@@ -46,6 +46,8 @@ from g2dbench.pretrained.weights import digest
 from g2dbench.recipes.recipe import load as load_recipe
 from g2dbench.registry import Registry
 from g2dbench.runs.folder import RunFolder, RunInfo
+
+pytestmark = pytest.mark.integration
 
 torch.set_num_threads(1)
 
@@ -130,14 +132,16 @@ def save_bert_files(folder: Path) -> None:
         intermediate_size=32, max_position_embeddings=16,
     ).save_pretrained(folder)  # fmt: skip
     (folder / "vocab.txt").write_text("\n".join(WORDS))
-    BertTokenizer(vocab={word: at for at, word in enumerate(WORDS)}).save_pretrained(folder)
+    BertTokenizerFast.from_pretrained(folder).save_pretrained(folder)
 
 
-def clip_tokenizer() -> CLIPTokenizer:
+def save_clip_tokenizer(folder: Path) -> None:
     letters = "abcdefghijklmnopqrstuvwxyz"
     pieces = [*letters, *(f"{letter}</w>" for letter in letters)]
     vocabulary = {p: i for i, p in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
-    return CLIPTokenizer(vocab=vocabulary, merges=[])
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    CLIPTokenizerFast.from_pretrained(folder).save_pretrained(folder)
 
 
 def make_hf_clip(folder: Path) -> Path:
@@ -148,7 +152,7 @@ def make_hf_clip(folder: Path) -> Path:
               "num_attention_heads": 2, "image_size": 64, "patch_size": 16}  # fmt: skip
     config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)
     seeded(lambda: CLIPModel(config)).save_pretrained(folder)
-    clip_tokenizer().save_pretrained(folder)
+    save_clip_tokenizer(folder)
     CLIPImageProcessor(size={"shortest_edge": 64}, crop_size=64).save_pretrained(folder)
     return folder
 

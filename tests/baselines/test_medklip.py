@@ -18,6 +18,8 @@ from g2dbench.model import capabilities
 from g2dbench.pretrained.weights import find_state, read_weights, recognise
 from g2dbench.registry import Registry
 
+pytestmark = pytest.mark.integration
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 make = SimpleNamespace(**runpy.run_path(str(GOLDEN / "make_medklip.py")))
 CLOSE = 1e-5

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from g2dbench.cli import app
 from g2dbench.result import RESULT_FILE, load, load_all
 
+pytestmark = pytest.mark.integration
+
 SMALL = ("--data", "synthetic:120", "--size", "64")
 
 

@@ -18,6 +18,8 @@ from g2dbench.runs.folder import RunFolder, RunInfo
 from g2dbench.training import step_cost
 from g2dbench.training.step_cost import Cost, Job
 
+pytestmark = pytest.mark.integration
+
 MODEL = {
     "width": 8,
     "image": {"encoder": "resnet18", "size": 32},

@@ -33,6 +33,8 @@ from g2dbench.errors import BadData, Misuse
 from g2dbench.progress import quiet
 from g2dbench.registry import Registry
 
+pytestmark = pytest.mark.integration
+
 REGISTRY = Registry()
 THEMES = (archives, documents, images, rows, tables)
 

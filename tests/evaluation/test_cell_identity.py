@@ -15,6 +15,8 @@ from g2dbench.evaluation.workbench import Workbench
 from g2dbench.registry import Registry
 from g2dbench.system.machine import Machine
 
+pytestmark = pytest.mark.integration
+
 CPU = Machine(device=torch.device("cpu"))
 Evaluate = Callable[..., Outcome]
 

@@ -22,6 +22,8 @@ from g2dbench.preprocess import Preprocess
 from g2dbench.pretrained.tokenizer import train_wordpiece
 from g2dbench.registry import Registry
 
+pytestmark = pytest.mark.integration
+
 REPORTS = ["the heart is large", "no effusion", "lungs are clear"]
 
 

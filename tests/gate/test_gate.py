@@ -19,7 +19,10 @@ TOLERANCES = ("--tolerance", str(PROCESSORS["TOLERANCE"]))
 """Wider than the band of the scores on several processors, which `make gate-processors` shows."""
 
 
-pytestmark = pytest.mark.timeout(1200)  # minutes where other work shares the cores
+pytestmark = [
+    pytest.mark.gate,
+    pytest.mark.timeout(1200),
+]  # minutes where other work shares the cores
 
 
 @pytest.fixture(scope="module")

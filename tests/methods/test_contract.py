@@ -16,6 +16,8 @@ from g2dbench.model import capabilities
 from g2dbench.pretrained.tokenizer import train_wordpiece
 from g2dbench.registry import Registry
 
+pytestmark = pytest.mark.integration
+
 TEXT = {"layers": 1, "hidden": 16, "heads": 2, "max_length": 12}
 TINY: dict[str, Any] = {"width": 8, "image": {"encoder": "resnet18", "size": 64}, "text": TEXT}
 GRIDS = {"g2d": 2, "convirt": 2, "gloria": 4, "mgca": 4, "mflag": 2}

@@ -21,6 +21,8 @@ from g2dbench.runs import folder as runs
 from g2dbench.runs.folder import RunFolder, load_run, newest_run
 from g2dbench.training.optimizer import groups
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -18,6 +18,8 @@ from g2dbench.training.distributed import accelerator_for
 from g2dbench.training.gradient_cache import cut
 from g2dbench.training.optimizer import Optimisation
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:

@@ -23,6 +23,8 @@ from g2dbench.runs.state import State
 from g2dbench.training import interrupts
 from g2dbench.training.interrupts import Interrupts
 
+pytestmark = pytest.mark.integration
+
 WALL_CLOCK = ("images_per_s", "seconds")
 
 

@@ -13,6 +13,8 @@ from g2dbench.errors import BadData, Misuse
 from g2dbench.training import step_cost
 from g2dbench.training.step_cost import Load
 
+pytestmark = pytest.mark.integration
+
 MICRO = """
 name = "micro"
 method = "{method}"

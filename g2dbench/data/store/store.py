@@ -2,7 +2,7 @@
 
     <name>-<size>-<key>/
         rows.arrow       one row per image in id order (`rows.FIELDS`), an Arrow stream that
-                         `datasets.Dataset.from_file` opens too
+                         `datasets.Dataset.from_file` opens too (datasets 5.1 on)
         quarantine.csv   what was left out, and why: id, path, reason
         manifest.json    written last: its presence means complete
 

@@ -11,14 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, BertConfig, BertModel
-from transformers.masking_utils import create_bidirectional_mask
 
 from g2dbench.errors import BadCheckpoint, Misuse
-from g2dbench.methods.shared.frozen_text_cache import FrozenPart
+from g2dbench.methods.shared.frozen_text_cache import FrozenPart, run_layers
 from g2dbench.methods.shared.settings import ImageSettings, TextSettings
 from g2dbench.pretrained.tokenizer import SCRATCH
 from g2dbench.pretrained.weights import find_state, load_state, read_weights
 from g2dbench.registry import unknown
+
+_ATTENTION = "sdpa"
+"""PyTorch's own attention, which takes a boolean mask; transformers' default may change."""
 
 
 def image_encoder(image: ImageSettings) -> nn.Module:
@@ -107,12 +109,8 @@ class TextEncoder(nn.Module):
             whole: Tensor = self.bert(input_ids=tokens, attention_mask=attention).last_hidden_state
             return whole
         hidden = self._first(tokens, attention)
-        mask = create_bidirectional_mask(
-            config=self.bert.config, inputs_embeds=hidden, attention_mask=attention
-        )
-        for layer in self.bert.encoder.layer[self._depth :]:
-            hidden = layer(hidden, mask)
-        return hidden
+        allowed = None if attention.all() else attention.bool()[:, None, None]
+        return run_layers(self.bert.encoder.layer[self._depth :], hidden, allowed)
 
     def states(self, tokens: Tensor, attention: Tensor) -> tuple[Tensor, ...]:
         """(B, L) and (B, L) -> the embeddings and the output of every layer, each (B, L, E).
@@ -161,6 +159,7 @@ def _scratch(text: TextSettings, vocabulary: int) -> BertModel:
         hidden_dropout_prob=text.dropout,
         attention_probs_dropout_prob=text.dropout,
         max_position_embeddings=text.positions or text.max_length,
+        attn_implementation=_ATTENTION,
     )
     return BertModel(config, add_pooling_layer=False)
 
@@ -175,6 +174,7 @@ def _published(text: TextSettings, vocabulary: int) -> BertModel:
             add_pooling_layer=False,
             hidden_dropout_prob=text.dropout,
             attention_probs_dropout_prob=text.dropout,
+            attn_implementation=_ATTENTION,
         )
     except OSError as error:
         raise BadCheckpoint(

@@ -6,10 +6,11 @@ own tokens: a value from the cache is the bits that computing it again would giv
 epoch or resumed run asks.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -39,9 +40,7 @@ class FrozenPart:
         """(L,) tokens of one report -> (L, E)."""
         with torch.no_grad():
             hidden: Tensor = self._bert.embeddings(input_ids=row[None])
-            for layer in self._bert.encoder.layer[: self._count]:
-                hidden = layer(hidden)
-        return hidden[0]
+            return run_layers(self._bert.encoder.layer[: self._count], hidden)[0]
 
     def _look_up(self, row: Tensor) -> Tensor:
         kind = row.device.type
@@ -62,3 +61,16 @@ class FrozenPart:
         if weights != self._weights:
             self._kept.clear()
             self.bytes, self._weights = 0, weights
+
+
+def run_layers(
+    layers: Iterable[nn.Module], hidden: Tensor, allowed: Tensor | None = None
+) -> Tensor:
+    """(B, L, E) through BERT layers -> (B, L, E).
+
+    allowed: (B, 1, 1, L), True where a token may be attended; None where all may.
+    """
+    for layer in layers:
+        found = layer(hidden, allowed)
+        hidden = found[0] if isinstance(found, tuple) else found  # transformers 4 gives a tuple
+    return hidden

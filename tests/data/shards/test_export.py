@@ -25,6 +25,8 @@ from g2dbench.registry import Registry
 from g2dbench.training.batches.pair_loader import find_pairs
 from g2dbench.training.batches.shard_blocks import Layout, Task, read_samples
 
+pytestmark = pytest.mark.integration
+
 KINDS = ("parquet", "webdataset")
 SUFFIX = {"parquet": "parquet", "webdataset": "tar"}
 

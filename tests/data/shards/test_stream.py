@@ -20,6 +20,8 @@ from g2dbench.training.batches import source
 from g2dbench.training.batches.collate import Batching
 from g2dbench.training.batches.pair_loader import find_pairs
 
+pytestmark = pytest.mark.integration
+
 KINDS = ("parquet", "webdataset")
 
 

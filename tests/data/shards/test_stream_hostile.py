@@ -17,6 +17,8 @@ from g2dbench.data.shards import files as shard_files
 from g2dbench.errors import BadData, Misuse
 from g2dbench.training.batches import shard_loader
 
+pytestmark = pytest.mark.integration
+
 
 class Bomb:
     """Unpickling it would leave a file."""

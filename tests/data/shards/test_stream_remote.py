@@ -21,6 +21,8 @@ from g2dbench.runs.checkpoints import Saving
 from g2dbench.runs.folder import read_info
 from g2dbench.training.monitoring.monitor import Watching
 
+pytestmark = pytest.mark.integration
+
 pytest.importorskip("aiohttp")
 
 KEYS = {

@@ -14,6 +14,8 @@ from g2dbench.data.splits.published import Split, assign, read_list
 from g2dbench.errors import BadData
 from g2dbench.sample import Record
 
+pytestmark = pytest.mark.integration
+
 
 def records(names: list[str]) -> list[Record]:
     return [Record(id=name, path=Path(name), patient=name) for name in names]

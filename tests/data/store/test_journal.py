@@ -21,6 +21,8 @@ from g2dbench.data.store.store import Store
 from g2dbench.progress import quiet
 from g2dbench.registry import Registry
 
+pytestmark = pytest.mark.integration
+
 IMAGES = 160
 REGISTRY = Registry()
 

@@ -22,6 +22,8 @@ from g2dbench.methods.shared.unet import run_decoder
 from g2dbench.pretrained.tokenizer import train_wordpiece
 from g2dbench.registry import Registry
 
+pytestmark = pytest.mark.integration
+
 TINY: dict[str, Any] = {
     "width": 8,
     "image": {"encoder": "resnet18", "size": 64},

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import BertTokenizer
+from transformers import BertTokenizerFast
 
 from g2dbench.cards import MethodCard
 from g2dbench.method import Batch
@@ -23,6 +23,8 @@ from g2dbench.methods.g2d.released import named_theirs, to_ours, to_theirs
 from g2dbench.pretrained.weights import load_state
 from g2dbench.recipes import recipe as recipes
 from g2dbench.registry import Registry
+
+pytestmark = pytest.mark.integration
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 make = SimpleNamespace(**runpy.run_path(str(GOLDEN / "make_g2d.py")))
@@ -43,7 +45,7 @@ def build(folder: Path, *changes: str) -> Any:
     }  # fmt: skip
     changed = [f"model.{key}={json.dumps(value)}" for key, value in sizes.items()]
     chosen = recipes.override(recipes.load("g2d-code"), [*changed, *changes])
-    tokenizer = BertTokenizer.from_pretrained(folder)
+    tokenizer = BertTokenizerFast.from_pretrained(folder)
     return Registry().find(MethodCard, "g2d").load().build(chosen.model, tokenizer, 0)
 
 

@@ -25,6 +25,8 @@ from g2dbench.recipes import recipe as recipes
 from g2dbench.registry import Registry
 from g2dbench.runs.folder import RunFolder, RunInfo
 
+pytestmark = pytest.mark.integration
+
 TEXTS = ["the heart is large", "no effusion"]
 LAYOUTS = ("encoder", "encoder_decoder", "checkpoint")
 TEXT = {"layers": 1, "hidden": 768, "heads": 12, "feed_forward": 32, "max_length": 12}

@@ -20,8 +20,11 @@ def noise(side: int = 32, seed: int = 0) -> ours.Grey:
 
 
 def smooth(side: int) -> ours.Grey:
-    """Noise that changes slowly: a neighbour differs by a few grey values."""
-    return cv2.GaussianBlur(noise(side), (0, 0), 3) * 2
+    """Noise that changes slowly and ends black: a neighbour differs by a few grey values."""
+    blurred = cv2.GaussianBlur(noise(side).astype(np.float32), (0, 0), 3)
+    whole = (blurred - blurred.min()) / np.ptp(blurred) * 255
+    window = np.hanning(side)
+    return (whole * window[:, None] * window).astype(np.uint8)
 
 
 def draws(seed: int) -> np.ndarray:

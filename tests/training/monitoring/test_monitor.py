@@ -28,6 +28,8 @@ from g2dbench.training.monitoring import held_out, monitor, trackers, warnings
 from g2dbench.training.monitoring.gradient_shares import gradient_shares, undisturbed
 from g2dbench.training.monitoring.monitor import STEPS_FILE, Watch, Watching
 
+pytestmark = pytest.mark.integration
+
 CPU = torch.device("cpu")
 TIMED = {"images_per_s", "seconds", "memory_mib"}
 MODEL = {
