@@ -101,7 +101,8 @@ app = typer.Typer(
     cls=Group,
     name="g2dbench",
     help="Train G2D, wrap rival vision-language models, and measure both on chest radiographs.",
-    epilog="First time? Run `g2dbench demo`: it needs no data and no network.",
+    epilog="First time? Run `g2dbench demo`: it needs no data and no network. Exit codes: 0 done, "
+    "1 failed, 2 a wrong request, 130 stopped by Ctrl-C.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from g2dbench.dataset import Dataset
     from g2dbench.registry import Registry
 
-METHODS = ("g2d", "convirt")
+METHODS = ("convirt", "g2d")
+"""In the order of training: the newest run, which `eval` takes unless told otherwise, is G2D's."""
+
 FILMS, FILM_SEED, FILM_SIZE = 700, 1, 256
 """Radiographs written out as an RSNA folder of DICOMs, from other patients than `synthetic`."""
 
@@ -55,6 +57,8 @@ def demo(
         _evaluate(each, folders, drawn, films, out / "results", registry)
     console.rule("4/4 leaderboard")
     _rank(out / "results")
+    newest = runs[seeds[-1]][-1]
+    console.print(f"see what it learned: g2dbench figure {newest} --data synthetic", soft_wrap=True)
 
 
 def _films(root: Path, store: Path, registry: "Registry") -> "Dataset":
@@ -136,4 +140,7 @@ def _rank(results: Path) -> None:
     from g2dbench.result import load_all
 
     leaderboard_formats.show(build(load_all(results)), console, reasons=False)
-    console.print(f"predictions and scores are in {results}; next: g2dbench leaderboard {results}")
+    console.print(
+        f"predictions and scores are in {results}; again: g2dbench leaderboard {results}",
+        soft_wrap=True,
+    )

@@ -28,6 +28,10 @@ g2dbench eval --task det --data rsna --root ~/rsna --model random-init --limit 1
 
 --task, --model, --data, --fraction and --seed repeat to make a grid; cells that are on disk are not
 run again.
+
+Exit code: 0 where every cell that the models are able to do is done; 1 where a cell failed, or none
+is done; 2 where the request is wrong. A cell is unsupported where the model lacks what the task
+needs, or the data set lacks the annotation.
 """
 RUNS = Path("runs")
 
@@ -105,18 +109,21 @@ def evaluate(
 
 
 def report(outcomes: Iterable["Outcome"], out: Path) -> None:
-    """Print a line per cell as it ends, then what was written; exit 1 unless a cell is done."""
-    began, done, kept, lost = time.perf_counter(), 0, 0, 0
+    """Print a line per cell as it ends, then how many ended how; see `EPILOG` for the exit code."""
+    began, kept = time.perf_counter(), 0
+    count = dict.fromkeys(("done", "unsupported", "failed"), 0)
     for outcome in outcomes:
         console.print(_line(outcome), soft_wrap=True)
-        done += outcome.result.status == "done"
+        count[outcome.result.status] += 1
         kept += outcome.reused
-        lost += outcome.result.status == "failed"
     seconds = time.perf_counter() - began
+    done, unsupported, failed = count.values()
     console.print(
-        f"{done} cells done ({kept} were on disk), {lost} failed, {seconds:.0f} s: wrote {out}"
+        f"{done} cells done ({kept} were on disk), {unsupported} unsupported, {failed} failed, "
+        f"{seconds:.0f} s: wrote {out}",
+        soft_wrap=True,
     )
-    if lost or not done:
+    if failed or not done:
         raise typer.Exit(1)
 
 
@@ -133,13 +140,16 @@ def _line(outcome: "Outcome") -> str:
 
 
 def _newest_run() -> str:
-    from g2dbench.runs.folder import newest_run
+    from g2dbench.runs.folder import all_runs, newest_run
 
     found = newest_run(RUNS)
     if found is None:
         raise Misuse(
-            "there is no run in runs/ to evaluate: run `g2dbench pretrain` first, or say --model "
-            "NAME (`g2dbench list models`)"
+            "there is no run in runs/ that is finished: run `g2dbench pretrain` first, or say "
+            "--model RUN_FOLDER (the demo's are in demo/runs/) or --model NAME (`g2dbench list "
+            "models`)"
         )
-    console.print(f"evaluating the newest run, {found}")
+    finished = sum(info.status == "complete" for _, info in all_runs(RUNS))
+    choice = f" (of {finished} in {RUNS}/; --model takes another)" if finished > 1 else ""
+    console.print(f"evaluating the newest run, {found}{choice}", soft_wrap=True)
     return str(found)

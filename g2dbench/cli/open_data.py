@@ -19,9 +19,7 @@ def check_name(text: str, store: Path, registry: Registry) -> None:
     """Misuse unless `--data` names a data set, or own data that was prepared under that name."""
     from g2dbench.data import prepared, reference
 
-    name = reference.parse(text).name
-    if name not in prepared.names_in(store):
-        registry.find(DatasetCard, name)
+    prepared.check_known(reference.parse(text).name, store, registry)
 
 
 def open_data(

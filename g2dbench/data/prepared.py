@@ -18,7 +18,7 @@ from g2dbench.data.store.manifest import MANIFEST_FILE, Manifest, read_manifest
 from g2dbench.data.store.request import SIZE, is_from
 from g2dbench.data.store.store import Store
 from g2dbench.errors import BadData, Misuse
-from g2dbench.registry import Registry
+from g2dbench.registry import Registry, unknown
 
 Echo = Callable[[str], object]
 
@@ -82,11 +82,14 @@ def prepared(
     store = find(name, root, store_root, size, split, echo)
     if store is not None:
         return store
-    others = [read_manifest(folder) for folder in _places(store_root) if is_of(folder, name)]
+    folders = [folder for folder in _places(store_root) if is_of(folder, name)]
+    if not folders:
+        raise _never_prepared(name, store_root, registry, size, split)
+    others = [read_manifest(folder) for folder in folders]
     if root is not None:
         others = [other for other in others if is_from(other.origin, root)]
     if not others:
-        raise _never_prepared(name, store_root, registry, size, split)
+        raise Misuse(f"{name!r} was not prepared from {root}, but:{_list(folders)}")
     alike = [other for other in others if split in (None, other.split)] or others
     raise _other_prepared(name, max(alike, key=lambda other: other.size), size, split)
 
@@ -100,6 +103,19 @@ def names_in(store_root: Path) -> set[str]:
     """What names the stores of a folder: data sets, a user's own among them, and their folders."""
     folders = [folder.name for folder in _places(store_root)]
     return {folder.rsplit("-", 2)[0] for folder in folders} | set(folders)
+
+
+def check_known(name: str, store_root: Path, registry: Registry) -> None:
+    """Misuse unless a name is a data set's, or one under which something was prepared."""
+    cards, own = registry.cards(DatasetCard), names_in(store_root)
+    if name in {card.name for card in cards} | own:
+        return
+    sets = {folder.rsplit("-", 2)[0] for folder in own if _FOLDER.fullmatch(folder)}
+    known = sorted(sets | {card.name for card in cards if not card.generic})
+    raise Misuse(
+        f"{unknown('data set', name, known)}; data of your own are prepared first: `g2dbench data "
+        f"prepare images --root FOLDER --name {shlex.quote(name)}`"
+    )
 
 
 def sizes_of(store_root: Path, folder: str) -> list[Path]:
@@ -151,11 +167,15 @@ def _keys(folders: list[Path]) -> int:
 
 
 def _which(name: str, fits: list[Path]) -> str:
-    lines = "".join(f"\n  {fit.name}  {_told(read_manifest(fit))}" for fit in fits)
     return (
-        f"{name!r} was prepared more than once:{lines}\nsay one of these names instead of {name!r},"
-        f" or remove what is not needed: g2dbench data rm {fits[0].name}"
+        f"{name!r} was prepared more than once:{_list(fits)}\nsay one of these names instead of "
+        f"{name!r}, or remove what is not needed: g2dbench data rm {fits[0].name}"
     )
+
+
+def _list(folders: list[Path]) -> str:
+    """A line for each store: its folder's name, which is a name for it, and what it is from."""
+    return "".join(f"\n  {folder.name}  {_told(read_manifest(folder))}" for folder in folders)
 
 
 def _told(manifest: Manifest) -> str:
@@ -167,6 +187,7 @@ def _never_prepared(
     name: str, store_root: Path, registry: Registry, size: int | None, split: str | None
 ) -> BadData:
     """Misuse where there is no such data set, else the error that says how to prepare it."""
+    check_known(name, store_root, registry)
     card = registry.find(DatasetCard, name).card
     words = ["g2dbench", "data", "prepare", name]
     words += [] if card.embedded else ["--root", "FOLDER"]

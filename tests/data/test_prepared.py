@@ -118,8 +118,32 @@ def test_what_was_never_prepared_is_answered_with_a_command(store: Path) -> None
         prepared("rsna", None, store, registry=REGISTRY, size=128)
     with pytest.raises(BadData, match=r"--root FOLDER --name NAME`, and from then on --data NAME"):
         prepared("images", None, store, registry=REGISTRY)
-    with pytest.raises(Misuse, match="there is no data set 'wart'"):
-        prepared("wart", None, store, registry=REGISTRY)
+    with pytest.raises(Misuse, match=r"no data set 'rsn': did you mean 'rsna'") as caught:
+        prepared("rsn", None, store, registry=REGISTRY)
+    assert "`g2dbench data prepare images --root FOLDER --name rsn`" in str(caught.value)
+
+
+def test_a_name_of_ones_own_is_the_nearest_too_and_another_root_is_told(
+    root: Path, store: Path, tmp_path: Path
+) -> None:
+    make(root, store, 32)
+    with pytest.raises(Misuse, match="did you mean 'ward'"):
+        prepared("wrad", None, store, registry=REGISTRY)
+    with pytest.raises(Misuse, match=r"'ward' was not prepared from .*elsewhere, but:\s+ward-32-"):
+        prepared("ward", tmp_path / "elsewhere", store, registry=REGISTRY)
+
+
+@pytest.mark.parametrize("given", ["above", "below", "nothing"])
+def test_a_root_one_folder_off_is_answered_with_the_right_one(tmp_path: Path, given: str) -> None:
+    right = official(tmp_path / "above" / "rsna 2018")
+    roots = {
+        "above": right.parent, "below": right / "stage_2_train_images", "nothing": tmp_path / "n",
+    }  # fmt: skip
+    (tmp_path / "n").mkdir()
+    with pytest.raises(BadData, match="--root is to be the folder that holds stage_2") as caught:
+        opened(roots[given], tmp_path / "store", 32)
+    meant = f"did you mean --root '{right}'?"
+    assert (meant in str(caught.value)) == (given != "nothing")
 
 
 def official(root: Path) -> Path:

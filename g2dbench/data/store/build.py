@@ -30,7 +30,7 @@ from g2dbench.data.store.records import Catalogue, Losses, mark
 from g2dbench.data.store.request import Request
 from g2dbench.data.store.row import Row, pack
 from g2dbench.data.store.store import card_fields
-from g2dbench.data.tables.files import trusted_roots
+from g2dbench.data.tables.files import layout_hint, trusted_roots
 from g2dbench.data.tables.records import Rejected
 from g2dbench.errors import BadData
 from g2dbench.system.source_digest import source_digest
@@ -95,7 +95,10 @@ class _Files:
     """The rows of an official folder."""
 
     def __init__(self, asked: Request, root: Path, workers: int, progress: "Progress") -> None:
-        self._catalogue = Catalogue(asked, root, progress)
+        try:
+            self._catalogue = Catalogue(asked, root, progress)
+        except BadData as error:
+            raise BadData(f"{error}{layout_hint(root, asked.card.layout)}") from error
         self._frame = Frame(root, tuple(trusted_roots(root)), asked.size, asked.border)
         self._workers = workers
         self.losses = self._catalogue.losses

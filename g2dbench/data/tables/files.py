@@ -2,6 +2,7 @@
 
 import io
 import os
+import shlex
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -105,6 +106,28 @@ def check_layout(root: Path) -> None:
     """BadData unless the root is a folder."""
     if not root.is_dir():
         raise BadData(f"there is no folder {root}{_neighbours(root.parent)}")
+
+
+def layout_hint(root: Path, layout: Sequence[str]) -> str:
+    """What to give as --root, where nothing that a data set consists of lies in the root.
+
+    layout: files and folders as a card lists them, perhaps followed by words. The folders around
+    the root are looked at, since one too high or too low is the usual mistake.
+    """
+    if not layout or _holds_any(root, layout):
+        return ""
+    below = sorted(folder for pattern in ("*/", "*/*/") for folder in root.glob(pattern))
+    around = [*root.absolute().parents[:2], *below[:_MOST_LOOKED_AT]]
+    near = next((folder for folder in around if _holds_any(folder, layout)), None)
+    instead = f": did you mean --root {shlex.quote(str(near))}?" if near else ""
+    return f"; --root is to be the folder that holds {', '.join(layout)}{instead}"
+
+
+_MOST_LOOKED_AT = 500
+
+
+def _holds_any(folder: Path, layout: Sequence[str]) -> bool:
+    return any(os.path.exists(folder / entry.split(" ")[0]) for entry in layout)
 
 
 def relative_name(path: Path, root: Path) -> str:
