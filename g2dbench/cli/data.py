@@ -77,8 +77,8 @@ def prepare(
         border=border,
     )
     if own_name is not None:
-        console.print(data.card.summary)
-    console.print(preparing.describe(data))
+        console.print(data.card.summary, markup=False)
+    console.print(preparing.describe(data), markup=False)
     console.print(f"prepared {data.card.name}: wrote {data.folder}")
 
 
@@ -111,7 +111,7 @@ def verify(
 
     registry = Registry(plugin or ())
     data = preparing.prepared(name, root, store, size=size, registry=registry, split=split)
-    console.print(str(preparing.verify(data, progress=track)))
+    console.print(str(preparing.verify(data, progress=track)), markup=False)
 
 
 @app.command(epilog="Example: g2dbench data show mimic_cxr --cleaning mgca")
@@ -132,7 +132,7 @@ def show(
 
     registry = Registry(plugin or ())
     data = preparing.prepared(name, root, store, size=size, registry=registry, split=split)
-    console.print(preparing.describe(data, cleaning))
+    console.print(preparing.describe(data, cleaning), markup=False)
 
 
 @app.command(epilog="Example: g2dbench data overlap open_i rsna@mgca-det")

@@ -41,7 +41,8 @@ ROWS_FILE, MANIFEST_FILE, QUARANTINE_FILE = "rows.arrow", "manifest.json", "quar
 class Summary(BaseModel):
     """What preparing found: images listed by the tables = stored + rejected + missing + unlisted.
 
-    unlisted: left out by the split; leaks: what is wrong with it, in sentences.
+    unlisted: left out by the split; leaks: what is wrong with it, in sentences. notes: what of the
+    tables is not in the store, in sentences.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,6 +54,7 @@ class Summary(BaseModel):
     splits: dict[str, int]
     unlisted: int = 0
     leaks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Manifest(BaseModel):
@@ -202,6 +204,7 @@ class Store:
         if found.unlisted:
             text += f"; {found.unlisted} are not in the split {self.manifest.split}"
         text += "".join(f"; WARNING: {leak}" for leak in found.leaks)
+        text += "".join(f"; NOTE: {note}" for note in found.notes)
         return f"{text}; {splits}; fingerprint {self.fingerprint[:12]}; in {self.folder}"
 
     @property
