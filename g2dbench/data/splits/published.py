@@ -17,6 +17,7 @@ from itertools import combinations
 from pathlib import Path
 
 from g2dbench.data.readers.covidx import listed_images
+from g2dbench.data.readers.siim import table_in as siim_table
 from g2dbench.data.tables.csv import read_table
 from g2dbench.data.tables.files import open_file
 from g2dbench.errors import BadData, Misuse
@@ -54,7 +55,7 @@ def _thrice(items: Sequence[str], held_out: float | int) -> list[tuple[str, str]
 
 def _siim_rows(ids: Sequence[str], root: Path) -> list[tuple[str, str]]:
     """By row of the table, as MGCA does: an image with several rows can be on two sides."""
-    return _thrice(read_table(root / "train-rle.csv", ("ImageId",))["ImageId"].tolist(), 0.15 * 2)
+    return _thrice(read_table(siim_table(root), ("ImageId",))["ImageId"].tolist(), 0.15 * 2)
 
 
 def _object_cxr(ids: Sequence[str], root: Path) -> list[tuple[str, str]]:
