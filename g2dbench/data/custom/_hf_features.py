@@ -19,6 +19,10 @@ SIDES = ("height", "width")
 OWN_KEYS = ("json", "__key__", "__url__")
 """Features that `datasets` makes of a WebDataset's sample."""
 
+UNNAMED = -1
+"""What `datasets` writes for a class that is not known."""
+PARTIAL = "an object has no class or no bbox, so that the image's boxes are not known"
+
 CATEGORY, BBOX = ("category", "categories", "label", "labels"), "bbox"
 
 
@@ -101,15 +105,22 @@ class Roles:
             return None
         return {name: int(place in codes) for place, name in enumerate(self._label_names)}
 
-    def boxes_of(self, row: Mapping[str, Any]) -> tuple[Box, ...] | None:
-        """A row's boxes, None where it has no objects; BadData if one is broken."""
+    def boxes_of(self, row: Mapping[str, Any]) -> tuple[tuple[Box, ...] | None, tuple[str, ...]]:
+        """A row's boxes, None where they are not all known, and a note where it has others.
+
+        BadData if one is broken.
+        """
         found = row[self.objects] if self.objects is not None else None
         if found is None:
-            return None
+            return None, ()
         category = str(self._category)
         if isinstance(found, dict):
-            return tuple(map(self._box, found[category] or [], found[BBOX] or []))
-        return tuple(self._box(item[category], item[BBOX]) for item in found)
+            objects = list(zip(found[category] or [], found[BBOX] or [], strict=False))
+        else:
+            objects = [(item[category], item[BBOX]) for item in found]
+        if any(code in (None, UNNAMED) or not corners for code, corners in objects):
+            return None, (PARTIAL,)
+        return tuple(self._box(code, corners) for code, corners in objects), ()
 
     def _box(self, code: Any, corners: Any) -> Box:
         if not isinstance(code, int) or not 0 <= code < len(self._category_names):

@@ -102,6 +102,7 @@ def _record(
     name: str, cell: "Cell", row: Mapping[str, Any], roles: Roles, splits: OwnSplits
 ) -> Record:
     patient = roles.text_of(row, "patient") or name
+    boxes, notes = roles.boxes_of(row)
     return Record(
         id=name,
         path=Path(cell.root) / cell.split / str(cell.index),
@@ -114,8 +115,9 @@ def _record(
         split=splits.of(cell.split, patient),
         report=roles.text_of(row, "text"),
         labels=roles.labels_of(row),
-        boxes=roles.boxes_of(row),
+        boxes=boxes,
         frame=roles.frame_of(row),
+        notes=notes,
     )
 
 

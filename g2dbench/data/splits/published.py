@@ -20,6 +20,7 @@ from g2dbench.data.readers.covidx import listed_images
 from g2dbench.data.readers.siim import table_in as siim_table
 from g2dbench.data.tables.csv import read_table
 from g2dbench.data.tables.files import open_file
+from g2dbench.data.tables.paths import bare_name
 from g2dbench.errors import BadData, Misuse
 from g2dbench.sample import SPLITS, Record
 
@@ -63,7 +64,7 @@ def _object_cxr(ids: Sequence[str], root: Path) -> list[tuple[str, str]]:
     from sklearn.model_selection import train_test_split
 
     train, dev = (
-        [Path(name).stem for name in read_table(root / table, (column,))[column]]
+        [bare_name(name) for name in read_table(root / table, (column,))[column]]
         for table, column in (("train.csv", "image_name"), ("dev.csv", "image_name"))
     )
     parts = zip(SPLITS, (*train_test_split(train, test_size=0.1, random_state=0), dev), strict=True)

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from g2dbench.data.custom import hf, images, pairs
+from g2dbench.data.custom._hf_features import PARTIAL
 from g2dbench.data.prepare import prepare
 from g2dbench.data.tables.labels import is_unjudged, parse_label
 from g2dbench.data.tables.records import Missing, Note
@@ -172,11 +173,14 @@ def test_hf_takes_the_size_of_the_boxes_picture_and_tells_unused_features(
             "category": datasets.ClassLabel(names=["mass"]),
         }),
     })  # fmt: skip
-    rows = {"image": [str(tmp_path / "raw/a.png")], "width": [80], "height": [64], "grade": [3],
-            "Patient Sex": ["F"],
-            "objects": [{"bbox": [[1, 2, 3, 4]], "category": [0]}]}  # fmt: skip
+    rows = {"image": [str(tmp_path / "raw/a.png")] * 2, "width": [80] * 2, "height": [64] * 2,
+            "grade": [3, 4], "Patient Sex": ["F", None],
+            "objects": [{"bbox": [[1, 2, 3, 4]], "category": [0]},
+                        {"bbox": [[1, 2, 3, 4]], "category": [-1]}]}  # fmt: skip
     datasets.Dataset.from_dict(rows, features).save_to_disk(tmp_path / "set")
-    note, found = hf.read(tmp_path / "set", {})
+    note, found, partial = hf.read(tmp_path / "set", {})
     assert note == Note("features that are not used: grade")
     assert isinstance(found, Record)
     assert (found.frame, found.boxes, found.sex) == ((64, 80), (Box("mass", 1, 2, 4, 6),), "F")
+    assert isinstance(partial, Record)
+    assert (partial.boxes, partial.notes) == (None, (PARTIAL,))
