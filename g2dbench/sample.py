@@ -52,6 +52,8 @@ class Record:
     None means the file's own size. `labels` maps finding -> 1, 0 or -1; `masks` finding ->
     (H, W) bool. None means not annotated; an empty tuple or mapping means annotated, nothing seen.
     `data` gives the file's bytes where they lie within another file; `path` then only names them.
+    `notes` says what of the image's annotation is not known, one short clause each; the summary
+    counts the images of each.
     """
 
     id: str
@@ -68,6 +70,7 @@ class Record:
     masks: Mapping[str, NDArray[np.bool_]] | None = None
     frame: tuple[int, int] | None = None
     data: Readable | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

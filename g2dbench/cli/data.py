@@ -87,8 +87,8 @@ def prepare(
         border=border,
     )
     if own_name is not None:
-        console.print(data.card.summary)
-    console.print(preparing.describe(data))
+        console.print(data.card.summary, markup=False)
+    console.print(preparing.describe(data), markup=False)
     console.print(f"prepared {data.card.name}: wrote {data.folder}")
 
 
@@ -121,7 +121,7 @@ def verify(
     from g2dbench.registry import Registry
 
     data = open_prepared(name, root, store, size, Registry(plugin or ()), split)
-    console.print(str(preparing.verify(data, progress=track)))
+    console.print(str(preparing.verify(data, progress=track)), markup=False)
 
 
 @app.command(epilog="Example: g2dbench data show mimic_cxr --cleaning mgca")
@@ -142,7 +142,7 @@ def show(
     from g2dbench.registry import Registry
 
     data = open_prepared(name, root, store, size, Registry(plugin or ()), split)
-    console.print(preparing.describe(data, cleaning))
+    console.print(preparing.describe(data, cleaning), markup=False)
 
 
 @app.command(epilog="Example: g2dbench data overlap open_i rsna@mgca-det")

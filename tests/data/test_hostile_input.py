@@ -99,7 +99,7 @@ def check(store: Store, case: Case) -> None:
     ids = {sample.id for sample in store}
     assert good in ids
     assert ids <= {good, *harmless}
-    assert all(sample.image.shape == (32, 38) for sample in store)
+    assert all(sample.image.shape == (32, 32) for sample in store)
     lost = quarantine(store.folder / QUARANTINE_FILE)
     assert lost or id_of(case.kind, BAD) in ids
     assert all(row["id"] and len(row["reason"]) > 10 for row in lost)

@@ -15,6 +15,9 @@ from g2dbench.sample import Box
 SLACK = 1.0
 """Pixels by which a box may leave its frame, for rounding; it is clipped."""
 
+ROUNDING = 1.0
+"""Pixels by which a copy's sides may differ from its original's proportions."""
+
 Shape = tuple[int, int]
 
 
@@ -79,6 +82,33 @@ class Geometry:
             bottom * height / rows,
             right * width / columns,
         )
+
+
+def check_frame(frame: Shape, file: Shape) -> None:
+    """BadData unless a file (H, W) can be a copy of the picture that was annotated, (H, W) `frame`.
+
+    A copy has the same proportions; ROUNDING pixels of the smaller one may be missing or too many.
+    """
+    if _is_copy(frame, file):
+        return
+    told = (
+        f"its annotation is of a picture of {frame[0]} x {frame[1]} pixels (height x width), the "
+        f"image file has {file[0]} x {file[1]} as it is shown"
+    )
+    if _is_copy(frame, (file[1], file[0])):
+        raise BadData(
+            f"{told}: height and width are exchanged; write the sizes of the picture as it is "
+            "shown, after the turn that its EXIF data ask for"
+        )
+    raise BadData(f"{told}: a copy must keep the proportions, or boxes lie elsewhere in it")
+
+
+def _is_copy(frame: Shape, file: Shape) -> bool:
+    """Whether one scale explains both sides, but for ROUNDING."""
+    small, large = sorted((frame, file), key=math.prod)
+    sides = list(zip(small, large, strict=True))
+    least = max((side - ROUNDING) / full for side, full in sides)
+    return least <= min((side + ROUNDING) / full for side, full in sides)
 
 
 def _overlap(low: float, high: float, start: float, stop: float) -> float:

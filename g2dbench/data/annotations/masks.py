@@ -1,8 +1,7 @@
-"""Masks as run lengths, and masks that are drawn only when someone asks.
+"""Masks at another size, and masks that are drawn only when someone asks.
 
-Run lengths are column-major and alternate background, foreground, background, ... as in COCO's
-uncompressed RLE; the first may be 0. A reader hands out `RunMasks` or `BoxMasks`, so that listing
-ten thousand records holds no mask in memory.
+A reader hands out `RunMasks` or `BoxMasks`, so that listing ten thousand records holds no mask in
+memory.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,39 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from g2dbench.errors import BadData
+from g2dbench.data.annotations import rle
 from g2dbench.sample import Box
 
 Mask = NDArray[np.bool_]
 
 ROUNDING = 1e-9
 """By which a share of a pixel may be too small for its sum's sake."""
-
-
-def encode(mask: Mask) -> list[int]:
-    """Run lengths of an (H, W) mask; they sum to H * W."""
-    flat = mask.ravel(order="F")
-    if flat.size == 0:
-        return []
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    runs = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
-    return [0, *runs] if flat[0] else runs
-
-
-def decode(runs: Sequence[int] | NDArray[np.int64], height: int, width: int) -> Mask:
-    """The (H, W) mask of run lengths; what they do not reach is background.
-
-    BadData: a negative length, or runs that leave the image.
-    """
-    lengths = np.asarray(runs, dtype=np.int64)
-    if lengths.size and lengths.min() < 0:
-        raise BadData(f"run lengths must not be negative, found {int(lengths.min())}")
-    total = sum(lengths.tolist())  # Python's numbers: a sum of absurd lengths overflows others
-    if total > height * width:
-        raise BadData(f"run lengths cover {total} pixels, a {height}x{width} image has fewer")
-    flat = np.zeros(height * width, dtype=bool)
-    flat[:total] = np.repeat(np.arange(lengths.size) % 2 == 1, lengths)
-    return flat.reshape((height, width), order="F")
 
 
 def resize(
@@ -88,7 +61,7 @@ class RunMasks(Mapping[str, Mask]):
     def __getitem__(self, finding: str) -> Mask:
         mask = np.zeros(self._frame, dtype=bool)
         for part in self._runs[finding]:
-            mask |= decode(part, *self._frame)
+            mask |= rle.from_runs(part, *self._frame)
         return mask
 
     def __iter__(self) -> Iterator[str]:

@@ -1,19 +1,21 @@
-"""Masks as short ASCII strings: COCO's compressed run lengths, read with distrust.
+"""Masks as run lengths: lists of numbers, or short ASCII strings as COCO compresses them.
 
-A mask (H,W) is walked down its columns; run lengths alternate absent, present, absent ...; each is
-written (from the fourth on as difference to the last but one) in 5-bit groups, lowest first, as
-characters "0" to "o". pycocotools writes and reads the same strings. Results come from strangers,
-and pycocotools' C reader trusts its input: here a string is checked in full before any use, and a
-BadResult says what is wrong. Source: pycocotools common/maskApi.c, rleToString.
+A mask (H,W) is walked down its columns; run lengths alternate absent, present, absent ..., and the
+first may be 0. In a string each is written (from the fourth on as difference to the last but one)
+in 5-bit groups, lowest first, as characters "0" to "o". pycocotools writes and reads the same
+strings. Results come from strangers, and pycocotools' C reader trusts its input: here a string is
+checked in full before any use, and a BadResult says what is wrong. Source: pycocotools
+common/maskApi.c, rleToString.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from g2dbench.errors import BadResult
+from g2dbench.errors import BadData, BadResult
 
 MAX_PIXELS = 1 << 26
 """Largest mask accepted, 8192 x 8192: a hostile size must not fill the memory."""
@@ -28,6 +30,34 @@ class Overlap(NamedTuple):
     intersection: int
     first: int
     second: int
+
+
+def to_runs(mask: NDArray[np.bool_]) -> list[int]:
+    """Run lengths of an (H, W) mask; they sum to H * W."""
+    flat = mask.ravel(order="F")
+    if flat.size == 0:
+        return []
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    lengths = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
+    return [0, *lengths] if flat[0] else lengths
+
+
+def from_runs(
+    runs: Sequence[int] | NDArray[np.int64], height: int, width: int
+) -> NDArray[np.bool_]:
+    """The (H, W) mask of run lengths; what they do not reach is background.
+
+    BadData: a negative length, or runs that leave the image.
+    """
+    lengths = np.asarray(runs, dtype=np.int64)
+    if lengths.size and lengths.min() < 0:
+        raise BadData(f"run lengths must not be negative, found {int(lengths.min())}")
+    total = sum(lengths.tolist())  # Python's numbers: a sum of absurd lengths overflows others
+    if total > height * width:
+        raise BadData(f"run lengths cover {total} pixels, a {height}x{width} image has fewer")
+    flat = np.zeros(height * width, dtype=bool)
+    flat[:total] = np.repeat(np.arange(lengths.size) % 2 == 1, lengths)
+    return flat.reshape((height, width), order="F")
 
 
 def encode(mask: NDArray[np.bool_]) -> str:
@@ -93,9 +123,7 @@ def runs(text: str, size: tuple[int, int]) -> NDArray[np.int64]:
 
 def decode(text: str, size: tuple[int, int]) -> NDArray[np.bool_]:
     """The boolean (H,W) mask of a string; BadResult if the string is not a mask of this size."""
-    lengths = runs(text, size)
-    flat = np.repeat(np.arange(lengths.size) % 2 == 1, lengths)
-    return flat.reshape(size, order="F")
+    return from_runs(runs(text, size), *size)
 
 
 def area(text: str, size: tuple[int, int]) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from g2dbench.data.custom._table import ALIASES
+from g2dbench.data.tables.columns import find_column, is_missing
 from g2dbench.data.tables.csv import number
 from g2dbench.errors import BadData, Misuse
 from g2dbench.sample import Box
@@ -12,6 +13,15 @@ from g2dbench.sample import Box
 TEXTS = ("text", "patient", "study", "view", "sex", "age")
 ROLES = ("image", "label", "objects", *TEXTS)
 TEXT_ALIASES = {**ALIASES, "text": (*ALIASES["text"], "txt")}
+
+SIDES = ("height", "width")
+"""Features that say, as COCO's do, how large the picture was in which the boxes were drawn."""
+OWN_KEYS = ("json", "__key__", "__url__")
+"""Features that `datasets` makes of a WebDataset's sample."""
+
+UNNAMED = -1
+"""What `datasets` writes for a class that is not known."""
+PARTIAL = "an object has no class or no bbox, so that the image's boxes are not known"
 
 CATEGORY, BBOX = ("category", "categories", "label", "labels"), "bbox"
 
@@ -28,6 +38,7 @@ class Roles:
     _label_names: tuple[str, ...]
     _category: str | None
     _category_names: tuple[str, ...]
+    _sides: tuple[str, ...]
 
     @classmethod
     def of(cls, features: Mapping[str, Any], options: Mapping[str, str]) -> "Roles":
@@ -47,12 +58,27 @@ class Roles:
             raise Misuse(f"--option objects={objects}: it has no bbox with a ClassLabel category")
         findings = tuple(dict.fromkeys((*names, *kinds)))
         texts = _texts(features, options)
-        return cls(image, texts, label, objects, findings, names, category, kinds)
+        sides = SIDES if all(name in features for name in SIDES) else ()
+        return cls(image, texts, label, objects, findings, names, category, kinds, sides)
 
     def told(self) -> str:
         """Which features are used for what, for people."""
         found = {"image": self.image, **self.texts, "label": self.label, "objects": self.objects}
         return ", ".join(f"{role}={name}" for role, name in found.items() if name is not None)
+
+    def unused(self, features: Mapping[str, Any]) -> list[str]:
+        """The features that say nothing here; keys of WebDataset's own are not among them."""
+        used = {self.image, self.label, self.objects, *self.texts.values(), *self._sides}
+        return [name for name in features if name not in used and name not in OWN_KEYS]
+
+    def frame_of(self, row: Mapping[str, Any]) -> tuple[int, int] | None:
+        """(height, width) of the picture in which a row's boxes were drawn, where it says so."""
+        if self.objects is None or not self._sides:
+            return None
+        height, width = (row[name] for name in self._sides)
+        if not all(isinstance(side, int) and side > 0 for side in (height, width)):
+            raise BadData(f"its picture claims {height!r} x {width!r} pixels")
+        return height, width
 
     def offers(self) -> tuple[str, ...]:
         """What a card says of these."""
@@ -66,7 +92,8 @@ class Roles:
     def text_of(self, row: Mapping[str, Any], role: str) -> str | None:
         """A row's text in one role, None where there is none."""
         value = row[self.texts[role]] if role in self.texts else None
-        return None if value is None else str(value).strip() or None
+        text = "" if value is None else str(value).strip()
+        return None if is_missing(text) else text
 
     def labels_of(self, row: Mapping[str, Any]) -> dict[str, int] | None:
         """1 for the classes that a row names, 0 for the others; None where it names no class."""
@@ -78,15 +105,22 @@ class Roles:
             return None
         return {name: int(place in codes) for place, name in enumerate(self._label_names)}
 
-    def boxes_of(self, row: Mapping[str, Any]) -> tuple[Box, ...] | None:
-        """A row's boxes, None where it has no objects; BadData if one is broken."""
+    def boxes_of(self, row: Mapping[str, Any]) -> tuple[tuple[Box, ...] | None, tuple[str, ...]]:
+        """A row's boxes, None where they are not all known, and a note where it has others.
+
+        BadData if one is broken.
+        """
         found = row[self.objects] if self.objects is not None else None
         if found is None:
-            return None
+            return None, ()
         category = str(self._category)
         if isinstance(found, dict):
-            return tuple(map(self._box, found[category] or [], found[BBOX] or []))
-        return tuple(self._box(item[category], item[BBOX]) for item in found)
+            objects = list(zip(found[category] or [], found[BBOX] or [], strict=False))
+        else:
+            objects = [(item[category], item[BBOX]) for item in found]
+        if any(code in (None, UNNAMED) or not corners for code, corners in objects):
+            return None, (PARTIAL,)
+        return tuple(self._box(code, corners) for code, corners in objects), ()
 
     def _box(self, code: Any, corners: Any) -> Box:
         if not isinstance(code, int) or not 0 <= code < len(self._category_names):
@@ -108,14 +142,12 @@ def _only_image(features: Mapping[str, Any]) -> str:
 
 
 def _texts(features: Mapping[str, Any], options: Mapping[str, str]) -> dict[str, str]:
-    lowered = {name.lower(): name for name in features if _is_value(features[name])}
+    names = [name for name in features if _is_value(features[name])]
     found = {}
     for role in TEXTS:
-        alias = next((alias for alias in TEXT_ALIASES[role] if alias in lowered), None)
-        if role in options:
-            found[role] = options[role]
-        elif alias is not None:
-            found[role] = lowered[alias]
+        name = options.get(role) or find_column(names, TEXT_ALIASES[role])
+        if name is not None:
+            found[role] = name
     return found
 
 

@@ -1,18 +1,21 @@
 """Labels in a table of one's own: a column of class names, or one column per finding.
 
 A class column holds names, several joined by `|`; every other class of the column is then absent.
-A finding's column holds 1, 0, -1 (uncertain) or nothing (not judged); without option `findings`
-all columns are taken that hold nothing else.
+A finding's column holds 1, 0, -1 (uncertain), true, false, yes, no, or nothing (not judged, see
+`labels`); without option `findings` all columns are taken that hold nothing else. `notes` tells
+which columns are not used, and why.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from g2dbench.data.custom._table import Table
+from g2dbench.data.tables.columns import is_missing, shortened
 from g2dbench.data.tables.csv import Cells
+from g2dbench.data.tables.labels import is_unjudged, parse_label
+from g2dbench.data.tables.records import Note
 from g2dbench.errors import BadData, Misuse
 
 CLASS_NAMES = ("class", "label", "labels", "finding", "diagnosis", "category")
-VALUES = {"1": 1, "0": 0, "-1": -1, "1.0": 1, "0.0": 0, "-1.0": -1}
 OPTIONS = ("class", "findings")
 
 
@@ -21,6 +24,7 @@ class OwnLabels:
 
     def __init__(self, table: Table, options: Mapping[str, str]) -> None:
         self._table = table
+        self._chosen = any(name in options for name in OPTIONS)
         self._class = _class_column(table, options)
         self.findings: tuple[str, ...] = ()
         if self._class is not None:
@@ -37,16 +41,33 @@ class OwnLabels:
         labels = {}
         for finding in self.findings:
             cell = row[finding]
-            if cell and cell not in VALUES:
+            if is_unjudged(cell):
+                continue
+            value = parse_label(cell)
+            if value is None:
                 where = self._table.where(row)
                 raise BadData(f"{where}: the label of {finding!r} is {cell!r}, not 1, 0 or -1")
-            if cell:
-                labels[finding] = VALUES[cell]
+            labels[finding] = value
         return labels or None
+
+    def notes(self) -> Iterator[Note]:
+        """Why columns are not labels; nothing where an option named the labels."""
+        if self._chosen:
+            return
+        others = self._table.unused([*self.findings, *([self._class] if self._class else [])])
+        labels = [name for name in others if _is_finding(self._table, name)]
+        if labels:
+            yield Note(
+                f"the labels in {shortened(labels)} are not used, for the column {self._class!r} "
+                f"names the classes: to use them, say --option findings={','.join(labels)}"
+            )
+        rest = [_reason(self._table, name) for name in others if name not in labels]
+        if rest:
+            yield Note(f"columns of {self._table.path.name} that are not used: {shortened(rest)}")
 
 
 def _names(cell: str) -> list[str]:
-    return [name.strip() for name in cell.split("|") if name.strip()]
+    return [name.strip() for name in cell.split("|") if not is_missing(name)]
 
 
 def _class_column(table: Table, options: Mapping[str, str]) -> str | None:
@@ -70,10 +91,19 @@ def _finding_columns(table: Table, options: Mapping[str, str]) -> tuple[str, ...
         if lacking:
             raise Misuse(f"--option findings: {table.path} has no columns {', '.join(lacking)}")
         return wanted
-    used = set(table.columns.values())
-    return tuple(n for n in table.cells.columns if n not in used and _is_finding(table, n))
+    return tuple(name for name in table.unused() if _is_finding(table, name))
 
 
 def _is_finding(table: Table, column: str) -> bool:
-    cells = set(table.cells[column]) - {""}
-    return bool(cells) and cells <= VALUES.keys()
+    """Whether a column holds nothing but labels, and at least one."""
+    cells = [cell for cell in table.cells[column].unique() if not is_unjudged(cell)]
+    return bool(cells) and all(parse_label(cell) is not None for cell in cells)
+
+
+def _reason(table: Table, column: str) -> str:
+    """A column's name, and the first cell for which it is no finding's."""
+    for row, cell in enumerate(table.cells[column]):
+        if not is_unjudged(cell) and parse_label(cell) is None:
+            where = table.where({"line": row + table.first_line})
+            return f"{column} ({cell[:40]!r} in {where} is no label)"
+    return f"{column} (all its cells are empty)"

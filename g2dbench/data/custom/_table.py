@@ -1,13 +1,12 @@
 """The table of a generic reader: which file it is, which columns say what, and its rows.
 
 A table is CSV, TSV (either may be gzipped) or Parquet. A column is named by option (`image=path`)
-or known by its own name: the first of ALIASES that the table has, in any case. An unknown split
-name or a path that leads nowhere is told row by row.
+or known by its own name: the first of ALIASES that the table has, whatever its case, blanks and
+punctuation. An unknown split name or a path that leads nowhere is told row by row.
 """
 
-import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +15,11 @@ from typing import Any
 import pandas as pd
 
 from g2dbench.data.custom._splits import NAMES, OwnSplits
-from g2dbench.data.images.dicom import parse_age
+from g2dbench.data.tables.columns import MISSING, find_column
 from g2dbench.data.tables.csv import Cells, check_header, unpacked
+from g2dbench.data.tables.demographics import parse_years
+from g2dbench.data.tables.files import is_present
+from g2dbench.data.tables.paths import is_elsewhere, portable
 from g2dbench.errors import BadData, Misuse
 from g2dbench.sample import Record
 
@@ -26,18 +28,20 @@ SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 ALIASES: dict[str, tuple[str, ...]] = {
     "image": (
         "image", "path", "image_path", "filepath", "file_path", "filename", "file_name", "file",
-        "image_name", "imagename", "image_file", "img", "img_path", "image_id",
+        "image_name", "image_file", "img", "img_path", "image_id", "image_index",
     ),
     "text": ("text", "report", "caption", "report_text", "findings", "impression"),
-    "patient": ("patient", "patient_id", "patientid", "subject_id", "subject"),
-    "study": ("study", "study_id", "studyid"),
-    "view": ("view", "view_position", "viewposition", "projection"),
-    "sex": ("sex", "gender"),
+    "patient": ("patient", "patient_id", "subject_id", "subject"),
+    "study": ("study", "study_id"),
+    "view": ("view", "view_position", "projection"),
+    "sex": ("sex", "gender", "patient_sex", "patient_gender"),
     "age": ("age", "patient_age"),
     "split": ("split", "subset", "partition"),
 }  # fmt: skip
 
 COLUMNS = tuple(ALIASES)
+
+ELSEWHERE = "its path begins at a drive or at /, so that its end was looked for in the folder"
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,15 @@ class Table:
         column = self.columns.get("split")
         return OwnSplits([] if column is None else self.cells[column].unique())
 
+    @property
+    def first_line(self) -> int:
+        """The `line` of the first row: behind the header, or 1 in Parquet, which has none."""
+        return 1 if self.path.suffix == ".parquet" else 2
+
     def rows(self) -> Iterator[Cells]:
         """Rows as text by column, with their `line` in the file (the row's number in Parquet)."""
         for place, row in enumerate(self.cells.to_dict("records")):
-            yield {**row, "line": place + (1 if self.path.suffix == ".parquet" else 2)}
+            yield {**row, "line": place + self.first_line}
 
     def where(self, row: Cells) -> str:
         """The place of a row, for errors."""
@@ -67,6 +76,11 @@ class Table:
         """Which columns are used for what, for people."""
         return ", ".join(f"{what}={column}" for what, column in self.columns.items())
 
+    def unused(self, others: Iterable[str] = ()) -> list[str]:
+        """The columns that say none of ALIASES and are not among the others."""
+        used = {*self.columns.values(), *others}
+        return [name for name in self.cells.columns if name not in used]
+
     def get(self, row: Cells, what: str) -> str | None:
         """A row's text of one of ALIASES; None where the column or the text is missing."""
         column = self.columns.get(what)
@@ -75,10 +89,11 @@ class Table:
     def record(self, row: Cells, path: Path) -> Record:
         """What the row says of its image, its annotation apart; BadData names a broken cell.
 
-        The id is the image's cell; without a patient the image is a patient of its own. An age
-        that is no number of years, such as "50+", is not kept.
+        The id is the image's cell, with `/` where Windows writes a backslash; without a patient
+        the image is a patient of its own. An age that is no number of years, such as "50+", is not
+        kept.
         """
-        name = self.get(row, "image") or ""
+        name = portable(self.get(row, "image") or "")
         split, patient = self.get(row, "split"), self.get(row, "patient") or name
         if split is not None and split.lower() not in NAMES:
             raise BadData(f"{self.where(row)}: the split {split!r} is none of train, valid, test")
@@ -90,18 +105,10 @@ class Table:
             view=self.get(row, "view"),
             sex=self.get(row, "sex"),
             age=parse_years(self.get(row, "age")),
+            notes=(ELSEWHERE,) if is_elsewhere(name) and not is_present(Path(name)) else (),
             split=self._splits.of(split, patient),
             report=self.get(row, "text"),
         )
-
-
-def parse_years(text: str | None) -> float | None:
-    """An age in years, as a number or as DICOM writes it; None where it is neither."""
-    try:
-        age = float(text or "")
-    except ValueError:
-        return parse_age(text or "")
-    return age if math.isfinite(age) and age >= 0 else None
 
 
 def open_table(root: Path, options: Mapping[str, str], needed: Sequence[str]) -> Table:
@@ -161,8 +168,14 @@ def _read(path: Path) -> pd.DataFrame:
     if path.suffix != ".parquet" and not isinstance(table.index, pd.RangeIndex):
         raise BadData(f"{path}: its rows have more cells than its header: {list(table.columns)}")
     table.columns = [str(name).strip() for name in table.columns]
-    stripped = {name: table[name].fillna("").str.strip() for name in table.columns}
+    stripped = {name: _stripped(table[name]) for name in table.columns}
     return pd.DataFrame(stripped).reset_index(drop=True)
+
+
+def _stripped(cells: "pd.Series[str]") -> "pd.Series[str]":
+    """Cells without blanks around them, empty where a word says that they are."""
+    texts = cells.fillna("").str.strip()
+    return texts.where(~texts.str.lower().isin(MISSING), "")
 
 
 def _text(value: Any) -> str:
@@ -174,13 +187,12 @@ def _text(value: Any) -> str:
 
 def _match(path: Path, names: list[str], options: Mapping[str, str]) -> dict[str, str]:
     """What of ALIASES each column says: as told by option, or by the column's own name."""
-    lowered = {name.lower(): name for name in reversed(names)}
     columns = {}
     for what, aliases in ALIASES.items():
         if what in options:
             if options[what] not in names:
                 raise Misuse(f"--option {what}={options[what]}: {path} has only {', '.join(names)}")
             columns[what] = options[what]
-        elif (alias := next((alias for alias in aliases if alias in lowered), None)) is not None:
-            columns[what] = lowered[alias]
+        elif (name := find_column(names, aliases)) is not None:
+            columns[what] = name
     return columns

@@ -8,7 +8,8 @@
     OWNER/NAME               a data set of the hub, or of its cache where there is no network
 
 Features are found by type: the image by Image, labels by ClassLabel or a list of it, boxes by an
-object with `bbox` (x, y, width, height) and `category`, the text by the names in `columns`; the
+object with `bbox` (x, y, width, height) and `category`, in the picture whose size the features
+`height` and `width` may tell, the text by the names in `_table`; the
 keys of a WebDataset's `json` are features too. For splits see `own_splits`. Nothing of the data set
 is executed: `datasets` runs no scripts since its version 4. Needs the extra: pip install
 "g2dbench[hf]".
@@ -24,9 +25,10 @@ from typing import Any
 from g2dbench.cards import DatasetCard
 from g2dbench.data.custom._hf_features import ROLES, Roles
 from g2dbench.data.custom._splits import NAMES, OwnSplits
-from g2dbench.data.custom._table import parse_years
+from g2dbench.data.tables.columns import shortened
+from g2dbench.data.tables.demographics import parse_years
 from g2dbench.data.tables.files import files_below, is_within, trusted_roots
-from g2dbench.data.tables.records import Found, Rejected
+from g2dbench.data.tables.records import Found, Note, Rejected
 from g2dbench.errors import BadData, Misuse
 from g2dbench.sample import Record
 
@@ -69,6 +71,9 @@ def read(root: Path, options: Mapping[str, str]) -> Iterator[Found]:
     stamp = _stamp(root)
     parts = _open(str(root), config, stamp)
     splits = OwnSplits(parts)
+    features = _beside_json(next(iter(parts.values())).features)
+    if others := Roles.of(features, options).unused(features):
+        yield Note(f"features that are not used: {shortened(others)}")
     for split, part in parts.items():
         roles = Roles.of(_beside_json(part.features), options)
         for index, row in enumerate(_told(part, roles.image)):
@@ -97,6 +102,7 @@ def _record(
     name: str, cell: "Cell", row: Mapping[str, Any], roles: Roles, splits: OwnSplits
 ) -> Record:
     patient = roles.text_of(row, "patient") or name
+    boxes, notes = roles.boxes_of(row)
     return Record(
         id=name,
         path=Path(cell.root) / cell.split / str(cell.index),
@@ -109,7 +115,9 @@ def _record(
         split=splits.of(cell.split, patient),
         report=roles.text_of(row, "text"),
         labels=roles.labels_of(row),
-        boxes=roles.boxes_of(row),
+        boxes=boxes,
+        frame=roles.frame_of(row),
+        notes=notes,
     )
 
 

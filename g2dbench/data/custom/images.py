@@ -24,7 +24,8 @@ from g2dbench.data.custom._table import COLUMNS, Table, open_table, tables_in
 from g2dbench.data.custom.pairs import lone
 from g2dbench.data.images.image_file import EXTENSIONS
 from g2dbench.data.tables.files import check_layout, files_below, is_present, trusted_roots
-from g2dbench.data.tables.records import Found, Missing, Rejected
+from g2dbench.data.tables.paths import file_name, locate, portable
+from g2dbench.data.tables.records import Found, Missing, Note, Rejected
 from g2dbench.errors import BadData, Misuse
 from g2dbench.sample import Record
 
@@ -75,13 +76,14 @@ def read(root: Path, options: Mapping[str, str]) -> Iterator[Found]:
     Misuse: an option is needed or names nothing. BadData: a table or file cannot be read.
     """
     folder = _Folder.open(root, options)
+    yield from folder.notes()
     drawn = [] if folder.annotations is None else list(coco.read_coco(folder.annotations))
     if folder.table is not None:
         yield from _listed(folder, folder.table, _Drawings(drawn))
         return
     for image in drawn:
-        name = image.file
-        yield folder.found(name, Record(id=name, path=root, patient=name), image)
+        name = portable(image.file)
+        yield folder.found(image.file, Record(id=name, path=root, patient=name), image)
 
 
 def _listed(folder: "_Folder", table: Table, drawings: "_Drawings") -> Iterator[Found]:
@@ -103,7 +105,7 @@ class _Drawings:
     """COCO entries by path, and by file name where only one entry has it."""
 
     def __init__(self, images: list[coco.CocoImage]) -> None:
-        self._by_file = {image.file: image for image in images}
+        self._by_file = {portable(image.file): image for image in images}
         self._by_stem: dict[str, list[coco.CocoImage]] = defaultdict(list)
         for image in images:
             self._by_stem[_bare(image.file)].append(image)
@@ -111,12 +113,12 @@ class _Drawings:
     def on(self, name: str) -> coco.CocoImage | None:
         """The entry of an image as a table names it, None where there is none or several."""
         fits = self._by_stem.get(_bare(name), [])
-        return self._by_file.get(name) or (fits[0] if len(fits) == 1 else None)
+        return self._by_file.get(portable(name)) or (fits[0] if len(fits) == 1 else None)
 
 
 def _bare(name: str) -> str:
     """A file's name without folders, and without extension if it has an image's."""
-    path = Path(name)
+    path = Path(portable(name))
     return path.stem if path.suffix.lower() in EXTENSIONS else path.name
 
 
@@ -160,21 +162,28 @@ class _Folder:
 
     def path(self, name: str) -> Path | None:
         """The image that a cell names; None where none is, BadData where several are."""
-        direct = self.root / name
+        direct = locate(self.root, name)
         if name and is_present(direct):
             return direct
-        keys = (Path(name).name, _bare(name))
+        keys = (file_name(name), _bare(name))
         found = next((self.images[key] for key in keys if key in self.images), [])
         if len(found) > 1:
             raise BadData(f"{len(found)} files are called {name!r}, such as {found[0]}, {found[1]}")
         return found[0] if found else None
 
+    def notes(self) -> Iterator[Note]:
+        """What of the table and of the COCO file is not used."""
+        if self.labels is not None:
+            yield from self.labels.notes()
+        if self.annotations is not None:
+            yield from coco.note_unlisted(self.annotations)
+
     def found(self, name: str, record: Record, drawn: coco.CocoImage | None) -> Found:
-        """The record with the image's path, boxes and masks."""
+        """The record with the image's path, boxes and masks; name: of the image as written."""
         path = None
         try:
-            if (path := self.path(record.id)) is None:
-                return Missing(name, self.root / record.id)
+            if (path := self.path(name)) is None:
+                return Missing(record.id, self.root / record.id)
             if drawn is not None and drawn.problem:
                 raise BadData(drawn.problem)
             masks = self.files_of(path)
@@ -188,6 +197,7 @@ class _Folder:
                 boxes=drawn.boxes,
                 masks=masks or drawn.masks,
                 frame=drawn.frame,
+                notes=(*record.notes, *drawn.notes),
             )
         except BadData as error:
             return Rejected(name, path, str(error))

@@ -13,8 +13,10 @@ from pathlib import Path
 
 from g2dbench.cards import DatasetCard
 from g2dbench.data.custom._table import Table, open_table
+from g2dbench.data.tables.columns import shortened
 from g2dbench.data.tables.files import check_layout, is_present
-from g2dbench.data.tables.records import Found, Missing, Rejected
+from g2dbench.data.tables.paths import locate, portable
+from g2dbench.data.tables.records import Found, Missing, Note, Rejected
 from g2dbench.errors import BadData
 
 CARD = DatasetCard(
@@ -46,14 +48,16 @@ def describe(root: Path, options: Mapping[str, str]) -> DatasetCard:
 def read(root: Path, options: Mapping[str, str]) -> Iterator[Found]:
     """One record per row of the table; a row without text has no report."""
     table = _open(root, options)
+    if others := table.unused():
+        yield Note(f"columns of {table.path.name} that are not used: {shortened(others)}")
     for row in table.rows():
         name = table.get(row, "image")
         if name is None:
             yield Rejected(table.where(row), None, f"{table.where(row)}: no image")
             continue
-        path = root / name
+        path = locate(root, name)
         if not is_present(path):
-            yield Missing(name, path)
+            yield Missing(portable(name), path)
             continue
         try:
             yield table.record(row, path)

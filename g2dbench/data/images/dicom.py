@@ -1,12 +1,11 @@
 """DICOM radiographs: pixels as a viewer shows them, and the few header fields that we keep.
 
-`dicom_syntax` unpacks, `dicom_levels` makes grey levels of what is stored. Every transfer syntax
-of still images is read (JPEG lossless with the extra `dicom`; 12-bit JPEG is not), of one frame.
-Colour becomes luma.
+`dicom_transfer_syntax` unpacks, `dicom_grey_levels` makes grey levels of what is stored. Every
+transfer syntax of still images is read (JPEG lossless with the extra `dicom`; 12-bit JPEG is not),
+of one frame. Colour becomes luma.
 """
 
 import io
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +18,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from g2dbench.data.images.dicom_grey_levels import shown
 from g2dbench.data.images.dicom_transfer_syntax import decoder, inflated
+from g2dbench.data.tables.demographics import parse_age
 from g2dbench.data.tables.files import open_file
 from g2dbench.errors import BadData
 
@@ -59,21 +59,15 @@ def read_header(path: Path) -> Header:
     )
 
 
-def parse_age(text: str) -> float | None:
-    """Years of a DICOM age: `051Y`, `18M`, `3W`, `10D`, or the bare `51` that RSNA writes."""
-    match = re.fullmatch(r"(\d{1,3})([YMWD]?)", text.strip().upper())
-    if match is None:
-        return None
-    per_year = {"Y": 1.0, "": 1.0, "M": 12.0, "W": 365.25 / 7, "D": 365.25}
-    return int(match[1]) / per_year[match[2]]
-
-
 def decode(data: bytes, path: Path, max_pixels: int) -> NDArray[Any]:
     """(H, W) grey values, bright is dense: uint8 unchanged where 8-bit, float64 otherwise."""
     try:
         found = pydicom.dcmread(io.BytesIO(inflated(data)))
         _check_geometry(found, max_pixels)
-        return _render(pixel_array(found, decoding_plugin=decoder(found)), found)
+        # The unused bits of a grey image are dropped later: padding may lie in them.
+        is_grey = str(found.get("PhotometricInterpretation")).startswith("MONOCHROME")
+        options = {"decoding_plugin": decoder(found), "correct_unused_bits": not is_grey}
+        return _render(pixel_array(found, **options), found)
     except Exception as error:
         # A damaged file makes pydicom and its decoders raise anything, bare Exception included.
         raise BadData(f"the DICOM image {path} cannot be decoded: {error}") from error

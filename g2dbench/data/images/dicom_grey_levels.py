@@ -4,7 +4,8 @@ In this order: mask to BitsStored, Modality LUT or rescale, VOI LUT or window (t
 several), invert MONOCHROME1, paint the padding black. An 8-bit image that nothing of this changes
 keeps its values. Tables and windows are written out here: pydicom 3.0's `apply_voi` wraps indices
 around where a table has 8-bit entries, and its windows turn an image around whose slope is
-negative; elsewhere the tests hold both against each other.
+negative; elsewhere the tests hold both against each other. `dicom_words` reads the header's numbers
+in the pixels' own format.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 
+from g2dbench.data.images import dicom_words
 from g2dbench.errors import BadData
 from g2dbench.system.arithmetic import exp
 
@@ -30,10 +32,11 @@ def shown(pixels: Values, found: pydicom.Dataset) -> Values:
     images stays as it is, for their 0 and 255 are also real levels. ValueError or BadData where
     the header makes no sense.
     """
-    pixels = _stored_bits(pixels, found)
+    words = pixels
+    pixels = dicom_words.stored(words, found)
     if (plain := _plain(pixels, found)) is not None:
         return 255 - plain if _is_inverse(found) else plain
-    padding = _padding(pixels, found)
+    padding = dicom_words.padding(words, pixels, found)
     levels = _voi(_modality(pixels, found), found)
     if _is_inverse(found):
         levels = -levels
@@ -46,14 +49,6 @@ def _is_inverse(found: pydicom.Dataset) -> bool:
     return str(found.get("PhotometricInterpretation")) == "MONOCHROME1"
 
 
-def _stored_bits(pixels: Values, found: pydicom.Dataset) -> Values:
-    """Drop what old files hide above BitsStored (overlays); extend the sign of signed ones."""
-    if pixels.dtype.kind not in "iu":
-        return pixels
-    spare = pixels.dtype.itemsize * 8 - int(found.BitsStored)
-    return pixels if spare <= 0 else (pixels << spare) >> spare
-
-
 def _plain(pixels: Values, found: pydicom.Dataset) -> NDArray[np.uint8] | None:
     """8-bit levels that are shown as stored; None where depth, a table or a window forbid it."""
     is_eight = pixels.dtype.kind == "u" and int(found.BitsStored) == 8
@@ -61,16 +56,6 @@ def _plain(pixels: Values, found: pydicom.Dataset) -> NDArray[np.uint8] | None:
     if not is_eight or tables or _rescale(found) != (1, 0):
         return None
     return pixels.astype(np.uint8) if _is_covered(found) else None
-
-
-def _padding(pixels: Values, found: pydicom.Dataset) -> NDArray[np.bool_]:
-    """Pixels that the scanner filled in; they must not stretch the range of the others."""
-    value = found.get("PixelPaddingValue")
-    if value is None:
-        return np.zeros(pixels.shape, dtype=bool)
-    limit = found.get("PixelPaddingRangeLimit")
-    ends = sorted((int(value), int(value if limit is None else limit)))
-    return np.asarray((pixels >= ends[0]) & (pixels <= ends[1]))
 
 
 def _rescale(found: pydicom.Dataset) -> tuple[float, float]:
@@ -81,31 +66,46 @@ def _rescale(found: pydicom.Dataset) -> tuple[float, float]:
 
 def _modality(pixels: Values, found: pydicom.Dataset) -> Values:
     if found.get("ModalityLUTSequence"):
-        return _looked_up(pixels, found.ModalityLUTSequence[0])
+        return _looked_up(pixels, found.ModalityLUTSequence[0], dicom_words.limits(found))
     slope, intercept = _rescale(found)
     return pixels.astype(np.float64) * slope + intercept
 
 
+def _modality_limits(found: pydicom.Dataset) -> tuple[float, float]:
+    """The smallest and the largest value that any image of this header has behind `_modality`."""
+    if found.get("ModalityLUTSequence"):
+        return 0, 0xFFFF
+    slope, intercept = _rescale(found)
+    first, last = (end * slope + intercept for end in dicom_words.limits(found))
+    return min(first, last), max(first, last)
+
+
 def _voi(levels: Values, found: pydicom.Dataset) -> Values:
     if found.get("VOILUTSequence"):
-        return _looked_up(levels, found.VOILUTSequence[0])
+        return _looked_up(levels, found.VOILUTSequence[0], _modality_limits(found))
     window = _window(found)
     return levels if window is None else _WINDOWS[_function(found)](levels, *window)
 
 
-def _looked_up(values: Values, table: pydicom.Dataset) -> Values:
-    """Values through a table; its ends hold for what lies outside."""
-    count, first = int(table.LUTDescriptor[0]) or 2**16, int(table.LUTDescriptor[1])
+def _looked_up(values: Values, table: pydicom.Dataset, possible: tuple[float, float]) -> Values:
+    """Values, which lie in the range `possible`, through a table; its ends hold beyond it."""
+    count, first = dicom_words.descriptor(table, possible)
+    entries = _entries(table, count)
+    if len(entries) < count:
+        raise BadData(f"a table of it has {len(entries):,} entries instead of {count:,}")
+    index = np.clip(np.rint(values) - first, 0, count - 1).astype(np.int64)
+    return np.asarray(entries[index])
+
+
+def _entries(table: pydicom.Dataset, count: int) -> NDArray[np.float64]:
+    """The entries of a table, which are never negative, however they are written."""
     data = table.LUTData
     if isinstance(data, bytes):
         # Entries of 8 bits may lie in bytes; pydicom hands out the words of OW as they are.
         words = np.dtype(np.uint16).newbyteorder("<" if table.original_encoding[1] else ">")
         data = np.frombuffer(data, np.uint8 if len(data) < 2 * count else words)
-    entries = np.asarray(data, dtype=np.float64)[:count]
-    if len(entries) < count:
-        raise BadData(f"a table of it has {len(entries):,} entries instead of {count:,}")
-    index = np.clip(np.rint(values) - first, 0, count - 1).astype(np.int64)
-    return np.asarray(entries[index])
+    numbers = np.atleast_1d(np.asarray(data, dtype=np.int64))[:count]
+    return np.asarray(numbers & 0xFFFF, dtype=np.float64)
 
 
 def _window(found: pydicom.Dataset) -> tuple[float, float] | None:

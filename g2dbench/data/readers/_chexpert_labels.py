@@ -2,17 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from g2dbench.data.tables.labels import is_unjudged, parse_label
 from g2dbench.errors import BadData
-from g2dbench.sample import ABSENT, PRESENT, UNCERTAIN
-
-_VALUES = {
-    "1": PRESENT,
-    "1.0": PRESENT,
-    "0": ABSENT,
-    "0.0": ABSENT,
-    "-1": UNCERTAIN,
-    "-1.0": UNCERTAIN,
-}
 
 
 class Judgements:
@@ -34,8 +25,12 @@ class Judgements:
         return self._known[key]
 
     def _parse(self, cells: tuple[str, ...], where: str) -> Mapping[str, int] | None:
-        judged = {name: cell for name, cell in zip(self._findings, cells, strict=True) if cell}
-        for name, cell in judged.items():
-            if cell not in _VALUES:
+        labels = {}
+        for name, cell in zip(self._findings, cells, strict=True):
+            if is_unjudged(cell):
+                continue
+            value = parse_label(cell)
+            if value is None:
                 raise BadData(f"{where}: {name} is {cell!r}, not 1, 0, -1 or blank")
-        return {name: _VALUES[cell] for name, cell in judged.items()} or None
+            labels[name] = value
+        return labels or None

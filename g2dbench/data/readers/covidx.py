@@ -17,6 +17,7 @@ from g2dbench.cards import DatasetCard
 from g2dbench.data.splits.published import PublishedSplit, in_splits
 from g2dbench.data.tables.csv import read_lines
 from g2dbench.data.tables.files import check_layout, folders, is_present
+from g2dbench.data.tables.paths import locate, portable
 from g2dbench.data.tables.records import Found, Missing, Rejected
 from g2dbench.errors import BadData, Misuse
 from g2dbench.sample import Record
@@ -107,7 +108,7 @@ def _found(line: str, where: str, folder: Path, split: str | None) -> Found:
         patient, name, label = _parse(line, where)
     except BadData as error:
         return Rejected(where, None, str(error))
-    path = folder / name
+    path = locate(folder, name)
     if not is_present(path):
         return Missing(name, path)
     return Record(id=name, path=path, patient=patient, split=split, labels=CLASSES[label])
@@ -120,7 +121,7 @@ def _parse(line: str, where: str) -> tuple[str, str, str]:
     if last is None:
         raise BadData(f"{where}: {line[:80]!r} is no `patient filename class [source]`")
     # A patient's name may hold a space (8A: `COVID 1 COVID(1).png COVID-19 sirm`), a file's none.
-    return " ".join(words[: last - 1]), words[last - 1], words[last]
+    return " ".join(words[: last - 1]), portable(words[last - 1]), words[last]
 
 
 def _lists(root: Path, wanted: str | None) -> dict[str, Path]:

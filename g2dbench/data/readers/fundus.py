@@ -35,6 +35,7 @@ SPLIT = (0.8, 0.2, 0.0)
 """Of the training images; test images are named above."""
 
 FINDING = CARD.findings[0]
+CHASE_NAMES = ("CHASEDB1", "CHASE_DB1", "CHASE")
 CHASE_NAME = re.compile(r"Image_(\d\d)[LR]")
 FIRST_CHASE_TEST = 11
 
@@ -46,7 +47,8 @@ def read(root: Path) -> Iterator[Found]:
     """
     check_layout(root)
     drive = _home(root, "DRIVE", "training")
-    chase = _home(root, "CHASEDB1", "Image_01L.jpg")
+    homes = (_home(root, name, "Image_01L.jpg") for name in CHASE_NAMES)
+    chase = next((home for home in homes if home is not None), None)
     if drive is None and chase is None:
         raise BadData(f"{root} holds neither DRIVE/training/ nor CHASEDB1/Image_01L.jpg")
     roots = trusted_roots(root)

@@ -1,7 +1,7 @@
 """MS-CXR: 1,162 phrases of MIMIC-CXR reports with the boxes that they describe.
 
-    MS_CXR_Local_Alignment_v1.1.0.csv or v1.0.0.csv   dicom_id, category_name, label_text, path,
-                                x, y, w, h, image_width, image_height[, split]
+    MS_CXR_Local_Alignment_v1.1.0.csv, or another version   dicom_id, category_name, label_text,
+                                path, x, y, w, h, image_width, image_height[, split]
     files/p10/...jpg            the images, as MIMIC-CXR-JPG has them
 
 The root holds the table and `files/`, or `ms-cxr/1.1.0/` and `mimic-cxr-jpg/2.1.0/`, as `wget -r`
@@ -18,9 +18,10 @@ from pathlib import Path
 
 from g2dbench.cards import DatasetCard
 from g2dbench.data.readers.mimic_cxr.layout import projects
-from g2dbench.data.tables.csv import Cells, by_key, has_table, number, read_table
+from g2dbench.data.tables.csv import Cells, by_key, is_complete, number, read_table
 from g2dbench.data.tables.files import check_layout
-from g2dbench.data.tables.records import Found, Missing, Rejected
+from g2dbench.data.tables.paths import portable
+from g2dbench.data.tables.records import NO_CORNERS, Found, Missing, Note, Rejected
 from g2dbench.errors import BadData
 from g2dbench.sample import PRESENT, Box, Record
 
@@ -46,6 +47,8 @@ CARD = DatasetCard(
 SPLIT = (0.0, 0.2, 0.8)
 
 TABLES = ("MS_CXR_Local_Alignment_v1.1.0.csv", "MS_CXR_Local_Alignment_v1.0.0.csv")
+VERSIONS = "MS_CXR_Local_Alignment_v*.csv*"
+CORNERS = ("x", "y", "w", "h")
 SIDES = ("x", "y", "w", "h", "image_width", "image_height")
 COLUMNS = ("dicom_id", "category_name", "label_text", "path", *SIDES)
 SPLITS = {"train": "train", "val": "valid", "valid": "valid", "validate": "valid", "test": "test"}
@@ -59,10 +62,12 @@ def read(root: Path) -> Iterator[Found]:
     BadData: the table or a column is missing.
     """
     check_layout(root)
-    places = [place / name for name in TABLES for place in projects(root, "ms-cxr")]
-    path = next((place for place in places if has_table(place)), root / TABLES[0])
-    columns = (*COLUMNS, "split") if path.name == TABLES[0] else COLUMNS
-    for name, rows in by_key(read_table(path, columns), "dicom_id").items():
+    places = [path for place in projects(root, "ms-cxr") for path in place.glob(VERSIONS)]
+    names = sorted((path.name.removesuffix(".gz"), path) for path in places)
+    path = names[-1][1].with_name(names[-1][0]) if names else root / TABLES[0]
+    if len({name for name, _ in names}) > 1:
+        yield Note(f"{path.name} is read, {names[0][0]} beside it is not")
+    for name, rows in by_key(read_table(path, COLUMNS, ("split",)), "dicom_id").items():
         where = f"line {rows[0]['line']} of {path.name}"
         try:
             yield _image(name, rows, root, path.name)
@@ -72,17 +77,22 @@ def read(root: Path) -> Iterator[Found]:
 
 def _image(name: str, rows: list[Cells], root: Path, table: str) -> Record | Missing:
     where = f"line {rows[0]['line']} of {table}"
-    place = _PATH.fullmatch(rows[0]["path"])
+    place = _PATH.fullmatch(portable(rows[0]["path"]))
     if place is None or place[4] != name:
         raise BadData(f"{where}: {rows[0]['path']!r} is no MIMIC-CXR-JPG path of {name!r}")
     files = [project / place[1] for project in projects(root)]
     path = next((file for file in files if file.is_file()), None)
     if path is None:
         return Missing(name, files[0])
-    sides = [[number(row[side], _cell(row, side, table)) for side in SIDES] for row in rows]
+    known = [row for row in rows if is_complete(row, CORNERS)]
+    sides = [[number(row[side], _cell(row, side, table)) for side in SIDES] for row in known]
     frames = {(int(height), int(width)) for *_, width, height in sides}
     if len(frames) > 1:
         raise BadData(f"{where}: the rows of {name} differ in the image's size")
+    boxes = tuple(
+        Box(row["label_text"], x, y, x + w, y + h)
+        for row, (x, y, w, h, *_) in zip(known, sides, strict=True)
+    )
     return Record(
         id=name,
         path=path,
@@ -90,11 +100,9 @@ def _image(name: str, rows: list[Cells], root: Path, table: str) -> Record | Mis
         study=place[3],
         split=_split(rows, where),
         labels={_category(row, table): PRESENT for row in rows},
-        boxes=tuple(
-            Box(row["label_text"], x, y, x + w, y + h)
-            for row, (x, y, w, h, *_) in zip(rows, sides, strict=True)
-        ),
-        frame=frames.pop(),
+        boxes=boxes if known == rows else None,
+        frame=frames.pop() if frames else None,
+        notes=() if known == rows else (NO_CORNERS,),
     )
 
 

@@ -1,9 +1,10 @@
 """NIH ChestX-ray14: 112,120 images with 14 findings, 984 boxes, official train and test lists.
 
     Data_Entry_2017_v2020.csv or Data_Entry_2017.csv   Image Index, Finding Labels (joined by |),
-                                                       Patient ID, Patient Age, ...
+                                                       Patient ID; Patient Age, Patient Gender (or
+                                                       Sex) and View Position may be lacking
     BBox_List_2017.csv                  Image Index, Finding Label, `Bbox [x`, y, w, `h]` (optional)
-    train_val_list.txt, test_list.txt   image names; both or neither
+    train_val_list.txt, test_list.txt   image names; both or neither; also train_val_list_NIH.txt
     images/, or images_001/images/ to images_012/images/
 
 The tables' headers hold commas within brackets, so that `OriginalImage[Width,Height]` is two
@@ -18,12 +19,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 from g2dbench.cards import DatasetCard
-from g2dbench.data.images.dicom import parse_age
 from g2dbench.data.splits.published import PublishedSplit
 from g2dbench.data.splits.stratified import rank
-from g2dbench.data.tables.csv import Cells, by_key, has_table, number, read_table
+from g2dbench.data.tables.csv import (
+    Cells,
+    by_key,
+    choose_table,
+    has_table,
+    is_complete,
+    note_lacking,
+    note_unread,
+    number,
+    read_table,
+)
+from g2dbench.data.tables.demographics import parse_sex, parse_years
 from g2dbench.data.tables.files import check_layout, folders, index_images, read_bytes
-from g2dbench.data.tables.records import Found, Missing, Rejected
+from g2dbench.data.tables.paths import bare_name, file_name
+from g2dbench.data.tables.records import NO_CORNERS, Found, Missing, Rejected
 from g2dbench.errors import BadData
 from g2dbench.sample import ABSENT, PRESENT, Box, Record
 
@@ -63,17 +75,14 @@ SPLIT = (0.7, 0.1, 0.2)
 """Without the official lists: MRM's and BenchX's shares."""
 
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
-COLUMNS = (
-    "Image Index",
-    "Finding Labels",
-    "Patient ID",
-    "Patient Age",
-    "Patient Gender",
-    "View Position",
-)
+COLUMNS = ("Image Index", "Finding Labels", "Patient ID")
+OPTIONAL = ("Patient Age", ("Patient Gender", "Patient Sex"), "View Position")
 BOXES = "BBox_List_2017.csv"
 BOX_COLUMNS = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")
-LISTS = {"train_val_list.txt": "train", "test_list.txt": "test"}
+LISTS = {
+    "train": ("train_val_list.txt", "train_val_list_NIH.txt"),
+    "test": ("test_list.txt", "test_list_NIH.txt"),
+}
 FRAME = (1024, 1024)
 
 NOTHING = "No Finding"
@@ -89,14 +98,16 @@ def read(root: Path) -> Iterator[Found]:
     BadData: the table, a column, one of the two lists or the image folder is missing.
     """
     check_layout(root)
-    name = next((name for name in TABLES if has_table(root / name)), TABLES[0])
-    table = read_table(root / name, COLUMNS)
+    chosen = choose_table(root, TABLES)
+    yield from note_unread(root, TABLES)
+    table = read_table(chosen, COLUMNS, OPTIONAL)
+    yield from note_lacking(chosen, OPTIONAL)
     parts = [f"images_{number:03}" for number in range(1, 13)]
     images = index_images(folders(root, ("images", *parts)), (".png", ".jpg"))
-    source = Source(name, _boxes(root), _splits(root))
+    source = Source(chosen.name, _boxes(root), _splits(root))
     for row in table.to_dict("records"):
         image = row["Image Index"]
-        path = images.get(Path(image).stem)
+        path = images.get(bare_name(image))
         if path is None:
             yield Missing(image or f"line {row['line']}", None)
             continue
@@ -116,20 +127,22 @@ class Source(NamedTuple):
 
 def _record(row: Cells, path: Path, source: Source) -> Record:
     where = f"line {row['line']} of {source.table}"
-    image, patient = row["Image Index"], row["Patient ID"]
+    image, patient = file_name(row["Image Index"]), row["Patient ID"]
     boxes = source.boxes.get(image)
-    age = parse_age(row["Patient Age"])
+    is_known = boxes is not None and all(is_complete(box, BOX_COLUMNS) for box in boxes)
+    age = parse_years(row["Patient Age"])
     return Record(
         id=path.stem,
         path=path,
         patient=patient,
         view=row["View Position"] or None,
-        sex=row["Patient Gender"] or None,
+        sex=parse_sex(row["Patient Gender"]),
         age=age if age is not None and age <= OLDEST else None,
         split=_split(source.splits.get(image), patient),
         labels=_labels(row["Finding Labels"], where),
-        boxes=None if boxes is None else tuple(_box(box) for box in boxes),
-        frame=None if boxes is None else FRAME,
+        boxes=tuple(_box(box) for box in boxes) if boxes is not None and is_known else None,
+        frame=FRAME if is_known else None,
+        notes=(NO_CORNERS,) if boxes is not None and not is_known else (),
     )
 
 
@@ -159,23 +172,31 @@ def _box(row: Cells) -> Box:
 
 def _boxes(root: Path) -> dict[str, list[Cells]]:
     """Image -> its rows in the list of boxes, which may be lacking."""
-    if not has_table(root / BOXES):
+    chosen = choose_table(root, (BOXES,))
+    if not has_table(chosen):
         return {}
-    return by_key(read_table(root / BOXES, BOX_COLUMNS), "Image Index")
+    table = read_table(chosen, BOX_COLUMNS)
+    table["Image Index"] = table["Image Index"].map(file_name)
+    return by_key(table, "Image Index")
 
 
 def _splits(root: Path) -> dict[str, str]:
     """Image -> train or test by the official lists; empty where neither is there."""
-    there = [name for name in LISTS if (root / name).is_file()]
+    there = {
+        split: root / name
+        for split, names in LISTS.items()
+        for name in reversed(names)
+        if (root / name).is_file()
+    }
+    official = " and ".join(names[0] for names in LISTS.values())
     if len(there) == 1:
-        raise BadData(
-            f"{root} holds {there[0]} alone: the official split needs {' and '.join(LISTS)}"
-        )
+        (alone,) = there.values()
+        raise BadData(f"{root} holds {alone.name} alone: the official split needs {official}")
     found: dict[str, str] = {}
-    for name in there:
-        for image in _lines(root / name):
-            if found.setdefault(image, LISTS[name]) != LISTS[name]:
-                raise BadData(f"the image {image} is in both {' and '.join(LISTS)} of {root}")
+    for split, path in there.items():
+        for image in map(file_name, _lines(path)):
+            if found.setdefault(image, split) != split:
+                raise BadData(f"the image {image} is in both {official} of {root}")
     return found
 
 

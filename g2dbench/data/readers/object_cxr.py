@@ -16,8 +16,9 @@ from g2dbench.cards import DatasetCard
 from g2dbench.data.annotations.shapes import Ellipse, Polygon, Rectangle, Shape, ShapeMasks
 from g2dbench.data.images.image_file import EXTENSIONS, picture_size
 from g2dbench.data.splits.published import PublishedSplit, in_splits
-from g2dbench.data.tables.csv import first_column, number, read_table
+from g2dbench.data.tables.csv import number, read_table
 from g2dbench.data.tables.files import check_layout, folders, index_images
+from g2dbench.data.tables.paths import bare_name
 from g2dbench.data.tables.records import Found, Missing, Rejected
 from g2dbench.errors import BadData
 from g2dbench.sample import Box, Record
@@ -38,7 +39,7 @@ def _mgca_split(ids: Sequence[str], root: Path) -> list[tuple[str, str]]:
     from sklearn.model_selection import train_test_split
 
     train, dev = (
-        [Path(name).stem for name in read_table(root / table, ("image_name",))["image_name"]]
+        [bare_name(name) for name in read_table(root / table, ("image_name",))["image_name"]]
         for table in ("train.csv", "dev.csv")
     )
     return in_splits((*train_test_split(train, test_size=0.1, random_state=0), dev))
@@ -51,6 +52,8 @@ PUBLISHED_SPLITS = {
 PARTS = {"train": "train", "dev": "valid", "test": "test"}
 FINDING = CARD.findings[0]
 RECTANGLE, ELLIPSE, POLYGON = "0", "1", "2"
+IMAGE = ("image_name", "image_path")
+BROKEN = "one of its objects is broken, so that the image's boxes and masks are not known"
 
 
 def read(root: Path) -> Iterator[Found]:
@@ -68,23 +71,25 @@ def read(root: Path) -> Iterator[Found]:
 
 
 def _part(folder: Path, table: Path, split: str) -> Iterator[Found]:
-    column = first_column(table, ("image_name", "image_path"))
     images = index_images([folder], EXTENSIONS)
-    for row in read_table(table, (column, "annotation")).to_dict("records"):
+    for row in read_table(table, (IMAGE, "annotation")).to_dict("records"):
         where = f"line {row['line']} of {table.name}"
         # test.csv says `test/09001.jpg`, the others `00001.jpg`.
-        name = Path(row[column]).stem
+        name = bare_name(row[IMAGE[0]])
         path = images.get(name)
         if path is None:
             yield Missing(name or where, None)
             continue
         try:
-            yield _record(name, path, parse_shapes(row["annotation"], where), split)
+            yield _record(name, path, row["annotation"], where, split)
         except BadData as error:
             yield Rejected(name, path, str(error))
 
 
-def _record(name: str, path: Path, shapes: Sequence[Shape], split: str) -> Record:
+def _record(name: str, path: Path, annotation: str, where: str, split: str) -> Record:
+    shapes, broken = parse_shapes(annotation, where)
+    if broken and not shapes:
+        raise BadData(broken[0])
     frame = picture_size(path)
     return Record(
         id=name,
@@ -92,16 +97,22 @@ def _record(name: str, path: Path, shapes: Sequence[Shape], split: str) -> Recor
         patient=name,
         split=split,
         labels={FINDING: int(bool(shapes))},
-        boxes=tuple(shape.box for shape in shapes),
-        masks=ShapeMasks(shapes, frame),
+        boxes=None if broken else tuple(shape.box for shape in shapes),
+        masks=None if broken else ShapeMasks(shapes, frame),
         frame=frame,
+        notes=(BROKEN,) if broken else (),
     )
 
 
-def parse_shapes(annotation: str, where: str) -> list[Shape]:
-    """The objects of one cell; BadData names the place of one that is none."""
-    parts = (part.split() for part in annotation.split(";"))
-    return [_shape(words, where) for words in parts if words]
+def parse_shapes(annotation: str, where: str) -> tuple[list[Shape], list[str]]:
+    """The objects of one cell, and what is wrong with those that are none, with their place."""
+    shapes, broken = [], []
+    for words in (part.split() for part in annotation.split(";")):
+        try:
+            shapes += [_shape(words, where)] if words else []
+        except BadData as error:
+            broken.append(str(error))
+    return shapes, broken
 
 
 def _shape(words: list[str], where: str) -> Shape:

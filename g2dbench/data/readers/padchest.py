@@ -1,6 +1,7 @@
 """PadChest: 160,868 Spanish chest radiographs, with reports and labels.
 
-    PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv   36 columns, the first without a name
+    PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv   36 columns, the first without a name;
+                                                           or ..._160K.csv
     0/<ImageID> to 54/<ImageID>, images/<ImageID>, or <ImageID>: 16-bit PNG
 
 Labels are a Python list in text, with blanks. Physicians labelled 27 % of the images (MethodLabel);
@@ -15,8 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from g2dbench.cards import DatasetCard
-from g2dbench.data.tables.csv import Cells, number, read_table
+from g2dbench.data.tables.csv import Cells, choose_table, note_lacking, note_unread, read_table
+from g2dbench.data.tables.demographics import parse_sex, parse_years
 from g2dbench.data.tables.files import check_layout
+from g2dbench.data.tables.paths import locate
 from g2dbench.data.tables.records import Found, Missing, Rejected
 from g2dbench.errors import BadData
 from g2dbench.sample import ABSENT, PRESENT, Record
@@ -67,22 +70,18 @@ CARD = DatasetCard(
 )
 
 TABLE = CARD.layout[0]
-COLUMNS = (
-    "ImageID",
+TABLES = (TABLE, "PADCHEST_chest_x_ray_images_labels_160K.csv")
+COLUMNS = ("ImageID", "PatientID", "Report", "MethodLabel", "Labels")
+OPTIONAL = (
     "ImageDir",
     "StudyDate_DICOM",
     "StudyID",
-    "PatientID",
     "PatientBirth",
     "PatientSex_DICOM",
     "Projection",
-    "Report",
-    "MethodLabel",
-    "Labels",
 )
 PHYSICIAN = "Physician"
 UNJUDGED = {"", "unchanged", "exclude"}
-SEXES = {"M": "M", "F": "F"}
 LONGEST = 10_000
 """Characters of a list of labels; the parser is not asked about longer ones."""
 
@@ -93,16 +92,18 @@ def read(root: Path) -> Iterator[Found]:
     BadData: the table or a column is missing.
     """
     check_layout(root)
-    table = read_table(root / TABLE, COLUMNS)
+    chosen = choose_table(root, TABLES)
+    table = read_table(chosen, COLUMNS, OPTIONAL)
+    yield from (*note_unread(root, TABLES), *note_lacking(chosen, OPTIONAL))
     names = list(table.columns)
     for cells in table.itertuples(index=False, name=None):
         row = dict(zip(names, cells, strict=True))
-        where = f"line {row['line']} of {TABLE}"
-        image = row["ImageID"]
+        where = f"line {row['line']} of {chosen.name}"
+        image = row["ImageID"].rpartition("\\")[2]
         if not image or "/" in image or "/" in row["ImageDir"]:
             yield Rejected(image or where, None, f"{where}: no image can have that name")
             continue
-        paths = [root / folder / image for folder in (row["ImageDir"], "images", "")]
+        paths = [locate(root / folder, image) for folder in (row["ImageDir"], "images", "")]
         path = next((path for path in paths if path.is_file()), None)
         if path is None:
             yield Missing(image, paths[0])
@@ -121,19 +122,19 @@ def _record(row: Cells, path: Path, where: str) -> Record:
         patient=row["PatientID"],
         study=row["StudyID"] or None,
         view=row["Projection"] or None,
-        sex=SEXES.get(row["PatientSex_DICOM"]),
-        age=_age(row, where),
+        sex=parse_sex(row["PatientSex_DICOM"]),
+        age=_age(row),
         report=row["Report"] or None,
         labels=parse_labels(row["Labels"], where) if judged else None,
     )
 
 
-def _age(row: Cells, where: str) -> float | None:
-    born, studied = row["PatientBirth"], row["StudyDate_DICOM"]
-    if not born or not studied:
+def _age(row: Cells) -> float | None:
+    """Years between birth and study; None where either is not told or is no year."""
+    born, studied = parse_years(row["PatientBirth"]), parse_years(row["StudyDate_DICOM"][:4])
+    if born is None or studied is None or studied < born:
         return None
-    age = number(studied[:4], f"{where}: StudyDate_DICOM") - number(born, f"{where}: PatientBirth")
-    return age if age >= 0 else None
+    return studied - born
 
 
 def parse_labels(cell: str, where: str) -> dict[str, int] | None:

@@ -4,7 +4,8 @@
     stage_2_detailed_class_info.csv   patientId, class; repeated per box (optional, a cross-check)
     stage_2_train_images/<patientId>.dcm, or images/; copies as PNG or JPEG at any size are read too
 
-Boxes are in the official 1024 x 1024 frame, whatever the copy's size; the mask is their union.
+The first stage's files, stage_1_..., are read where those of the second are not there. Boxes are
+in the official 1024 x 1024 frame, whatever the copy's size; the mask is their union.
 DICOM files also give sex, age and view. Of 26,684 images 6,012 are positive.
 """
 
@@ -16,9 +17,18 @@ from g2dbench.data.annotations.masks import BoxMasks
 from g2dbench.data.images.dicom import Header, read_header
 from g2dbench.data.images.image_file import EXTENSIONS
 from g2dbench.data.splits.published import PublishedSplit, mgca_thirds
-from g2dbench.data.tables.csv import Cells, by_key, number, read_table
+from g2dbench.data.tables.csv import (
+    Cells,
+    by_key,
+    choose_table,
+    has_table,
+    is_complete,
+    note_unread,
+    number,
+    read_table,
+)
 from g2dbench.data.tables.files import check_layout, folders, index_images
-from g2dbench.data.tables.records import Found, Missing, Rejected
+from g2dbench.data.tables.records import NO_CORNERS, Found, Missing, Rejected
 from g2dbench.errors import BadData
 from g2dbench.sample import Box, Record
 
@@ -52,6 +62,10 @@ SPLIT = (0.6, 0.2, 0.2)
 """16,010 / 5,337 / 5,337 of 26,684 images, the sizes of MGCA's detection split."""
 
 LABELS, CLASSES = "stage_2_train_labels.csv", "stage_2_detailed_class_info.csv"
+LABEL_TABLES = (LABELS, "stage_1_train_labels.csv")
+CLASS_TABLES = (CLASSES, "stage_1_detailed_class_info.csv")
+IMAGES = ("stage_2_train_images", "stage_1_train_images", "images")
+CORNERS = ("x", "y", "width", "height")
 FRAME = (1024, 1024)
 FINDING = CARD.findings[0]
 NOTHING = Header(None, None, None, None, None)
@@ -63,29 +77,32 @@ def read(root: Path) -> Iterator[Found]:
     BadData: the table, a column or the image folder is missing.
     """
     check_layout(root)
-    table = read_table(root / LABELS, ("patientId", "x", "y", "width", "height", "Target"))
-    images = index_images(folders(root, ("stage_2_train_images", "images")), EXTENSIONS)
-    opaque = _opaque(root / CLASSES)
+    labels = choose_table(root, LABEL_TABLES)
+    yield from note_unread(root, LABEL_TABLES)
+    table = read_table(labels, ("patientId", *CORNERS, "Target"))
+    images = index_images(folders(root, IMAGES), EXTENSIONS)
+    opaque = _opaque(choose_table(root, CLASS_TABLES))
     for name, rows in by_key(table, "patientId").items():
         path = images.get(name)
         if path is None:
             yield Missing(name or f"line {rows[0]['line']}", None)
             continue
         try:
-            yield _record(name, path, rows, opaque.get(name))
+            yield _record(name, path, rows, opaque.get(name), labels.name)
         except BadData as error:
             yield Rejected(name, path, str(error))
 
 
-def _record(name: str, path: Path, rows: list[Cells], opaque: bool | None) -> Record:
-    line = f"line {rows[0]['line']} of {LABELS}"
+def _record(name: str, path: Path, rows: list[Cells], opaque: bool | None, table: str) -> Record:
+    line = f"line {rows[0]['line']} of {table}"
     targets = {row["Target"] for row in rows}
     if not (targets == {"0"} or targets == {"1"}):
         raise BadData(f"{line}: Target must be 0 or 1 in all rows, found {sorted(targets)}")
     positive = targets == {"1"}
     if opaque is not None and opaque != positive:
-        raise BadData(f"{line}: Target {positive:d} contradicts the class in {CLASSES}")
-    boxes = tuple(_box(row) for row in rows) if positive else ()
+        raise BadData(f"{line}: Target {positive:d} contradicts the class in the table of classes")
+    is_known = not positive or all(is_complete(row, CORNERS) for row in rows)
+    boxes = tuple(_box(row, table) for row in rows) if positive and is_known else ()
     header = read_header(path) if path.suffix.lower() in (".dcm", ".dicom") else NOTHING
     return Record(
         id=name,
@@ -96,23 +113,23 @@ def _record(name: str, path: Path, rows: list[Cells], opaque: bool | None) -> Re
         sex=header.sex,
         age=header.age,
         labels={FINDING: int(positive)},
-        boxes=boxes,
-        masks=BoxMasks(boxes, FRAME),
+        boxes=boxes if is_known else None,
+        masks=BoxMasks(boxes, FRAME) if is_known else None,
         frame=FRAME,
+        notes=() if is_known else (NO_CORNERS,),
     )
 
 
-def _box(row: Cells) -> Box:
+def _box(row: Cells, table: str) -> Box:
     x, y, width, height = (
-        number(row[name], f"line {row['line']} of {LABELS}: {name}")
-        for name in ("x", "y", "width", "height")
+        number(row[name], f"line {row['line']} of {table}: {name}") for name in CORNERS
     )
     return Box(FINDING, x, y, x + width, y + height)
 
 
 def _opaque(path: Path) -> dict[str, bool]:
     """patientId -> whether its class is Lung Opacity; empty where the table is not there."""
-    if not path.is_file():
+    if not has_table(path):
         return {}
     table = read_table(path, ("patientId", "class")).drop_duplicates("patientId")
     return dict(zip(table["patientId"], table["class"] == "Lung Opacity", strict=True))

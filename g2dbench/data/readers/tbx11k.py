@@ -1,9 +1,10 @@
 """TBX11K: tuberculosis with boxes, in the original layout and in Kaggle's simplified one.
 
-    annotations/json/TBX11K_{train,val}.json    COCO, boxes x, y, width, height
+    annotations/json/TBX11K_{train,val}.json    COCO, boxes x, y, width, height; or
+                                                TBX11K_trainval.json, which holds both
     imgs/{health,sick,tb}/<name>.png
 
-    data.csv    fname, image_height, image_width, source, bbox, target, tb_type, image_type;
+    data.csv    fname, bbox, tb_type, image_type, image_height and image_width (may be lacking);
                 one row per box, bbox a Python dictionary or `none`
     images/<name>.png
 
@@ -19,11 +20,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from g2dbench.cards import DatasetCard
-from g2dbench.data.annotations.coco import read_coco
+from g2dbench.data.annotations.coco import note_unlisted, read_coco
 from g2dbench.data.images.image_file import EXTENSIONS
 from g2dbench.data.splits.published import PublishedSplit
-from g2dbench.data.tables.csv import Cells, by_key, number, read_table
+from g2dbench.data.tables.csv import Cells, by_key, is_complete, note_lacking, number, read_table
 from g2dbench.data.tables.files import check_layout, folders, index_images
+from g2dbench.data.tables.paths import bare_name, file_name, portable
 from g2dbench.data.tables.records import Found, Missing, Rejected
 from g2dbench.errors import BadData
 from g2dbench.sample import Box, Record
@@ -48,8 +50,9 @@ PUBLISHED_SPLITS = {"benchx": PublishedSplit("BenchX, its lists", (5_879, 1_260,
 
 SPLIT = (0.7, 0.15, 0.15)
 
-JSONS = ("TBX11K_train.json", "TBX11K_val.json")
+JSONS, BOTH = ("TBX11K_train.json", "TBX11K_val.json"), "TBX11K_trainval.json"
 TABLE = "data.csv"
+SIDES = ("image_height", "image_width")
 
 CATEGORIES = {
     "ActiveTuberculosis": "Active Tuberculosis",
@@ -81,8 +84,9 @@ def read(root: Path) -> Iterator[Found]:
     BadData: neither layout's tables are there, or an image folder or column is missing.
     """
     check_layout(root)
-    places = [root / "annotations" / "json" / name for name in JSONS]
-    tables = [path for path in places if path.is_file()]
+    home = root / "annotations" / "json"
+    tables = [home / name for name in JSONS if (home / name).is_file()]
+    tables = tables or [path for path in (home / BOTH,) if path.is_file()]
     if tables:
         images = index_images(folders(root, ("imgs",)), EXTENSIONS)
         for path in tables:
@@ -92,44 +96,56 @@ def read(root: Path) -> Iterator[Found]:
 
 
 def _original(path: Path, images: dict[str, Path]) -> Iterator[Found]:
+    yield from note_unlisted(path)
     for image in read_coco(path):
-        name, kind = Path(image.file).stem, Path(image.file).parent.name
+        name, kind = bare_name(image.file), file_name(portable(image.file).rpartition("/")[0])
         if (file := images.get(name)) is None:
             yield Missing(name, None)
             continue
         try:
             if image.problem:
                 raise BadData(image.problem)
-            boxes = tuple(box._replace(finding=_type(box.finding, path)) for box in image.boxes)
-            yield _record(
-                name, file, _kind(kind, f"{image.file} in {path.name}"), boxes, image.frame
-            )
+            drawn = image.boxes or ()  # None, not known, is as good as none of a sick person
+            boxes = tuple(box._replace(finding=_type(box.finding, path)) for box in drawn)
+            kind = _kind(kind, f"{image.file} in {path.name}")
+            yield _record(name, file, kind, boxes, image.frame, image.notes)
         except BadData as error:
             yield Rejected(name, file, str(error))
 
 
 def _simplified(root: Path) -> Iterator[Found]:
-    columns = ("fname", "image_height", "image_width", "bbox", "tb_type", "image_type")
-    table = read_table(root / TABLE, columns)
+    columns = ("fname", "bbox", "tb_type", "image_type")
+    table = read_table(root / TABLE, columns, SIDES)
+    yield from note_lacking(root / TABLE, SIDES)
     images = index_images(folders(root, ("images",)), EXTENSIONS)
     for file, rows in by_key(table, "fname").items():
-        name, where = Path(file).stem, f"line {rows[0]['line']} of {TABLE}"
+        name, where = bare_name(file), f"line {rows[0]['line']} of {TABLE}"
         if (path := images.get(name)) is None:
             yield Missing(name or where, None)
             continue
         try:
             boxes = tuple(box for row in rows if (box := parse_bbox(row)) is not None)
-            frame = (
-                int(number(rows[0]["image_height"], f"{where}: image_height")),
-                int(number(rows[0]["image_width"], f"{where}: image_width")),
-            )
+            frame = _frame(rows[0], where)
             yield _record(name, path, _kind(rows[0]["image_type"], where), boxes, frame)
         except BadData as error:
             yield Rejected(name, path, str(error))
 
 
+def _frame(row: Cells, where: str) -> tuple[int, int] | None:
+    """(height, width) of the picture that was annotated; None, the file's own, if it is blank."""
+    if not is_complete(row, SIDES):
+        return None
+    height, width = (int(number(row[side], f"{where}: {side}")) for side in SIDES)
+    return height, width
+
+
 def _record(
-    name: str, path: Path, kind: str, boxes: tuple[Box, ...], frame: tuple[int, int]
+    name: str,
+    path: Path,
+    kind: str,
+    boxes: tuple[Box, ...],
+    frame: tuple[int, int] | None,
+    notes: tuple[str, ...] = (),
 ) -> Record:
     if boxes and kind != "Tuberculosis":
         raise BadData(f"{name} has boxes of tuberculosis although it is listed as {kind!r}")
@@ -149,6 +165,7 @@ def _record(
         labels=labels,
         boxes=None if unseen else boxes,
         frame=frame,
+        notes=notes,
     )
 
 

@@ -1,6 +1,7 @@
 """VinBigData chest X-ray abnormalities (Kaggle): the training part of VinDr-CXR with 14 findings.
 
-    train.csv                     image_id, class_name, class_id, rad_id, x_min, y_min, x_max, y_max
+    train.csv                     image_id, class_name, class_id (may be lacking), rad_id, x_min,
+                                  y_min, x_max, y_max
     train/<image_id>.dicom        or .png, .jpg copies, see `frames`
 
 One row per box, or one "No finding" row (class 14) of each of an image's three readers who saw
@@ -8,15 +9,15 @@ nothing: see `agreement` for what they agree on. The competition's test images h
 are not read, so that 15,000 images are split by label alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from g2dbench.cards import DatasetCard
 from g2dbench.data.images.image_file import EXTENSIONS
-from g2dbench.data.readers.vindr import CORNERS, READER, parse_boxes
+from g2dbench.data.readers.vindr import CORNERS, READER, all_known, parse_boxes
 from g2dbench.data.readers.vindr.consensus import fuse, majority
 from g2dbench.data.readers.vindr.frames import Frames
-from g2dbench.data.tables.csv import Cells, by_key, read_table
+from g2dbench.data.tables.csv import Cells, by_key, note_lacking, read_table
 from g2dbench.data.tables.files import check_layout, folders, index_images
 from g2dbench.data.tables.records import Found, Missing, Rejected
 from g2dbench.errors import BadData
@@ -46,22 +47,26 @@ CARD = DatasetCard(
     url="https://www.kaggle.com/c/vinbigdata-chest-xray-abnormalities-detection",
     licence="Competition rules: non-commercial research and education",
     layout=("train.csv", "train/"),
+    options=("copies",),
 )
 
 SPLIT = (0.7, 0.1, 0.2)
 
 TABLE = "train.csv"
+OPTIONAL = ("class_id",)
 
 
-def read(root: Path) -> Iterator[Found]:
+def read(root: Path, options: Mapping[str, str] | None = None) -> Iterator[Found]:
     """One record per image_id of the table.
 
-    BadData: the table, a column or the image folder is missing.
+    options: see `frames`. BadData: the table, a column or the image folder is missing.
     """
     check_layout(root)
-    table = read_table(root / TABLE, ("image_id", "class_name", "class_id", READER, *CORNERS))
+    columns = ("image_id", "class_name", READER, *CORNERS)
+    table = read_table(root / TABLE, columns, OPTIONAL)
+    yield from note_lacking(root / TABLE, OPTIONAL)
     images = index_images(folders(root, ("train",)), EXTENSIONS)
-    frames = Frames(root, "train")
+    frames = Frames(root, "train", options or {})
     for name, rows in by_key(table, "image_id").items():
         path = images.get(name)
         if path is None:
@@ -82,7 +87,8 @@ def _record(name: str, path: Path, rows: list[Cells], frames: Frames) -> Record:
         seen.setdefault(row[READER], set()).add(row["class_name"])
     votes = [{f: int(f in found) for f in CARD.findings} for found in seen.values()]
     labels = majority(votes)
-    return frames.record(name, path, labels, _agreed(boxes, labels), None)
+    agreed = _agreed(boxes, labels) if all_known(rows, labels) else None
+    return frames.record(name, path, labels, agreed, None)
 
 
 def _agreed(boxes: list[Box], labels: dict[str, int]) -> tuple[Box, ...]:
@@ -90,9 +96,9 @@ def _agreed(boxes: list[Box], labels: dict[str, int]) -> tuple[Box, ...]:
 
 
 def _check_class(row: Cells) -> None:
-    """BadData unless name and number of a row's class say the same."""
+    """BadData unless name and number of a row's class say the same; it may lack the number."""
     name, code = row["class_name"], row["class_id"]
-    if name not in CARD.findings or code != str(CARD.findings.index(name)):
+    if name not in CARD.findings or code not in ("", str(CARD.findings.index(name))):
         raise BadData(
             f"line {row['line']} of {TABLE}: the class {name!r} with number {code!r} is none of "
             f"VinBigData's {len(CARD.findings)}"

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from g2dbench.data.custom._hf_features import TEXT_ALIASES
 from g2dbench.data.images.image_file import EXTENSIONS
+from g2dbench.data.tables.columns import find_column
 from g2dbench.errors import Misuse
 
 ROLES = ("image", "text", "id", "study", "view", "split")
@@ -51,12 +52,12 @@ def _found(names: list[str], plain: list[str], options: Mapping[str, str], where
             raise Misuse(f"--option {role}={name}: the keys are {', '.join(ROLES)}")
         if name not in names:
             raise Misuse(f"--option {role}={name}: {where} has only {', '.join(names)}")
-    lowered = {name.lower().removeprefix("json."): name for name in reversed(plain)}
+    bare = {name.removeprefix("json."): name for name in reversed(plain)}
     found = dict(options)
     for role, aliases in ALIASES.items():
-        alias = next((alias for alias in aliases if alias in lowered), None)
-        if alias is not None:
-            found.setdefault(role, lowered[alias])
+        alike = find_column(list(bare), aliases)
+        if alike is not None:
+            found.setdefault(role, bare[alike])
     if "text" not in found:
         raise Misuse(
             f"{where} has nothing that is known to hold the report; it has {', '.join(names)}: "

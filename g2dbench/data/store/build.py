@@ -183,6 +183,8 @@ def _check_losses(asked: Request, partial: Path, losses: Losses, written: Writte
     shutil.copyfile(partial / QUARANTINE_FILE, kept)
     shutil.rmtree(partial)
     first = "".join(f"\n  {item.id[:CELL]}: {item.reason[:CELL]}" for item in broken[:3])
+    if losses.missing and not broken:
+        first = f"\n  {losses.missing[0].id[:CELL]}: there is no such file"
     raise BadData(
         f"{asked.card.name} in {asked.root} cannot be prepared: of {stored + rejected + missing} "
         f"images that its tables list {stored} are usable, {rejected} are broken and {missing} are "
@@ -215,6 +217,7 @@ def _seal(
         splits=dict(sorted(written.splits.items())),
         unlisted=losses.unlisted,
         leaks=losses.leaks,
+        notes=tuple(note[:CELL] for note in losses.notes),
     )
     manifest = Manifest(
         version=g2dbench.__version__,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from g2dbench.data.annotations.geometry import Geometry
+from g2dbench.data.annotations.geometry import Geometry, check_frame
 from g2dbench.data.images.border import CROP, KEEP, Border, inside
 from g2dbench.data.images.image_file import decode_image, shrink
 from g2dbench.data.store.row import TEXTS, Row, pack
@@ -128,8 +128,13 @@ def _check_text(owner: str, name: str, text: str | None) -> None:
 
 
 def load(record: Record, data: bytes, size: int, border: Border = KEEP) -> Sample:
-    """A record and its file's bytes as a sample whose short side is at most `size` pixels."""
+    """A record and its file's bytes as a sample whose short side is at most `size` pixels.
+
+    BadData: the file cannot be decoded, or is no copy of the picture that was annotated.
+    """
     grey, file = decode_image(data, record.path, None)
+    if record.frame is not None:
+        check_frame(record.frame, file)
     window = inside(grey) if border == CROP else (0, 0, *file)
     top, left, bottom, right = window
     image = shrink(grey[top:bottom, left:right], size)

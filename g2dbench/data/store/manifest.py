@@ -18,7 +18,8 @@ ROWS_FILE, MANIFEST_FILE, QUARANTINE_FILE = "rows.arrow", "manifest.json", "quar
 class Summary(BaseModel):
     """What preparing found: images listed by the tables = stored + rejected + missing + unlisted.
 
-    unlisted: left out by the split; leaks: what is wrong with it, in sentences.
+    unlisted: left out by the split; leaks: what is wrong with it, in sentences. notes: what of the
+    tables is not in the store, in sentences.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,6 +31,7 @@ class Summary(BaseModel):
     splits: dict[str, int]
     unlisted: int = 0
     leaks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Manifest(BaseModel):

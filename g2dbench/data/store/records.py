@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from g2dbench.data.splits import published, stratified
 from g2dbench.data.store.request import Request
-from g2dbench.data.tables.records import Missing, Rejected
+from g2dbench.data.tables.records import Missing, Note, Rejected
 from g2dbench.sample import Record
 
 if TYPE_CHECKING:
@@ -24,10 +25,14 @@ _FIELDS = tuple(item.name for item in fields(Record) if item.name != "masks")
 
 @dataclass
 class Losses:
-    """What no row is made of: broken, missing, or left out by the split; and its leaks."""
+    """What no row is made of: broken, missing, or left out by the split; and its leaks.
+
+    notes: what else of the tables is not in the rows, in sentences.
+    """
 
     rejected: list[Rejected] = field(default_factory=list)
     missing: list[Missing] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     unlisted: int = 0
     leaks: tuple[str, ...] = ()
 
@@ -44,6 +49,7 @@ class Catalogue:
         self._splits, self.losses.leaks = found.splits, found.warnings
         self._records = [record for record in records if record.id in found.splits]
         self.losses.unlisted = len(records) - len(self._records)
+        self.losses.notes += _counted(self._records)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -98,8 +104,22 @@ def _usable(asked: Request, progress: "Progress", losses: Losses) -> Iterator[Re
             losses.rejected.append(found)
         elif isinstance(found, Missing):
             losses.missing.append(found)
+        elif isinstance(found, Note):
+            losses.notes.append(found.text)
         else:
             yield found
+
+
+def _counted(records: Iterable[Record]) -> list[str]:
+    """What the records' own notes say, each with the number of its images and one of them."""
+    owners: dict[str, list[str]] = defaultdict(list)
+    for record in records:
+        for note in record.notes:
+            owners[note].append(record.id)
+    return [
+        f"{len(ids)} image{'s' * (len(ids) > 1)}, such as {ids[0]}: {note}"
+        for note, ids in sorted(owners.items())
+    ]
 
 
 def _unique(records: Iterator[Record], losses: Losses) -> Iterator[Record]:

@@ -4,7 +4,7 @@ Pixels are raw bytes, row-major; labels, boxes and masks are JSON, null where no
 
     labels  {finding: 1 | 0 | -1}
     boxes   [[finding, x0, y0, x1, y1], ...] in pixels of the stored image
-    masks   {finding: column-major run lengths}, see `masks`
+    masks   {finding: column-major run lengths}, see `rle`
     digest  SHA-256 of everything a task can see; not of where the image came from
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from g2dbench.data.annotations.masks import decode, encode
+from g2dbench.data.annotations import rle
 from g2dbench.sample import Box, Sample
 
 TEXTS = ("id", "patient", "study", "view", "sex", "split", "report")
@@ -48,7 +48,7 @@ def pack(sample: Sample, source: str | None = None, source_sha256: str | None = 
     row["boxes"] = _json(boxes)
     row["masks"] = None
     if sample.masks is not None:
-        row["masks"] = _json({name: encode(mask) for name, mask in sample.masks.items()})
+        row["masks"] = _json({name: rle.to_runs(mask) for name, mask in sample.masks.items()})
     row["height"], row["width"] = sample.image.shape
     row["pixels"] = sample.image.tobytes()
     row["source"], row["source_sha256"] = source, source_sha256
@@ -68,7 +68,7 @@ def unpack(row: Mapping[str, Any], image: NDArray[np.uint8]) -> Sample:
     if boxes is not None:
         boxes = tuple(Box(*box) for box in boxes)
     if masks is not None:
-        masks = {name: decode(part, *image.shape) for name, part in masks.items()}
+        masks = {name: rle.from_runs(part, *image.shape) for name, part in masks.items()}
     return Sample(
         id=row["id"],
         image=image,

@@ -154,6 +154,7 @@ class Store:
         if found.unlisted:
             text += f"; {found.unlisted} are not in the split {self.manifest.split}"
         text += "".join(f"; WARNING: {leak}" for leak in found.leaks)
+        text += "".join(f"; NOTE: {note}" for note in found.notes)
         return f"{text}; {splits}; fingerprint {self.fingerprint[:12]}; in {self.folder}"
 
     @property

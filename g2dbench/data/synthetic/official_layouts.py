@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from scipy import ndimage
 
-from g2dbench.data.annotations.masks import encode
+from g2dbench.data.annotations import rle
 from g2dbench.data.synthetic._findings import BY_SIDES
 from g2dbench.data.synthetic._report import sections
 from g2dbench.data.synthetic._scene import patient_of
@@ -127,7 +127,7 @@ def encode_runs(mask: NDArray[np.bool_]) -> str:
 
     Pairs of gap and length down the columns, each gap counted from the end of the run before.
     """
-    runs = encode(mask)
+    runs = rle.to_runs(mask)
     pairs = runs[: len(runs) // 2 * 2]  # the background behind the last run is not written
     return " ".join(str(run) for run in pairs)
 

@@ -4,21 +4,22 @@ import csv
 import gzip
 import io
 import math
+import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from g2dbench.data.tables.columns import MISSING, Column, find_column, spellings
 from g2dbench.data.tables.files import _neighbours, open_file, read_bytes
+from g2dbench.data.tables.records import Note
 from g2dbench.errors import BadData
 
 MAX_TABLE = 2**32
 """A larger table, unpacked, is a bomb; the longest official one has some hundred megabytes."""
-MAX_HEADER, MAX_COLUMNS = 2**16, 4000
-"""Bytes and columns of a table's first line; pandas takes time with the square of the columns."""
 MAX_HEADER, MAX_COLUMNS = 2**16, 4000
 """Bytes and columns of a table's first line; pandas takes time with the square of the columns."""
 Cells = dict[Any, Any]
@@ -37,15 +38,6 @@ def header(path: Path) -> list[str]:
         raise BadData(f"the table {source} cannot be read: {error}") from error
 
 
-def first_column(path: Path, names: Sequence[str]) -> str:
-    """The first of these column names that a table has; BadData if it has none of them."""
-    found = header(path)
-    for name in names:
-        if name in found:
-            return name
-    raise BadData(f"{path} lacks the columns {' or '.join(names)}; found: {', '.join(found)}")
-
-
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a text file that are not blank, with their numbers; BadData if unreadable."""
     try:
@@ -57,10 +49,15 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
             yield count, line.strip()
 
 
-def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def read_table(
+    path: Path, columns: Sequence[Column], optional: Sequence[Column] = ()
+) -> pd.DataFrame:
     """A CSV (or its .gz beside it) as stripped text; column `line` holds the file's line numbers.
 
-    Empty cells are "". BadData: no such file, no table, or a column is missing.
+    columns, optional: the columns to keep, by their official names, the first of which names the
+    result's column. An optional one that the file lacks is "" throughout; `note_lacking` tells.
+    Empty cells and words for them, see `columns.MISSING`, are "". BadData: no such file, no table,
+    or a column of `columns` is missing.
     """
     packed = path.with_name(path.name + ".gz")
     source = packed if packed.is_file() and not path.is_file() else path
@@ -78,16 +75,56 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         # pandas would take the surplus for row names and shift every cell.
         raise BadData(f"{source}: its rows have more cells than its header: {list(table.columns)}")
     table.columns = [str(name).strip() for name in table.columns]
-    lacking = [name for name in columns if name not in table.columns]
+    names = list(table.columns)
+    found = {spellings(column)[0]: find_column(names, column) for column in (*columns, *optional)}
+    lacking = [_either(column) for column in columns if found[spellings(column)[0]] is None]
     if lacking:
-        raise BadData(f"{source} lacks the columns {lacking}; found: {', '.join(table.columns)}")
-    cells = {name: table[name].fillna("").str.strip() for name in columns}
+        raise BadData(f"{source} lacks the columns {lacking}; found: {', '.join(names)}")
+    cells = {wanted: _texts(table, name) for wanted, name in found.items()}
     return pd.DataFrame({**cells, "line": range(2, len(table) + 2)})
+
+
+def _texts(table: pd.DataFrame, name: str | None) -> "pd.Series[str]":
+    """A column's stripped cells, "" where one is missing or where there is no such column."""
+    if name is None:
+        return pd.Series("", index=table.index, dtype=object)
+    cells = table[name].fillna("").str.strip()
+    return cells.where(~cells.str.lower().isin(MISSING), "")
+
+
+def _either(column: Column) -> str:
+    return " or ".join(spellings(column))
+
+
+def note_lacking(path: Path, optional: Sequence[Column]) -> Iterator[Note]:
+    """A note for each optional column that a table lacks."""
+    names = header(path)
+    for column in optional:
+        if find_column(names, column) is None:
+            yield Note(f"{path.name} has no column {_either(column)}, which is not needed")
 
 
 def has_table(path: Path) -> bool:
     """Whether a table, or its .gz, is there."""
     return path.is_file() or path.with_name(path.name + ".gz").is_file()
+
+
+def choose_table(root: Path, names: Sequence[str]) -> Path:
+    """The first of a table's official names that is there, in any case; else the first of them."""
+    for name in names:
+        if has_table(root / name):
+            return root / name
+    there = (file.name for file in sorted(root.glob("*.*")))
+    by_name = {name.lower(): name for name in (re.sub(r"(?i)\.gz$", "", name) for name in there)}
+    alike = (by_name[name.lower()] for name in names if name.lower() in by_name)
+    return root / next(alike, names[0])
+
+
+def note_unread(root: Path, names: Sequence[str]) -> Iterator[Note]:
+    """A note where a table lies there under several of its names: one of them is read."""
+    there = [name for name in names if has_table(root / name)]
+    if len(there) > 1:
+        yield Note(f"{there[0]} is read, {' and '.join(there[1:])} beside it is not")
 
 
 def check_header(path: Path) -> None:
@@ -135,6 +172,11 @@ def number(text: str, what: str) -> float:
     if not math.isfinite(value):
         raise BadData(f"{what} is {text!r}, not a number")
     return value
+
+
+def is_complete(row: Cells, columns: Iterable[str]) -> bool:
+    """Whether none of a row's cells in these columns is empty."""
+    return all(row[column] for column in columns)
 
 
 def by_key(table: pd.DataFrame, column: str) -> dict[str, list[Cells]]:

@@ -1,7 +1,8 @@
 """What readers of official layouts share: tables, files, and what could not be used.
 
 A reader's `read(root)` yields `Record` for a usable image, `Rejected` for a broken row or file,
-and `Missing` for an image that a table lists and the folder lacks (an excerpt).
+`Missing` for an image that a table lists and the folder lacks (an excerpt), and `Note` for what a
+table holds that no record shows. What a single record lacks is in its `notes`.
 """
 
 from dataclasses import dataclass
@@ -27,4 +28,14 @@ class Missing:
     path: Path | None
 
 
-Found = Record | Rejected | Missing
+@dataclass(frozen=True)
+class Note:
+    """A sentence about a table, shown in the summary: what of it is not used, and why."""
+
+    text: str
+
+
+Found = Record | Rejected | Missing | Note
+
+NO_CORNERS = "a row lacks corners of its box, so that the image's boxes are not known"
+"""The note of a record whose table says that there is a box, but not where."""

@@ -12,7 +12,7 @@ from PIL import Image
 from g2dbench.data.custom import _table, hf, images, pairs
 from g2dbench.data.custom._splits import OwnSplits
 from g2dbench.data.prepare import find, prepare, prepared
-from g2dbench.data.tables.records import Missing, Rejected
+from g2dbench.data.tables.records import Missing, Note, Rejected
 from g2dbench.errors import BadData, Misuse
 from g2dbench.progress import quiet
 from g2dbench.registry import Registry
@@ -43,7 +43,8 @@ def test_pairs_know_usual_columns_in_any_case(tmp_path: Path) -> None:
         "Path,Report,Patient_ID,Gender,Age,extra\nimg/0.png,Clear.,p,F,50,x\nimg/1.png,,p,M,50+,\n"
     )
     root = pairs_root(tmp_path, rows)
-    first, second = pairs.read(root, {})
+    told, first, second = pairs.read(root, {})
+    assert told.text == "columns of mine.csv that are not used: extra"
     assert (first.id, first.report, first.patient, first.sex, first.age) == (
         "img/0.png", "Clear.", "p", "F", 50.0,
     )  # fmt: skip
@@ -175,7 +176,8 @@ def test_images_find_label_columns_and_leave_others(tmp_path: Path) -> None:
     root = images_root(tmp_path, rows)
     card = images.describe(root, {})
     assert (card.offers, card.findings) == (("labels",), ("Edema", "Nodule"))
-    found = list(images.read(root, {}))
+    told, *found = images.read(root, {})
+    assert "week ('3' in line 2 of labels.csv is no label)" in told.text
     assert [getattr(item, "labels", "") for item in found] == [
         {"Edema": 1, "Nodule": 0}, {"Nodule": -1}, None, "",
     ]  # fmt: skip
@@ -237,6 +239,8 @@ BAD_ANNOTATIONS = [
     {"image_id": 0, "category_id": 1, "bbox": [1, 1, 2, 2]},
     {"image_id": 0, "category_id": 7, "bbox": [1, 1, 2]},
     {"image_id": 0, "category_id": 7, "bbox": [1, 1, "x", 2]},
+]
+BAD_OUTLINES = [
     {"image_id": 0, "category_id": 7, "bbox": [1, 1, 2, 2], "segmentation": [[1, 2]]},
     {"image_id": 0, "category_id": 7, "bbox": [1, 1, 2, 2],
      "segmentation": {"counts": "abc", "size": [32, 40]}},
@@ -253,6 +257,16 @@ def test_one_broken_annotation_costs_one_image(tmp_path: Path, annotation: dict)
     assert isinstance(first, Rejected)
     assert "coco.json, images/a.0.png: " in first.reason
     assert [type(other) for other in others] == [Record] * 3
+
+
+@pytest.mark.parametrize("annotation", BAD_OUTLINES)
+def test_a_broken_outline_costs_the_masks_of_its_image(tmp_path: Path, annotation: dict) -> None:
+    root = images_root(tmp_path)
+    coco_file(root, [annotation])
+    first, second, *_ = images.read(root, {})
+    assert (first.boxes, first.masks) == ((Box("Nodule", 1, 1, 3, 3),), None)
+    assert first.notes[0].endswith("so that the image's masks are not known")
+    assert (second.boxes, dict(second.masks), second.notes) == ((), {}, ())
 
 
 @pytest.mark.parametrize(
@@ -292,17 +306,17 @@ def test_images_on_real_excerpts(real_data: Path) -> None:
     """Actualmed, Figure1 and the COVID segmentation set, none of which has a reader."""
     root = real_data / "real/actualmed_covid"
     found = list(images.read(root, {"table": "metadata.csv"}))
-    assert Counter(type(item) for item in found) == {Record: 44}
-    assert set(found[0].labels) == {"COVID-19", "No finding"}
+    assert Counter(type(item) for item in found) == {Record: 44, Note: 1}
+    assert set(found[1].labels) == {"COVID-19", "No finding"}
     root = real_data / "real/figure1_covid"
     asked = {"table": "metadata.csv", "image": "patientid", "text": "notes"}
     found = list(images.read(root, asked))
-    assert Counter(type(item) for item in found) == {Record: 55}
-    assert sum(item.labels is not None and item.labels["COVID-19"] for item in found) == 35
+    assert Counter(type(item) for item in found) == {Record: 55, Note: 1}
+    assert sum(item.labels is not None and item.labels["COVID-19"] for item in found[1:]) == 35
     root = real_data / "real/covid_cxr_segmentation"
     found = list(images.read(root, {"table": "manifest.csv", "text": "report"}))
-    assert Counter(type(item) for item in found) == {Record: 44}
-    assert all(item.masks["left_lung"].any() for item in found if "left_lung" in item.masks)
+    assert Counter(type(item) for item in found) == {Record: 44, Note: 1}
+    assert all(item.masks["left_lung"].any() for item in found[1:] if "left_lung" in item.masks)
 
 
 # -- hf

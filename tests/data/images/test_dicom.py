@@ -25,8 +25,9 @@ from pydicom.uid import (
 from support.radiographs import RAMP, jpeg_bytes, lossless_jpeg, lut, stretched, write_dicom
 
 from g2dbench.data.images import dicom_transfer_syntax
-from g2dbench.data.images.dicom import parse_age, read_header
+from g2dbench.data.images.dicom import read_header
 from g2dbench.data.images.image_file import read_image
+from g2dbench.data.tables.demographics import parse_age
 from g2dbench.errors import BadData
 
 OFFICIAL = Path(pydicom.__file__).parent / "data/test_files"

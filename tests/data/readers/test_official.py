@@ -13,7 +13,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from g2dbench.data.annotations.mask_files import read_mask
-from g2dbench.data.annotations.masks import BoxMasks, encode
+from g2dbench.data.annotations.masks import BoxMasks
+from g2dbench.data.annotations.rle import to_runs as encode
 from g2dbench.data.annotations.shapes import Ellipse, Polygon, Rectangle, ShapeMasks
 from g2dbench.data.prepare import prepare
 from g2dbench.data.readers import (
@@ -313,6 +314,9 @@ def test_vindr_copies_need_the_originals_size(tmp_path: Path, real_data: Path) -
     assert isinstance(test, Rejected)
     write(root / "train_meta.csv", "image_id,dim0,dim1", "a,2048,1024")
     (found, *_) = vindr.read(root)
+    assert "2048 x 1024" in found.reason
+    assert "--option copies=stretched" in found.reason
+    (found, *_) = vindr.read(root, {"copies": "stretched"})
     sample = load(found, found.path.read_bytes(), 512)
     # 2,048 rows and 1,024 columns squeezed to 512 x 512.
     assert sample.boxes == (Box("Cardiomegaly", 52.5, 50, 152.5, 100),)
@@ -343,15 +347,15 @@ def vinbigdata_root(root: Path, real_data: Path, rows: list[str], header: str = 
 
 def test_vinbigdata_reads_rescaled_copies(tmp_path: Path, real_data: Path) -> None:
     rows = [
-        "a,Cardiomegaly,3,R9,691.0,1375.0,1653.0,1831.0,2048,4096",
-        "a,Cardiomegaly,3,R10,691.0,1375.0,1653.0,1831.0,2048,4096",
-        "a,Nodule/Mass,8,R10,1,1,9,9,2048,4096",
-        "a,No finding,14,R8,,,,,2048,4096",
+        "a,Cardiomegaly,3,R9,691.0,1375.0,1653.0,1831.0,4096,4096",
+        "a,Cardiomegaly,3,R10,691.0,1375.0,1653.0,1831.0,4096,4096",
+        "a,Nodule/Mass,8,R10,1,1,9,9,4096,4096",
+        "a,No finding,14,R8,,,,,4096,4096",
         *(f"b,No finding,14,R{reader},,,,,100,100" for reader in (8, 9, 10)),
     ]
     first, second = vinbigdata.read(vinbigdata_root(tmp_path, real_data, rows, ",width,height"))
     assert first.boxes == (Box("Cardiomegaly", 691, 1375, 1653, 1831),)
-    assert first.frame == (4096, 2048)
+    assert first.frame == (4096, 4096)
     assert {name for name, value in first.labels.items() if value} == {"Cardiomegaly"}
     assert second.labels["No finding"] == 1
     assert second.boxes == ()
@@ -362,7 +366,7 @@ def test_vinbigdata_official_rows_and_wrong_numbers(tmp_path: Path, real_data: P
     rows = path.read_text().splitlines()[1:]
     root = vinbigdata_root(tmp_path, real_data, rows)
     ids = [row.split(",")[0] for row in rows]
-    write(root / "train_meta.csv", "image_id,dim0,dim1", *(f"{name},3000,2500" for name in ids))
+    write(root / "train_meta.csv", "image_id,dim0,dim1", *(f"{name},3000,3000" for name in ids))
     found = list(vinbigdata.read(root))
     assert [item.labels["Cardiomegaly"] for item in found] == [1, 0] * 3
     root = vinbigdata_root(tmp_path / "wrong", real_data, ["a,Cardiomegaly,4,R9,1,2,3,4"])
@@ -493,7 +497,7 @@ def test_siim_copies_tell_contradictions_and_gaps(tmp_path: Path) -> None:
     save_image(flat / "train/a.png")
     save_image(flat / "masks/b.png")
     (lonely,) = siim.read(flat)
-    assert "a has no mask" in lonely.reason
+    assert lonely == Missing("a, its mask", flat / "train/a.png")
 
 
 # -- Open-i, both layouts

@@ -10,8 +10,9 @@ from PIL import Image
 
 from g2dbench.cards import DatasetCard
 from g2dbench.data.annotations.geometry import Geometry
-from g2dbench.data.annotations.masks import BoxMasks, RunMasks, encode, resize
-from g2dbench.data.annotations.masks import decode as decode_runs
+from g2dbench.data.annotations.masks import BoxMasks, RunMasks, resize
+from g2dbench.data.annotations.rle import from_runs as decode_runs
+from g2dbench.data.annotations.rle import to_runs as encode
 from g2dbench.data.readers import open_i, rsna, siim
 from g2dbench.data.store.decode import Frame, decode
 from g2dbench.data.tables.csv import read_table
@@ -61,9 +62,11 @@ def test_rsna_rows_of_one_patient_are_one_record(tmp_path: Path) -> None:
 def test_rsna_missing_images_are_told_apart_from_broken_rows(tmp_path: Path) -> None:
     rows = "a,1,2,nan,4,1\nb,1,2,x,4,1\nc,,,,,2\nd,,,,,0\nd,1,2,3,4,1\nz,,,,,0\ne,,,,,1\n"
     found = list(rsna.read(rsna_root(tmp_path, rows)))
-    assert [type(item) for item in found] == [Rejected] * 4 + [Missing, Rejected]
-    assert "line 2 of stage_2_train_labels.csv: width is 'nan'" in found[0].reason
-    assert "line 3" in found[1].reason
+    assert [type(item) for item in found] == [Record, *[Rejected] * 3, Missing, Record]
+    assert [(item.labels, item.boxes, item.masks) for item in (found[0], found[5])] == [
+        ({"Pneumonia": 1}, None, None)
+    ] * 2
+    assert "line 3 of stage_2_train_labels.csv: width is 'x'" in found[1].reason
     assert "Target must be 0 or 1" in found[2].reason
 
 

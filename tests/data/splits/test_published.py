@@ -200,7 +200,7 @@ def make_root(root: Path, count: int = 12) -> Path:
     folder = root / "stage_2_train_images"
     folder.mkdir(parents=True)
     for index in range(count):
-        pixels = np.random.default_rng(index).integers(0, 256, (24, 20), dtype=np.uint8)
+        pixels = np.random.default_rng(index).integers(0, 256, (24, 24), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"p{index:02d}.png")
     rows = "".join(f"p{index:02d},,,,,0\n" for index in range(count))
     (root / "stage_2_train_labels.csv").write_text("patientId,x,y,width,height,Target\n" + rows)

@@ -43,7 +43,7 @@ def make_root(root: Path) -> Path:
     folder.mkdir(parents=True)
     for index in range(IMAGES):
         path = folder / f"p{index:03d}.png"
-        pixels = np.random.default_rng(index).integers(0, 256, (24, 20), dtype=np.uint8)
+        pixels = np.random.default_rng(index).integers(0, 256, (24, 24), dtype=np.uint8)
         Image.fromarray(pixels).save(path, compress_level=1)
         if index in (7, 150):
             path.write_bytes(path.read_bytes()[:60])
@@ -138,7 +138,7 @@ def test_what_changed_since_is_read_again(tmp_path: Path) -> None:
     assert watch.left == IMAGES - build.BATCH
     assert same(resumed, make(root, tmp_path / "other"))
     stopped(root, tmp_path / "t")
-    Image.new("L", (20, 24), 9).save(root / "stage_2_train_images/p020.png")
+    Image.new("L", (24, 24), 9).save(root / "stage_2_train_images/p020.png")
     resumed = make(root, tmp_path / "t", watch)
     assert watch.left == IMAGES
     assert same(resumed, make(root, tmp_path / "again"))

@@ -19,13 +19,13 @@ from g2dbench.sample import Box, Sample
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """RSNA's layout, 20 noisy images of 64 x 80, stored as they are; every second has a box."""
+    """RSNA's layout, 20 noisy images of 64 x 64, stored as they are; every second has a box."""
     root = tmp_path_factory.mktemp("rsna")
     images = root / "stage_2_train_images"
     images.mkdir()
     lines = ["patientId,x,y,width,height,Target\n"]
     for index in range(20):
-        noise = np.random.default_rng(index).integers(0, 256, (64, 80), dtype=np.uint8)
+        noise = np.random.default_rng(index).integers(0, 256, (64, 64), dtype=np.uint8)
         Image.fromarray(noise).save(images / f"p{index:02d}.png")
         lines.append(f"p{index:02d},{'512,256,256,128,1' if index % 2 else ',,,,0'}\n")
     (root / "stage_2_train_labels.csv").write_text("".join(lines))
@@ -35,13 +35,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def test_pixels_are_pillows_and_boxes_and_masks_follow(store: Store) -> None:
     full, half = store[1], store.at(32)[1]
-    expected = Image.fromarray(full.image).resize((40, 32), Image.Resampling.BICUBIC)
+    expected = Image.fromarray(full.image).resize((32, 32), Image.Resampling.BICUBIC)
     np.testing.assert_array_equal(half.image, np.asarray(expected))
-    # 512 of 1024 is half the width of 80, 256 of 1024 a quarter of the height of 64.
-    assert full.boxes == (Box("Pneumonia", 40, 16, 60, 24),)
-    assert half.boxes == (Box("Pneumonia", 20, 8, 30, 12),)
-    right = np.zeros((32, 40), bool)
-    right[8:12, 20:30] = True
+    # 512 of 1024 is half of 64, 256 of 1024 a quarter.
+    assert full.boxes == (Box("Pneumonia", 32, 16, 48, 24),)
+    assert half.boxes == (Box("Pneumonia", 16, 8, 24, 12),)
+    right = np.zeros((32, 32), bool)
+    right[8:12, 16:24] = True
     np.testing.assert_array_equal(half.masks["Pneumonia"], right)
     assert (half.id, half.split, half.labels) == (full.id, full.split, full.labels)
     half.image[:] = 0  # a copy that may be written to

@@ -46,7 +46,7 @@ def make_root(root: Path, count: int = 40, order: int = 1, side: int = 40) -> Pa
     folder.mkdir(parents=True)
     rows = []
     for index in range(count)[::order]:
-        noise = np.random.default_rng(index).integers(0, 256, (side, side + 8), dtype=np.uint8)
+        noise = np.random.default_rng(index).integers(0, 256, (side, side), dtype=np.uint8)
         Image.fromarray(noise).save(folder / f"p{index:03d}.png")
         box = "100,200,300,400,1" if index % 3 == 0 else ",,,,0"
         rows.append(f"p{index:03d},{box}\n")
@@ -119,7 +119,7 @@ def test_the_store_is_a_data_set_in_id_order(store: Store) -> None:
     assert len(data) == 40
     assert [sample.id for sample in data] == [f"p{index:03d}" for index in range(40)]
     assert (data.size, data.card.name) == (32, "rsna")
-    assert data[0].image.shape == (32, 38)
+    assert data[0].image.shape == (32, 32)
     assert data[-1].id == "p039"
     assert [sample.id for sample in data.take([3, 1])] == ["p003", "p001"]
     with pytest.raises(IndexError):
@@ -129,7 +129,7 @@ def test_the_store_is_a_data_set_in_id_order(store: Store) -> None:
 def test_annotation_is_in_stored_pixels(store: Store) -> None:
     sample = store[0]
     box = sample.boxes[0]
-    assert box[1:] == pytest.approx((100 * 38 / 1024, 200 / 32, 400 * 38 / 1024, 600 / 32))
+    assert box[1:] == pytest.approx((100 / 32, 200 / 32, 400 / 32, 600 / 32))
     area = (box.x1 - box.x0) * (box.y1 - box.y0)
     assert sample.masks["Pneumonia"].sum() == pytest.approx(area, rel=0.15)
     assert (store[1].boxes, store[1].masks, store[1].labels) == ((), {}, {"Pneumonia": 0})
@@ -200,7 +200,7 @@ def test_fingerprint_sees_pixels_labels_and_size(store: Store, tmp_path: Path) -
     table.write_text(table.read_text().replace("p001,,,,,0", "p001,1,1,9,9,1"))
     prints.add(make(root, tmp_path / "labels").fingerprint)
     make_root(tmp_path / "other")
-    Image.fromarray(np.zeros((40, 48), np.uint8)).save(
+    Image.fromarray(np.zeros((40, 40), np.uint8)).save(
         tmp_path / "other/stage_2_train_images/p007.png"
     )
     prints.add(make(tmp_path / "other", tmp_path / "pixels").fingerprint)
@@ -331,7 +331,7 @@ def test_describe_counts_splits_labels_and_pairs(store: Store) -> None:
     known = facts(store)
     assert known["splits"]["train"]["images"] == 24
     assert sum(part["positive"]["Pneumonia"] for part in known["splits"].values()) == 14
-    assert known["shapes"] == {"32x38": 40}
+    assert known["shapes"] == {"32x32": 40}
     assert known["pairs"]["no report"] == 40
     assert "valid: images 8, patients 8" in describe(store)
 

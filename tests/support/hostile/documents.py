@@ -53,12 +53,13 @@ for part in ("images", "annotations", "categories"):
         )
 
 
-def item(part: str, key: str, value: object) -> None:
+def item(part: str, key: str, value: object, harmless: tuple[str, ...] = ()) -> None:
     """A case with another value in the last item of a part."""
     shown = str(value) if len(str(value)) < 30 else f"{str(value)[:20]}..."
     edit(
         f"{part}: {key} is {type(value).__name__} {shown}",
         lambda content: content[part][-1].update({key: value}),
+        harmless,
     )
 
 
@@ -69,23 +70,26 @@ for value in (None, -1, 0, "tall", NAN, INF, [40]):
     item("images", "height", value)
 for value in ("../../elsewhere/x.png", "/etc/passwd", "", None, 7, "x" * 5000, "a\0b.png"):
     item("images", "file_name", value)
-for value in (None, "1", 5, NAN, [1]):
+for value in (None, "1", NAN, [1]):
     item("annotations", "image_id", value)
+item("annotations", "image_id", 5, (BAD,))
 for value in (None, "7", 8, NAN, {}):
     item("annotations", "category_id", value)
 for value in (
-    None, "0 0 5 5", 5, [], [1, 2, 3], [1, 2, 3, NAN], [1, 2, INF, 4], [1, 2, 10**400, 4],
+    "0 0 5 5", 5, [1, 2, 3], [1, 2, 3, NAN], [1, 2, INF, 4], [1, 2, 10**400, 4],
     [1, 2, "x", 4], [5, 5, -3, 4], [5, 5, 0, 4], [100, 100, 5, 5], [[1, 2, 3, 4]], {"x": 1},
 ):  # fmt: skip
     item("annotations", "bbox", value)
+for value in (None, []):
+    item("annotations", "bbox", value, (BAD,))
 for value in (
     "wW", 5, [5], [[1, 2]], [[1, 2, 3, 4, 5]], [[1, 2, NAN, 4, 5, 6]], [["x"] * 6], [{}],
-    {"counts": "abc", "size": [40, 48]}, {"counts": [10**30], "size": [40, 48]},
-    {"counts": [-5, 5], "size": [40, 48]}, {"counts": [5, 5], "size": [48, 40]},
-    {"counts": [1000, 1000], "size": [40, 48]}, {"counts": [NAN], "size": [40, 48]},
-    {"size": [40, 48]}, {"counts": [5, 5]}, [[1.0, 2.0] * 50_000],
+    {"counts": "abc", "size": [40, 40]}, {"counts": [10**30], "size": [40, 40]},
+    {"counts": [-5, 5], "size": [40, 40]}, {"counts": [5, 5], "size": [44, 40]},
+    {"counts": [1000, 1000], "size": [40, 40]}, {"counts": [NAN], "size": [40, 40]},
+    {"size": [40, 40]}, {"counts": [5, 5]}, [[1.0, 2.0] * 50_000],
 ):  # fmt: skip
-    item("annotations", "segmentation", value)
+    item("annotations", "segmentation", value, (BAD,))
 edit(
     "two categories of one id",
     lambda content: content["categories"].append({"id": 7, "name": "x"}),

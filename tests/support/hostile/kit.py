@@ -14,7 +14,7 @@ from PIL import Image
 from pydicom.filewriter import write_file_meta_info
 
 GOOD, BAD = "good", "bad"
-PIXELS = np.random.default_rng(0).integers(0, 256, (40, 48), dtype=np.uint8)
+PIXELS = np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8)
 
 Breaker = Callable[[Path], object]
 
@@ -46,10 +46,10 @@ def encoded(pixels: np.ndarray, form: str, **options: object) -> bytes:
 
 
 def dicom(syntax: str | None = None, **changes: object) -> bytes:
-    """A 16-bit radiograph of 40 x 48; a change to None removes the field."""
+    """A 16-bit radiograph of 40 x 40; a change to None removes the field."""
     found = pydicom.Dataset()
     found.SOPClassUID, found.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1", "1.2.3"
-    found.Rows, found.Columns, found.SamplesPerPixel = 40, 48, 1
+    found.Rows, found.Columns, found.SamplesPerPixel = 40, 40, 1
     found.BitsAllocated, found.BitsStored, found.HighBit = 16, 12, 11
     found.PixelRepresentation, found.PhotometricInterpretation = 0, "MONOCHROME2"
     found.PatientID = "p"

@@ -114,7 +114,7 @@ def annotations() -> dict[str, list[dict[str, object]]]:
     shape = [[5, 5, 20, 5, 20, 20]]
     return {
         "images": [
-            {"id": number, "file_name": f"{name}.png", "height": 40, "width": 48}
+            {"id": number, "file_name": f"{name}.png", "height": 40, "width": 40}
             for number, name in enumerate((GOOD, BAD))
         ],
         "categories": [{"id": 7, "name": "Nodule"}],

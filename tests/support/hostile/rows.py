@@ -69,12 +69,16 @@ RSNA_ROWS = {
 }  # fmt: skip
 
 
+INCOMPLETE = ("positive without a box", "half a box", "a box that is NaN")
+"""Rows that say that there is a box, and not where."""
+
+
 def rsna_row(name: str, row: str) -> None:
     def place(root: Path) -> None:
         (root / f"stage_2_train_images/{BAD}.png").write_bytes(png())
         write_rsna(root, f"{BAD},{row}\n")
 
-    BROKEN[f"RSNA row: {name}"] = Case("rsna", place)
+    BROKEN[f"RSNA row: {name}"] = Case("rsna", place, (BAD,) if name in INCOMPLETE else ())
 
 
 for name, row in RSNA_ROWS.items():

@@ -1,6 +1,7 @@
 """CheXpert v1.0, full size or small, its test set of 500 studies, and CheXlocalize's masks.
 
-    train.csv, valid.csv       Path, Sex, Age, Frontal/Lateral, AP/PA, 14 labels
+    train.csv, valid.csv       Path, Sex, Age, Frontal/Lateral, AP/PA, 14 labels; all but path and
+                               labels may be lacking
     groundtruth.csv            Study, 14 labels: the test set, one row per study
     val_labels.csv, test_labels.csv   Path, 14 labels: the same two sets as CheXlocalize has them
     gt_segmentations_{val,test}.json  {image: {finding: {size, counts}}}, COCO run lengths
@@ -22,8 +23,10 @@ from g2dbench.cards import DatasetCard
 from g2dbench.data.readers._chexpert_labels import Judgements
 from g2dbench.data.readers.chexpert.chexlocalize import Segmentations, read_segmentations
 from g2dbench.data.splits.published import PublishedSplit
-from g2dbench.data.tables.csv import has_table, number, read_table
+from g2dbench.data.tables.csv import has_table, note_lacking, read_table
+from g2dbench.data.tables.demographics import parse_sex, parse_years
 from g2dbench.data.tables.files import check_layout
+from g2dbench.data.tables.paths import locate, portable
 from g2dbench.data.tables.records import Found, Missing, Rejected
 from g2dbench.errors import BadData
 from g2dbench.sample import Record
@@ -60,7 +63,6 @@ PUBLISHED_SPLITS = {
 
 SPELLINGS = {"Airspace Opacity": "Lung Opacity"}
 DEMOGRAPHICS = ("Sex", "Age", "AP/PA")
-SEXES = {"Male": "M", "Female": "F"}
 
 
 class Part(NamedTuple):
@@ -69,12 +71,12 @@ class Part(NamedTuple):
     table: str
     split: str
     key: str = "Path"
-    others: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
 
 
 PARTS = (
-    (Part("train.csv", "train", others=DEMOGRAPHICS),),
-    (Part("valid.csv", "valid", others=DEMOGRAPHICS), Part("val_labels.csv", "valid")),
+    (Part("train.csv", "train", optional=DEMOGRAPHICS),),
+    (Part("valid.csv", "valid", optional=DEMOGRAPHICS), Part("val_labels.csv", "valid")),
     (Part("groundtruth.csv", "test", key="Study"), Part("test_labels.csv", "test")),
 )
 """For each split the tables that may list it; the first that is there is read."""
@@ -82,8 +84,8 @@ PARTS = (
 SEGMENTATIONS = ("gt_segmentations_val.json", "gt_segmentations_test.json")
 
 _PLACE = re.compile(
-    r"(?:[^/]+/)?(?P<part>train|valid|val|test)/(?P<patient>patient\d+)/(?P<study>study\d+)"
-    r"(?:/(?P<view>view\d+_(?:frontal|lateral)\.jpg))?",
+    r"(?:.*/)?(?P<part>train|valid|val|test)/(?P<patient>patient\d+)/(?P<study>study\d+)"
+    r"(?:/(?P<view>view\d+_(?:frontal|lateral)\.(?i:jpg)))?",
     re.ASCII,
 )
 _SAME = {"valid": ("valid", "val"), "val": ("val", "valid")}
@@ -101,7 +103,8 @@ def read(root: Path) -> Iterator[Found]:
         root, Judgements(CARD.findings), read_segmentations(root, SEGMENTATIONS, SPELLINGS)
     )
     for part in parts:
-        table = read_table(root / part.table, (part.key, *part.others, *CARD.findings))
+        table = read_table(root / part.table, (part.key, *CARD.findings), part.optional)
+        yield from note_lacking(root / part.table, part.optional)
         names = list(table.columns)
         for cells in table.itertuples(index=False, name=None):
             yield from _row(part, dict(zip(names, cells, strict=True)), source)
@@ -124,7 +127,7 @@ def _row(part: Part, row: Mapping[str, str], source: Source) -> Iterator[Found]:
     """The image of a row, or all images of the study that it names."""
     where = f"line {row['line']} of {part.table}"
     named = row[part.key]
-    place = _PLACE.fullmatch(named)
+    place = _PLACE.fullmatch(portable(named))
     if place is None:
         reason = (
             f"{where}: {named!r} is no path such as train/patient00001/study1/view1_frontal.jpg"
@@ -149,15 +152,14 @@ def _row(part: Part, row: Mapping[str, str], source: Source) -> Iterator[Found]:
 def _images(folders: list[Path], view: str | None) -> list[Path]:
     """The named view in the first folder that has it, or all views of the study's folder."""
     if view is not None:
-        paths = [folder / view for folder in folders]
+        paths = [locate(folder, view) for folder in folders]
         return [next((path for path in paths if path.is_file()), paths[0])]
     found = [path for folder in folders for path in sorted(folder.glob("view*.jpg"))]
     return found or [folders[0] / "view1_frontal.jpg"]
 
 
 def _record(name: str, path: Path, part: Part, row: Mapping[str, str], source: Source) -> Record:
-    masks, frame = source.masks.of(name) or (None, None)
-    age = row.get("Age", "")
+    drawn = source.masks.of(name)
     patient, study = name.split("_")[:2]
     return Record(
         id=name,
@@ -165,10 +167,11 @@ def _record(name: str, path: Path, part: Part, row: Mapping[str, str], source: S
         patient=patient,
         study=f"{patient}/{study}",
         view=row.get("AP/PA") or path.stem.rpartition("_")[2],
-        sex=SEXES.get(row.get("Sex", "")),
-        age=number(age, "Age") if age else None,
+        sex=parse_sex(row.get("Sex", "")),
+        age=parse_years(row.get("Age")),
         split=part.split,
         labels=source.judge.labels([row[finding] for finding in CARD.findings], "its labels"),
-        masks=masks,
-        frame=frame,
+        masks=drawn.masks,
+        frame=drawn.frame,
+        notes=drawn.notes,
     )

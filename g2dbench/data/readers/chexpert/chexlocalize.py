@@ -3,12 +3,13 @@
     gt_segmentations_val.json, gt_segmentations_test.json
 
 An image is named `patient64622_study1_view1_frontal`; size is [height, width] of the full image.
+Where one of an image's masks cannot be read, none of them is used, and its note tells.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from g2dbench.data.annotations import rle
 from g2dbench.data.annotations.masks import RunMasks
@@ -16,6 +17,14 @@ from g2dbench.data.tables.files import read_bytes
 from g2dbench.errors import BadData, BadResult
 
 Frame = tuple[int, int]
+
+
+class Drawn(NamedTuple):
+    """What is known of one image: its masks in their frame (H, W), and what is not known."""
+
+    masks: RunMasks | None = None
+    frame: Frame | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Segmentations:
@@ -36,26 +45,28 @@ class Segmentations:
             raise BadData(f"the segmentations {path} are no mapping from image to findings")
         self._images |= {name: (path, masks) for name, masks in found.items()}
 
-    def of(self, image: str) -> tuple[RunMasks, Frame] | None:
+    def of(self, image: str) -> Drawn:
         """Masks of an image and their frame (H, W), without findings that were looked for in vain.
 
-        None where nobody segmented it; BadData if its entry is broken.
+        Nothing where nobody segmented it; a note where its entry is broken.
         """
         if image not in self._images:
-            return None
+            return Drawn()
         path, masks = self._images[image]
+        if masks == {}:
+            return Drawn(notes=(f"{path.name} has an empty entry for it: no masks are known",))
         try:
             sizes = {(int(mask["size"][0]), int(mask["size"][1])) for mask in masks.values()}
             frame = sizes.pop()
             if sizes:
-                raise BadData(f"{image} in {path.name}: its masks differ in size")
+                raise ValueError("masks differ in size")
             runs = {name: rle.runs(mask["counts"], frame) for name, mask in masks.items()}
-        except (AttributeError, KeyError, TypeError, IndexError, ValueError, BadResult) as error:
-            raise BadData(f"{image} in {path.name}: no COCO run lengths: {error}") from error
+        except (AttributeError, KeyError, TypeError, IndexError, ValueError, BadResult):
+            return Drawn(notes=(f"{path.name} has no COCO run lengths for it: no masks are known",))
         seen = {
             self._spellings.get(name, name): [r.tolist()] for name, r in runs.items() if len(r) > 1
         }
-        return RunMasks(seen, frame), frame
+        return Drawn(RunMasks(seen, frame), frame)
 
 
 def read_segmentations(

@@ -11,7 +11,8 @@ Reports are a project of their own; `mimic_files` says where they are looked for
 recipe's cleaning chooses its sections. Labels are of the study, by CheXpert's labeler or with the
 option `labels=negbio` by NegBio; where radiologists labelled a study of the test set, theirs
 replace them ("Airspace Opacity" there is Lung Opacity). Images without ViewPosition have the view
-"unspecified", so that they do not count as frontal. Nobody's sex or age is in these tables.
+"unspecified", so that they do not count as frontal; a table without that column is read by its
+ViewCodeSequence_CodeMeaning. Nobody's sex or age is in these tables.
 """
 
 import re
@@ -28,7 +29,7 @@ from g2dbench.cards import DatasetCard
 from g2dbench.data.readers._chexpert_labels import Judgements
 from g2dbench.data.readers.mimic_cxr.layout import METADATA, find_images, find_reports, image_tree
 from g2dbench.data.readers.mimic_cxr.reports import Reports, open_reports
-from g2dbench.data.tables.csv import has_table, read_table
+from g2dbench.data.tables.csv import has_table, note_lacking, read_table
 from g2dbench.data.tables.files import check_layout
 from g2dbench.data.tables.records import Found, Missing, Rejected
 from g2dbench.errors import BadData, Misuse
@@ -74,6 +75,8 @@ LABELS = {
 """Tables by the program that made them from the reports, on the same studies."""
 RADIOLOGISTS = "mimic-cxr-2.1.0-test-set-labeled.csv"
 
+OPTIONAL = (("ViewPosition", "ViewCodeSequence_CodeMeaning"),)
+
 SPLITS = {"train": "train", "validate": "valid", "test": "test"}
 SPELLINGS = {"Lung Opacity": "Airspace Opacity"}
 """Findings whose column has another name in the radiologists' table."""
@@ -101,6 +104,7 @@ def read(root: Path, options: Mapping[str, str] | None = None) -> Iterator[Found
         raise Misuse(f"--option labels={labels}: choose one of {', '.join(LABELS)}")
     images = find_images(root)
     table = _table(images)
+    yield from note_lacking(images / METADATA, OPTIONAL)
     reports = open_reports(find_reports(images, told.get("reports")))
     source = Source(image_tree(images), reports, StudyLabels(images, LABELS[labels]))
     # Images of a study lie together, so that its report is read once.
@@ -110,7 +114,7 @@ def read(root: Path, options: Mapping[str, str] | None = None) -> Iterator[Found
 
 def _table(images: Path) -> pd.DataFrame:
     """Metadata with the official split ("" where it has none), by patient and study."""
-    metadata = read_table(images / METADATA, ("dicom_id", "subject_id", "study_id", "ViewPosition"))
+    metadata = read_table(images / METADATA, ("dicom_id", "subject_id", "study_id"), OPTIONAL)
     split = read_table(images / SPLIT_TABLE, ("dicom_id", "split")).drop_duplicates("dicom_id")
     metadata["split"] = metadata["dicom_id"].map(split.set_index("dicom_id")["split"]).fillna("")
     return metadata.sort_values(["subject_id", "study_id"], kind="stable")

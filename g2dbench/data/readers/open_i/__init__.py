@@ -2,7 +2,7 @@
 
     indiana_reports.csv       uid, MeSH, Problems, image, indication, comparison, findings,
                               impression
-    indiana_projections.csv   uid, filename, projection
+    indiana_projections.csv   uid, filename, projection (may be lacking)
     images/images_normalized/<filename>, or images/<filename>
 
 or the XML reports and PNG images of `open_i_nlm`; ids, reports and labels are the same in both.
@@ -16,8 +16,9 @@ from pathlib import Path
 from g2dbench.cards import DatasetCard
 from g2dbench.data.images.image_file import EXTENSIONS
 from g2dbench.data.readers.open_i import nlm
-from g2dbench.data.tables.csv import read_table
+from g2dbench.data.tables.csv import note_lacking, read_table
 from g2dbench.data.tables.files import check_layout, folders, index_images, is_present
+from g2dbench.data.tables.paths import file_name, locate
 from g2dbench.data.tables.records import Found, Missing, Rejected
 from g2dbench.errors import BadData
 from g2dbench.sample import ABSENT, PRESENT, Record
@@ -49,6 +50,7 @@ CARD = DatasetCard(
 
 SPLIT = (0.8, 0.1, 0.1)
 
+OPTIONAL = ("projection",)
 REPORTS, PROJECTIONS = "indiana_reports.csv", "indiana_projections.csv"
 
 TERMS = {
@@ -113,7 +115,8 @@ def _of_study(name: str, path: Path | None, study: nlm.Study) -> Found:
 
 def _kaggle(root: Path) -> Iterator[Found]:
     reports = read_table(root / REPORTS, ("uid", "Problems", "findings", "impression"))
-    listed = read_table(root / PROJECTIONS, ("uid", "filename", "projection"))
+    listed = read_table(root / PROJECTIONS, ("uid", "filename"), OPTIONAL)
+    yield from note_lacking(root / PROJECTIONS, OPTIONAL)
     places = folders(root, ("images/images_normalized", "images"))
     studies = {row.uid: row for row in reports.itertuples(index=False)}
     for row in listed.itertuples(index=False):
@@ -121,7 +124,8 @@ def _kaggle(root: Path) -> Iterator[Found]:
         if not name:
             yield Rejected(f"line {row.line}", None, f"line {row.line} of {PROJECTIONS}: no file")
             continue
-        path = next((place / name for place in places if is_present(place / name)), None)
+        found = (locate(place, name) for place in places)
+        path = next((path for path in found if is_present(path)), None)
         study = studies.get(row.uid)
         if path is None:
             yield Missing(name, places[0] / name)
@@ -130,7 +134,7 @@ def _kaggle(root: Path) -> Iterator[Found]:
             yield Rejected(name, path, reason)
         else:
             yield Record(
-                id=name.split(".", 1)[0],
+                id=file_name(name).split(".", 1)[0],
                 path=path,
                 patient=str(row.uid),
                 study=str(row.uid),

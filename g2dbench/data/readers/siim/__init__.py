@@ -1,6 +1,7 @@
 """SIIM-ACR pneumothorax segmentation: the original layout, and Kaggle's copies (`siim_copies`).
 
-    train-rle.csv   `ImageId, EncodedPixels` (the space is in the file); negative is -1
+    stage_2_train.csv or train-rle.csv   ImageId, EncodedPixels (with a space before it in the
+                                         latter); negative is -1
     dicom-images-train/<StudyUID>/<SeriesUID>/<ImageId>.dcm, and dicom-images-test/ likewise
 
 An image has one row per run-length mask; they are united. The pairs are (gap, length), the gap
@@ -16,7 +17,14 @@ from g2dbench.data.annotations.masks import RunMasks
 from g2dbench.data.images.dicom import read_header
 from g2dbench.data.readers.siim import kaggle
 from g2dbench.data.splits.published import PublishedSplit, mgca_thirds
-from g2dbench.data.tables.csv import Cells, by_key, read_table
+from g2dbench.data.tables.csv import (
+    Cells,
+    by_key,
+    choose_table,
+    has_table,
+    note_unread,
+    read_table,
+)
 from g2dbench.data.tables.files import check_layout, folders, index_images
 from g2dbench.data.tables.records import Found, Missing, Rejected
 from g2dbench.errors import BadData
@@ -29,13 +37,13 @@ CARD = DatasetCard(
     findings=("Pneumothorax",),
     url="https://www.kaggle.com/c/siim-acr-pneumothorax-segmentation",
     licence="Competition rules: non-commercial research and education",
-    layout=("train-rle.csv", "dicom-images-train/"),
+    layout=("stage_2_train.csv (or train-rle.csv)", "dicom-images-train/"),
 )
 
 
 def _mgca_split(ids: Sequence[str], root: Path) -> list[tuple[str, str]]:
     """By row of the table, as MGCA does: an image with several rows can be on two sides."""
-    rows = read_table(root / "train-rle.csv", ("ImageId",))["ImageId"].tolist()
+    rows = read_table(table_in(root), ("ImageId",))["ImageId"].tolist()
     return mgca_thirds(rows, 0.15 * 2)
 
 
@@ -48,6 +56,8 @@ PUBLISHED_SPLITS = {
 SPLIT = (0.7, 0.15, 0.15)
 
 TABLE = "train-rle.csv"
+TABLES = ("stage_2_train.csv", TABLE)
+"""As Kaggle has named it since the second stage, and before."""
 FRAME = (1024, 1024)
 FINDING = CARD.findings[0]
 NEGATIVE = "-1"
@@ -61,14 +71,21 @@ def read(root: Path) -> Iterator[Found]:
     check_layout(root)
     if kaggle.is_renumbered(root):
         yield from kaggle.read_renumbered(root, FINDING)
-    elif kaggle.is_flat(root) and not (root / TABLE).is_file():
+    elif kaggle.is_flat(root) and not has_table(table_in(root)):
         yield from kaggle.read_flat(root, FINDING)
     else:
         yield from _original(root)
 
 
+def table_in(root: Path) -> Path:
+    """The table of run lengths in a root, by whichever name it has."""
+    return choose_table(root, TABLES)
+
+
 def _original(root: Path) -> Iterator[Found]:
-    table = read_table(root / TABLE, ("ImageId", "EncodedPixels"))
+    chosen = table_in(root)
+    table = read_table(chosen, ("ImageId", "EncodedPixels"))
+    yield from note_unread(root, TABLES)
     places = folders(root, ("dicom-images-train", "dicom-images-test"))
     images = index_images(places, (".dcm",))
     for name, rows in by_key(table, "ImageId").items():
@@ -77,17 +94,17 @@ def _original(root: Path) -> Iterator[Found]:
             yield Missing(name or f"line {rows[0]['line']}", None)
             continue
         try:
-            yield _record(name, path, rows)
+            yield _record(name, path, rows, chosen.name)
         except BadData as error:
             yield Rejected(name, path, str(error))
 
 
-def _record(name: str, path: Path, rows: list[Cells]) -> Record:
+def _record(name: str, path: Path, rows: list[Cells], table: str) -> Record:
     codes = {row["line"]: row["EncodedPixels"] for row in rows}
     drawn = {line: code for line, code in codes.items() if code != NEGATIVE}
     if drawn and len(drawn) < len(codes):
-        raise BadData(f"line {min(codes)} of {TABLE}: the image has both a mask and {NEGATIVE}")
-    masks = [parse_runs(code, f"line {line} of {TABLE}") for line, code in drawn.items()]
+        raise BadData(f"line {min(codes)} of {table}: the image has both a mask and {NEGATIVE}")
+    masks = [parse_runs(code, f"line {line} of {table}") for line, code in drawn.items()]
     header = read_header(path)
     return Record(
         id=name,

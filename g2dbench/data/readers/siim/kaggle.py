@@ -14,10 +14,12 @@ from pathlib import Path
 from g2dbench.data.annotations.mask_files import FileMasks, read_mask
 from g2dbench.data.tables.csv import Cells, read_table
 from g2dbench.data.tables.files import folders, index_images, is_within, trusted_roots
+from g2dbench.data.tables.paths import bare_name
 from g2dbench.data.tables.records import Found, Missing, Rejected
 from g2dbench.errors import BadData
 from g2dbench.sample import Record
 
+NO_MASK = "its table says pneumothorax, and there is no mask file, so that its mask is not known"
 TABLES = ("stage_1_train_images.csv", "stage_1_test_images.csv")
 
 
@@ -42,13 +44,13 @@ def read_renumbered(root: Path, finding: str) -> Iterator[Found]:
         rows = read_table(root / table, ("new_filename", "ImageId", "has_pneumo"))
         for row in rows.to_dict("records"):
             where = f"line {row['line']} of {table}"
-            name, key = row["ImageId"] or where, Path(row["new_filename"]).stem
-            if key not in images or key not in masks:
-                yield Missing(name, images.get(key))
+            name, key = row["ImageId"] or where, bare_name(row["new_filename"])
+            if key not in images:
+                yield Missing(name, None)
                 continue
             try:
                 positive = _positive(row, where)
-                yield _record(name, images[key], masks[key], positive, finding, roots)
+                yield _record(name, images[key], masks.get(key), positive, finding, roots)
             except BadData as error:
                 yield Rejected(name, images[key], str(error))
 
@@ -62,7 +64,8 @@ def read_flat(root: Path, finding: str) -> Iterator[Found]:
         mask = masks.get(name)
         try:
             if mask is None:
-                raise BadData(f"{name} has no mask in {root / 'masks'}")
+                yield Missing(f"{name}, its mask", path)
+                continue
             if not is_within(mask, roots):
                 raise BadData(f"the mask {mask} lies outside the data set's folder {root}")
             yield _record(name, path, mask, bool(read_mask(mask).any()), finding, roots)
@@ -71,20 +74,23 @@ def read_flat(root: Path, finding: str) -> Iterator[Found]:
 
 
 def _record(
-    name: str, path: Path, mask: Path, positive: bool, finding: str, roots: list[Path]
+    name: str, path: Path, mask: Path | None, positive: bool, finding: str, roots: list[Path]
 ) -> Record:
+    files = {finding: [mask]} if positive and mask is not None else {}
+    is_known = mask is not None or not positive
     return Record(
         id=name,
         path=path,
         patient=name,
         labels={finding: int(positive)},
-        masks=FileMasks({finding: [mask]} if positive else {}, roots),
+        masks=FileMasks(files, roots) if is_known else None,
+        notes=() if is_known else (NO_MASK,),
     )
 
 
 def _positive(row: Cells, where: str) -> bool:
     """The label, which the table and the file's name both say; BadData if they differ."""
-    told, named = row["has_pneumo"], Path(row["new_filename"]).stem.split("_")
+    told, named = row["has_pneumo"], bare_name(row["new_filename"]).split("_")
     if told not in ("0", "1"):
         raise BadData(f"{where}: has_pneumo is {told!r}, not 0 or 1")
     if len(named) < 3 or named[2] != told:

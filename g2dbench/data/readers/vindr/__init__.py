@@ -12,7 +12,7 @@ pixels. A fifth of the training images is held out, by label: 12,000 / 3,000 / 3
 PNG or JPEG copies need the sizes of the originals, see `frames`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from g2dbench.cards import DatasetCard
@@ -20,9 +20,9 @@ from g2dbench.data.images.image_file import EXTENSIONS
 from g2dbench.data.readers.vindr.consensus import fuse, majority
 from g2dbench.data.readers.vindr.frames import Frames
 from g2dbench.data.splits.published import PublishedSplit
-from g2dbench.data.tables.csv import Cells, by_key, header, number, read_table
+from g2dbench.data.tables.csv import Cells, by_key, header, is_complete, number, read_table
 from g2dbench.data.tables.files import check_layout, folders, index_images
-from g2dbench.data.tables.records import Found, Missing, Rejected
+from g2dbench.data.tables.records import Found, Missing, Note, Rejected
 from g2dbench.errors import BadData
 from g2dbench.sample import Box
 
@@ -63,6 +63,7 @@ CARD = DatasetCard(
     url="https://physionet.org/content/vindr-cxr/",
     licence="PhysioNet Credentialed Health Data License 1.5.0",
     layout=("annotations/", "train/", "test/"),
+    options=("copies",),
 )
 
 PUBLISHED_SPLITS = {"benchx": PublishedSplit("BenchX, its lists", (12_000, 3_000, 3_000))}
@@ -75,18 +76,18 @@ READER = "rad_id"
 CORNERS = ("x_min", "y_min", "x_max", "y_max")
 
 
-def read(root: Path) -> Iterator[Found]:
+def read(root: Path, options: Mapping[str, str] | None = None) -> Iterator[Found]:
     """One record per image of the label tables, of the test part where its tables are there.
 
-    BadData: a table, a column or an image folder is missing.
+    options: see `frames`. BadData: a table, a column or an image folder is missing.
     """
     check_layout(root)
-    yield from _part(root, "train")
+    yield from _part(root, "train", options or {})
     if (root / "annotations" / "image_labels_test.csv").is_file():
-        yield from _part(root, "test")
+        yield from _part(root, "test", options or {})
 
 
-def _part(root: Path, name: str) -> Iterator[Found]:
+def _part(root: Path, name: str, options: Mapping[str, str]) -> Iterator[Found]:
     """The official training or test part; only the former names readers."""
     table = root / "annotations" / f"image_labels_{name}.csv"
     reader = (READER,) if name == "train" else ()
@@ -94,7 +95,9 @@ def _part(root: Path, name: str) -> Iterator[Found]:
     votes = by_key(read_table(table, ("image_id", *reader, *columns)), "image_id")
     boxes = table.with_name(f"annotations_{name}.csv")
     drawn = by_key(read_table(boxes, ("image_id", *reader, "class_name", *CORNERS)), "image_id")
-    images, frames = index_images(folders(root, (name,)), EXTENSIONS), Frames(root, name)
+    images, frames = index_images(folders(root, (name,)), EXTENSIONS), Frames(root, name, options)
+    if strange := drawn.keys() - votes.keys():
+        yield Note(f"{boxes.name} has boxes of {len(strange)} images that {table.name} lacks")
     for image, rows in votes.items():
         path = images.get(image)
         if path is None:
@@ -102,7 +105,9 @@ def _part(root: Path, name: str) -> Iterator[Found]:
             continue
         try:
             given = [_vote(row, columns, table) for row in rows]
-            labels, found = _agreed(image, given, parse_boxes(drawn.get(image, []), boxes), reader)
+            rows = drawn.get(image, [])
+            labels, found = _agreed(image, given, parse_boxes(rows, boxes), reader)
+            found = found if all_known(rows, labels) else None
             yield frames.record(image, path, labels, found, None if reader else "test")
         except BadData as error:
             yield Rejected(image, path, str(error))
@@ -122,7 +127,7 @@ def _label_columns(table: Path) -> dict[str, str]:
 
 def _agreed(
     image: str, given: list[dict[str, int]], boxes: list[Box], reader: tuple[str, ...]
-) -> tuple[dict[str, int], tuple[Box, ...]]:
+) -> tuple[dict[str, int], tuple[Box, ...] | None]:
     """Labels and boxes of an image: what its readers agree on, or their consensus as written."""
     if reader:
         labels = majority(given)
@@ -144,13 +149,26 @@ def _vote(row: Cells, columns: dict[str, str], table: Path) -> dict[str, int]:
 
 
 def parse_boxes(rows: list[Cells], table: Path) -> list[Box]:
-    """The boxes of some rows; "No finding" has none. BadData names the line of a broken one."""
+    """The boxes of some rows; "No finding" has none. BadData names the line of a broken one.
+
+    Rows that lack corners are left out; `all_known` tells whether there are any.
+    """
     boxes = []
     for row in rows:
         name = ALIASES.get(row["class_name"], row["class_name"])
         where = f"line {row['line']} of {table.name}"
         if name not in CARD.findings:
             raise BadData(f"{where}: {name!r} is no finding of VinDr-CXR")
-        if name != "No finding":
+        if name != "No finding" and is_complete(row, CORNERS):
             boxes.append(Box(name, *(number(row[c], f"{where}: {c}") for c in CORNERS)))
     return boxes
+
+
+def all_known(rows: list[Cells], labels: Mapping[str, int]) -> bool:
+    """Whether every row of a finding that is present says where it is."""
+    names = [str(ALIASES.get(row["class_name"], row["class_name"])) for row in rows]
+    return all(
+        is_complete(row, CORNERS)
+        for name, row in zip(names, rows, strict=True)
+        if name != "No finding" and labels.get(name)
+    )
