@@ -57,7 +57,7 @@ lowest:          ## run the tests with the oldest dependencies that pyproject.to
 	$(LOWEST)/bin/python -m pip install --quiet uv
 	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python \
 	    --resolution lowest-direct --editable '.[dev,remote]'
-	$(LOWEST)/bin/python -m pytest -q -n auto --session-timeout=2400
+	timeout --kill-after=60 45m $(LOWEST)/bin/python -m pytest -q -n auto
 
 wheel: $(STAMP)  ## build the wheel into dist/
 	$(BIN)/python -m build --wheel
