@@ -7,7 +7,6 @@ exactly when one of these has changed, and results of changed settings never mix
 
 import dataclasses
 import datetime
-import errno
 import json
 import time
 from dataclasses import dataclass
@@ -44,7 +43,7 @@ from g2dbench.result import (
     save,
 )
 from g2dbench.system.environment import hardware, package_versions, source_state
-from g2dbench.system.files import file_digest, replace_file
+from g2dbench.system.files import file_digest, full_disk, replace_file
 from g2dbench.system.machine import Machine
 from g2dbench.system.peak_memory import PeakMemory
 from g2dbench.task import Run, Task, protocol_of
@@ -141,7 +140,7 @@ class _Cell:
             except G2DBenchError as error:
                 status, reason = "failed", str(error)
             except Exception as error:  # a plug-in may raise anything
-                if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
+                if full_disk(error) is not None:  # every later cell would fail too
                     raise
                 status, reason = "failed", self._unexpected(error)
         return Result(
@@ -214,9 +213,6 @@ class _Cell:
             **measured,
         )
 
-
-_NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""Nothing more can be written: the whole evaluation ends, for every later cell would fail too."""
 
 _KEPT = ("model_settings", "model_code", "task_code")
 """Parts of the identity that are in the result for people who ask why a cell was run again."""

@@ -1,5 +1,6 @@
 """How far a training is, its log, and how it is interrupted."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from safetensors import SafetensorError
 
 from g2dbench.errors import Stopped
 from g2dbench.runs.log import Row
+from g2dbench.system.files import full_disk
 
 
 @dataclass
@@ -38,8 +40,10 @@ def write(folder: Path, what: str, action: Callable[[], object]) -> None:
     try:
         action()
     except (OSError, RuntimeError, SafetensorError) as error:
+        refused = full_disk(error)
+        told = error if refused is None else os.strerror(refused)
         raise Stopped(
-            f"{what} of the run in {folder} cannot be written ({error}); what was saved before is "
+            f"{what} of the run in {folder} cannot be written ({told}); what was saved before is "
             f"whole: make room, then go on with {again(folder)}"
         ) from error
 

@@ -67,20 +67,20 @@ def test_every_part_keeps_the_size(store: Store) -> None:
     ]  # fmt: skip
     for part in parts:
         assert (part.size, part.fingerprint) == (32, small.fingerprint)
-        assert part[0].image.shape == (32, 40)
+        assert part[0].image.shape == (32, 32)
 
 
 def test_a_row_is_that_of_the_sample(store: Store) -> None:
     small = store.at(32)
     row, whole = small.raw(1), store.raw(1)
-    assert (row["height"], row["width"]) == (32, 40)
+    assert (row["height"], row["width"]) == (32, 32)
     assert row == pack(small[1], whole["source"], whole["source_sha256"])
 
 
 def test_what_is_shown_is_what_is_read_and_what_is_verified_is_the_store(store: Store) -> None:
     text = describe(store.at(32))
     assert "32 px, shrunk on read from 64 px" in text
-    assert "height x width: 32x40 20" in text
+    assert "height x width: 32x32 20" in text
     assert verify(store.at(32), quiet).images == 20
 
 
