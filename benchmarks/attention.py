@@ -29,8 +29,8 @@ from g2dbench.methods.g2d.model import G2D
 from g2dbench.progress import quiet
 from g2dbench.registry import Registry
 from g2dbench.runs.folder import load_run
-from g2dbench.training.batches.collate import Batching
-from g2dbench.training.batches.pair_loader import Loader, Pairs, find_pairs
+from g2dbench.training.batches.collate import LoaderSettings
+from g2dbench.training.batches.pair_loader import PairLoader, Pairs, find_pairs
 
 IMAGES = 300
 STORE = Path("~/.cache/g2dbench").expanduser()
@@ -59,12 +59,12 @@ def main() -> None:
 @torch.no_grad()
 def measure(g2d: G2D, pairs: Pairs) -> dict[str, tuple[float, float, float, float]]:
     """Source -> precision, precision on the neighbour's findings, their share, masks' overlap."""
-    how = Batching(
+    settings = LoaderSettings(
         preprocess=g2d.preprocess, tokenize=g2d.tokenize,
         batch_size=50, seed=0, device=torch.device("cpu"),
     )  # fmt: skip
     masks: dict[str, list[Tensor]] = {}
-    for batch in Loader(pairs, how).plain():
+    for batch in PairLoader(pairs, settings).unaugmented():
         for name, scores in sources(g2d, batch).items():
             mask = g2d.pseudo_mask(scores, batch.images)[:, :1] > 0.5
             masks.setdefault(name, []).append(mask[:, 0])

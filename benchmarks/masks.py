@@ -48,8 +48,8 @@ from g2dbench.runs import folder as runs
 from g2dbench.sample import Sample
 from g2dbench.system.machine import Machine
 from g2dbench.training import fit
-from g2dbench.training.batches.collate import Batching
-from g2dbench.training.batches.pair_loader import Loader, training_pairs
+from g2dbench.training.batches.collate import LoaderSettings
+from g2dbench.training.batches.pair_loader import PairLoader, training_pairs
 
 ARMS = ("none", "attention", "findings", "coarse")
 FINDINGS = ("consolidation", "pleural effusion")
@@ -119,11 +119,11 @@ def told(recipe: Recipe, arm: str, seed: int, data: Dataset) -> Iterator[None]:
 
         def __init__(self, settings: G2DSettings, tokenizer: PreTrainedTokenizerFast) -> None:
             super().__init__(settings, tokenizer)
-            how = Batching(
+            settings = LoaderSettings(
                 preprocess=self.preprocess, tokenize=self.tokenize,
                 batch_size=batch, seed=seed, device=CPU, policy=recipe.augment.policy,
             )  # fmt: skip
-            self.truths = Loader(masks, how)
+            self.truths = PairLoader(masks, settings)
 
         def embed(self, batch: Batch) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
             epoch, at = divmod(batch.step, self.truths.steps)

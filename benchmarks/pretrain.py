@@ -44,16 +44,16 @@ from g2dbench.methods.shared import unet
 from g2dbench.pretrained.tokenizer import make_tokenizer
 from g2dbench.progress import quiet
 from g2dbench.recipes import recipe as recipes
-from g2dbench.recipes.recipe import Optim
+from g2dbench.recipes.recipe import OptimSettings
 from g2dbench.registry import Registry
 from g2dbench.sample import Sample
 from g2dbench.system.device import choose_device, choose_precision
 from g2dbench.system.machine import Machine
-from g2dbench.training.batches.collate import Batching
-from g2dbench.training.batches.pair_loader import Loader, Pairs
-from g2dbench.training.distributed import accelerator_for
+from g2dbench.training.batches.collate import LoaderSettings
+from g2dbench.training.batches.pair_loader import PairLoader, Pairs
+from g2dbench.training.distributed import make_accelerator
 from g2dbench.training.fit import fit
-from g2dbench.training.optimizer import Optimisation
+from g2dbench.training.optimizer import MethodOptimizer
 
 PAIRS, BATCH = 64, 16
 MEDIANS = {"Open-i": 41, "MIMIC-like": 90}
@@ -92,10 +92,12 @@ def our_method(reports: list[str], text: dict[str, Any]) -> Method:
 def our_step(method: Method, device: torch.device, precision: str) -> Step:
     """What the training loop does with a batch."""
     method.to(device).train()
-    optimisation = Optimisation(method, Optim(lr=1e-4), 0, accelerator_for(device, precision))
+    optimizer = MethodOptimizer(
+        method, OptimSettings(lr=1e-4), 0, make_accelerator(device, precision)
+    )
 
     def step(batch: Batch) -> None:
-        optimisation.step(batch, 1e-4)
+        optimizer.step(batch, 1e-4)
 
     return step
 
@@ -105,11 +107,11 @@ def batches(method: Method, reports: list[str], images: Drawn, device: torch.dev
     names = tuple(map(str, range(PAIRS)))
     groups = np.array([[name, name] for name in names], dtype=object)
     pairs = Pairs(images, tuple(reports), names, groups)
-    how = Batching(
+    settings = LoaderSettings(
         preprocess=method.preprocess, tokenize=method.tokenize,
         batch_size=BATCH, seed=0, device=device, policy="light",
     )  # fmt: skip
-    return list(Loader(pairs, how).epoch(0))
+    return list(PairLoader(pairs, settings).epoch(0))
 
 
 @contextmanager

@@ -50,14 +50,14 @@ def open_shards(
 ) -> "Stream":
     """`stream:ADDRESS`, shards that are read where they lie."""
     from g2dbench.data.shards import stream
-    from g2dbench.training.distributed import is_first_process
+    from g2dbench.training.distributed import is_main_process
 
     return stream.open_stream(
         name.removeprefix(stream.PREFIX),
         size,
         store,
         progress=track,
-        echo=console.print if is_first_process() else lambda _: None,
+        echo=console.print if is_main_process() else lambda _: None,
         warn=console.print,
         options=options,
         buffer=buffer or stream.BUFFER,

@@ -18,7 +18,7 @@ from g2dbench.method import Batch
 from g2dbench.methods.shared.attention_entropy import relative_entropy
 from g2dbench.methods.shared.contrastive import Contrastive
 from g2dbench.methods.shared.encoders import TextEncoder, image_encoder
-from g2dbench.methods.shared.pretrained_model import Pretrained
+from g2dbench.methods.shared.pretrained_model import PretrainedImageTextModel
 from g2dbench.methods.shared.settings import (
     ContrastiveSettings,
     InputSettings,
@@ -26,8 +26,14 @@ from g2dbench.methods.shared.settings import (
     check_stride,
     read_settings,
 )
-from g2dbench.methods.shared.two_towers import TextSide, Towers, check_pairs, levels, present
-from g2dbench.methods.shared.word_pieces import Words, WordTextSettings
+from g2dbench.methods.shared.two_towers import (
+    BaseTextTower,
+    TwoTowers,
+    check_pairs,
+    non_empty_levels,
+    pyramid_levels,
+)
+from g2dbench.methods.shared.word_pieces import WordGrouping, WordTextSettings
 from g2dbench.system.seeded_init import drawn
 
 CARD = MethodCard(
@@ -39,7 +45,7 @@ CARD = MethodCard(
 )
 
 
-class GloriaText(WordTextSettings):
+class GloriaTextSettings(WordTextSettings):
     """The sum of the encoder's last layers (or all it has), over all tokens of a word.
 
     `pool` and `project` are not read: a report is the mean of its words, and not projected.
@@ -48,7 +54,7 @@ class GloriaText(WordTextSettings):
     last_layers: int = Field(default=4, ge=1)
 
 
-class GloriaLoss(ContrastiveSettings):
+class GloriaContrastiveSettings(ContrastiveSettings):
     """Both directions in full, over cosines times 10."""
 
     temperature: float = Field(default=0.1, gt=0)
@@ -78,8 +84,8 @@ class GloriaSettings(InputSettings):
     """
 
     width: int = Field(default=768, ge=1)
-    text: GloriaText = GloriaText()
-    contrastive: GloriaLoss = GloriaLoss()
+    text: GloriaTextSettings = GloriaTextSettings()
+    contrastive: GloriaContrastiveSettings = GloriaContrastiveSettings()
     local: LocalSettings = LocalSettings()
 
     @model_validator(mode="after")
@@ -88,15 +94,15 @@ class GloriaSettings(InputSettings):
         return self
 
 
-class Reading(NamedTuple):
+class EncodedReports(NamedTuple):
     """Reports as words: (B, W, D), which of them exist (B, W), and their mean (B, D)."""
 
     words: Tensor
-    exist: Tensor
+    is_word: Tensor
     report: Tensor
 
 
-class GloriaWords(TextSide):
+class GloriaTextTower(BaseTextTower):
     """Reports to words and their mean, in the shared space.
 
     A linear map without bias where the space's width is not the encoder's, as the hooks `emb_local`
@@ -106,7 +112,7 @@ class GloriaWords(TextSide):
     def __init__(self, settings: GloriaSettings, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
         self.encoder = TextEncoder(settings.text, len(tokenizer))
-        self.words = Words(tokenizer)
+        self.words = WordGrouping(tokenizer)
         same = self.encoder.width == settings.width
         self.embedder: nn.Module = (
             nn.Identity() if same else nn.Linear(self.encoder.width, settings.width, bias=False)
@@ -115,33 +121,33 @@ class GloriaWords(TextSide):
 
     def forward(self, tokens: Tensor, attention: Tensor) -> Tensor:
         """(B, L) and (B, L) -> (B, D)."""
-        return self.read(tokens, attention).report
+        return self.encode(tokens, attention).report
 
-    def read(self, tokens: Tensor, attention: Tensor) -> Reading:
+    def encode(self, tokens: Tensor, attention: Tensor) -> EncodedReports:
         """The source's words: [CLS] is one, [SEP] is none but counts in the report's mean."""
         layers = torch.stack(self.encoder.states(tokens, attention)[1:][-self._last :])
         rows = self.words(tokens, attention)
         words = self.embedder(rows @ layers.sum(0).float())
-        exist = rows.any(2)
-        report = words.sum(1) / exist.sum(1, keepdim=True)
-        return Reading(words, exist & ~self.words.ends(tokens, rows), report)
+        is_word = rows.any(2)
+        report = words.sum(1) / is_word.sum(1, keepdim=True)
+        return EncodedReports(words, is_word & ~self.words.is_sep(tokens, rows), report)
 
 
-class Gloria(Towers):
+class Gloria(TwoTowers):
     """Linear maps of the pooled last map and of a finer map's pixels, against the report's words.
 
     Differs from the source where its count of words leaves out unknown ones ("[UNK]") and drops
     as many real ones at the end. Local negatives are those of this device.
     """
 
-    text: GloriaWords
+    text: GloriaTextTower
 
     def __init__(self, settings: GloriaSettings, tokenizer: PreTrainedTokenizerFast) -> None:
-        super().__init__(settings, GloriaWords(settings, tokenizer), tokenizer)
+        super().__init__(settings, GloriaTextTower(settings, tokenizer), tokenizer)
         self.contrastive = Contrastive(settings.contrastive)
         self._local = settings.local
         self.encoder = image_encoder(settings.image)
-        self.channels, self.strides = levels(self.encoder)
+        self.channels, self.strides = pyramid_levels(self.encoder)
         self._level = self.strides.index(settings.local.stride)
         self.global_embedder = nn.Linear(self.channels[-1], settings.width)
         self.local_embedder = nn.Conv2d(
@@ -152,35 +158,35 @@ class Gloria(Towers):
         """`global` and `local`, both directions of each."""
         check_pairs(batch)
         pyramid = self.pyramid(batch.images)
-        reading = self.text.read(batch.tokens, batch.attention)
+        reports = self.text.encode(batch.tokens, batch.attention)
         similarity = word_similarity(
             self.dense(pyramid).flatten(2).transpose(1, 2),
-            reading.words,
-            reading.exist,
+            reports.words,
+            reports.is_word,
             self._local,
         )
         return {
-            "global": self.contrastive(self.embed_pyramid(pyramid), reading.report),
-            "local": self._local.weight * both_directions(similarity),
+            "global": self.contrastive(self.embed_pyramid(pyramid), reports.report),
+            "local": self._local.weight * symmetric_cross_entropy(similarity),
         }
 
     @torch.no_grad()
     def monitors(self, batch: Batch) -> dict[str, float]:
         """`word_entropy`: of the words' attention over their own image; 1 is no attention."""
         regions = self.dense(self.pyramid(batch.images))
-        reading = self.text.read(batch.tokens, batch.attention)
+        reports = self.text.encode(batch.tokens, batch.attention)
         flat = regions.float().flatten(2).transpose(1, 2)
-        attention = region_attention(flat, reading.words, reading.exist, self._local.attention)
-        own = attention.diagonal().movedim(-1, 0)[reading.exist]
+        attention = region_attention(flat, reports.words, reports.is_word, self._local.attention)
+        own = attention.diagonal().movedim(-1, 0)[reports.is_word]
         return {"word_entropy": relative_entropy(own.view(1, len(own), *regions.shape[2:]))}
 
-    def as_model(self) -> Pretrained:
+    def as_model(self) -> PretrainedImageTextModel:
         """The evaluated model; a prompt is located by the cosine of its words' mean."""
-        return Pretrained(self)
+        return PretrainedImageTextModel(self)
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """(B, 3, S, S) -> the encoder's maps from stride 2 on."""
-        return present(self.encoder(images))
+        return non_empty_levels(self.encoder(images))
 
     def embed_pyramid(self, pyramid: list[Tensor]) -> Tensor:
         """Pyramid -> (B, D): mapped mean of the last map."""
@@ -193,18 +199,20 @@ class Gloria(Towers):
         return regions
 
 
-def region_attention(regions: Tensor, words: Tensor, exist: Tensor, factor: float) -> Tensor:
+def region_attention(regions: Tensor, words: Tensor, is_word: Tensor, factor: float) -> Tensor:
     """(B, N, D), (T, W, D), (T, W) -> (B, T, W, N): each word's attention over the regions, sum 1.
 
     Dot products; a softmax over the words of the report, then one over regions of that times the
     factor. In fp32 already. Source: gloria/loss/gloria_loss.py, attention_fn.
     """
     products = torch.einsum("bnd,twd->btwn", regions, words)
-    shares = products.masked_fill(~_some(exist)[None, :, :, None], -torch.inf).softmax(2)
+    shares = products.masked_fill(~_not_empty(is_word)[None, :, :, None], -torch.inf).softmax(2)
     return (shares * factor).softmax(-1)
 
 
-def word_similarity(regions: Tensor, words: Tensor, exist: Tensor, local: LocalSettings) -> Tensor:
+def word_similarity(
+    regions: Tensor, words: Tensor, is_word: Tensor, local: LocalSettings
+) -> Tensor:
     """(B, N, D), (T, W, D), (T, W) -> (B, T): how well each report's words find their regions.
 
     Cosine of each word with what it attends to, joined over words by log-sum-exp; fp32. A report
@@ -212,22 +220,22 @@ def word_similarity(regions: Tensor, words: Tensor, exist: Tensor, local: LocalS
     """
     with torch.autocast(regions.device.type, enabled=False):
         regions, words = regions.float(), words.float()
-        attention = region_attention(regions, words, exist, local.attention)
-        attended = (attention.flatten(1, 2) @ regions).unflatten(1, exist.shape)
+        attention = region_attention(regions, words, is_word, local.attention)
+        attended = (attention.flatten(1, 2) @ regions).unflatten(1, is_word.shape)
         cosines = F.cosine_similarity(attended, words[None], dim=-1) * local.words
-        joined = cosines.masked_fill(~_some(exist), -torch.inf).logsumexp(-1)
-        return torch.where(exist.any(1), joined * local.pairs, 0.0)
+        joined = cosines.masked_fill(~_not_empty(is_word), -torch.inf).logsumexp(-1)
+        return torch.where(is_word.any(1), joined * local.pairs, 0.0)
 
 
-def both_directions(similarity: Tensor) -> Tensor:
+def symmetric_cross_entropy(similarity: Tensor) -> Tensor:
     """(B, B) logits, pairs on the diagonal -> scalar: cross-entropy of rows plus of columns."""
     own = torch.arange(len(similarity), device=similarity.device)
     return F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)
 
 
-def _some(exist: Tensor) -> Tensor:
+def _not_empty(is_word: Tensor) -> Tensor:
     """A report without words counts its padding, so that no softmax is over nothing."""
-    return exist | ~exist.any(1, keepdim=True)
+    return is_word | ~is_word.any(1, keepdim=True)
 
 
 def build(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, seed: int) -> Gloria:

@@ -18,7 +18,7 @@ from g2dbench.cards import MethodCard
 from g2dbench.method import Batch
 from g2dbench.methods.shared.contrastive import Contrastive
 from g2dbench.methods.shared.encoders import image_encoder
-from g2dbench.methods.shared.pretrained_model import Pretrained, PretrainedImages
+from g2dbench.methods.shared.pretrained_model import PretrainedImageModel, PretrainedImageTextModel
 from g2dbench.methods.shared.settings import (
     ContrastiveSettings,
     DecoderSettings,
@@ -27,16 +27,16 @@ from g2dbench.methods.shared.settings import (
     read_settings,
 )
 from g2dbench.methods.shared.two_towers import (
-    ImageMethod,
+    ImageEncoderMethod,
     Projector,
     TextTower,
-    Towers,
-    by_pixel,
+    TwoTowers,
     check_pairs,
-    levels,
-    present,
+    non_empty_levels,
+    project_pixels,
+    pyramid_levels,
 )
-from g2dbench.methods.shared.unet import Decoder, decode, unet_around
+from g2dbench.methods.shared.unet import Decoder, decode, make_unet
 from g2dbench.system.seeded_init import drawn
 
 CARD = MethodCard(
@@ -47,10 +47,10 @@ CARD = MethodCard(
     capabilities=("features", "decodes"),
 )
 
-_SAME = 0  # seed of the patches that are hidden when monitors look
+_MONITOR_SEED = 0  # seed of the patches that are hidden when monitors look
 
 
-class HidingSettings(Settings):
+class MaskSettings(Settings):
     """`[model.mask]`: what is hidden, and what is compared.
 
     patch: side in pixels. share: part of the patches that is hidden. target: grey values, or
@@ -62,7 +62,7 @@ class HidingSettings(Settings):
     target: Literal["grey", "patch"] = "patch"
 
 
-class ReportSettings(ContrastiveSettings):
+class MaeContrastiveSettings(ContrastiveSettings):
     """Report contrast beside the reconstruction; weight 0 trains no text encoder at all."""
 
     weight: float = Field(default=0.0, ge=0)
@@ -74,9 +74,9 @@ class MaeSettings(TowerSettings):
     (`text` gives the tokenizer in any case, since every method is handed reports.)
     """
 
-    mask: HidingSettings = HidingSettings()
+    mask: MaskSettings = MaskSettings()
     decoder: DecoderSettings = DecoderSettings()
-    contrastive: ReportSettings = ReportSettings()
+    contrastive: MaeContrastiveSettings = MaeContrastiveSettings()
 
     @model_validator(mode="after")
     def _fits(self) -> "MaeSettings":
@@ -92,36 +92,36 @@ class MaeSettings(TowerSettings):
         return self
 
 
-class Painter(nn.Module):
+class MaskedReconstruction(nn.Module):
     """A U-Net that paints what is hidden from it."""
 
     def __init__(self, settings: MaeSettings) -> None:
         super().__init__()
         self._mask = settings.mask
         encoder = image_encoder(settings.image)
-        self.channels, self.strides = levels(encoder)
-        self.unet: Any = unet_around(encoder, settings.image, settings.decoder, 1)
+        self.channels, self.strides = pyramid_levels(encoder)
+        self.unet: Any = make_unet(encoder, settings.image, settings.decoder, 1)
         self.token = nn.Parameter(torch.zeros(3))
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """(B, 3, S, S) -> the encoder's maps from stride 2 on."""
-        return present(self.unet.encoder(images))
+        return non_empty_levels(self.unet.encoder(images))
 
     def forward(self, images: Tensor, hidden: Tensor) -> tuple[list[Tensor], Tensor]:
         """(B, 3, S, S), (B, P) -> the pyramid of what is left to see, and the error of the rest."""
-        pyramid = self.pyramid(self.cover(images, hidden))
+        pyramid = self.pyramid(self.hide(images, hidden))
         head = self.unet.segmentation_head
-        painted = decode(self.unet.decoder, head, pyramid, self.strides)
+        predicted = decode(self.unet.decoder, head, pyramid, self.strides)
         grey = images.mean(1, keepdim=True)
-        return pyramid, masked_error(painted, grey, hidden, self._mask)
+        return pyramid, masked_error(predicted, grey, hidden, self._mask)
 
-    def draw(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def sample_hidden(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(B, 3, S, S) -> (B, P), True where a patch is to be hidden: as many in every image."""
         count = (images.shape[-1] // self._mask.patch) ** 2
         noise = torch.rand(len(images), count, generator=generator, device=images.device)
         return noise.argsort(1).argsort(1) >= int(count * (1 - self._mask.share))
 
-    def cover(self, images: Tensor, hidden: Tensor) -> Tensor:
+    def hide(self, images: Tensor, hidden: Tensor) -> Tensor:
         """(B, 3, S, S), (B, P) -> the images with the learned value in place of hidden patches."""
         grid = images.shape[-1] // self._mask.patch
         plane = hidden.view(-1, 1, grid, grid)
@@ -130,22 +130,22 @@ class Painter(nn.Module):
 
     def monitors(self, images: Tensor) -> dict[str, float]:
         """`masked_error` with the same patches each time; 1 is a patch painted in its own mean."""
-        generator = torch.Generator(images.device).manual_seed(_SAME)
-        _, error = self(images, self.draw(images, generator))
+        generator = torch.Generator(images.device).manual_seed(_MONITOR_SEED)
+        _, error = self(images, self.sample_hidden(images, generator))
         return {"masked_error": float(error)}
 
 
-class Mae(ImageMethod):
+class Mae(ImageEncoderMethod):
     """Reconstruction alone."""
 
     def __init__(self, settings: MaeSettings, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__(settings, tokenizer)
-        self.painter = Painter(settings)
+        self.painter = MaskedReconstruction(settings)
         self.channels, self.strides = self.painter.channels, self.painter.strides
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """`reconstruction`."""
-        _, error = self.painter(batch.images, self.painter.draw(batch.images))
+        _, error = self.painter(batch.images, self.painter.sample_hidden(batch.images))
         return {"reconstruction": error}
 
     @torch.no_grad()
@@ -162,21 +162,21 @@ class Mae(ImageMethod):
         return self.painter.pyramid(images)
 
 
-class MaeWithReports(Towers):
+class MaeWithReports(TwoTowers):
     """Reconstruction, and contrast of the covered image with its report."""
 
     def __init__(self, settings: MaeSettings, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__(settings, TextTower(settings, len(tokenizer)), tokenizer)
         self.contrastive = Contrastive(settings.contrastive)
         self._weight = settings.contrastive.weight
-        self.painter = Painter(settings)
+        self.painter = MaskedReconstruction(settings)
         self.channels, self.strides = self.painter.channels, self.painter.strides
         self.projector = Projector(settings.projector, self.channels[-1], settings.width)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """`reconstruction` and `contrastive`."""
         check_pairs(batch)
-        pyramid, error = self.painter(batch.images, self.painter.draw(batch.images))
+        pyramid, error = self.painter(batch.images, self.painter.sample_hidden(batch.images))
         text = self.text(batch.tokens, batch.attention)
         contrast = self.contrastive(self.embed_pyramid(pyramid), text)
         return {"reconstruction": error, "contrastive": self._weight * contrast}
@@ -201,10 +201,10 @@ class MaeWithReports(Towers):
 
     def dense(self, pyramid: list[Tensor]) -> Tensor:
         """Pyramid -> (B, D, h, w): the same projection, pixel by pixel."""
-        return by_pixel(self.projector, pyramid[-1])
+        return project_pixels(self.projector, pyramid[-1])
 
 
-class MaeModel(PretrainedImages):
+class MaeModel(PretrainedImageModel):
     """An encoder and its decoder; no text."""
 
     towers: Mae
@@ -214,7 +214,7 @@ class MaeModel(PretrainedImages):
         return Decoder(self.towers.painter.unet, self.towers.strides)
 
 
-class MaeWithReportsModel(Pretrained):
+class MaeWithReportsModel(PretrainedImageTextModel):
     """The same with a space of image and report."""
 
     towers: MaeWithReports
@@ -224,17 +224,17 @@ class MaeWithReportsModel(Pretrained):
         return Decoder(self.towers.painter.unet, self.towers.strides)
 
 
-def masked_error(painted: Tensor, grey: Tensor, hidden: Tensor, mask: HidingSettings) -> Tensor:
+def masked_error(predicted: Tensor, grey: Tensor, hidden: Tensor, mask: MaskSettings) -> Tensor:
     """(B, 1, S, S) twice, (B, P) -> scalar: mean squared error over the hidden patches, fp32.
 
     Variance as in the source: unbiased, plus 1e-6.
     """
-    with torch.autocast(painted.device.type, enabled=False):
-        found, wanted = (_patches(x.float(), mask.patch) for x in (painted, grey))
+    with torch.autocast(predicted.device.type, enabled=False):
+        found, target = (_patches(x.float(), mask.patch) for x in (predicted, grey))
         if mask.target == "patch":
-            variance = wanted.var(-1, keepdim=True)
-            wanted = (wanted - wanted.mean(-1, keepdim=True)) / (variance + 1e-6).sqrt()
-        return (found - wanted).square().mean(-1)[hidden].mean()
+            variance = target.var(-1, keepdim=True)
+            target = (target - target.mean(-1, keepdim=True)) / (variance + 1e-6).sqrt()
+        return (found - target).square().mean(-1)[hidden].mean()
 
 
 def _patches(images: Tensor, patch: int) -> Tensor:

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from g2dbench.cards import MethodCard
 from g2dbench.method import Batch
-from g2dbench.methods.shared.pretrained_model import Pretrained
+from g2dbench.methods.shared.pretrained_model import PretrainedImageTextModel
 from g2dbench.methods.shared.settings import (
     ProjectedSettings,
     ProjectorSettings,
@@ -23,7 +23,7 @@ from g2dbench.methods.shared.settings import (
     TextSettings,
     read_settings,
 )
-from g2dbench.methods.shared.two_towers import PooledTowers, TextTower, check_pairs
+from g2dbench.methods.shared.two_towers import PooledTwoTowers, TextTower, check_pairs
 from g2dbench.system.seeded_init import drawn
 
 CARD = MethodCard(
@@ -35,7 +35,7 @@ CARD = MethodCard(
 )
 
 
-class MflagText(TextSettings):
+class MflagTextSettings(TextSettings):
     """[CLS] of a language model that does not learn and does not drop out.
 
     From "scratch" it is a random one, which still tells reports apart; the source takes CXR-BERT.
@@ -46,7 +46,7 @@ class MflagText(TextSettings):
     frozen_mode: Literal["train", "eval"] = "eval"
 
 
-class MflagProjector(ProjectorSettings):
+class MflagProjectorSettings(ProjectorSettings):
     """2048 wide inside, batch norms before the ReLU and at the end."""
 
     hidden: int = Field(default=2048, ge=-1)
@@ -67,12 +67,12 @@ class MflagSettings(ProjectedSettings):
     """The `[model]` table; its defaults are those of utils_builder.py and utils_trainer.py."""
 
     width: int = Field(default=1024, ge=1)
-    text: MflagText = MflagText()
-    projector: MflagProjector = MflagProjector()
+    text: MflagTextSettings = MflagTextSettings()
+    projector: MflagProjectorSettings = MflagProjectorSettings()
     latent: LatentSettings = LatentSettings()
 
 
-class Mflag(PooledTowers):
+class Mflag(PooledTwoTowers):
     """Mean over the last map, which is the latent; two projectors; only they and the CNN learn."""
 
     def __init__(self, settings: MflagSettings, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -95,9 +95,9 @@ class Mflag(PooledTowers):
         """`latent_rank`: see `effective_rank`; near 1 the latent has collapsed."""
         return {"latent_rank": effective_rank(self.pyramid(batch.images)[-1].mean((2, 3)))}
 
-    def as_model(self) -> Pretrained:
+    def as_model(self) -> PretrainedImageTextModel:
         """The evaluated model, sharing weights and mode."""
-        return Pretrained(self)
+        return PretrainedImageTextModel(self)
 
 
 def alignment(image: Tensor, text: Tensor) -> Tensor:

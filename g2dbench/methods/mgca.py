@@ -15,9 +15,9 @@ from transformers import PreTrainedTokenizerFast
 
 from g2dbench.cards import MethodCard
 from g2dbench.method import Batch
-from g2dbench.methods._mgca_losses import cross_attended, prototype_loss, token_loss
+from g2dbench.methods._mgca_losses import cross_attention, prototype_loss, token_loss
 from g2dbench.methods.shared.contrastive import Contrastive
-from g2dbench.methods.shared.pretrained_model import Pretrained
+from g2dbench.methods.shared.pretrained_model import PretrainedImageTextModel
 from g2dbench.methods.shared.settings import (
     ContrastiveSettings,
     ProjectorSettings,
@@ -27,17 +27,17 @@ from g2dbench.methods.shared.settings import (
     read_settings,
 )
 from g2dbench.methods.shared.two_towers import (
-    PooledTowers,
+    PooledTwoTowers,
     Projector,
     TextTower,
-    by_pixel,
     check_pairs,
+    project_pixels,
 )
 from g2dbench.methods.shared.word_pieces import (
-    Words,
+    WordGrouping,
     WordTextSettings,
-    attention_of_cls,
-    clipped_shares,
+    clipped_weights,
+    cls_attention,
 )
 from g2dbench.system.seeded_init import drawn
 
@@ -50,14 +50,14 @@ CARD = MethodCard(
 )
 
 
-class MgcaProjector(ProjectorSettings):
+class MgcaProjectorSettings(ProjectorSettings):
     """2048 wide inside, batch norms before the ReLU and at the end; one for each of four inputs."""
 
     hidden: int = Field(default=2048, ge=-1)
     norm: Literal["batch", "layer", "none", "both"] = "both"
 
 
-class MgcaLoss(ContrastiveSettings):
+class MgcaContrastiveSettings(ContrastiveSettings):
     """`ita`: both directions in full."""
 
     image_to_text: float = Field(default=1.0, ge=0)
@@ -98,8 +98,8 @@ class MgcaSettings(TowerSettings):
     """
 
     text: WordTextSettings = WordTextSettings()
-    projector: MgcaProjector = MgcaProjector()
-    contrastive: MgcaLoss = MgcaLoss()
+    projector: MgcaProjectorSettings = MgcaProjectorSettings()
+    contrastive: MgcaContrastiveSettings = MgcaContrastiveSettings()
     local: TokenSettings = TokenSettings()
     prototypes: PrototypeSettings = PrototypeSettings()
 
@@ -109,16 +109,16 @@ class MgcaSettings(TowerSettings):
         return self
 
 
-class Reading(NamedTuple):
+class EncodedReports(NamedTuple):
     """Reports (B, D), words (B, W, D) of length 1, which exist and what they weigh (B, W)."""
 
     report: Tensor
     words: Tensor
-    exist: Tensor
+    is_word: Tensor
     weights: Tensor
 
 
-class MgcaText(TextTower):
+class MgcaTextTower(TextTower):
     """Reports and their words, each through a projector of its own.
 
     [CLS] is no word; [SEP] is one without weight. A word's weight is the last layer's attention of
@@ -128,46 +128,46 @@ class MgcaText(TextTower):
 
     def __init__(self, settings: MgcaSettings, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__(settings, len(tokenizer))
-        self.words = Words(tokenizer)
+        self.words = WordGrouping(tokenizer)
         self.local = Projector(settings.projector, self.encoder.width, settings.width)
 
-    def read(self, tokens: Tensor, attention: Tensor) -> Reading:
+    def encode(self, tokens: Tensor, attention: Tensor) -> EncodedReports:
         """(B, L) and (B, L) -> reports and words."""
         *_, before, last = self.encoder.states(tokens, attention)
         rows = self.words(tokens, attention)
-        exist = rows.any(2)
-        words = self._embed(rows @ last.float(), exist)[:, 1:]
-        seen = attention_of_cls(self.encoder.bert, before, attention)
+        is_word = rows.any(2)
+        words = self._embed(rows @ last.float(), is_word)[:, 1:]
+        seen = cls_attention(self.encoder.bert, before, attention)
         weights = (rows @ seen.unsqueeze(2)).squeeze(2)
-        weights = weights.masked_fill(self.words.ends(tokens, rows), 0.0)[:, 1:]
+        weights = weights.masked_fill(self.words.is_sep(tokens, rows), 0.0)[:, 1:]
         report = self.project(last, attention)
-        return Reading(report, words, exist[:, 1:], clipped_shares(weights))
+        return EncodedReports(report, words, is_word[:, 1:], clipped_weights(weights))
 
     def prompt(self, tokens: Tensor, attention: Tensor) -> Tensor:
         """(B, L) and (B, L) -> (B, D): mean of the words in the space of the regions."""
-        _, words, exist, weights = self.read(tokens, attention)
-        real = exist & (weights > 0)
-        real = torch.where(real.any(1, keepdim=True), real, exist)
+        _, words, is_word, weights = self.encode(tokens, attention)
+        real = is_word & (weights > 0)
+        real = torch.where(real.any(1, keepdim=True), real, is_word)
         return (words * real.unsqueeze(2)).sum(1)
 
-    def _embed(self, words: Tensor, exist: Tensor) -> Tensor:
+    def _embed(self, words: Tensor, is_word: Tensor) -> Tensor:
         """(B, W, E) -> (B, W, D) of length 1; only words that exist enter the batch norms."""
-        projected = F.normalize(self.local(words[exist]).float(), dim=-1)
-        empty = projected.new_zeros(*exist.shape, projected.shape[-1])
-        return empty.masked_scatter(exist.unsqueeze(2), projected)
+        projected = F.normalize(self.local(words[is_word]).float(), dim=-1)
+        empty = projected.new_zeros(*is_word.shape, projected.shape[-1])
+        return empty.masked_scatter(is_word.unsqueeze(2), projected)
 
 
-class Mgca(PooledTowers):
+class Mgca(PooledTwoTowers):
     """Three losses over two projections of each side.
 
     Prototypes are brought to length 1 within the graph; the source overwrites them in each step.
     Regions and words are compared within a pair, so other devices have no part in `cta`.
     """
 
-    text: MgcaText
+    text: MgcaTextTower
 
     def __init__(self, settings: MgcaSettings, tokenizer: PreTrainedTokenizerFast) -> None:
-        super().__init__(settings, MgcaText(settings, tokenizer), tokenizer)
+        super().__init__(settings, MgcaTextTower(settings, tokenizer), tokenizer)
         self.contrastive = Contrastive(settings.contrastive)
         self._settings = settings
         self._level = self.strides.index(settings.local.stride)
@@ -180,17 +180,25 @@ class Mgca(PooledTowers):
         check_pairs(batch)
         pyramid = self.pyramid(batch.images)
         image = self.embed_pyramid(pyramid)
-        reading = self.text.read(batch.tokens, batch.attention)
+        reports = self.text.encode(batch.tokens, batch.attention)
         local, prototypes = self._settings.local, self._settings.prototypes
-        ends = self._ends() if batch.step >= prototypes.start else self._ends().detach()
+        prototypes_unit = (
+            self._unit_prototypes()
+            if batch.step >= prototypes.start
+            else self._unit_prototypes().detach()
+        )
         cta = token_loss(
-            self._regions(pyramid), reading.words, reading.exist, reading.weights, local.temperature
+            self._regions(pyramid),
+            reports.words,
+            reports.is_word,
+            reports.weights,
+            local.temperature,
         )
         return {
-            "ita": self.contrastive(image, reading.report),
+            "ita": self.contrastive(image, reports.report),
             "cta": local.weight * cta,
             "cpa": prototypes.weight * prototype_loss(
-                image, reading.report, ends,
+                image, reports.report, prototypes_unit,
                 prototypes.temperature, prototypes.epsilon, prototypes.iterations,
             ),
         }  # fmt: skip
@@ -202,15 +210,17 @@ class Mgca(PooledTowers):
         `prototypes_used`: prototypes that are some image's nearest, as a share of those that could.
         """
         pyramid = self.pyramid(batch.images)
-        reading = self.text.read(batch.tokens, batch.attention)
-        _, attention = cross_attended(
-            reading.words, self._regions(pyramid), None, self._settings.local.temperature
+        reports = self.text.encode(batch.tokens, batch.attention)
+        _, attention = cross_attention(
+            reports.words, self._regions(pyramid), None, self._settings.local.temperature
         )
-        own = attention[reading.exist]
+        own = attention[reports.is_word]
         entropy = torch.special.entr(own).sum(-1).mean() / torch.tensor(own.shape[-1]).log()
-        ends = self._ends()
-        nearest = (F.normalize(self.embed_pyramid(pyramid).float(), dim=-1) @ ends.T).argmax(1)
-        most = min(len(nearest), len(ends))
+        prototypes_unit = self._unit_prototypes()
+        nearest = (
+            F.normalize(self.embed_pyramid(pyramid).float(), dim=-1) @ prototypes_unit.T
+        ).argmax(1)
+        most = min(len(nearest), len(prototypes_unit))
         return {
             "word_entropy": float(entropy) if own.shape[-1] > 1 else 1.0,
             "prototypes_used": len(nearest.unique()) / most,
@@ -222,25 +232,25 @@ class Mgca(PooledTowers):
 
     def dense(self, pyramid: list[Tensor]) -> Tensor:
         """Pyramid -> (B, D, h, w): the regions, in the space of the words."""
-        return by_pixel(self.local, pyramid[self._level])
+        return project_pixels(self.local, pyramid[self._level])
 
     def _regions(self, pyramid: list[Tensor]) -> Tensor:
         """Pyramid -> (B, N, D), of length 1."""
         return F.normalize(self.dense(pyramid).float().flatten(2).transpose(1, 2), dim=-1)
 
-    def _ends(self) -> Tensor:
+    def _unit_prototypes(self) -> Tensor:
         """The prototypes, (K, D), of length 1."""
         return F.normalize(self.prototypes.weight.float(), dim=-1)
 
 
-class MgcaModel(Pretrained):
+class MgcaModel(PretrainedImageTextModel):
     """What MGCA leaves behind; prompts are located in the space of regions and words."""
 
     towers: Mgca
 
     def embed_prompts(self, texts: Sequence[str]) -> Tensor:
         """T texts -> (T, D), each row of length 1, fp32: the mean of their words."""
-        return self._read(self.towers.text.prompt, texts)
+        return self._encode_texts(self.towers.text.prompt, texts)
 
 
 def build(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, seed: int) -> Mgca:

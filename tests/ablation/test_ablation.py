@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from g2dbench.ablation.studies import find as find_study
-from g2dbench.ablation.studies import published
-from g2dbench.ablation.studies import recipes as recipes_of
+from g2dbench.ablation.studies import arm_recipes as recipes_of
+from g2dbench.ablation.studies import find_study
+from g2dbench.ablation.studies import published_values as published
 from g2dbench.cards import MethodCard
 from g2dbench.cli import app
 from g2dbench.errors import Misuse

@@ -17,9 +17,9 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from g2dbench.cards import MethodCard
 from g2dbench.errors import Misuse
 from g2dbench.method import Batch, Method
-from g2dbench.methods._mgca_losses import assignments, prototype_loss, token_loss
+from g2dbench.methods._mgca_losses import prototype_loss, sinkhorn, token_loss
 from g2dbench.methods.shared.contrastive import Contrastive
-from g2dbench.methods.shared.word_pieces import Words, attention_of_cls, clipped_shares
+from g2dbench.methods.shared.word_pieces import WordGrouping, clipped_weights, cls_attention
 from g2dbench.model import capabilities
 from g2dbench.pretrained.tokenizer import train_wordpiece
 from g2dbench.registry import Registry
@@ -58,24 +58,24 @@ def ours(given: dict[str, Tensor], lengths: list[int]) -> dict[str, dict[str, fl
     exist = torch.arange(words.shape[1]) < torch.tensor(lengths)[:, None]
     similarity = GLORIA.word_similarity(regions, words, exist, LOCAL)
     unit = {name: F.normalize(given[name], dim=-1) for name in ("words", "regions", "prototypes")}
-    every, shares = torch.ones_like(exist), clipped_shares(given["weights"])
+    every, shares = torch.ones_like(exist), clipped_weights(given["weights"])
     image, text = given["image"], given["text"]
     error = {
         target: MAE.masked_error(
             given["painted"],
             given["grey"],
             given["hidden"],
-            MAE.HidingSettings(patch=8, target=target),
+            MAE.MaskSettings(patch=8, target=target),
         )
         for target in ("grey", "patch")
     }
     found = {
         "gloria": {
-            "global": Contrastive(GLORIA.GloriaLoss())(image, text),
-            "local": GLORIA.both_directions(similarity),
+            "global": Contrastive(GLORIA.GloriaContrastiveSettings())(image, text),
+            "local": GLORIA.symmetric_cross_entropy(similarity),
         },
         "mgca": {
-            "ita": Contrastive(MGCA.MgcaLoss())(image, text),
+            "ita": Contrastive(MGCA.MgcaContrastiveSettings())(image, text),
             "cta": token_loss(unit["regions"], unit["words"], every, shares, 0.1),
             "cpa": prototype_loss(image, text, unit["prototypes"], 0.2, 0.05, 3),
         },
@@ -139,7 +139,7 @@ def test_glorias_similarity_is_what_plain_loops_say() -> None:
 def test_mgcas_token_loss_is_what_plain_loops_say_and_reads_no_padding() -> None:
     regions, words, lengths = unit(3, 4, 5), unit(3, 6, 5, seed=1), [6, 1, 4]
     exist = torch.arange(6) < torch.tensor(lengths)[:, None]
-    weights = clipped_shares(torch.rand(3, 6, generator=torch.Generator().manual_seed(2)) * exist)
+    weights = clipped_weights(torch.rand(3, 6, generator=torch.Generator().manual_seed(2)) * exist)
     total = 0.0
     for pair, length in enumerate(lengths):
         r, w = regions[pair], words[pair, :length]
@@ -162,8 +162,8 @@ def test_reports_without_words_or_all_alike_give_finite_losses_and_gradients() -
     words = unit(1, 3, 5, seed=1).expand(2, 3, 5).clone().requires_grad_()
     for exist in (torch.zeros(2, 3), torch.tensor([[1, 1, 0], [0, 0, 0]]), torch.ones(2, 3)):
         real = exist.bool()
-        local = GLORIA.both_directions(GLORIA.word_similarity(regions, words, real, LOCAL))
-        weights = clipped_shares(real.float())
+        local = GLORIA.symmetric_cross_entropy(GLORIA.word_similarity(regions, words, real, LOCAL))
+        weights = clipped_weights(real.float())
         cta = token_loss(regions, words, real, weights, 0.1)
         (local + cta).backward()
         assert torch.stack([local, cta]).isfinite().all()
@@ -173,7 +173,7 @@ def test_reports_without_words_or_all_alike_give_finite_losses_and_gradients() -
     none = torch.zeros(2, 3, dtype=torch.bool)
     regions, words = regions.detach(), words.detach()
     assert float(token_loss(regions, words, none, none.float(), 0.1)) == 0
-    blind = GLORIA.both_directions(GLORIA.word_similarity(regions, words, none, LOCAL))
+    blind = GLORIA.symmetric_cross_entropy(GLORIA.word_similarity(regions, words, none, LOCAL))
     assert float(blind) == pytest.approx(2 * math.log(2))
 
 
@@ -189,13 +189,13 @@ def test_losses_are_fp32_under_autocast() -> None:
 
 def test_assignments_share_the_prototypes_and_survive_a_tiny_epsilon() -> None:
     scores = unit(8, 5) @ unit(4, 5, seed=1).T
-    code = assignments(scores, 0.05, 200)
+    code = sinkhorn(scores, 0.05, 200)
     torch.testing.assert_close(code.sum(1), torch.ones(8))
     torch.testing.assert_close(code.sum(0), torch.full((4,), 2.0), rtol=0, atol=0.02)
-    once = assignments(scores, 0.05, 1).sum(0)
+    once = sinkhorn(scores, 0.05, 1).sum(0)
     assert (once - 2).abs().max() > 0.02
-    assert assignments(scores, 1e-4, 3).isfinite().all()
-    torch.testing.assert_close(assignments(torch.ones(2, 4), 0.05, 3), torch.full((2, 4), 0.25))
+    assert sinkhorn(scores, 1e-4, 3).isfinite().all()
+    torch.testing.assert_close(sinkhorn(torch.ones(2, 4), 0.05, 3), torch.full((2, 4), 0.25))
 
 
 def test_orthogonality_by_hand() -> None:
@@ -210,7 +210,7 @@ def test_orthogonality_by_hand() -> None:
 
 
 def test_words_are_sums_of_their_pieces(tokenizer: PreTrainedTokenizerFast) -> None:
-    words = Words(tokenizer)
+    words = WordGrouping(tokenizer)
     pieces = ["[CLS]", "h", "##e", "##a", "no", "[SEP]", "[PAD]"]
     tokens = torch.tensor([tokenizer.convert_tokens_to_ids(pieces)])
     attention = torch.tensor([[1, 1, 1, 1, 1, 1, 0]])
@@ -221,7 +221,7 @@ def test_words_are_sums_of_their_pieces(tokenizer: PreTrainedTokenizerFast) -> N
         [0, 0, 0, 0, 1, 0, 0],
         [0, 0, 0, 0, 0, 1, 0],
     ]
-    assert words.ends(tokens, rows)[0].tolist() == [False, False, False, True]
+    assert words.is_sep(tokens, rows)[0].tolist() == [False, False, False, True]
 
 
 def test_attention_of_cls_is_berts_own(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -236,7 +236,7 @@ def test_attention_of_cls_is_berts_own(tokenizer: PreTrainedTokenizerFast) -> No
         coded["input_ids"], coded["attention_mask"],
         output_hidden_states=True, output_attentions=True,
     )  # fmt: skip
-    found = attention_of_cls(bert, out.hidden_states[-2], coded["attention_mask"])
+    found = cls_attention(bert, out.hidden_states[-2], coded["attention_mask"])
     torch.testing.assert_close(found, out.attentions[-1][:, :, 0].mean(1))
 
 
@@ -244,7 +244,7 @@ def test_clipped_shares_by_hand() -> None:
     weights = torch.tensor([[0.0, 1.0, 2.0, 3.0], [0.0, 0.0, 0.0, 5.0], [0.0, 0.0, 0.0, 0.0]])
     low, high = 1.2, 2.8  # deciles of 1, 2, 3
     wanted = torch.tensor([[0, low, 2, high], [0, 0, 0, 6.0], [0, 0, 0, 0]]) / 6
-    torch.testing.assert_close(clipped_shares(weights), wanted)
+    torch.testing.assert_close(clipped_weights(weights), wanted)
 
 
 def test_mflags_language_model_never_moves(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -275,10 +275,10 @@ def test_mae_hides_as_many_patches_as_it_says(tokenizer: PreTrainedTokenizerFast
     with torch.no_grad():
         painter.token.copy_(torch.tensor([7.0, 8.0, 9.0]))
     images = torch.rand(4, 3, 64, 64)
-    hidden = painter.draw(images)
+    hidden = painter.sample_hidden(images)
     assert hidden.sum(1).tolist() == [12] * 4
     assert not torch.equal(hidden[0], hidden[1])
-    covered = painter.cover(images, hidden)
+    covered = painter.hide(images, hidden)
     patches = F.unfold(covered, 16, stride=16).view(4, 3, 256, 16)
     plain = F.unfold(images, 16, stride=16).view(4, 3, 256, 16)
     gone = hidden[:, None, None].expand_as(plain)
@@ -291,7 +291,7 @@ def test_mae_learns_nothing_from_what_it_sees(tokenizer: PreTrainedTokenizerFast
     grey, hidden = torch.rand(2, 1, 32, 32), torch.zeros(2, 4, dtype=torch.bool)
     hidden[:, 3] = True
     painted = torch.zeros(2, 1, 32, 32, requires_grad=True)
-    MAE.masked_error(painted, grey, hidden, MAE.HidingSettings(target="grey")).backward()
+    MAE.masked_error(painted, grey, hidden, MAE.MaskSettings(target="grey")).backward()
     assert painted.grad is not None
     assert painted.grad[..., :16, :].abs().sum() == 0
     assert (painted.grad[..., 16:, 16:] != 0).all()

@@ -7,7 +7,7 @@ import pytest
 
 from g2dbench.errors import Misuse
 from g2dbench.recipes import recipe as recipes
-from g2dbench.recipes.recipe import Optim, Recipe
+from g2dbench.recipes.recipe import OptimSettings, Recipe
 from g2dbench.registry import Registry
 
 
@@ -139,7 +139,7 @@ def test_the_method_asked_for_must_be_the_recipes() -> None:
 
 
 def test_the_cosine_rises_falls_and_never_climbs_back() -> None:
-    optim = Optim(lr=1.0, min_lr=0.1, warmup_steps=4, epochs=1)
+    optim = OptimSettings(lr=1.0, min_lr=0.1, warmup_steps=4, epochs=1)
     rates = [optim.lr_at(step, 20) for step in range(60)]
     assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
     assert rates[4] == 1.0
@@ -150,11 +150,11 @@ def test_the_cosine_rises_falls_and_never_climbs_back() -> None:
 
 
 def test_the_other_schedules_and_the_edges_of_warm_up() -> None:
-    assert Optim(lr=1.0, schedule="constant").lr_at(7, 5) == 1.0
-    restarts = Optim(lr=1.0, schedule="restarts", restart_steps=10)
+    assert OptimSettings(lr=1.0, schedule="constant").lr_at(7, 5) == 1.0
+    restarts = OptimSettings(lr=1.0, schedule="restarts", restart_steps=10)
     assert [restarts.lr_at(step, 99) for step in (0, 10, 20)] == [1.0, 1.0, 1.0]
     assert restarts.lr_at(5, 99) == pytest.approx(0.5)
-    assert Optim(warmup_fraction=0.1).warmup(50) == 5
-    whole = Optim(lr=1.0, warmup_fraction=1.0)
+    assert OptimSettings(warmup_fraction=0.1).warmup(50) == 5
+    whole = OptimSettings(lr=1.0, warmup_fraction=1.0)
     assert whole.lr_at(9, 10) == 1.0
     assert whole.lr_at(10, 10) == 1.0

@@ -15,11 +15,11 @@ from torch import nn
 from g2dbench.errors import Misuse, Stopped
 from g2dbench.method import Batch, Method
 from g2dbench.pretrained.tokenizer import train_wordpiece
-from g2dbench.recipes.recipe import Optim, override
-from g2dbench.runs.checkpoints import Saving
+from g2dbench.recipes.recipe import OptimSettings, override
+from g2dbench.runs.checkpoints import CheckpointPolicy
 from g2dbench.runs.folder import RunFolder, load_run, read_info
 from g2dbench.training import distributed
-from g2dbench.training.optimizer import Optimisation
+from g2dbench.training.optimizer import MethodOptimizer
 
 CPU = torch.device("cpu")
 JOINT = 6  # pairs of a step, over all processes
@@ -44,12 +44,12 @@ def one_step(rank: int, port: int, out: Path, cases: list[tuple[str, str, int]])
     """A process of two: gradient and losses of each case; the first process writes them down."""
     trainee.enter(rank, 2, port)
     for name, strategy, micro_batch in cases:
-        accelerator = distributed.accelerator_for(CPU, "fp32", strategy)  # type: ignore[arg-type]
+        accelerator = distributed.make_accelerator(CPU, "fp32", strategy)  # type: ignore[arg-type]
         method = method_of(name, strategy)
-        made = Optimisation(method, Optim(micro_batch=micro_batch), 0, accelerator)
+        made = MethodOptimizer(method, OptimSettings(micro_batch=micro_batch), 0, accelerator)
         losses = made.backward(share(cached.batch(method, JOINT), rank))
         mean = {k: accelerator.reduce(v.detach(), "mean") for k, v in losses.items()}
-        grads = {k: distributed.joined(p.grad) for k, p in method.named_parameters()}
+        grads = {k: distributed.full_tensors(p.grad) for k, p in method.named_parameters()}
         if rank == 0:
             torch.save((mean, grads), out / f"{name}-{strategy}-{micro_batch}.pt")
 
@@ -82,7 +82,7 @@ def test_two_processes_have_the_losses_and_the_gradient_of_one(tmp_path: Path) -
 def whole_and_stopped(rank: int, port: int, out: Path, strategy: Any) -> None:
     """A training left alone; one that the second process is asked to end; the rest of it."""
     trainee.enter(rank, 2, port)
-    settings: dict[str, Any] = {"strategy": strategy, "saving": Saving(steps=3)}
+    settings: dict[str, Any] = {"strategy": strategy, "checkpointing": CheckpointPolicy(steps=3)}
     dataset = fits.some(34)
     recipe = override(fits.recipe(), ["optim.batch_size=4"])
     fits.fit(out / "whole", dataset, recipe=recipe, **settings)
@@ -112,15 +112,15 @@ def test_a_signal_to_one_process_stops_all_and_resuming_is_exact(
 def failing(rank: int, port: int, out: Path) -> None:
     """What fails in the first process alone is said by both, and neither waits for ever."""
     trainee.enter(rank, 2, port)
-    accelerator = distributed.accelerator_for(CPU, "fp32")
+    accelerator = distributed.make_accelerator(CPU, "fp32")
 
     def refuse() -> None:
         raise Misuse("the disk said no")
 
     with pytest.raises(Misuse, match="said no"):
-        distributed.on_main(accelerator, refuse)
-    assert distributed.on_main(accelerator, lambda: "told") == "told"
-    assert distributed.agreed(accelerator, [rank == 1, False]) == [True, False]
+        distributed.on_main_process(accelerator, refuse)
+    assert distributed.on_main_process(accelerator, lambda: "told") == "told"
+    assert distributed.any_process(accelerator, [rank == 1, False]) == [True, False]
 
 
 def test_an_error_of_the_first_process_is_everyones(tmp_path: Path) -> None:
@@ -132,14 +132,14 @@ def test_processes_together_see_the_batches_of_one_process() -> None:
     from support.pairs import a_loader, some
 
     whole = [set(rows.tolist()) for rows in a_loader(some(26), batch_size=8).order(1)]
-    parts = [a_loader(some(26), batch_size=4, rank=rank, world=2).order(1) for rank in (0, 1)]
+    parts = [a_loader(some(26), batch_size=4, rank=rank, world_size=2).order(1) for rank in (0, 1)]
     both = [set(torch.cat(rows).tolist()) for rows in zip(*parts, strict=True)]
     assert both == whole
 
 
 def test_fsdp_alone_and_scalars_under_it_are_refused() -> None:
     with pytest.raises(Misuse, match="several processes"):
-        distributed.accelerator_for(CPU, "fp32", "fsdp")
+        distributed.make_accelerator(CPU, "fp32", "fsdp")
     with pytest.raises(Misuse, match=r"log_scale.*--strategy ddp"):
         distributed.check_shardable(method_of("convirt", "ddp"))
     with pytest.raises(Misuse, match="--strategy 'dp' is unknown: ddp, fsdp"):
@@ -147,6 +147,8 @@ def test_fsdp_alone_and_scalars_under_it_are_refused() -> None:
 
 
 def test_alone_nothing_is_asked_of_others() -> None:
-    accelerator = distributed.accelerator_for(CPU, "fp32")
-    assert distributed.agreed(accelerator, [True, False]) == [True, False]
-    assert isinstance(distributed.joined(nn.Linear(2, 2).state_dict())["weight"], torch.Tensor)
+    accelerator = distributed.make_accelerator(CPU, "fp32")
+    assert distributed.any_process(accelerator, [True, False]) == [True, False]
+    assert isinstance(
+        distributed.full_tensors(nn.Linear(2, 2).state_dict())["weight"], torch.Tensor
+    )

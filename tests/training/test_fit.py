@@ -19,7 +19,7 @@ from g2dbench.pretrained.weights import digest
 from g2dbench.recipes.recipe import override
 from g2dbench.runs import folder as runs
 from g2dbench.runs.folder import RunFolder, load_run, newest_run
-from g2dbench.training.optimizer import groups
+from g2dbench.training.optimizer import parameter_groups
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_resume_says_where_there_is_nothing_to_resume(workplace: Path) -> None:
     run = fit(workplace / "run")
     said: list[str] = []
     assert fit(run.folder, resume=True, echo=said.append).info == run.info
-    assert "complete already" in said[0]
+    assert "already complete" in said[0]
 
 
 def test_broken_checkpoints_are_refused(workplace: Path) -> None:
@@ -166,7 +166,7 @@ def test_a_run_folder_that_is_taken_is_refused(workplace: Path) -> None:
     (workplace / "full" / "thesis.tex").touch()
     with pytest.raises(Misuse, match="holds other files"):
         fit(workplace / "full")
-    with pytest.raises(Misuse, match="cannot be made"):
+    with pytest.raises(Misuse, match="cannot be created"):
         fit(workplace / "full" / "thesis.tex")
 
 
@@ -241,7 +241,7 @@ def test_mixed_precision_trains_and_settings_may_change_in_one_process(workplace
         ("run.json", b"{", "cannot be read"),
         ("run.json", b"[]", "schema version None"),
         ("run.json", b'{"schema_version": 9}', "schema version 9"),
-        ("run.json", b'{"schema_version": 1}', "describes no run: label"),
+        ("run.json", b'{"schema_version": 1}', "does not describe a run: label"),
         ("run.json", None, "cannot be read"),
         ("tokenizer.json", None, "has no tokenizer.json"),
         ("tokenizer.json", b"{}", "cannot be rebuilt"),
@@ -263,7 +263,7 @@ def test_files_of_two_runs_are_refused(workplace: Path) -> None:
     one, two = fit(None, epochs=1), fit(None, epochs=1, seed=1)
     wide = fit(None, epochs=1, recipe=recipe(width=4))
     (one.folder / runs.WEIGHTS_FILE).write_bytes((two.folder / runs.WEIGHTS_FILE).read_bytes())
-    with pytest.raises(BadCheckpoint, match="belong to two runs"):
+    with pytest.raises(BadCheckpoint, match="are of different runs"):
         load_run(one.folder, Toys())
     (one.folder / runs.WEIGHTS_FILE).write_bytes((wide.folder / runs.WEIGHTS_FILE).read_bytes())
     with pytest.raises(BadCheckpoint, match=r"conv.weight is"):
@@ -291,7 +291,7 @@ def test_the_newest_run_is_the_one_that_was_completed_last(workplace: Path) -> N
 
 def test_weight_decay_spares_biases_and_norms() -> None:
     toy = build({}, list(range(20)), 0)
-    decayed, spared = groups(toy, 0.1)
+    decayed, spared = parameter_groups(toy, 0.1)
     assert {tuple(w.shape) for w in decayed["params"]} == {(8, 3, 8, 8), (20, 8)}
     assert all(w.ndim == 1 for w in spared["params"])
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)

@@ -13,10 +13,10 @@ from transformers import PreTrainedTokenizerFast
 from g2dbench.errors import Misuse
 from g2dbench.method import Batch, Method
 from g2dbench.pretrained.tokenizer import train_wordpiece
-from g2dbench.recipes.recipe import Optim, Recipe, override
-from g2dbench.training.distributed import accelerator_for
-from g2dbench.training.gradient_cache import cut
-from g2dbench.training.optimizer import Optimisation
+from g2dbench.recipes.recipe import OptimSettings, Recipe, override
+from g2dbench.training.distributed import make_accelerator
+from g2dbench.training.gradient_cache import split_batch
+from g2dbench.training.optimizer import MethodOptimizer
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +27,13 @@ def tokenizer() -> PreTrainedTokenizerFast:
 CPU = torch.device("cpu")
 
 
-def optimisation(method: Method, micro_batch: int, **kind: Any) -> Optimisation:
-    optim = Optim(micro_batch=micro_batch, **kind)
-    return Optimisation(method, optim, 0, accelerator_for(CPU, "fp32"))
+def optimizer(method: Method, micro_batch: int, **kind: Any) -> MethodOptimizer:
+    optim = OptimSettings(micro_batch=micro_batch, **kind)
+    return MethodOptimizer(method, optim, 0, make_accelerator(CPU, "fp32"))
 
 
 def gradients(method: Method, micro_batch: int, given: Batch) -> tuple[dict[str, float], Any]:
-    losses = optimisation(method, micro_batch).backward(given)
+    losses = optimizer(method, micro_batch).backward(given)
     found = {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
     return {name: float(loss.detach()) for name, loss in losses.items()}, found
 
@@ -66,7 +66,7 @@ def test_a_gradient_of_parts_alone_would_be_another(tokenizer: PreTrainedTokeniz
     """The cache is no plain accumulation: negatives come from the whole batch."""
     whole, plain = (build("convirt", tokenizer) for _ in range(2))
     _, wanted = gradients(whole, 0, batch(whole))
-    for part in cut(batch(plain), 2):
+    for part in split_batch(batch(plain), 2):
         if len(part.ids) > 1:
             (sum(plain.losses(part).values()) * len(part.ids) / 5).backward()
     found = plain.projector.second.weight.grad
@@ -79,7 +79,7 @@ def test_dropout_draws_the_same_in_both_passes(tokenizer: PreTrainedTokenizerFas
     method = build("convirt", tokenizer, text=text)
     seen: list[Tensor] = []
     method.text.projector.register_forward_hook(lambda *call: seen.append(call[2].detach()))
-    optimisation(method, 2).backward(batch(method, 6))
+    optimizer(method, 2).backward(batch(method, 6))
     assert len(seen) == 6
     for first, second in zip(seen[:3], seen[3:], strict=True):
         assert torch.equal(first, second)
@@ -88,7 +88,7 @@ def test_dropout_draws_the_same_in_both_passes(tokenizer: PreTrainedTokenizerFas
 
 def test_running_statistics_move_once(tokenizer: PreTrainedTokenizerFast) -> None:
     method = build("convirt", tokenizer).train()
-    optimisation(method, 2).backward(batch(method, 6))
+    optimizer(method, 2).backward(batch(method, 6))
     assert int(method.encoder.bn1.num_batches_tracked) == 3
 
 
@@ -99,7 +99,7 @@ def test_running_statistics_move_once(tokenizer: PreTrainedTokenizerFast) -> Non
 def test_parts_are_nearly_equal_and_in_order(size: int, most: int, parts: list[int]) -> None:
     rows = torch.arange(size)
     whole = Batch(rows, rows + 10, rows + 20, tuple(map(str, range(size))), 7)
-    found = cut(whole, most)
+    found = split_batch(whole, most)
     assert [len(part.images) for part in found] == parts
     assert torch.cat([part.images for part in found]).tolist() == rows.tolist()
     assert torch.cat([part.tokens for part in found]).tolist() == (rows + 10).tolist()
@@ -112,7 +112,7 @@ def test_fewer_activations_are_kept(tokenizer: PreTrainedTokenizerFast) -> None:
     kept = {}
     for micro_batch in (0, 2):
         method = build("convirt", tokenizer)
-        made = optimisation(method, micro_batch)
+        made = optimizer(method, micro_batch)
         weights = {weight.untyped_storage().data_ptr() for weight in method.parameters()}
         alive, most = [0], [0]
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_cut_is_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Misuse, match=r"micro_batch = 4: Toy has no loss .* parts of a batch"):
+    with pytest.raises(Misuse, match=r"micro_batch = 4: Toy cannot compute its losses from parts of a batch"):
         fits.fit(None, recipe=override(fits.recipe(), ["optim.micro_batch=4"]))
     changes = ["optim.micro_batch=4", "model.mask.pairing=shuffled"]
     table = {**fits.recipe().model_dump(), "method": "g2d", "model": TINY}

@@ -34,16 +34,16 @@ class AttentionPool(nn.Module):
         self.query, self.key = nn.Linear(width, inner), nn.Linear(width, inner)
         self.value, self.out = nn.Linear(width, inner), _output(attention, inner, width)
         if attention.output == "double":
-            _start(self.query, self.key, self.value)
+            _initialize_as_torch(self.query, self.key, self.value)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """(B, D, h, w) -> (B, D), not normalised, and (B, H, h, w)."""
         tokens, query = self._tokens(pixels)
-        keys = torch.cat([query, tokens], 1) if self._itself else tokens
+        keys = torch.cat([query, tokens], 1) if self._attends_to_query else tokens
         weights = self._logits(query, keys).softmax(-1)
         values = self._split(self.value(keys))
         pooled = (weights.to(values.dtype) @ values).transpose(1, 2).flatten(2)
-        to_pixels = weights[..., 1:] if self._itself else weights
+        to_pixels = weights[..., 1:] if self._attends_to_query else weights
         attention = to_pixels[:, :, 0].unflatten(-1, list(pixels.shape[2:]))
         embedded: Tensor = self.out(pooled)[:, 0]
         return embedded, attention
@@ -58,7 +58,7 @@ class AttentionPool(nn.Module):
         return alone.reshape(pixels.shape)
 
     @property
-    def _itself(self) -> bool:
+    def _attends_to_query(self) -> bool:
         return self._settings.keys == "pixels+query"
 
     def _tokens(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,7 +102,7 @@ def _output(attention: AttentionSettings, inner: int, width: int) -> nn.Module:
     return nn.Sequential(first, nn.Linear(width, width))
 
 
-def _start(*layers: nn.Linear) -> None:
+def _initialize_as_torch(*layers: nn.Linear) -> None:
     """As torch's MultiheadAttention: Xavier's uniform for one matrix of all layers, biases 0."""
     outputs = sum(layer.out_features for layer in layers)
     bound = math.sqrt(6 / (layers[0].in_features + outputs))

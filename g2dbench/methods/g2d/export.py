@@ -11,12 +11,12 @@ from torch import nn
 
 from g2dbench.errors import Misuse
 from g2dbench.methods.g2d.model import G2D
-from g2dbench.methods.g2d.released import count_parameters, obstacles, to_theirs
+from g2dbench.methods.g2d.released import count_parameters, to_released, unsupported_settings
 from g2dbench.methods.g2d.settings import G2DSettings
-from g2dbench.methods.shared.pretrained_model import Pretrained
+from g2dbench.methods.shared.pretrained_model import PretrainedImageTextModel
 from g2dbench.methods.shared.settings import read_settings
 from g2dbench.model import Model
-from g2dbench.recipes.recipe import Optim
+from g2dbench.recipes.recipe import OptimSettings
 from g2dbench.system.files import replace_file
 
 SETTINGS_FILE = "model.json"
@@ -34,14 +34,14 @@ class Export:
     left_out: dict[str, str]
 
 
-def export(model: Model, out: Path, name: str, optim: Optim) -> Export:
+def export(model: Model, out: Path, name: str, optim: OptimSettings) -> Export:
     """Write the layouts that can hold this model, its settings and its text encoder into `out`.
 
     The checkpoint carries the epoch and an AdamW that has made no step, so that the authors'
     trainer goes on from it. Its BERT has the pooler that theirs has and never reads.
     Raises Misuse for a model that is no G2D, and for a folder that is not empty.
     """
-    if not isinstance(model, Pretrained) or not isinstance(model.towers, G2D):
+    if not isinstance(model, PretrainedImageTextModel) or not isinstance(model.towers, G2D):
         raise Misuse(
             f"{model.identity.label} is no G2D: the authors' layouts hold a G2D alone; "
             "other models are read from their run folders"
@@ -61,7 +61,7 @@ def export(model: Model, out: Path, name: str, optim: Optim) -> Export:
 
 
 def _states(
-    model: Pretrained, name: str, optim: Optim
+    model: PretrainedImageTextModel, name: str, optim: OptimSettings
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """What each file holds, and why a layout holds nothing."""
     g2d: Any = model.towers
@@ -70,7 +70,7 @@ def _states(
     if read_settings(G2DSettings, g2d.architecture).pixel.target == "none":
         return states, dict.fromkeys((unet, checkpoint), "the decoder was not trained")
     states[unet] = _state(g2d.unet)
-    if foreign := obstacles(g2d):
+    if foreign := unsupported_settings(g2d):
         return states, {checkpoint: f"it has no place for {'; '.join(foreign)}"}
     states[checkpoint] = _checkpoint(g2d, optim)
     return states, {}
@@ -80,8 +80,8 @@ def _state(module: nn.Module) -> dict[str, Any]:
     return {key: value.detach().cpu() for key, value in module.state_dict().items()}
 
 
-def _checkpoint(g2d: G2D, optim: Optim) -> dict[str, Any]:
-    weights = to_theirs(g2d)
+def _checkpoint(g2d: G2D, optim: OptimSettings) -> dict[str, Any]:
+    weights = to_released(g2d)
     blank = [nn.Parameter(torch.zeros(0)) for _ in range(count_parameters(weights))]
     optimizer = torch.optim.AdamW(
         blank, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay

@@ -13,7 +13,7 @@ EMPTY, FULL = 0.001, 0.9
 """Shares of the image below and above which a mask holds no shape."""
 
 
-def figures(mask: Tensor, drawn: Tensor) -> dict[str, float]:
+def mask_monitors(mask: Tensor, predicted: Tensor) -> dict[str, float]:
     """Masks and the decoder's probabilities (B, K, S, S), all together."""
     area = share(mask)
     return {
@@ -23,7 +23,7 @@ def figures(mask: Tensor, drawn: Tensor) -> dict[str, float]:
         "mask_parts": parts(mask),
         "mask_overlap": overlap(mask),
         "mask_overlap_chance": area / (2 - area),
-        "decoder_dice": agreement(drawn, mask),
+        "decoder_dice": decoder_dice(predicted, mask),
     }
 
 
@@ -62,9 +62,9 @@ def overlap(mask: Tensor) -> float:
     return float((iou.sum() - iou.diagonal().sum()) / pairs) if pairs else 1.0
 
 
-def agreement(drawn: Tensor, mask: Tensor) -> float:
+def decoder_dice(predicted: Tensor, mask: Tensor) -> float:
     """Probabilities and masks (B, K, S, S) -> mean Dice of both at 1/2; two empty ones give 1."""
-    a, b = (drawn > 0.5).flatten(1).float(), (mask > 0.5).flatten(1).float()
+    a, b = (predicted > 0.5).flatten(1).float(), (mask > 0.5).flatten(1).float()
     size = a.sum(1) + b.sum(1)
     dice = torch.where(size > 0, 2 * (a * b).sum(1) / size.clamp(min=1), 1.0)
     return float(dice.mean())

@@ -57,9 +57,9 @@ class PseudoMask(nn.Module):
     def _smooth(self, binary: Tensor, images: Tensor) -> Tensor:
         how, mask = self._settings, binary.float()
         if how.smoothing == "bilateral":
-            return bilateral(mask, self.window, how.sigma_range)
+            return bilateral_filter(mask, self.window, how.sigma_range)
         if how.smoothing == "guided":
-            return guided(mask, self.grey(images)[:, None], how.window(), how.guide_eps)
+            return guided_filter(mask, self.grey(images)[:, None], how.window(), how.guide_eps)
         return mask
 
     def _binary(self, attention: Tensor, images: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ def above_mixture(scores: Tensor) -> Tensor:
     low, high = flat.amin(-1, keepdim=True), flat.amax(-1, keepdim=True)
     spread = (high - low).clamp(min=torch.finfo(flat.dtype).tiny)
     bins = ((flat - low) / spread * (_BINS - 1)).round().long()
-    upper = _upper_gaussian(_float(histogram(bins))).gather(-1, bins)
+    upper = _upper_gaussian(_as_double(histogram(bins))).gather(-1, bins)
     return (upper & (high > low)).view(scores.shape)
 
 
@@ -143,7 +143,7 @@ def otsu(grey: Tensor) -> Tensor:
     below, total = counts.cumsum(-1), counts.sum(-1, keepdim=True)
     mass, whole = (counts * at).cumsum(-1), (counts * at).sum(-1, keepdim=True)
     size = below * (total - below)
-    between = _float(whole * below - mass * total) ** 2 / _float(size.clamp(min=1))
+    between = _as_double(whole * below - mass * total) ** 2 / _as_double(size.clamp(min=1))
     best = torch.where(size > 0, between, -1.0).argmax(-1)
     single = (counts > 0).sum(-1) == 1
     return torch.where(single, (counts.argmax(-1) - 1).clamp(min=0), best)
@@ -155,7 +155,7 @@ def histogram(bins: Tensor) -> Tensor:
     return counts.scatter_add_(-1, bins, torch.ones_like(bins))
 
 
-def _float(counts: Tensor) -> Tensor:
+def _as_double(counts: Tensor) -> Tensor:
     """As fp64, or as fp32 on Apple's GPU, which has no more."""
     return counts.float() if counts.device.type == "mps" else counts.double()
 
@@ -186,7 +186,7 @@ def _blur(mask: Tensor, window: Tensor) -> Tensor:
     return blurred.clamp(0, 1)
 
 
-def bilateral(mask: Tensor, window: Tensor, sigma_range: float) -> Tensor:
+def bilateral_filter(mask: Tensor, window: Tensor, sigma_range: float) -> Tensor:
     """Bilateral filter of a binary mask, exact: (B, K, S, S) of 0 and 1 -> [0, 1].
 
     With only two values the range weight is 1 among equals and k = exp(-1 / (2 sigma^2)) between
@@ -199,21 +199,21 @@ def bilateral(mask: Tensor, window: Tensor, sigma_range: float) -> Tensor:
     return torch.where(mask > 0.5, inside, outside)
 
 
-def guided(mask: Tensor, grey: Tensor, radius: int, eps: float) -> Tensor:
+def guided_filter(mask: Tensor, grey: Tensor, radius: int, eps: float) -> Tensor:
     """Guided filter: (B, K, S, S) of 0 and 1, guide (B, 1, S, S) in [0, 1] -> [0, 1].
 
     In every square window the mask is fitted as a linear function of the guide, with `eps` against
     slopes where the guide is flat; a pixel takes the mean of the fits that cover it. Borders are
     mirrored without the edge. Source: He et al., Guided Image Filtering, ECCV 2010.
     """
-    mean_guide, mean_mask = _box(grey, radius), _box(mask, radius)
-    variance = _box(grey * grey, radius) - mean_guide**2
-    slope = (_box(grey * mask, radius) - mean_guide * mean_mask) / (variance + eps)
+    mean_guide, mean_mask = _box_mean(grey, radius), _box_mean(mask, radius)
+    variance = _box_mean(grey * grey, radius) - mean_guide**2
+    slope = (_box_mean(grey * mask, radius) - mean_guide * mean_mask) / (variance + eps)
     offset = mean_mask - slope * mean_guide
-    return (_box(slope, radius) * grey + _box(offset, radius)).clamp(0, 1)
+    return (_box_mean(slope, radius) * grey + _box_mean(offset, radius)).clamp(0, 1)
 
 
-def _box(values: Tensor, radius: int) -> Tensor:
+def _box_mean(values: Tensor, radius: int) -> Tensor:
     """Mean over the (2r+1, 2r+1) window of every pixel."""
     padded = F.pad(values, [radius] * 4, mode="reflect")
     return F.avg_pool2d(padded, 2 * radius + 1, stride=1)

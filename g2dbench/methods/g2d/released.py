@@ -22,7 +22,7 @@ from g2dbench.pretrained.weights import State
 
 Layout = Literal["encoder", "encoder_decoder", "checkpoint"]
 
-_PREFIXES = {
+_FROM_RELEASED = {
     "img_model.": "unet.",
     "lm_model.": "text.encoder.bert.",
     "proj_v.0.": "projector.first.",
@@ -36,14 +36,14 @@ _PREFIXES = {
     "attnpool.c_proj.": "pool.out.1.",
 }
 """Theirs to ours."""
-_BACK = {ours: theirs for theirs, ours in _PREFIXES.items()}
+_TO_RELEASED = {ours: theirs for theirs, ours in _FROM_RELEASED.items()}
 _PACKED = {"attnpool.mhsa.in_proj_weight": "weight", "attnpool.mhsa.in_proj_bias": "bias"}
 _PARTS = ("query", "key", "value")
 _KERNEL = re.compile(r"proj_([vt])\.[03]\.weight")
 _UNUSED = ("pseudo_conv.", "lm_model.pooler.")
 """No embedding, mask or loss of the released code reads these."""
 _BUFFER = re.compile(r"\.(running_mean|running_var|num_batches_tracked)$")
-_LONGEST = 256
+_MAX_TOKENS = 256
 """Tokens of a report, in cnn_ae.py."""
 _HEAD_WIDTH = 64
 """Of every BERT that Google published; a file does not say how its width is split."""
@@ -75,7 +75,7 @@ def find_layout(state: Mapping[str, Tensor]) -> Layout:
     return "encoder_decoder" if "segmentation_head.0.weight" in state else "encoder"
 
 
-def to_ours(state: Mapping[str, Tensor]) -> State:
+def from_released(state: Mapping[str, Tensor]) -> State:
     """A checkpoint's model_state_dict under the names of `G2D` with attention.output "double".
 
     Keys that neither side knows keep their names, so that `load_state` reports them.
@@ -87,22 +87,22 @@ def to_ours(state: Mapping[str, Tensor]) -> State:
             found |= {f"pool.{part}.{_PACKED[key]}": rows for part, rows in parts}
         elif not key.startswith(_UNUSED):
             kernel = _KERNEL.fullmatch(key) and value.ndim > 2
-            found[_renamed(key, _PREFIXES)] = value.flatten(1) if kernel else value
+            found[_renamed(key, _FROM_RELEASED)] = value.flatten(1) if kernel else value
     return found
 
 
-def to_theirs(g2d: G2D) -> State:
+def to_released(g2d: G2D) -> State:
     """A method's weights as the model_state_dict of CNN_AE; see `obstacles`.
 
     What ours lacks and theirs never reads is 0: `pseudo_conv` and BERT's pooler.
     """
     ours = {key: value.detach().cpu() for key, value in g2d.state_dict().items()}
-    return named_theirs(ours) | _never_read(g2d)
+    return released_names(ours) | _unused_weights(g2d)
 
 
-def named_theirs(ours: Mapping[str, Tensor]) -> State:
+def released_names(ours: Mapping[str, Tensor]) -> State:
     """The inverse of `to_ours`; a single output layer is followed by the identity."""
-    found = {_renamed(key, _BACK): value for key, value in ours.items()}
+    found = {_renamed(key, _TO_RELEASED): value for key, value in ours.items()}
     for theirs, kind in _PACKED.items():
         found[theirs] = torch.cat([found.pop(f"pool.{part}.{kind}") for part in _PARTS])
     if "pool.out.weight" in found:
@@ -117,7 +117,7 @@ def named_theirs(ours: Mapping[str, Tensor]) -> State:
     return found
 
 
-def obstacles(g2d: G2D) -> list[str]:
+def unsupported_settings(g2d: G2D) -> list[str]:
     """The settings for which CNN_AE has no place, as "attention.heads = 3 (there 4)"."""
     settings = read_settings(G2DSettings, g2d.architecture)
     found = {key: _at(settings, key) for key in _FIXED}
@@ -143,7 +143,7 @@ def read_sizes(state: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
         "heads": max(words.shape[-1] // _HEAD_WIDTH, 1),
         "feed_forward": len(state["lm_model.encoder.layer.0.intermediate.dense.weight"]),
         "positions": tokens,
-        "max_length": min(tokens, _LONGEST),
+        "max_length": min(tokens, _MAX_TOKENS),
     }
     return {
         "text": text,
@@ -158,7 +158,7 @@ def count_parameters(state: Mapping[str, Tensor]) -> int:
     return sum(_BUFFER.search(key) is None for key in state)
 
 
-def _never_read(g2d: G2D) -> State:
+def _unused_weights(g2d: G2D) -> State:
     text: Any = g2d.text
     width, hidden = text.projector.second.out_features, text.encoder.width
     shapes = {

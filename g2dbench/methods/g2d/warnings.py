@@ -23,7 +23,7 @@ MOST_PIXEL_ALIGNMENT = 0.9
 WARNING_RULES = (
     WarningRule(
         "attention_entropy",
-        lambda figures: figures["attention_entropy"] > MOST_UNIFORM,
+        lambda values: values["attention_entropy"] > MOST_UNIFORM,
         "the attention is all but uniform ({attention_entropy:.3f} of the largest entropy): pseudo "
         "masks may cut through noise, which the decoder then learns to draw. Look at the contact "
         "sheet; try model.attention.stride=16, a later model.pixel.start, or "
@@ -32,7 +32,7 @@ WARNING_RULES = (
     ),
     WarningRule(
         "attention_entropy",
-        lambda figures: figures["attention_entropy"] < MOST_PEAKED,
+        lambda values: values["attention_entropy"] < MOST_PEAKED,
         "the attention is on a single pixel ({attention_entropy:.3f} of the largest entropy), so "
         "the pseudo masks hold no shape. Try model.attention.stride=16 or a smaller "
         "model.attention.scale",
@@ -41,7 +41,7 @@ WARNING_RULES = (
     ),
     WarningRule(
         "mask_empty",
-        lambda figures: figures["mask_empty"] > MOST_EMPTY_OR_FULL,
+        lambda values: values["mask_empty"] > MOST_EMPTY_OR_FULL,
         "{mask_empty:.0%} of the pseudo masks are empty: the decoder learns to draw nothing. "
         "Uniform attention gives ties that no percentile can cut, and model.mask.body=otsu may "
         "find no body: try a larger model.attention.scale, a smaller model.mask.percentile, or "
@@ -50,7 +50,7 @@ WARNING_RULES = (
     ),
     WarningRule(
         "mask_full",
-        lambda figures: figures["mask_full"] > MOST_EMPTY_OR_FULL,
+        lambda values: values["mask_full"] > MOST_EMPTY_OR_FULL,
         "{mask_full:.0%} of the pseudo masks cover the whole image: the decoder learns to fill it. "
         "Try a larger model.mask.percentile, model.mask.threshold=percentile, or "
         "model.mask.body=outline",
@@ -58,7 +58,7 @@ WARNING_RULES = (
     ),
     WarningRule(
         "mask_overlap",
-        lambda figures: figures["mask_overlap"] > MOST_OVERLAP,
+        lambda values: values["mask_overlap"] > MOST_OVERLAP,
         "the pseudo masks of different images are all but the same (IoU {mask_overlap:.2f}): the "
         "decoder learns one picture, not where findings are. Try model.attention.positions=none or "
         "a larger percentile",
@@ -66,7 +66,7 @@ WARNING_RULES = (
     ),
     WarningRule(
         "gradient_share_pa",
-        lambda figures: figures["gradient_share_pa"] > MOST_PIXEL_ALIGNMENT,
+        lambda values: values["gradient_share_pa"] > MOST_PIXEL_ALIGNMENT,
         "pixel alignment gives {gradient_share_pa:.0%} of the gradient at the encoder, so that the "
         "reports hardly teach it. Try smaller model.pixel.dice and model.pixel.bce, or a later "
         "model.pixel.start",

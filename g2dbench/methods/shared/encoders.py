@@ -14,7 +14,7 @@ from transformers import AutoConfig, BertConfig, BertModel
 from transformers.masking_utils import create_bidirectional_mask
 
 from g2dbench.errors import BadCheckpoint, Misuse
-from g2dbench.methods.shared.frozen_text_cache import FrozenPart
+from g2dbench.methods.shared.frozen_text_cache import FrozenTextCache
 from g2dbench.methods.shared.settings import ImageSettings, TextSettings
 from g2dbench.pretrained.tokenizer import SCRATCH
 from g2dbench.pretrained.weights import find_state, load_state, read_weights
@@ -74,12 +74,14 @@ class TextEncoder(nn.Module):
                 f"{config.max_position_embeddings} positions"
             )
         self._settings = text
-        every = config.num_hidden_layers
-        self._depth = every if text.frozen_layers < 0 else text.frozen_layers
+        layers = config.num_hidden_layers
+        self._frozen_layers = layers if text.frozen_layers < 0 else text.frozen_layers
         self._frozen = self._freeze(text)
-        self._first: FrozenPart | None = None
+        self._frozen_cache: FrozenTextCache | None = None
         if text.frozen_cache:
-            self._first = FrozenPart(self.bert, self._depth, text.frozen_cache * 2**20)
+            self._frozen_cache = FrozenTextCache(
+                self.bert, self._frozen_layers, text.frozen_cache * 2**20
+            )
 
     def train(self, mode: bool = True) -> "TextEncoder":
         """As every module's; the frozen part stays in eval mode where the settings say so."""
@@ -103,14 +105,14 @@ class TextEncoder(nn.Module):
         return torch.cat(parts)[order.argsort()]
 
     def _encode(self, tokens: Tensor, attention: Tensor) -> Tensor:
-        if not self.training or self._first is None:
+        if not self.training or self._frozen_cache is None:
             whole: Tensor = self.bert(input_ids=tokens, attention_mask=attention).last_hidden_state
             return whole
-        hidden = self._first(tokens, attention)
+        hidden = self._frozen_cache(tokens, attention)
         mask = create_bidirectional_mask(
             config=self.bert.config, inputs_embeds=hidden, attention_mask=attention
         )
-        for layer in self.bert.encoder.layer[self._depth :]:
+        for layer in self.bert.encoder.layer[self._frozen_layers :]:
             hidden = layer(hidden, mask)
         return hidden
 
@@ -143,7 +145,7 @@ class TextEncoder(nn.Module):
             raise Misuse(
                 f"text.frozen_layers is {text.frozen_layers}, the text encoder has {len(layers)}"
             )
-        frozen = list(layers[: self._depth])
+        frozen = list(layers[: self._frozen_layers])
         if text.frozen_embeddings:
             frozen.append(self.bert.embeddings)
         for module in frozen:
@@ -169,7 +171,7 @@ def _published(text: TextSettings, vocabulary: int) -> BertModel:
     """A BERT from a folder or the hub, its vocabulary cut to the tokens that the tokenizer has."""
     try:
         config = AutoConfig.from_pretrained(text.source)
-        _check_plain(config, text.source)
+        _check_standard_bert(config, text.source)
         model: BertModel = BertModel.from_pretrained(
             text.source,
             add_pooling_layer=False,
@@ -190,7 +192,7 @@ def _published(text: TextSettings, vocabulary: int) -> BertModel:
     return model
 
 
-def _check_plain(config: Any, source: str) -> None:
+def _check_standard_bert(config: Any, source: str) -> None:
     """A run is rebuilt from sizes alone, so only what the sizes describe may be trained."""
     plain = BertConfig()
     for key in ("model_type", "hidden_act", "layer_norm_eps", "type_vocab_size"):

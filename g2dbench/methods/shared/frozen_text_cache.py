@@ -13,23 +13,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-class FrozenPart:
+class FrozenTextCache:
     """The embeddings and the first layers of a BERT, without gradient or dropout, cached.
 
     It refers to the BERT's modules and owns none. Reports are told apart by their tokens; equal
     reports share one entry. When the cache is full, further reports are computed each time.
     """
 
-    def __init__(self, bert: Any, layers: int, most_bytes: int) -> None:
+    def __init__(self, bert: Any, layers: int, max_bytes: int) -> None:
         """bert: with frozen embeddings and `layers` frozen layers, all of them in eval mode."""
-        self._bert, self._count, self._most = bert, layers, most_bytes
-        self._kept: dict[tuple[object, bytes], Tensor] = {}
+        self._bert, self._layers, self._max_bytes = bert, layers, max_bytes
+        self._cached: dict[tuple[object, bytes], Tensor] = {}
         self._weights: tuple[tuple[int, int], ...] = ()
         self.bytes = 0
 
     def __call__(self, tokens: Tensor, attention: Tensor) -> Tensor:
         """(B, L) and (B, L), padded on the right -> (B, L, E), 0 at the padding."""
-        self._check()
+        self._clear_if_changed()
         width = tokens.shape[1]
         lengths = attention.sum(1).tolist()
         rows = [row[:length] for row, length in zip(tokens, lengths, strict=True)]
@@ -39,7 +39,7 @@ class FrozenPart:
         """(L,) tokens of one report -> (L, E)."""
         with torch.no_grad():
             hidden: Tensor = self._bert.embeddings(input_ids=row[None])
-            for layer in self._bert.encoder.layer[: self._count]:
+            for layer in self._bert.encoder.layer[: self._layers]:
                 hidden = layer(hidden)
         return hidden[0]
 
@@ -47,18 +47,18 @@ class FrozenPart:
         kind = row.device.type
         lower = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         key = (lower, row.cpu().numpy().tobytes())
-        found = self._kept.get(key)
+        found = self._cached.get(key)
         if found is None:
             found = self.compute(row)
-            if self.bytes + found.nbytes <= self._most:
-                self._kept[key] = found
+            if self.bytes + found.nbytes <= self._max_bytes:
+                self._cached[key] = found
                 self.bytes += found.nbytes
         return found
 
-    def _check(self) -> None:
+    def _clear_if_changed(self) -> None:
         """Forget everything where a frozen weight was written to, moved or replaced."""
-        modules = [self._bert.embeddings, *self._bert.encoder.layer[: self._count]]
+        modules = [self._bert.embeddings, *self._bert.encoder.layer[: self._layers]]
         weights = tuple((w.data_ptr(), w._version) for m in modules for w in m.parameters())
         if weights != self._weights:
-            self._kept.clear()
+            self._cached.clear()
             self.bytes, self._weights = 0, weights

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from g2dbench.methods.shared.two_towers import ImageMethod, Towers
+from g2dbench.methods.shared.two_towers import ImageEncoderMethod, TwoTowers
 from g2dbench.model import Grounding, Model
 
 _TEXTS_AT_ONCE = 64
 
 
-class PretrainedImages(Model):
+class PretrainedImageModel(Model):
     """A trained method's image encoder, evaluated; it holds the method, so weights are shared."""
 
-    def __init__(self, towers: ImageMethod) -> None:
+    def __init__(self, towers: ImageEncoderMethod) -> None:
         super().__init__()
         self.towers = towers
         self.preprocess = towers.preprocess
@@ -38,16 +38,16 @@ class PretrainedImages(Model):
         return self.towers.pyramid(images)[-1].mean((2, 3))
 
 
-class Pretrained(PretrainedImages):
+class PretrainedImageTextModel(PretrainedImageModel):
     """A trained method with a space of image and report.
 
     locate: BioViL's pipeline: cosine between the projected pixels and the projected prompt; the
     publications give no threshold.
     """
 
-    towers: Towers
+    towers: TwoTowers
 
-    def __init__(self, towers: Towers) -> None:
+    def __init__(self, towers: TwoTowers) -> None:
         super().__init__(towers)
         self.grounding = Grounding("bilinear", None)
 
@@ -58,7 +58,7 @@ class Pretrained(PretrainedImages):
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """T texts -> (T, D), each row of length 1, fp32; longer ones are cut at `max_length`."""
-        return self._read(self.towers.text, texts)
+        return self._encode_texts(self.towers.text, texts)
 
     def embed_prompts(self, texts: Sequence[str]) -> Tensor:
         """T texts -> (T, D), each row of length 1, fp32: what `locate` compares with the pixels."""
@@ -71,11 +71,13 @@ class Pretrained(PretrainedImages):
         with torch.autocast(images.device.type, enabled=False):
             return torch.einsum("bdhw,td->bthw", pixels, prompts)
 
-    def _read(self, reader: Callable[[Tensor, Tensor], Tensor], texts: Sequence[str]) -> Tensor:
+    def _encode_texts(
+        self, encode: Callable[[Tensor, Tensor], Tensor], texts: Sequence[str]
+    ) -> Tensor:
         """T texts -> (T, D) through tokens and attention, some at once; rows of length 1, fp32."""
         device = next(self.parameters()).device
         rows = []
         for at in range(0, len(texts), _TEXTS_AT_ONCE):
             tokens, attention = self.towers.tokenize(texts[at : at + _TEXTS_AT_ONCE])
-            rows.append(reader(tokens.to(device), attention.to(device)).float())
+            rows.append(encode(tokens.to(device), attention.to(device)).float())
         return F.normalize(torch.cat(rows), dim=-1)

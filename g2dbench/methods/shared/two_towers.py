@@ -56,13 +56,13 @@ def _norm(projector: ProjectorSettings, hidden: int) -> nn.Module:
     return nn.Identity()
 
 
-class TextSide(nn.Module):
+class BaseTextTower(nn.Module):
     """Report to the shared space: (B, L) tokens and attention -> (B, D), not normalised."""
 
     encoder: TextEncoder
 
 
-class TextTower(TextSide):
+class TextTower(BaseTextTower):
     """Report to the shared space: encoder, pooling, projector, in the order of the settings."""
 
     def __init__(self, settings: ProjectedSettings, vocabulary: int) -> None:
@@ -89,14 +89,14 @@ class TextTower(TextSide):
         return (hidden * weights).sum(1) / weights.sum(1)
 
 
-class ImageMethod(Method):
+class ImageEncoderMethod(Method):
     """Base of every method: an image encoder, preprocessing, tokenising.
 
     Attributes: `channels` and `strides` describe `pyramid`, fine to coarse; `uncut` is that of
     `Separable`, for those that have its other parts.
     """
 
-    uncut = ""
+    why_whole = ""
     channels: tuple[int, ...]
     strides: tuple[int, ...]
 
@@ -112,14 +112,14 @@ class ImageMethod(Method):
         """(B, 3, S, S) -> [(B, channels[i], S / strides[i], S / strides[i])]."""
 
 
-class Towers(ImageMethod):
+class TwoTowers(ImageEncoderMethod):
     """Base of the methods that bring image and report into one space; the text side is given.
 
     A method adds its image side: `pyramid`, `embed_pyramid` and `dense`.
     """
 
     def __init__(
-        self, settings: InputSettings, text: TextSide, tokenizer: PreTrainedTokenizerFast
+        self, settings: InputSettings, text: BaseTextTower, tokenizer: PreTrainedTokenizerFast
     ) -> None:
         super().__init__(settings, tokenizer)
         self.text = text
@@ -135,20 +135,20 @@ class Towers(ImageMethod):
         """Pyramid -> (B, D, h, w), not normalised: the shared space at every pixel of a grid."""
 
 
-class PooledTowers(Towers):
+class PooledTwoTowers(TwoTowers):
     """Towers whose image side is a CNN and a projector on the mean of its last map."""
 
     def __init__(
-        self, settings: ProjectedSettings, text: TextSide, tokenizer: PreTrainedTokenizerFast
+        self, settings: ProjectedSettings, text: BaseTextTower, tokenizer: PreTrainedTokenizerFast
     ) -> None:
         super().__init__(settings, text, tokenizer)
         self.encoder = image_encoder(settings.image)
-        self.channels, self.strides = levels(self.encoder)
+        self.channels, self.strides = pyramid_levels(self.encoder)
         self.projector = Projector(settings.projector, self.channels[-1], settings.width)
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """(B, 3, S, S) -> the encoder's maps from stride 2 on."""
-        return present(self.encoder(images))
+        return non_empty_levels(self.encoder(images))
 
     def embed_pyramid(self, pyramid: list[Tensor]) -> Tensor:
         """Pyramid -> (B, D): projected mean of the last map."""
@@ -157,7 +157,7 @@ class PooledTowers(Towers):
 
     def dense(self, pyramid: list[Tensor]) -> Tensor:
         """Pyramid -> (B, D, h, w): the same projection, pixel by pixel."""
-        return by_pixel(self.projector, pyramid[-1])
+        return project_pixels(self.projector, pyramid[-1])
 
 
 def check_pairs(batch: Batch) -> None:
@@ -169,13 +169,13 @@ def check_pairs(batch: Batch) -> None:
         )
 
 
-def by_pixel(projector: Projector, feature: Tensor) -> Tensor:
+def project_pixels(projector: Projector, feature: Tensor) -> Tensor:
     """(B, C, h, w) -> (B, D, h, w) through a projector, pixel by pixel."""
     pixels: Tensor = projector(feature.permute(0, 2, 3, 1))
     return pixels.permute(0, 3, 1, 2)
 
 
-def levels(encoder: nn.Module) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def pyramid_levels(encoder: nn.Module) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Channels and strides of the levels that an smp encoder really has, without its input.
 
     Transformers of smp give an empty map at stride 2.
@@ -185,6 +185,6 @@ def levels(encoder: nn.Module) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(width for width, _ in found), tuple(stride for _, stride in found)
 
 
-def present(pyramid: list[Tensor]) -> list[Tensor]:
+def non_empty_levels(pyramid: list[Tensor]) -> list[Tensor]:
     """smp's six maps without the input and without empty ones."""
     return [feature for feature in pyramid[1:] if feature.shape[1]]

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from g2dbench.methods.shared.settings import DecoderSettings, ImageSettings
 
 
-def unet_around(
+def make_unet(
     encoder: nn.Module, image: ImageSettings, decoder: DecoderSettings, outputs: int
 ) -> Any:
     """smp's Unet around the encoder that was made of these settings."""
@@ -73,23 +73,23 @@ def run_decoder(decoder: Any, pyramid: list[Tensor]) -> Tensor:
     x: Tensor = decoder.center(last)
     for block, skip in zip_longest(decoder.blocks, skips):
         convolution, *rest = block.conv1
-        x = _double(x, skip, convolution.weight)
+        x = _upsample_convolve(x, skip, convolution.weight)
         for layer in rest:
             x = layer(x)
         x = block.conv2(x)
     return x
 
 
-def _double(x: Tensor, skip: Tensor | None, kernel: Tensor) -> Tensor:
+def _upsample_convolve(x: Tensor, skip: Tensor | None, kernel: Tensor) -> Tensor:
     """(B, C, h, w), (B, K, 2h, 2w), (O, C + K, 3, 3) -> (B, O, 2h, 2w)."""
     channels = x.shape[1]
-    wide = F.conv_transpose2d(x, spread(kernel[:, :channels]), stride=2, padding=1)
+    wide = F.conv_transpose2d(x, transposed_kernel(kernel[:, :channels]), stride=2, padding=1)
     if skip is None or not skip.shape[1]:
         return wide
     return wide + F.conv2d(skip, kernel[:, channels:], padding=1)
 
 
-def spread(kernel: Tensor) -> Tensor:
+def transposed_kernel(kernel: Tensor) -> Tensor:
     """(O, C, 3, 3) after nearest up-sampling -> (C, O, 4, 4) of the transposed convolution."""
     padded = F.pad(kernel, (1, 1, 1, 1))
     rows = padded[..., :-1, :] + padded[..., 1:, :]

@@ -29,7 +29,7 @@ class WordTextSettings(TextSettings):
         return self
 
 
-class Words(nn.Module):
+class WordGrouping(nn.Module):
     """Which tokens make up which word, for the vocabulary of one tokenizer."""
 
     continues: Tensor
@@ -39,7 +39,7 @@ class Words(nn.Module):
         pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
         continues = torch.tensor([piece.startswith("##") for piece in pieces])
         self.register_buffer("continues", continues, persistent=False)
-        self._end = int(tokenizer.sep_token_id)
+        self._sep_id = int(tokenizer.sep_token_id)
 
     def forward(self, tokens: Tensor, attention: Tensor) -> Tensor:
         """(B, L) and (B, L) -> (B, W, L) of 0 and 1, fp32: row w holds the tokens of word w.
@@ -52,13 +52,13 @@ class Words(nn.Module):
         own = (place[:, None] == rows[:, None]) & attention.bool()[:, None]
         return own[:, own.any(2).any(0)].float()
 
-    def ends(self, tokens: Tensor, rows: Tensor) -> Tensor:
+    def is_sep(self, tokens: Tensor, rows: Tensor) -> Tensor:
         """(B, L) and (B, W, L) -> (B, W): which words are [SEP]."""
-        return (rows * (tokens == self._end)[:, None]).any(2)
+        return (rows * (tokens == self._sep_id)[:, None]).any(2)
 
 
 @torch.no_grad()
-def attention_of_cls(bert: Any, before: Tensor, attention: Tensor) -> Tensor:
+def cls_attention(bert: Any, before: Tensor, attention: Tensor) -> Tensor:
     """The last layer's input (B, L, E) and (B, L) -> (B, L): attention of [CLS] to each token.
 
     Mean over the heads, without dropout, no gradient; fp32.
@@ -74,7 +74,7 @@ def attention_of_cls(bert: Any, before: Tensor, attention: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def clipped_shares(weights: Tensor) -> Tensor:
+def clipped_weights(weights: Tensor) -> Tensor:
     """(B, W) >= 0 -> (B, W): clipped to the first and ninth decile of a row's positive ones, sum 1.
 
     Zeros stay, and rows of zeros. Source: HKU-MedAI/MGCA mgca_module.py, word_atten_weights.

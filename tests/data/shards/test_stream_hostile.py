@@ -209,7 +209,7 @@ def test_an_image_that_cannot_be_read_is_named_and_replaced_by_its_neighbour(
     for first in range(7):
         rest = list(loader().epoch(0, first))
         assert [batch.ids for batch in rest] == [batch.ids for batch in whole[first:]]
-    two = [list(loader(rank=rank, world=2).epoch(0)) for rank in (0, 1)]
+    two = [list(loader(rank=rank, world_size=2).epoch(0)) for rank in (0, 1)]
     assert {name for part in two for batch in part for name in batch.ids} <= expected
 
 

@@ -321,15 +321,15 @@ def test_monitors_by_hand() -> None:
     assert monitors.share(a) == 0.5
     assert monitors.overlap(a) == pytest.approx((1 / 3 + 1 + 1 / 3) / 3)
     assert monitors.overlap(torch.zeros(2, 1, 2, 2)) == 1
-    assert monitors.agreement(a[:2], a[1:]) == pytest.approx(0.5)
-    assert monitors.agreement(a * 0, a * 0) == 1
+    assert monitors.decoder_dice(a[:2], a[1:]) == pytest.approx(0.5)
+    assert monitors.decoder_dice(a * 0, a * 0) == 1
     empty, full = torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)
     some = torch.cat([empty, full, a[:2]])
     assert (monitors.emptiness(some), monitors.fullness(some)) == (0.25, 0.25)
     corners = torch.tensor([[1.0, 0], [0, 1]]).view(1, 1, 2, 2)
     assert monitors.parts(torch.cat([corners, full])) == 1.5
     assert monitors.parts(empty) == 0
-    found = monitors.figures(a[:1], a[:1])
+    found = monitors.mask_monitors(a[:1], a[:1])
     assert found["mask_overlap_chance"] == pytest.approx(0.5 / 1.5)
 
 
@@ -344,7 +344,7 @@ def test_connected_parts_are_those_of_opencv() -> None:
 def test_chance_overlap_is_that_of_independent_masks() -> None:
     draw = torch.Generator().manual_seed(0)
     masks = (torch.rand(8, 1, 64, 64, generator=draw) > 0.8).float()
-    found = monitors.figures(masks, masks)
+    found = monitors.mask_monitors(masks, masks)
     assert found["mask_overlap"] == pytest.approx(found["mask_overlap_chance"], abs=0.01)
 
 

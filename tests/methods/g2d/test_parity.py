@@ -19,7 +19,7 @@ from transformers import BertTokenizer
 from g2dbench.cards import MethodCard
 from g2dbench.method import Batch
 from g2dbench.methods.g2d.export import export
-from g2dbench.methods.g2d.released import named_theirs, to_ours, to_theirs
+from g2dbench.methods.g2d.released import from_released, released_names, to_released
 from g2dbench.pretrained.weights import load_state
 from g2dbench.recipes import recipe as recipes
 from g2dbench.registry import Registry
@@ -51,10 +51,10 @@ def give_drawn(method: Any, seed: int) -> Any:
     """The weights that `make_g2d.build_drawn` gives the original."""
     theirs = {
         key: make.drawn.tensor(key, tuple(value.shape), seed)
-        for key, value in to_theirs(method).items()
+        for key, value in to_released(method).items()
         if value.is_floating_point()
     }
-    load_state(method, to_ours(theirs), "drawn weights")
+    load_state(method, from_released(theirs), "drawn weights")
     return method
 
 
@@ -93,7 +93,7 @@ def single(found: dict[str, Tensor]) -> dict[str, Tensor]:
 def gradients(method: Any) -> dict[str, Tensor]:
     """The gradients under the original's names."""
     found = {k: torch.zeros_like(v) if v.grad is None else v.grad for k, v in named(method)}
-    theirs = named_theirs(found)
+    theirs = released_names(found)
     return {f"gradient {name}": theirs[name] for name in make.GRADIENTS}
 
 
@@ -158,7 +158,7 @@ def test_what_learns_is_what_learns_in_the_original(source: str, tmp_path: Path)
     method = build(tmp_path)
     learning = {name: value for name, value in method.named_parameters() if value.requires_grad}
     unused = {name for name in theirs if name.startswith(("pseudo_conv.", "lm_model.pooler."))}
-    assert set(named_theirs(learning)) == theirs - unused
+    assert set(released_names(learning)) == theirs - unused
 
 
 def test_an_export_loads_strictly_in_the_original(source: str, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from g2dbench.methods.g2d.pseudo_mask import (
     PseudoMask,
     above_mixture,
     above_percentile,
-    bilateral,
+    bilateral_filter,
     body_mask,
     disc_window,
     histogram,
@@ -94,7 +94,7 @@ def test_bilateral_is_opencvs_up_to_the_border(radius: int, space: float, range_
     blocks = np.kron(random.integers(0, 2, (3, 6, 7)), np.ones((1, 8, 8))).astype(np.float32)
     noise = (random.random((2, 48, 56)) > 0.8).astype(np.float32)
     masks = np.concatenate([blocks, noise])
-    found = bilateral(torch.from_numpy(masks)[:, None], disc_window(space, radius), range_)
+    found = bilateral_filter(torch.from_numpy(masks)[:, None], disc_window(space, radius), range_)
     for mask, out in zip(masks, found[:, 0].numpy(), strict=True):
         wanted = cv2.bilateralFilter(
             mask, 2 * radius + 1, range_, space, borderType=cv2.BORDER_REFLECT_101
@@ -104,7 +104,7 @@ def test_bilateral_is_opencvs_up_to_the_border(radius: int, space: float, range_
 
 def test_bilateral_leaves_empty_and_full_masks_alone() -> None:
     both = torch.stack([torch.zeros(1, 20, 20), torch.ones(1, 20, 20)])
-    torch.testing.assert_close(bilateral(both, disc_window(2, 3), 1.0), both)
+    torch.testing.assert_close(bilateral_filter(both, disc_window(2, 3), 1.0), both)
 
 
 def test_mixture_agrees_with_scikit_learn() -> None:

@@ -17,7 +17,7 @@ from g2dbench.cli import app
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.evaluation.model_reference import resolve
 from g2dbench.methods.g2d.export import Export, export
-from g2dbench.methods.g2d.released import find_layout, named_theirs, to_ours, to_theirs
+from g2dbench.methods.g2d.released import find_layout, from_released, released_names, to_released
 from g2dbench.model import Identity, Model, capabilities
 from g2dbench.pretrained.tokenizer import save_tokenizer, train_wordpiece
 from g2dbench.pretrained.weights import digest
@@ -87,7 +87,11 @@ def theirs(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPath
     torch.save(method.unet.encoder.state_dict(), folder / "n_encoder.pth")
     torch.save(unet, folder / "n_encoder_decoder.pth")
     torch.save(
-        {"epoch": 6, "model_state_dict": to_theirs(method), "optimizer_state_dict": {"state": {}}},
+        {
+            "epoch": 6,
+            "model_state_dict": to_released(method),
+            "optimizer_state_dict": {"state": {}},
+        },
         folder / "n_6_checkpoint.pth",
     )
     save_tokenizer(tokenizer, folder)
@@ -178,8 +182,8 @@ def test_nothing_in_a_file_runs(layout: str, exported: Path, tmp_path: Path) -> 
 
 def test_names_go_there_and_back(method: Any) -> None:
     state = method.state_dict()
-    there = to_theirs(method)
-    back = to_ours(there)
+    there = to_released(method)
+    back = from_released(there)
     single = {key: value for key, value in state.items() if not key.startswith("pool.out.")}
     for key, value in single.items():
         assert torch.equal(back.pop(key), value), key
@@ -187,7 +191,7 @@ def test_names_go_there_and_back(method: Any) -> None:
     assert torch.equal(back.pop("pool.out.1.weight"), torch.eye(8))
     assert set(back) == {"pool.out.0.bias", "pool.out.1.bias"}
     assert find_layout(there) == "checkpoint"
-    assert set(there) - set(named_theirs(state)) == {
+    assert set(there) - set(released_names(state)) == {
         "pseudo_conv.weight", "pseudo_conv.bias",
         "lm_model.pooler.dense.weight", "lm_model.pooler.dense.bias",
     }  # fmt: skip

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from g2dbench.errors import Misuse
 from g2dbench.methods.shared.encoders import TextEncoder
-from g2dbench.methods.shared.frozen_text_cache import FrozenPart
+from g2dbench.methods.shared.frozen_text_cache import FrozenTextCache
 from g2dbench.methods.shared.settings import TowerSettings, read_settings
 
 FROZEN = {"frozen_layers": 2, "frozen_embeddings": True, "frozen_mode": "eval"}
@@ -40,18 +40,18 @@ def outcome(made: TextEncoder, tokens: Tensor, attention: Tensor) -> tuple[Tenso
 @pytest.mark.parametrize("lower", [None, torch.bfloat16])
 def test_what_the_cache_gives_is_what_computing_again_gives(lower: torch.dtype | None) -> None:
     made = encoder(**FROZEN)
-    cached, anew = (FrozenPart(made.bert, 2, limit) for limit in (2**20, 0))
+    cached, anew = (FrozenTextCache(made.bert, 2, limit) for limit in (2**20, 0))
     with torch.autocast("cpu", dtype=lower, enabled=lower is not None):
         for lengths in ((5, 24, 9, 5), (9,), (24, 5), (3, 9, 17)):
             assert torch.equal(cached(*reports(*lengths)), anew(*reports(*lengths)))
-    assert len(cached._kept) == 5
+    assert len(cached._cached) == 5
     assert anew.bytes == 0
 
 
 def test_each_report_is_computed_once_and_the_limit_is_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    part = FrozenPart(encoder(**FROZEN).bert, 2, 10 * 32 * 4)
+    part = FrozenTextCache(encoder(**FROZEN).bert, 2, 10 * 32 * 4)
     asked: list[int] = []
     compute = part.compute
     monkeypatch.setattr(part, "compute", lambda row: asked.append(len(row)) or compute(row))
@@ -63,13 +63,13 @@ def test_each_report_is_computed_once_and_the_limit_is_kept(
 
 def test_a_changed_weight_or_precision_is_never_answered_from_the_cache() -> None:
     made = encoder(**FROZEN)
-    part = FrozenPart(made.bert, 2, 2**20)
+    part = FrozenTextCache(made.bert, 2, 2**20)
     before = part(*reports(7))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert not torch.equal(part(*reports(7)).float(), before)
     assert torch.equal(part(*reports(7)), before)
     made.load_state_dict({name: w * 1.5 for name, w in made.state_dict().items()})
-    assert torch.equal(part(*reports(7)), FrozenPart(made.bert, 2, 0)(*reports(7)))
+    assert torch.equal(part(*reports(7)), FrozenTextCache(made.bert, 2, 0)(*reports(7)))
     assert not torch.equal(part(*reports(7)), before)
 
 

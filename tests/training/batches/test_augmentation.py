@@ -8,10 +8,10 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as reference
 
-from g2dbench.recipes.recipe import Policy
+from g2dbench.recipes.recipe import AugmentPolicy
 from g2dbench.training.batches import augmentation as ours
 
-POLICIES: tuple[Policy, ...] = ("none", "light", "paper", "code")
+POLICIES: tuple[AugmentPolicy, ...] = ("none", "light", "paper", "code")
 LEVELS = np.arange(256) / 255
 
 
@@ -25,7 +25,7 @@ def smooth(side: int) -> ours.Grey:
 
 
 def draws(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).random(ours.DRAWS)
+    return np.random.default_rng(seed).random(ours.RANDOM_NUMBERS)
 
 
 MOVES = pytest.mark.parametrize(
@@ -86,29 +86,29 @@ def test_intensities_are_torchvisions() -> None:
     image = (noise() * 0.7 + 25).astype(np.uint8)
     exact = torch.from_numpy(image)[None].double() / 255
     for found, expected in (
-        (ours.brighten(LEVELS, 1.3), reference.adjust_brightness(exact, 1.3)),
-        (ours.stretch_contrast(LEVELS, 1.3, image), reference.adjust_contrast(exact, 1.3)),
+        (ours.adjust_brightness(LEVELS, 1.3), reference.adjust_brightness(exact, 1.3)),
+        (ours.adjust_contrast(LEVELS, 1.3, image), reference.adjust_contrast(exact, 1.3)),
         (ours.autocontrast(image), reference.autocontrast(exact)),
     ):
         assert np.allclose(found[image], expected[0], atol=1e-6)
-        assert np.array_equal(ours.retone(image, found), np.rint(found[image] * 255))
+        assert np.array_equal(ours.apply_curve(image, found), np.rint(found[image] * 255))
 
 
 def test_contrast_turns_about_the_mean_of_what_was_brightened() -> None:
     image = noise()
     bright = reference.adjust_brightness(torch.from_numpy(image)[None].double() / 255, 1.5)
     expected = reference.adjust_contrast(bright, 0.5)[0]
-    found = ours.stretch_contrast(ours.brighten(LEVELS, 1.5), 0.5, image)
+    found = ours.adjust_contrast(ours.adjust_brightness(LEVELS, 1.5), 0.5, image)
     assert np.allclose(found[image], expected, atol=1e-6)
 
 
 def test_autocontrast_leaves_a_constant_image() -> None:
     image = np.full((4, 4), 77, np.uint8)
-    assert np.array_equal(ours.retone(image, ours.autocontrast(image)), image)
+    assert np.array_equal(ours.apply_curve(image, ours.autocontrast(image)), image)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_black_stays_black_and_nothing_else_is_touched(policy: Policy) -> None:
+def test_black_stays_black_and_nothing_else_is_touched(policy: AugmentPolicy) -> None:
     for seed in range(16):
         image = noise(seed=seed)
         before = image.copy()
@@ -120,7 +120,7 @@ def test_black_stays_black_and_nothing_else_is_touched(policy: Policy) -> None:
 
 
 @pytest.mark.parametrize("policy", ["light", "paper", "code"])
-def test_a_policy_varies_and_none_does_not(policy: Policy) -> None:
+def test_a_policy_varies_and_none_does_not(policy: AugmentPolicy) -> None:
     images = [noise(seed=seed) for seed in range(64)]
     changed = []
     for seed, image in enumerate(images):
@@ -132,7 +132,7 @@ def test_a_policy_varies_and_none_does_not(policy: Policy) -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_left_stays_left(policy: Policy) -> None:
+def test_left_stays_left(policy: AugmentPolicy) -> None:
     image = np.zeros((32, 32), np.uint8)
     image[:, :8] = 255
     for seed in range(32):

@@ -12,8 +12,8 @@ from g2dbench.method import Batch
 from g2dbench.preprocess import Preprocess
 from g2dbench.pretrained.tokenizer import Tokenize, train_wordpiece
 from g2dbench.sample import is_frontal
-from g2dbench.training.batches.collate import Batching, Tokens
-from g2dbench.training.batches.pair_loader import Loader, find_pairs, training_pairs
+from g2dbench.training.batches.collate import LoaderSettings, TokenizedReports
+from g2dbench.training.batches.pair_loader import PairLoader, find_pairs, training_pairs
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -46,7 +46,7 @@ def test_an_epoch_taken_up_in_its_middle_goes_on_as_it_would_have() -> None:
 
 def test_workers_and_memory_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = list(a_loader(some(10)).epoch(1))
-    monkeypatch.setattr("g2dbench.training.batches.pair_loader.KEPT_BYTES", 0)
+    monkeypatch.setattr("g2dbench.training.batches.pair_loader.CACHE_BYTES", 0)
     for workers in (0, 2):
         again = list(a_loader(some(10), workers=workers).epoch(1))
         assert all(same(a, b) for a, b in zip(kept, again, strict=True))
@@ -65,7 +65,7 @@ def test_augmentation_belongs_to_the_image_not_to_its_batch() -> None:
 
 
 def test_processes_share_an_epoch_without_overlap() -> None:
-    parts = [a_loader(some(26), rank=rank, world=3) for rank in range(3)]
+    parts = [a_loader(some(26), rank=rank, world_size=3) for rank in range(3)]
     assert [part.steps for part in parts] == [2, 2, 2]
     seen = [name for part in parts for batch in part.epoch(0) for name in batch.ids]
     assert len(seen) == len(set(seen)) == 24
@@ -88,9 +88,11 @@ def test_unvaried_images_are_bit_for_bit_what_the_model_is_evaluated_on(
     preprocess = replace(Preprocess(size=32, mean=(0.5,), std=(0.25,)), **changes)  # type: ignore[arg-type]
     pairs = find_pairs(dataset, "frontal")
     tokenize = Tokenize(train_wordpiece(pairs.reports, 60), 16)
-    how = Batching(preprocess=preprocess, tokenize=tokenize, batch_size=4, seed=0, device=CPU)
-    loader = Loader(pairs, how)
-    plain = list(loader.plain())
+    settings = LoaderSettings(
+        preprocess=preprocess, tokenize=tokenize, batch_size=4, seed=0, device=CPU
+    )
+    loader = PairLoader(pairs, settings)
+    plain = list(loader.unaugmented())
     assert [len(batch.ids) for batch in plain] == [4, 2]
     for batch in plain:
         for name, image in zip(batch.ids, batch.images, strict=True):
@@ -100,7 +102,7 @@ def test_unvaried_images_are_bit_for_bit_what_the_model_is_evaluated_on(
 def test_tokens_are_the_tokenizers_padded_to_a_multiple_of_eight() -> None:
     reports = ["left", "left lungs clear heart normal right nodule effusion clear", "heart normal"]
     tokenizer = train_wordpiece(reports, 80)
-    cached = Tokens(reports, Tokenize(tokenizer, 64))
+    cached = TokenizedReports(reports, Tokenize(tokenizer, 64))
     for rows in ([0], [1, 0], [2, 1, 0]):
         tokens, attention = cached.batch(torch.tensor(rows))
         expected, seen = Tokenize(tokenizer, 64)([reports[row] for row in rows])
@@ -115,8 +117,11 @@ def test_tokens_are_the_tokenizers_padded_to_a_multiple_of_eight() -> None:
 def test_tokens_never_exceed_the_positions_of_the_encoder() -> None:
     reports = ["left lungs clear heart normal right nodule effusion clear lungs", "left"]
     tokenizer = train_wordpiece(reports, 80)
-    assert Tokens(reports, Tokenize(tokenizer, 11)).batch(torch.tensor([0]))[0].shape[1] == 11
-    padded = Tokens(reports, Tokenize(tokenizer, 20, "max_length"))
+    assert (
+        TokenizedReports(reports, Tokenize(tokenizer, 11)).batch(torch.tensor([0]))[0].shape[1]
+        == 11
+    )
+    padded = TokenizedReports(reports, Tokenize(tokenizer, 20, "max_length"))
     assert padded.batch(torch.tensor([1]))[0].shape[1] == 20
 
 

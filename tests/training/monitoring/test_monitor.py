@@ -25,8 +25,8 @@ from g2dbench.registry import Registry
 from g2dbench.runs.folder import LOG_FILE, RunFolder
 from g2dbench.training import fit as train
 from g2dbench.training.monitoring import held_out, monitor, trackers, warnings
-from g2dbench.training.monitoring.gradient_shares import gradient_shares, undisturbed
-from g2dbench.training.monitoring.monitor import STEPS_FILE, Watch, Watching
+from g2dbench.training.monitoring.gradient_shares import gradient_shares, state_restored
+from g2dbench.training.monitoring.monitor import STEPS_FILE, Monitor, MonitorSettings
 
 CPU = torch.device("cpu")
 TIMED = {"images_per_s", "seconds", "memory_mib"}
@@ -99,10 +99,10 @@ def batch(method: Method, step: int = 9) -> Batch:
 def test_a_watched_training_ends_in_the_same_bits(
     fit: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked = fit("looked", watching=Watching(("tensorboard",), every=1, sheet_every=3))
+    looked = fit("looked", monitoring=MonitorSettings(("tensorboard",), every=1, sheet_every=3))
     with monkeypatch.context() as blind:
         for name in ("start", "step", "epoch"):
-            blind.setattr(Watch, name, lambda *_: None)
+            blind.setattr(Monitor, name, lambda *_: None)
         plain = fit("plain")
     assert not (plain.folder / STEPS_FILE).exists()
     assert looked.info.digest == plain.info.digest
@@ -133,13 +133,13 @@ def test_a_watched_training_ends_in_the_same_bits(
 
 def test_an_interrupted_training_is_watched_as_one(fit: Callable[..., RunFolder]) -> None:
     flat = recipe(attention={"stride": 16, "scale": 1e-4})
-    watching = Watching(every=2)
+    monitoring = MonitorSettings(every=2)
     whole_said: list[str] = []
-    whole = fit("whole", recipe=flat, watching=watching, echo=whole_said.append)
+    whole = fit("whole", recipe=flat, monitoring=monitoring, echo=whole_said.append)
     said: list[str] = []
     with pytest.raises(Stopped):
-        fit("part", recipe=flat, watching=watching, echo=said.append, progress=interrupt_at(6))
-    resumed = fit("part", recipe=flat, watching=watching, echo=said.append, resume=True)
+        fit("part", recipe=flat, monitoring=monitoring, echo=said.append, progress=interrupt_at(6))
+    resumed = fit("part", recipe=flat, monitoring=monitoring, echo=said.append, resume=True)
     assert resumed.info.digest == whole.info.digest
     assert rows(resumed, STEPS_FILE) == rows(whole, STEPS_FILE)
     told = [line for line in whole_said if line.startswith("warning: ")]
@@ -150,7 +150,7 @@ def test_an_interrupted_training_is_watched_as_one(fit: Callable[..., RunFolder]
 def test_a_method_without_maps_is_watched_without_sheets(fit: Callable[..., RunFolder]) -> None:
     model = {k: MODEL[k] for k in ("width", "image", "text")}
     chosen = recipe("convirt").model_copy(update={"model": model})
-    run = fit("convirt", recipe=chosen, watching=Watching(every=3), epochs=1)
+    run = fit("convirt", recipe=chosen, monitoring=MonitorSettings(every=3), epochs=1)
     assert not (run.folder / monitor.SHEETS).exists()
     found = rows(run, STEPS_FILE)
     assert {"contrastive", "batch_r1", "lr"} <= set(found[0])
@@ -212,7 +212,7 @@ def test_what_a_forward_pass_renews_is_put_back_even_after_an_error() -> None:
     weight, queue = module.prototypes.detach().clone(), module.queue
 
     def fail() -> None:
-        with undisturbed(module, CPU):
+        with state_restored(module, CPU):
             module.train()()
             raise KeyError
 
@@ -227,7 +227,7 @@ def test_what_a_forward_pass_renews_is_put_back_even_after_an_error() -> None:
 def test_evaluation_puts_back_the_mode_of_every_part() -> None:
     module = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(2)).train()
     module[1].eval()
-    with held_out.evaluated(module):
+    with held_out.eval_mode(module):
         assert not any(part.training for part in module.modules())
         assert not torch.is_grad_enabled()
     assert [part.training for part in module] == [True, False]
@@ -235,7 +235,7 @@ def test_evaluation_puts_back_the_mode_of_every_part() -> None:
 
 def told(figures: dict[str, float]) -> list[str]:
     """What is told at the first look of a G2D training."""
-    return warnings.WarningLog(G2D.warning_rules).look(figures)
+    return warnings.WarningLog(G2D.warning_rules).update(figures)
 
 
 def test_each_rule_applies_at_its_limit_and_says_what_to_try() -> None:
@@ -256,23 +256,23 @@ def test_each_rule_applies_at_its_limit_and_says_what_to_try() -> None:
             assert len(found) == bool(words)
             assert all(words in text and "ry " in text for text in found)
     rules = (*warnings.RULES, *G2D.warning_rules)
-    assert {rule.figure for rule in rules} == {"r10", *cases}
+    assert {rule.monitor for rule in rules} == {"r10", *cases}
 
 
 def test_a_warning_is_told_when_it_comes_and_when_it_has_gone() -> None:
     log = warnings.WarningLog(G2D.warning_rules)
     values = [0.5, 0.98, 0.99, 0.5, 0.98, 0.5, 0.5, 0.5, 0.99]
-    said = [log.look({"attention_entropy": value}) for value in values]
+    said = [log.update({"attention_entropy": value}) for value in values]
     assert [len(lines) for lines in said] == [0, 1, 0, 0, 0, 0, 1, 0, 1]
     assert said[1][0].startswith("warning: the attention is all but uniform (0.980")
     assert said[6] == [
         "resolved: the attention is no longer uniform (0.500 of the largest entropy)"
     ]
-    assert log.look({"mask_share": 0.1}) == []
+    assert log.update({"mask_share": 0.1}) == []
 
 
 def test_a_method_without_rules_of_its_own_has_those_of_every_method() -> None:
-    assert warnings.WarningLog(()).look({"attention_entropy": 0.99}) == []
+    assert warnings.WarningLog(()).update({"attention_entropy": 0.99}) == []
 
 
 def order(said: list[str]) -> list[str]:
@@ -283,12 +283,12 @@ def order(said: list[str]) -> list[str]:
 def test_signs_wait_for_the_warm_up(fit: Callable[..., RunFolder]) -> None:
     flat = recipe(attention={"stride": 16, "scale": 1e-4})
     said: list[str] = []
-    fit("flat", recipe=flat, watching=Watching(every=3), echo=said.append)
+    fit("flat", recipe=flat, monitoring=MonitorSettings(every=3), echo=said.append)
     # Judged from a quarter of the steps on, which is before the first of two epochs ends.
     assert order(said) == ["uniform", "epoch 1", "epoch 2"]
     late = flat.model_copy(update={"optim": flat.optim.model_copy(update={"warmup_steps": 9})})
     said.clear()
-    fit("late", recipe=late, watching=Watching(every=3), echo=said.append)
+    fit("late", recipe=late, monitoring=MonitorSettings(every=3), echo=said.append)
     assert order(said) == ["epoch 1", "uniform", "epoch 2"]
 
 
@@ -296,12 +296,12 @@ def test_unknown_and_missing_trackers_are_said_before_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(Misuse, match="no tracker 'tensorbord': did you mean 'tensorboard'"):
-        Watching(("tensorbord",))
+        MonitorSettings(("tensorbord",))
     monkeypatch.setattr(trackers, "get_available_trackers", lambda: [])
     with pytest.raises(Misuse, match="pip install comet-ml"):
-        Watching(("comet_ml",))
+        MonitorSettings(("comet_ml",))
     with pytest.raises(Misuse, match="pip install tensorboard"):
-        Watching(("tensorboard",))
+        MonitorSettings(("tensorboard",))
 
 
 class Broken:
@@ -335,14 +335,14 @@ def test_a_tracker_that_fails_costs_a_sentence_and_no_run(
     monkeypatch.setattr(trackers, "get_available_trackers", lambda: ["wandb"])
     monkeypatch.setitem(trackers.LOGGER_TYPE_TO_CLASS, "wandb", Broken)
     said: list[str] = []
-    run = fit("run", watching=Watching(("wandb",), every=2), epochs=1, echo=said.append)
+    run = fit("run", monitoring=MonitorSettings(("wandb",), every=2), epochs=1, echo=said.append)
     assert run.info.status == "complete"
     assert Broken.calls == 2
     (line,) = [line for line in said if "wandb" in line]
     assert "left out from here on (no route to host)" in line
     monkeypatch.setattr(Broken, "start", lambda self: 1 / 0)
     with pytest.raises(Misuse, match="--track wandb cannot start: division by zero"):
-        fit("other", watching=Watching(("wandb",)), epochs=1)
+        fit("other", monitoring=MonitorSettings(("wandb",)), epochs=1)
 
 
 def test_embeddings_that_are_not_finite_stop_in_words() -> None:
@@ -358,14 +358,14 @@ def test_chance_is_that_of_random_rankings() -> None:
     same = groups[:, None, 1] == groups[None, :, 1]
     drawn = [rng.permutation(30)[:4] for _ in range(4000)]
     found = np.mean([same[row][picked].any() for picked in drawn for row in range(30)])
-    assert held_out.chance(groups, 4) == pytest.approx(found, abs=0.01)
-    assert held_out.chance(groups[:3], 10) == 1.0
+    assert held_out.chance_recall(groups, 4) == pytest.approx(found, abs=0.01)
+    assert held_out.chance_recall(groups[:3], 10) == 1.0
 
 
 def test_a_sheet_in_the_run_folder_is_a_picture_of_six_images(
     fit: Callable[..., RunFolder],
 ) -> None:
-    run = fit("run", epochs=1, watching=Watching(every=0))
+    run = fit("run", epochs=1, monitoring=MonitorSettings(every=0))
     (path,) = (run.folder / monitor.SHEETS).iterdir()
     with Image.open(path) as picture:
         assert picture.width < 1000
