@@ -1,4 +1,4 @@
-"""MGCA's token-wise and prototype losses; pure functions, always fp32.
+"""MGCA's token-wise and prototype losses, as pure functions in fp32.
 
 Shapes: B pairs, N regions, W words, Q queries (of either kind), D width, K prototypes, M pairs of
 all devices. Source: HKU-MedAI/MGCA at 680fe4a, mgca/models/mgca/mgca_module.py.
@@ -12,11 +12,11 @@ from torch.nn import functional as F
 def token_loss(
     regions: Tensor, words: Tensor, valid: Tensor, weights: Tensor, temperature: float
 ) -> Tensor:
-    """Rows of length 1 (B, N, D), (B, W, D); (B, W), (B, W) -> scalar: words plus regions.
+    """Unit vectors (B, N, D), (B, W, D); (B, W), (B, W) -> scalar: loss of words plus regions.
 
-    exist: words that are no padding; weights: of the words, those of a report sum to 1 (or all are
-    0). Regions weigh the same. Padding, which in the source is attended to as a negative, counts
-    nowhere, so its length does not matter. A report without words adds nothing.
+    valid: False for padding; weights: of the words, summing to 1 per report (or all 0). Regions
+    have equal weights. Padding is ignored, so its length does not matter; in the source it is
+    attended to as a negative. A report without words contributes 0.
     """
     with torch.autocast(regions.device.type, enabled=False):
         regions, words = regions.float(), words.float()
@@ -33,14 +33,14 @@ def token_loss(
 def cross_attention(
     queries: Tensor, keys: Tensor, valid: Tensor | None, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """(B, Q, D), (B, N, D), (B, N) -> what each query attends to, of length 1, and the attention.
+    """(B, Q, D), (B, N, D), (B, N) -> unit vectors attended to (B, Q, D), attention (B, Q, N).
 
-    exist: keys that may be attended to; all where it is None, or where there is none.
+    valid: keys that may be attended to; all keys if it is None, or if a row has none.
     """
     logits = queries @ keys.transpose(1, 2) / temperature
     if valid is not None:
-        some = valid | ~valid.any(1, keepdim=True)
-        logits = logits.masked_fill(~some[:, None], -torch.inf)
+        allowed = valid | ~valid.any(1, keepdim=True)
+        logits = logits.masked_fill(~allowed[:, None], -torch.inf)
     attention = logits.softmax(-1)
     return F.normalize(attention @ keys, dim=-1), attention
 
@@ -48,17 +48,17 @@ def cross_attention(
 def _matching_loss(
     queries: Tensor, attended: Tensor, valid: Tensor, weights: Tensor, temperature: float
 ) -> Tensor:
-    """(B, Q, D) twice, (B, Q) twice -> scalar: query i belongs to what query i attended to.
+    """(B, Q, D) twice, (B, Q) twice -> scalar: query i must match what query i attended to.
 
-    Cross-entropy among the queries of one pair, in both directions; mean over the pairs.
+    Cross-entropy among the queries of a pair, in both directions, averaged over the pairs.
     """
     logits = queries @ attended.transpose(1, 2) / temperature
-    # The smallest number instead of -inf: rows of padding stay finite, and weigh nothing.
-    least = torch.finfo(logits.dtype).min
-    text_from_image = logits.masked_fill(~valid[:, None], least).log_softmax(-1)
-    back = logits.masked_fill(~valid[:, :, None], least).log_softmax(-2)
-    right = (text_from_image + back).diagonal(dim1=1, dim2=2).masked_fill(~valid, 0.0)
-    return -(right * weights).sum() / (2 * len(queries))
+    # The smallest number instead of -inf: rows of padding stay finite, and have weight 0.
+    smallest = torch.finfo(logits.dtype).min
+    by_query = logits.masked_fill(~valid[:, None], smallest).log_softmax(-1)
+    by_attended = logits.masked_fill(~valid[:, :, None], smallest).log_softmax(-2)
+    matching = (by_query + by_attended).diagonal(dim1=1, dim2=2).masked_fill(~valid, 0.0)
+    return -(matching * weights).sum() / (2 * len(queries))
 
 
 def prototype_loss(
@@ -69,22 +69,22 @@ def prototype_loss(
     epsilon: float,
     iterations: int,
 ) -> Tensor:
-    """(B, D), (B, D), (K, D) of length 1 -> scalar: each side predicts the other's assignment."""
+    """(B, D), (B, D), unit vectors (K, D) -> scalar: image and text predict each other's code."""
     with torch.autocast(image.device.type, enabled=False):
         per_image = F.normalize(image.float(), dim=-1) @ prototypes.float().T
         per_text = F.normalize(text.float(), dim=-1) @ prototypes.float().T
         image_code = sinkhorn(per_image, epsilon, iterations)
         text_code = sinkhorn(per_text, epsilon, iterations)
-        text_from_image = -(image_code * (per_text / temperature).log_softmax(1)).sum(1).mean()
-        back = -(text_code * (per_image / temperature).log_softmax(1)).sum(1).mean()
-        return (text_from_image + back) / 2
+        from_text = -(image_code * (per_text / temperature).log_softmax(1)).sum(1).mean()
+        from_image = -(text_code * (per_image / temperature).log_softmax(1)).sum(1).mean()
+        return (from_text + from_image) / 2
 
 
 @torch.no_grad()
 def sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """(B, K) cosines -> (B, K) soft assignments, rows sum to 1, prototypes with like shares.
+    """(B, K) cosines -> (B, K) soft assignments; rows sum to 1, prototypes get equal shares.
 
-    Sinkhorn's iteration over the pairs of all devices, in logarithms, so that no epsilon overflows.
+    Sinkhorn's iteration over the pairs of all devices, in log space, so that no epsilon overflows.
     Source: sinkhorn and distributed_sinkhorn, whose constants cancel.
     """
     logs = _gather_scores(scores) / epsilon
@@ -96,7 +96,7 @@ def sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
 
 
 def _gather_scores(scores: Tensor) -> Tensor:
-    """(B, K) -> (M, K), without gradient; batches of all devices are of one size."""
+    """(B, K) -> (M, K), without gradient; all devices have the same batch size."""
     if not distributed.is_initialized():
         return scores
     parts = [torch.empty_like(scores) for _ in range(distributed.get_world_size())]

@@ -1,4 +1,4 @@
-"""ConVIRT: contrastive learning of image and report, the baseline that G2D adds its decoder to.
+"""ConVIRT: contrastive learning of images and reports, to which G2D adds a decoder.
 
 Shapes: B pairs, S image side, C channels, h w grid, D width of the shared space.
 """
@@ -35,20 +35,20 @@ CARD = MethodCard(
 
 
 class ConvirtTextSettings(TextSettings):
-    """Mean of the tokens."""
+    """`[model.text]`: a report is the mean of its tokens."""
 
     pool: Literal["cls", "mean"] = "mean"
 
 
 class ConvirtProjectorSettings(ProjectorSettings):
-    """Linear, ReLU, linear with biases, as wide inside as its input."""
+    """`[model.projector]`: linear, ReLU, linear, with biases and the hidden width of the input."""
 
     hidden: int = Field(default=-1, ge=-1)
     norm: Literal["batch", "layer", "none"] = "none"
 
 
 class ConvirtContrastiveSettings(ContrastiveSettings):
-    """NT-Xent: temperature 0.1, three quarters of the weight on image to text."""
+    """`[model.contrastive]`: NT-Xent, temperature 0.1, 3/4 of the weight on image to text."""
 
     temperature: float = Field(default=0.1, gt=0)
     image_to_text: float = Field(default=0.75, ge=0)
@@ -65,14 +65,14 @@ class ConvirtSettings(TowerSettings):
 
 
 class Convirt(PooledTwoTowers):
-    """Mean over the last map, MLP; mean over the tokens, MLP; NT-Xent in both directions."""
+    """Contrasts the projected mean of the last map with the projected mean of the tokens."""
 
     def __init__(self, settings: TowerSettings, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__(settings, TextTower(settings, len(tokenizer)), tokenizer)
         self.contrastive = Contrastive(settings.contrastive)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """`contrastive` alone."""
+        """The only loss is `contrastive`."""
         check_pairs(batch)
         return whole_batch_losses(self, batch)
 
@@ -86,11 +86,11 @@ class Convirt(PooledTwoTowers):
         return {"contrastive": self.contrastive(*representations)}
 
     def as_model(self) -> PretrainedImageTextModel:
-        """The evaluated model, sharing weights and mode."""
+        """The model to evaluate, sharing weights and mode."""
         return PretrainedImageTextModel(self)
 
 
 def build(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, seed: int) -> Convirt:
-    """ConVIRT from a recipe's `[model]` table, its fresh weights drawn from the seed."""
+    """ConVIRT from a recipe's `[model]` table, with weights initialized from the seed."""
     settings = read_settings(ConvirtSettings, config)
     return drawn(lambda: Convirt(settings, tokenizer), torch.Generator().manual_seed(seed))

@@ -1,7 +1,7 @@
-"""GLoRIA: images against reports, and words against the image regions that they attend to.
+"""GLoRIA: contrasts images with reports, and words with the image regions that they attend to.
 
-Shapes: B images, T reports (as many, row by row a pair), S image side, C channels, N = h w regions,
-L tokens, W words, D width of the shared space. Source: marshuang80/gloria at 416466a.
+Shapes: B images, T = B reports (row i of both is a pair), S image side, C channels, N = h w
+regions, L tokens, W words, D width of the shared space. Source: marshuang80/gloria at 416466a.
 """
 
 from collections.abc import Mapping
@@ -46,16 +46,17 @@ CARD = MethodCard(
 
 
 class GloriaTextSettings(WordTextSettings):
-    """The sum of the encoder's last layers (or all it has), over all tokens of a word.
+    """`[model.text]`: a word is the sum of its tokens over the encoder's last layers.
 
-    `pool` and `project` are not read: a report is the mean of its words, and not projected.
+    last_layers: how many, or all if the encoder has fewer. `pool` and `project` are ignored: a
+    report is the mean of its words, without projector.
     """
 
     last_layers: int = Field(default=4, ge=1)
 
 
 class GloriaContrastiveSettings(ContrastiveSettings):
-    """Both directions in full, over cosines times 10."""
+    """`[model.contrastive]`: both directions with weight 1, temperature 0.1."""
 
     temperature: float = Field(default=0.1, gt=0)
     image_to_text: float = Field(default=1.0, ge=0)
@@ -63,11 +64,11 @@ class GloriaContrastiveSettings(ContrastiveSettings):
 
 
 class LocalSettings(Settings):
-    """`[model.local]`: words against regions; the three factors are temp1 to temp3 of the source.
+    """`[model.local]`: the loss between words and regions.
 
-    weight: of both directions. stride: of the map whose pixels are the regions. attention: factor
-    of the logits over regions. words: of the cosines before they are joined over the words.
-    pairs: of a report's similarity to an image before the cross-entropy.
+    weight: of the loss. stride: of the map whose pixels are the regions. attention, words, pairs:
+    inverse temperatures, in the source temp1 to temp3, of the attention over regions, of the
+    log-sum-exp over words, and of the cross-entropy over pairs.
     """
 
     weight: float = Field(default=1.0, gt=0)
@@ -80,7 +81,7 @@ class LocalSettings(Settings):
 class GloriaSettings(InputSettings):
     """The `[model]` table; its defaults are those of configs/chexpert_pretrain_config.yaml.
 
-    The source scales its input of 224 to 299 pixels; here `image.size` is what the encoder sees.
+    The source scales its input from 224 to 299 pixels; here the encoder's input has `image.size`.
     """
 
     width: int = Field(default=768, ge=1)
@@ -95,7 +96,7 @@ class GloriaSettings(InputSettings):
 
 
 class EncodedReports(NamedTuple):
-    """Reports as words: (B, W, D), which of them exist (B, W), and their mean (B, D)."""
+    """Words (B, W, D), which of them are words and not padding (B, W), and their mean (B, D)."""
 
     words: Tensor
     is_word: Tensor
@@ -103,10 +104,10 @@ class EncodedReports(NamedTuple):
 
 
 class GloriaTextTower(BaseTextTower):
-    """Reports to words and their mean, in the shared space.
+    """Encodes reports as words and their mean, in the shared space.
 
-    A linear map without bias where the space's width is not the encoder's, as the hooks `emb_local`
-    and `emb_global` of the source would; in the source the widths are equal.
+    If the widths of encoder and shared space differ, a linear map without bias follows, like
+    `emb_local` and `emb_global` of the source, where the widths are equal.
     """
 
     def __init__(self, settings: GloriaSettings, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -124,7 +125,7 @@ class GloriaTextTower(BaseTextTower):
         return self.encode(tokens, attention).report
 
     def encode(self, tokens: Tensor, attention: Tensor) -> EncodedReports:
-        """The source's words: [CLS] is one, [SEP] is none but counts in the report's mean."""
+        """Words as in the source: [CLS] is a word; [SEP] is not, but counts in the mean."""
         layers = torch.stack(self.encoder.states(tokens, attention)[1:][-self._last :])
         rows = self.words(tokens, attention)
         words = self.embedder(rows @ layers.sum(0).float())
@@ -134,10 +135,10 @@ class GloriaTextTower(BaseTextTower):
 
 
 class Gloria(TwoTowers):
-    """Linear maps of the pooled last map and of a finer map's pixels, against the report's words.
+    """Contrasts the pooled last map with reports, and the pixels of a finer map with words.
 
-    Differs from the source where its count of words leaves out unknown ones ("[UNK]") and drops
-    as many real ones at the end. Local negatives are those of this device.
+    The source does not count unknown words ("[UNK]") and therefore drops as many real words at the
+    end; this class does not. Negatives of the local loss are those of this device.
     """
 
     text: GloriaTextTower
@@ -155,7 +156,7 @@ class Gloria(TwoTowers):
         )
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """`global` and `local`, both directions of each."""
+        """`global` and `local`, each in both directions."""
         check_pairs(batch)
         pyramid = self.pyramid(batch.images)
         reports = self.text.encode(batch.tokens, batch.attention)
@@ -172,7 +173,7 @@ class Gloria(TwoTowers):
 
     @torch.no_grad()
     def monitors(self, batch: Batch) -> dict[str, float]:
-        """`word_entropy`: of the words' attention over their own image; 1 is no attention."""
+        """`word_entropy`: entropy of the words' attention over their own image; 1 is uniform."""
         regions = self.dense(self.pyramid(batch.images))
         reports = self.text.encode(batch.tokens, batch.attention)
         flat = regions.float().flatten(2).transpose(1, 2)
@@ -181,7 +182,7 @@ class Gloria(TwoTowers):
         return {"word_entropy": relative_entropy(own.view(1, len(own), *regions.shape[2:]))}
 
     def as_model(self) -> PretrainedImageTextModel:
-        """The evaluated model; a prompt is located by the cosine of its words' mean."""
+        """The model to evaluate; it locates a prompt by the cosine with the mean of its words."""
         return PretrainedImageTextModel(self)
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
@@ -189,7 +190,7 @@ class Gloria(TwoTowers):
         return non_empty_levels(self.encoder(images))
 
     def embed_pyramid(self, pyramid: list[Tensor]) -> Tensor:
-        """Pyramid -> (B, D): mapped mean of the last map."""
+        """Pyramid -> (B, D): linear map of the mean of the last map."""
         embedded: Tensor = self.global_embedder(pyramid[-1].mean((2, 3)))
         return embedded
 
@@ -202,8 +203,8 @@ class Gloria(TwoTowers):
 def region_attention(regions: Tensor, words: Tensor, is_word: Tensor, factor: float) -> Tensor:
     """(B, N, D), (T, W, D), (T, W) -> (B, T, W, N): each word's attention over the regions, sum 1.
 
-    Dot products; a softmax over the words of the report, then one over regions of that times the
-    factor. In fp32 already. Source: gloria/loss/gloria_loss.py, attention_fn.
+    A softmax of the dot products over the words of a report, times the factor, then a softmax over
+    regions. Inputs are fp32. Source: gloria/loss/gloria_loss.py, attention_fn.
     """
     products = torch.einsum("bnd,twd->btwn", regions, words)
     shares = products.masked_fill(~_not_empty(is_word)[None, :, :, None], -torch.inf).softmax(2)
@@ -213,10 +214,10 @@ def region_attention(regions: Tensor, words: Tensor, is_word: Tensor, factor: fl
 def word_similarity(
     regions: Tensor, words: Tensor, is_word: Tensor, local: LocalSettings
 ) -> Tensor:
-    """(B, N, D), (T, W, D), (T, W) -> (B, T): how well each report's words find their regions.
+    """(B, N, D), (T, W, D), (T, W) -> (B, T): how well the words of a report match the regions.
 
-    Cosine of each word with what it attends to, joined over words by log-sum-exp; fp32. A report
-    without words is as similar to one image as to another: 0. Source: local_loss, agg "sum".
+    Log-sum-exp over words of the cosine between a word and what it attends to; fp32. A report
+    without words has similarity 0 with every image. Source: local_loss, agg "sum".
     """
     with torch.autocast(regions.device.type, enabled=False):
         regions, words = regions.float(), words.float()
@@ -234,11 +235,11 @@ def symmetric_cross_entropy(similarity: Tensor) -> Tensor:
 
 
 def _not_empty(is_word: Tensor) -> Tensor:
-    """A report without words counts its padding, so that no softmax is over nothing."""
+    """Mark the padding of a report without words as words, so that no softmax is empty."""
     return is_word | ~is_word.any(1, keepdim=True)
 
 
 def build(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, seed: int) -> Gloria:
-    """GLoRIA from a recipe's `[model]` table, its fresh weights drawn from the seed."""
+    """GLoRIA from a recipe's `[model]` table, with weights initialized from the seed."""
     settings = read_settings(GloriaSettings, config)
     return drawn(lambda: Gloria(settings, tokenizer), torch.Generator().manual_seed(seed))

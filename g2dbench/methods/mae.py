@@ -1,4 +1,4 @@
-"""Masked-image reconstruction with G2D's encoder and decoder; with or without reports.
+"""Masked image modeling with G2D's encoder and decoder, with or without reports.
 
 Shapes: B images, S side, P patches of p x p pixels, h w grid, D width of the shared space.
 Sources: facebookresearch/mae models_mae.py for mask and loss; SimMIM (Xie et al., CVPR 2022) for
@@ -47,14 +47,14 @@ CARD = MethodCard(
     capabilities=("features", "decodes"),
 )
 
-_MONITOR_SEED = 0  # seed of the patches that are hidden when monitors look
+_MONITOR_SEED = 0  # of the patches that are hidden for the monitors
 
 
 class MaskSettings(Settings):
-    """`[model.mask]`: what is hidden, and what is compared.
+    """`[model.mask]`: hidden patches and the target of the reconstruction.
 
-    patch: side in pixels. share: part of the patches that is hidden. target: grey values, or
-    those of each patch brought to mean 0 and variance 1 (the paper's better one).
+    patch: side in pixels. share: fraction of patches that are hidden. target: grey values, or grey
+    values normalized per patch to mean 0 and variance 1 (better in the paper).
     """
 
     patch: int = Field(default=16, ge=2)
@@ -63,15 +63,15 @@ class MaskSettings(Settings):
 
 
 class MaeContrastiveSettings(ContrastiveSettings):
-    """Report contrast beside the reconstruction; weight 0 trains no text encoder at all."""
+    """`[model.contrastive]`: optional contrastive loss; weight 0 means no text encoder."""
 
     weight: float = Field(default=0.0, ge=0)
 
 
 class MaeSettings(TowerSettings):
-    """The `[model]` table; `width`, `text` and `projector` matter with `contrastive.weight` only.
+    """The `[model]` table; `width`, `text` and `projector` are used if `contrastive.weight` > 0.
 
-    (`text` gives the tokenizer in any case, since every method is handed reports.)
+    (`text` always sets the tokenizer, since every method gets reports.)
     """
 
     mask: MaskSettings = MaskSettings()
@@ -87,13 +87,13 @@ class MaeSettings(TowerSettings):
         if not 0 < int(patches * (1 - self.mask.share)) < patches:
             raise ValueError(
                 f"of {patches} patches, mask.share {self.mask.share} hides all or none: "
-                "take another share or a smaller mask.patch"
+                "use another share or a smaller mask.patch"
             )
         return self
 
 
 class MaskedReconstruction(nn.Module):
-    """A U-Net that paints what is hidden from it."""
+    """A U-Net that reconstructs hidden patches."""
 
     def __init__(self, settings: MaeSettings) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class MaskedReconstruction(nn.Module):
         return non_empty_levels(self.unet.encoder(images))
 
     def forward(self, images: Tensor, hidden: Tensor) -> tuple[list[Tensor], Tensor]:
-        """(B, 3, S, S), (B, P) -> the pyramid of what is left to see, and the error of the rest."""
+        """(B, 3, S, S), (B, P) -> pyramid of the masked images, and error on hidden patches."""
         pyramid = self.pyramid(self.hide(images, hidden))
         head = self.unet.segmentation_head
         predicted = decode(self.unet.decoder, head, pyramid, self.strides)
@@ -116,27 +116,27 @@ class MaskedReconstruction(nn.Module):
         return pyramid, masked_error(predicted, grey, hidden, self._mask)
 
     def sample_hidden(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """(B, 3, S, S) -> (B, P), True where a patch is to be hidden: as many in every image."""
+        """(B, 3, S, S) -> (B, P), True for patches to hide: equally many in every image."""
         count = (images.shape[-1] // self._mask.patch) ** 2
         noise = torch.rand(len(images), count, generator=generator, device=images.device)
         return noise.argsort(1).argsort(1) >= int(count * (1 - self._mask.share))
 
     def hide(self, images: Tensor, hidden: Tensor) -> Tensor:
-        """(B, 3, S, S), (B, P) -> the images with the learned value in place of hidden patches."""
+        """(B, 3, S, S), (B, P) -> the images with hidden patches replaced by the learned value."""
         grid = images.shape[-1] // self._mask.patch
         plane = hidden.view(-1, 1, grid, grid)
         pixels = plane.repeat_interleave(self._mask.patch, 2).repeat_interleave(self._mask.patch, 3)
         return torch.where(pixels, self.token.to(images.dtype).view(1, 3, 1, 1), images)
 
     def monitors(self, images: Tensor) -> dict[str, float]:
-        """`masked_error` with the same patches each time; 1 is a patch painted in its own mean."""
+        """`masked_error` on fixed patches; predicting the mean of each patch gives 1."""
         generator = torch.Generator(images.device).manual_seed(_MONITOR_SEED)
         _, error = self(images, self.sample_hidden(images, generator))
         return {"masked_error": float(error)}
 
 
 class Mae(ImageEncoderMethod):
-    """Reconstruction alone."""
+    """Masked reconstruction without reports."""
 
     def __init__(self, settings: MaeSettings, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__(settings, tokenizer)
@@ -163,7 +163,7 @@ class Mae(ImageEncoderMethod):
 
 
 class MaeWithReports(TwoTowers):
-    """Reconstruction, and contrast of the covered image with its report."""
+    """Masked reconstruction, and contrastive learning of the masked image and its report."""
 
     def __init__(self, settings: MaeSettings, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__(settings, TextTower(settings, len(tokenizer)), tokenizer)
@@ -200,12 +200,12 @@ class MaeWithReports(TwoTowers):
         return embedded
 
     def dense(self, pyramid: list[Tensor]) -> Tensor:
-        """Pyramid -> (B, D, h, w): the same projection, pixel by pixel."""
+        """Pyramid -> (B, D, h, w): the same projection for every pixel."""
         return project_pixels(self.projector, pyramid[-1])
 
 
 class MaeModel(PretrainedImageModel):
-    """An encoder and its decoder; no text."""
+    """The image encoder and decoder of `Mae`."""
 
     towers: Mae
 
@@ -215,7 +215,7 @@ class MaeModel(PretrainedImageModel):
 
 
 class MaeWithReportsModel(PretrainedImageTextModel):
-    """The same with a space of image and report."""
+    """The encoders and the decoder of `MaeWithReports`."""
 
     towers: MaeWithReports
 
@@ -245,7 +245,7 @@ def _patches(images: Tensor, patch: int) -> Tensor:
 def build(
     config: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, seed: int
 ) -> Mae | MaeWithReports:
-    """The method from a recipe's `[model]` table, its fresh weights drawn from the seed."""
+    """The method from a recipe's `[model]` table, with weights initialized from the seed."""
     settings = read_settings(MaeSettings, config)
     kind = MaeWithReports if settings.contrastive.weight else Mae
     return drawn(lambda: kind(settings, tokenizer), torch.Generator().manual_seed(seed))

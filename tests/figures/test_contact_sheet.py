@@ -29,7 +29,7 @@ def spot(side: int, y: int, x: int) -> np.ndarray:
     return values
 
 
-def test_brightness_rises_all_the_way() -> None:
+def test_brightness_rises_monotonically() -> None:
     colors = contact_sheet.to_colors(np.linspace(0, 1, 256)).astype(float)
     luma = colors @ [0.299, 0.587, 0.114]
     assert (np.diff(luma) > 0).all()
@@ -37,7 +37,7 @@ def test_brightness_rises_all_the_way() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(100, 200), (200, 100), (64, 64), (12, 50)])
-def test_a_map_lies_over_its_image_at_the_images_aspect(height: int, width: int) -> None:
+def test_a_map_covers_its_image_at_the_images_aspect_ratio(height: int, width: int) -> None:
     image = np.full((height, width), 200, np.uint8)
     picture = drawn(SheetRow("s1", image, {"map": spot(4, 1, 2)}), Preprocess(size=64))
     tall, wide = (max(1, round(side * PANEL_SIDE / max(height, width))) for side in image.shape)
@@ -51,7 +51,7 @@ def test_a_map_lies_over_its_image_at_the_images_aspect(height: int, width: int)
     assert bright[1].max() == pytest.approx(wide * 3 / 4 - 1, abs=1)
 
 
-def test_what_a_crop_did_not_show_is_hatched() -> None:
+def test_what_a_crop_leaves_out_is_hatched() -> None:
     image = np.zeros((100, 200), np.uint8)
     crop = Preprocess(size=64, fit="crop")
     picture = drawn(SheetRow("s1", image, {"map": np.ones((8, 8), np.float32)}), crop)
@@ -62,7 +62,7 @@ def test_what_a_crop_did_not_show_is_hatched() -> None:
     assert {tuple(colour) for colour in unseen.reshape(-1, 3)} == {(170,) * 3, (205,) * 3}
 
 
-def test_long_text_ends_in_its_place_and_keeps_both_ends() -> None:
+def test_long_text_fits_its_width_and_keeps_both_ends() -> None:
     font = ImageFont.load_default(12)
     name = "02aa804e-bde0afdd-112c0b34-7bc16630-4e384014"
     cut = contact_sheet.shortened(name, 100, font)
@@ -122,7 +122,7 @@ def some(count: int) -> list[CaptionedImage]:
     ]
 
 
-def test_rows_do_not_depend_on_how_many_there_are() -> None:
+def test_rows_do_not_depend_on_their_number() -> None:
     many = figure.make_rows(Spots(), some(20), ())
     for row, subject in zip(many, some(20), strict=True):
         (alone,) = figure.make_rows(Spots(), [subject], ())
@@ -130,7 +130,7 @@ def test_rows_do_not_depend_on_how_many_there_are() -> None:
         np.testing.assert_array_equal(row.maps["bright"], alone.maps["bright"])
 
 
-def test_texts_share_a_scale_that_the_heading_tells() -> None:
+def test_maps_of_a_text_share_the_scale_in_the_heading() -> None:
     found = figure.make_rows(Spots(), some(3), ["effusion", "heart"])
     names = list(found[0].maps)
     assert [name.split("\n")[0] for name in names] == ["bright", "effusion", "heart"]
@@ -148,10 +148,10 @@ def test_texts_share_a_scale_that_the_heading_tells() -> None:
     assert all(np.isfinite(map_).all() for map_ in blank.maps.values())
 
 
-def test_a_model_without_maps_says_so() -> None:
+def test_a_model_without_maps_is_refused() -> None:
     with pytest.raises(Misuse, match=r"blind has no attention maps or masks.*does not locate"):
         figure.make_rows(Blind(), some(1), ())
-    with pytest.raises(Misuse, match=r"blind makes no attention.*--text TEXT draws"):
+    with pytest.raises(Misuse, match=r"blind has no attention.*--text TEXT draws"):
         figure.make_rows(Finds(), some(1), ())
     with pytest.raises(Misuse, match="does not locate texts"):
         figure.make_rows(Blind(), some(1), ["heart"])
@@ -162,7 +162,7 @@ def test_a_model_without_maps_says_so() -> None:
             figure.make_rows(Spots(), some(count), ())
 
 
-def test_a_picture_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_picture_is_written_atomically(tmp_path: Path) -> None:
     figure.check_format(Path("a.JPG"))
     with pytest.raises(Misuse, match=r"no picture format '.pgn': did you mean '.png'"):
         figure.check_format(Path("a.pgn"))

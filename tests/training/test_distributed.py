@@ -123,11 +123,11 @@ def failing(rank: int, port: int, out: Path) -> None:
     assert distributed.any_process(accelerator, [rank == 1, False]) == [True, False]
 
 
-def test_an_error_of_the_first_process_is_everyones(tmp_path: Path) -> None:
+def test_an_error_in_the_main_process_is_raised_in_all(tmp_path: Path) -> None:
     together(failing, tmp_path)
 
 
-def test_processes_together_see_the_batches_of_one_process() -> None:
+def test_two_processes_see_the_batches_of_one_process() -> None:
     """The order is that of (seed, pairs of a step): two times 4 pairs are one time 8 pairs."""
     from support.pairs import a_loader, some
 
@@ -137,7 +137,7 @@ def test_processes_together_see_the_batches_of_one_process() -> None:
     assert both == whole
 
 
-def test_fsdp_alone_and_scalars_under_it_are_refused() -> None:
+def test_fsdp_with_one_process_or_scalar_parameters_is_refused() -> None:
     with pytest.raises(Misuse, match="several processes"):
         distributed.make_accelerator(CPU, "fp32", "fsdp")
     with pytest.raises(Misuse, match=r"log_scale.*--strategy ddp"):
@@ -146,7 +146,7 @@ def test_fsdp_alone_and_scalars_under_it_are_refused() -> None:
         distributed.choose_strategy("dp")
 
 
-def test_alone_nothing_is_asked_of_others() -> None:
+def test_a_single_process_does_not_communicate() -> None:
     accelerator = distributed.make_accelerator(CPU, "fp32")
     assert distributed.any_process(accelerator, [True, False]) == [True, False]
     assert isinstance(

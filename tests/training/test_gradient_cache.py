@@ -48,7 +48,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "changes"), CASES)
-def test_parts_have_the_losses_and_the_gradient_of_the_whole(
+def test_micro_batches_have_the_losses_and_the_gradient_of_the_whole_batch(
     name: str, changes: dict[str, Any], tokenizer: PreTrainedTokenizerFast
 ) -> None:
     """Five pairs in parts of at most two: the last is smaller, and means still weigh right."""
@@ -62,7 +62,9 @@ def test_parts_have_the_losses_and_the_gradient_of_the_whole(
         torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5, msg=key)
 
 
-def test_a_gradient_of_parts_alone_would_be_another(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_plain_gradient_accumulation_would_give_another_gradient(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
     """The cache is no plain accumulation: negatives come from the whole batch."""
     whole, plain = (build("convirt", tokenizer) for _ in range(2))
     _, wanted = gradients(whole, 0, batch(whole))
@@ -73,7 +75,7 @@ def test_a_gradient_of_parts_alone_would_be_another(tokenizer: PreTrainedTokeniz
     assert (found - wanted["projector.second.weight"]).abs().max() > 1e-3
 
 
-def test_dropout_draws_the_same_in_both_passes(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_dropout_masks_are_equal_in_both_passes(tokenizer: PreTrainedTokenizerFast) -> None:
     """Else the cached gradient would belong to other representations."""
     text = {**TINY["text"], "dropout": 0.5}
     method = build("convirt", tokenizer, text=text)
@@ -86,7 +88,7 @@ def test_dropout_draws_the_same_in_both_passes(tokenizer: PreTrainedTokenizerFas
     assert not torch.equal(seen[0], seen[1])
 
 
-def test_running_statistics_move_once(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_running_statistics_are_updated_once(tokenizer: PreTrainedTokenizerFast) -> None:
     method = build("convirt", tokenizer).train()
     optimizer(method, 2).backward(batch(method, 6))
     assert int(method.encoder.bn1.num_batches_tracked) == 3
@@ -107,7 +109,7 @@ def test_parts_are_nearly_equal_and_in_order(size: int, most: int, parts: list[i
     assert {part.step for part in found} == {7}
 
 
-def test_fewer_activations_are_kept(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_fewer_activations_are_stored(tokenizer: PreTrainedTokenizerFast) -> None:
     """What autograd saves for the backward pass, at most at one time, in bytes; but the weights."""
     kept = {}
     for micro_batch in (0, 2):
@@ -136,11 +138,13 @@ class Held:
         self._alive[0] -= self._size
 
 
-def test_what_cannot_be_cut_is_refused_before_anything_is_written(
+def test_a_method_without_micro_batches_is_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Misuse, match=r"micro_batch = 4: Toy cannot compute its losses from parts of a batch"):
+    with pytest.raises(
+        Misuse, match=r"micro_batch = 4: Toy cannot compute its losses from parts of a batch"
+    ):
         fits.fit(None, recipe=override(fits.recipe(), ["optim.micro_batch=4"]))
     changes = ["optim.micro_batch=4", "model.mask.pairing=shuffled"]
     table = {**fits.recipe().model_dump(), "method": "g2d", "model": TINY}
@@ -150,7 +154,7 @@ def test_what_cannot_be_cut_is_refused_before_anything_is_written(
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_recipe_without_it_keeps_its_name_and_its_file() -> None:
+def test_a_recipe_without_micro_batches_keeps_its_name_and_file() -> None:
     plain = fits.recipe()
     assert "micro_batch" not in plain.model_dump_json()
     assert override(plain, ["optim.micro_batch=0"]) == plain

@@ -70,7 +70,7 @@ def kill(out: Path, draw: random.Random) -> int:
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_run_killed_at_random_steps_ends_as_an_undisturbed_one(
+def test_a_run_killed_at_random_steps_ends_as_an_uninterrupted_one(
     workplace: Path, kills: int
 ) -> None:
     """Two workers read the images; most kills fall into the middle of an epoch."""
@@ -95,7 +95,9 @@ def test_the_newest_checkpoints_are_kept_and_named_by_step(workplace: Path) -> N
         assert hashlib.sha256(content).hexdigest().startswith(name[15:31])
 
 
-def test_a_corrupt_checkpoint_falls_back_to_the_one_before_and_says_so(workplace: Path) -> None:
+def test_a_damaged_checkpoint_falls_back_to_the_previous_one_with_a_warning(
+    workplace: Path,
+) -> None:
     whole = fit(workplace / "whole")
     out = workplace / "run"
     with pytest.raises(Stopped):
@@ -112,7 +114,7 @@ def test_a_corrupt_checkpoint_falls_back_to_the_one_before_and_says_so(workplace
     assert newer.with_suffix(".broken").is_file()
 
 
-def test_a_log_that_was_lost_comes_back_from_the_checkpoint(workplace: Path) -> None:
+def test_a_lost_log_is_restored_from_the_checkpoint(workplace: Path) -> None:
     whole, out = fit(workplace / "whole"), workplace / "run"
     with pytest.raises(Stopped):
         fit(out, progress=interrupt_at(9))
@@ -125,7 +127,7 @@ def test_a_log_that_was_lost_comes_back_from_the_checkpoint(workplace: Path) -> 
     assert timeless[0] == timeless[1]
 
 
-def test_a_full_disk_stops_with_the_last_checkpoint_whole(
+def test_a_full_disk_stops_with_the_last_checkpoint_intact(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, out = fit(workplace / "whole"), workplace / "run"
@@ -139,7 +141,9 @@ def test_a_full_disk_stops_with_the_last_checkpoint_whole(
         save(kept, file)
 
     monkeypatch.setattr(checkpoints.torch, "save", full)
-    with pytest.raises(Stopped, match=r"checkpoint .* cannot be written .*No space.*make room"):
+    with pytest.raises(
+        Stopped, match=r"checkpoint .* cannot be written .*No space.*free disk space"
+    ):
         fit(out, checkpointing=CheckpointPolicy(steps=2))
     assert calls == [2, 0, 2, 0]
     monkeypatch.setattr(checkpoints.torch, "save", save)
@@ -178,24 +182,26 @@ def test_a_checkpoint_of_another_version_or_method_is_refused(workplace: Path) -
         ("2h", CheckpointPolicy(seconds=7200)),
     ],
 )
-def test_save_every_is_steps_or_a_time(text: str | None, checkpointing: CheckpointPolicy) -> None:
+def test_save_every_takes_steps_or_a_time(
+    text: str | None, checkpointing: CheckpointPolicy
+) -> None:
     assert parse_save_every(text, 2) == checkpointing
 
 
 @pytest.mark.parametrize("text", ["", "0", "0m", "-5", "1.5h", "10 m", "m", "1d"])
-def test_other_words_after_save_every_are_refused(text: str) -> None:
+def test_an_invalid_save_every_is_refused(text: str) -> None:
     with pytest.raises(Misuse, match="--save-every"):
         parse_save_every(text, 2)
 
 
-def test_a_time_is_due_once_it_has_passed() -> None:
+def test_a_checkpoint_is_due_once_its_time_has_passed() -> None:
     by_time, by_step = CheckpointPolicy(seconds=60), CheckpointPolicy(steps=5)
     assert [by_time.due(5, seconds) for seconds in (0, 59, 60, 61)] == [False, False, True, True]
     assert [by_step.due(step, 1e9) for step in (4, 5, 6, 10)] == [False, True, False, True]
     assert not CheckpointPolicy().due(5, 1e9)
 
 
-def test_saving_never_leaves_fewer_than_it_keeps(tmp_path: Path) -> None:
+def test_saving_never_leaves_fewer_checkpoints_than_keep(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path / "c", CheckpointPolicy(keep=1))
     for step in (1, 2):
         kept.save(step, TrainingState(), {})
@@ -212,7 +218,7 @@ def interrupt_and_wait() -> None:
     time.sleep(1)
 
 
-def test_a_signal_is_a_wish_its_echo_the_same_and_a_later_one_acts(
+def test_a_signal_requests_a_stop_a_repetition_is_ignored_and_a_later_one_stops_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # a shell starts what runs in its background with Ctrl-C ignored
@@ -227,9 +233,7 @@ def test_a_signal_is_a_wish_its_echo_the_same_and_a_later_one_acts(
     assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
 
 
-def test_workers_leave_ctrl_c_to_the_process_that_trains(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_ignore_ctrl_c(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal sends it to all of them; the workers' end would be an error of its own."""
     monkeypatch.setattr("g2dbench.training.batches.pair_loader.CACHE_BYTES", 0)
     whole = fit(workplace / "whole", workers=0)

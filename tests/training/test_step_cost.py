@@ -105,7 +105,7 @@ print(growth.mib())
 """120 MiB, given back, twice."""
 
 
-def test_growth_is_what_was_allocated_at_once() -> None:
+def test_memory_growth_is_the_peak_of_allocations() -> None:
     """In a process of its own, as `profile` measures: earlier tests may give memory back."""
     done = subprocess.run(
         [sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True
@@ -133,7 +133,7 @@ def test_the_error_of_an_encoder_that_cannot_be_loaded_names_the_way_out(tmp_pat
         step_cost.measure(job)
 
 
-def test_impossible_loads_are_refused(tmp_path: Path) -> None:
+def test_impossible_workloads_are_refused(tmp_path: Path) -> None:
     with pytest.raises(Misuse, match="no recipe 'g2d-tny': did you mean 'g2d-tiny'"):
         step_cost.make_jobs(["g2d-tny"], workload())
     with pytest.raises(Misuse, match="micro truncates reports at 24 tokens"):

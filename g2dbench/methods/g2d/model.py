@@ -1,4 +1,4 @@
-"""G2D: image and report in one space, and a decoder that learns where the attention went.
+"""G2D: aligns images with reports, and trains a decoder on masks from its own attention.
 
 Shapes: B pairs, S image side, C channels, h w grid of the attention, D width of the shared space,
 H heads, K masks of an image.
@@ -36,7 +36,7 @@ from g2dbench.methods.shared.unet import Decoder, decode, make_unet
 
 
 class G2D(TwoTowers):
-    """Vision-language alignment plus pixel alignment on pseudo masks (arXiv 2312.01522).
+    """Vision-language alignment plus pixel alignment with pseudo masks (arXiv 2312.01522).
 
     `unet` is smp's Unet, so that its state_dict has the names of the authors' released files.
     """
@@ -63,7 +63,7 @@ class G2D(TwoTowers):
             )
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """`vla`; and `pa` from step `pixel.start` on: before it the decoder gets no gradient."""
+        """`vla`, and from step `pixel.start` on `pa`, before which the decoder gets no gradient."""
         check_pairs(batch)
         return whole_batch_losses(self, batch)
 
@@ -90,7 +90,7 @@ class G2D(TwoTowers):
 
     @torch.no_grad()
     def monitors(self, batch: Batch) -> dict[str, float]:
-        """Signs of failure, see `g2d.monitors`; of masks only where the decoder learns them."""
+        """The values of `g2d.monitors`; those of masks only if the decoder is trained on them."""
         pyramid = self.pyramid(batch.images)
         pixels = self._projected(pyramid)
         attention = self.pool(pixels)[1]
@@ -119,7 +119,7 @@ class G2D(TwoTowers):
         return found
 
     def as_model(self) -> "G2DModel":
-        """The evaluated model, sharing weights and mode; a decoder without a target is fresh."""
+        """The model to evaluate, sharing weights and mode; without target the decoder is random."""
         return G2DModel(self)
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
@@ -137,7 +137,7 @@ class G2D(TwoTowers):
         return attention
 
     def dense(self, pyramid: list[Tensor]) -> Tensor:
-        """Pyramid -> (B, D, h, w), as `attention.dense` says."""
+        """Pyramid -> (B, D, h, w): embeddings of pixels, by the setting `attention.dense`."""
         return self._dense(self._projected(pyramid))
 
     def decode(self, pyramid: list[Tensor]) -> Tensor:
@@ -145,7 +145,7 @@ class G2D(TwoTowers):
         return decode(self.unet.decoder, self.unet.segmentation_head, pyramid, self.strides)
 
     def _projected(self, pyramid: list[Tensor]) -> Tensor:
-        """Pyramid -> (B, D, h, w): the projected pixels that the attention pools."""
+        """Pyramid -> (B, D, h, w): the projected pixels, input of the attention pooling."""
         fine, *coarser = pyramid[self._finest_level :]
         size = fine.shape[2:]
         wide = [F.interpolate(level, size=size, mode="bilinear") for level in coarser]
@@ -157,7 +157,7 @@ class G2D(TwoTowers):
 
     @torch.no_grad()
     def _mask_source(self, pixels: Tensor, attention: Tensor, report: Tensor) -> Tensor:
-        """What the masks are made of, (B, H, h, w): the query's attention, or the report's."""
+        """Maps for the pseudo masks, (B, H, h, w): attention of the query, or of the report."""
         if self._settings.mask.source == "query":
             return attention
         dense = F.normalize(self._dense(pixels).float(), dim=1)
@@ -167,15 +167,15 @@ class G2D(TwoTowers):
 
 
 class G2DModel(PretrainedImageTextModel):
-    """What G2D leaves behind; it also hands over its decoder."""
+    """A trained G2D, with its decoder."""
 
     towers: G2D
 
     def panels(self, images: Tensor, reports: Sequence[str] | None) -> dict[str, Tensor]:
-        """From the attention, as a share of each image's peak, to the decoder's answer.
+        """Attention over its peak, the steps to the pseudo mask, and the decoder's output.
 
-        Masks that are made from the report are left out where there is none, and the decoder's
-        answer where it was not trained.
+        Masks from the report are left out without reports, and the decoder's output if the decoder
+        was not trained.
         """
         return self.towers.panels(images, None if reports is None else self.embed_texts(reports))
 
@@ -185,12 +185,12 @@ class G2DModel(PretrainedImageTextModel):
 
 
 def _of_peak(attention: Tensor) -> Tensor:
-    """(B, H, h, w) -> (B, h, w): the heads' mean over its largest pixel."""
+    """(B, H, h, w) -> (B, h, w): the mean of the heads, divided by its maximum."""
     mean = attention.float().mean(1)
     return mean / mean.amax((1, 2), keepdim=True)
 
 
 def make_g2d_unet(encoder: nn.Module, settings: G2DSettings) -> Any:
-    """smp's Unet around an encoder that is already made."""
+    """smp's Unet around the given encoder."""
     masks = settings.attention.heads if settings.mask.heads == "separate" else 1
     return make_unet(encoder, settings.image, settings.decoder, masks)

@@ -1,9 +1,8 @@
-"""What the frozen part of a text encoder says of a report: computed once, then looked up.
+"""A cache for the output of the frozen part of a text encoder.
 
 Shapes: B reports, L tokens, E the encoder's width.
-Each report is encoded alone and without padding, so that its output depends on nothing but its
-own tokens: a value from the cache is the bits that computing it again would give, whatever batch,
-epoch or resumed run asks.
+Each report is encoded alone and without padding, so that its output depends only on its own tokens:
+a cached value equals a computed one bit for bit, in any batch, epoch or resumed run.
 """
 
 from typing import Any
@@ -14,14 +13,14 @@ from torch.nn import functional as F
 
 
 class FrozenTextCache:
-    """The embeddings and the first layers of a BERT, without gradient or dropout, cached.
+    """The cached output of the embeddings and first layers of a BERT, without gradient or dropout.
 
-    It refers to the BERT's modules and owns none. Reports are told apart by their tokens; equal
-    reports share one entry. When the cache is full, further reports are computed each time.
+    It refers to modules of the BERT but does not own them. Reports with equal tokens share an
+    entry. When the cache is full, further reports are computed every time.
     """
 
     def __init__(self, bert: Any, layers: int, max_bytes: int) -> None:
-        """bert: with frozen embeddings and `layers` frozen layers, all of them in eval mode."""
+        """bert: its embeddings and first `layers` layers are frozen and in eval mode."""
         self._bert, self._layers, self._max_bytes = bert, layers, max_bytes
         self._cached: dict[tuple[object, bytes], Tensor] = {}
         self._weights: tuple[tuple[int, int], ...] = ()
@@ -56,7 +55,7 @@ class FrozenTextCache:
         return found
 
     def _clear_if_changed(self) -> None:
-        """Forget everything where a frozen weight was written to, moved or replaced."""
+        """Clear the cache if a frozen weight was changed, moved or replaced."""
         modules = [self._bert.embeddings, *self._bert.encoder.layer[: self._layers]]
         weights = tuple((w.data_ptr(), w._version) for m in modules for w in m.parameters())
         if weights != self._weights:

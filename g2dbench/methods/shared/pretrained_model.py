@@ -1,4 +1,4 @@
-"""The model that a contrastive method leaves behind: embeds, gives features, locates.
+"""The model that a method trains: embeds, gives features, locates.
 
 Shapes: B images, S image side, T texts, C channels, D width of the shared space, h w grid.
 """
@@ -16,7 +16,7 @@ _TEXTS_AT_ONCE = 64
 
 
 class PretrainedImageModel(Model):
-    """A trained method's image encoder, evaluated; it holds the method, so weights are shared."""
+    """The image encoder of a trained method, with which it shares its weights."""
 
     def __init__(self, towers: ImageEncoderMethod) -> None:
         super().__init__()
@@ -31,18 +31,18 @@ class PretrainedImageModel(Model):
         return self.towers.pyramid(images)
 
     def pooled(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, C): mean over the pixels of the encoder's last map, unprojected.
+        """(B, 3, S, S) -> (B, C): mean of the encoder's last map, without projector.
 
-        2048 wide for a ResNet-50: what the linear probe of the papers stands on.
+        This is the input of the papers' linear probe, C = 2048 for a ResNet-50.
         """
         return self.towers.pyramid(images)[-1].mean((2, 3))
 
 
 class PretrainedImageTextModel(PretrainedImageModel):
-    """A trained method with a space of image and report.
+    """A trained method with a shared space of images and reports.
 
-    locate: BioViL's pipeline: cosine between the projected pixels and the projected prompt; the
-    publications give no threshold.
+    It locates texts as BioViL does, by the cosine between projected pixels and projected prompt;
+    the publications give no threshold.
     """
 
     towers: TwoTowers
@@ -57,7 +57,7 @@ class PretrainedImageTextModel(PretrainedImageModel):
         return F.normalize(embedded.float(), dim=-1)
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """T texts -> (T, D), each row of length 1, fp32; longer ones are cut at `max_length`."""
+        """T texts, truncated at `max_length` -> (T, D), each row of length 1, fp32."""
         return self._encode_texts(self.towers.text, texts)
 
     def embed_prompts(self, texts: Sequence[str]) -> Tensor:
@@ -74,7 +74,7 @@ class PretrainedImageTextModel(PretrainedImageModel):
     def _encode_texts(
         self, encode: Callable[[Tensor, Tensor], Tensor], texts: Sequence[str]
     ) -> Tensor:
-        """T texts -> (T, D) through tokens and attention, some at once; rows of length 1, fp32."""
+        """T texts -> (T, D), encoded in batches; rows of length 1, fp32."""
         device = next(self.parameters()).device
         rows = []
         for at in range(0, len(texts), _TEXTS_AT_ONCE):

@@ -89,7 +89,7 @@ def read_samples(
                 samples.append(found)
                 break
         else:
-            raise BadData(f"none of the images around {_first_reason(read)} can be read")
+            raise BadData(f"no image of its block can be read: {_first_reason(read)}")
     return samples, [found for found in read.values() if isinstance(found, UnreadableRow)]
 
 

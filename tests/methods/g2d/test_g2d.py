@@ -76,7 +76,7 @@ def test_the_attention_pool_is_torchs_multi_head_attention() -> None:
     torch.testing.assert_close(attention, weights[:, :, 0].unflatten(-1, (4, 4)))
 
 
-def test_the_released_attention_pool_is_a_setting() -> None:
+def test_the_released_attention_pool_is_available_as_a_setting() -> None:
     """Numbers of PRETRAIN/models/cnn_ae.py AttentionPool2d(4, 8, 2, 8), its weights waves."""
     own = AttentionPool(AttentionSettings.model_validate(CODE), 8, 4)
     joint, bias = wave(24, 8, phase=3), wave(24, phase=2)
@@ -95,7 +95,7 @@ def test_the_released_attention_pool_is_a_setting() -> None:
 
 
 @pytest.mark.parametrize("heads", [1, 2, 3, 4, 5])
-def test_any_number_of_heads_and_weights_that_sum_to_one(heads: int) -> None:
+def test_any_number_of_heads_has_weights_that_sum_to_one(heads: int) -> None:
     pooled, attention = pool(heads=heads)(wave(2, 8, 4, 4))
     assert pooled.shape == (2, 8)
     assert attention.shape == (2, heads, 4, 4)
@@ -135,7 +135,7 @@ def test_pixel_loss_by_hand() -> None:
     assert float(pixel_alignment(logits, mask, only)) == pytest.approx(bce, rel=1e-6)
 
 
-def test_the_released_pixel_loss_is_a_setting() -> None:
+def test_the_released_pixel_loss_is_available_as_a_setting() -> None:
     """The number is what PRETRAIN/utils/loss.py bceDiceLoss gives for these waves."""
     logits, mask = wave(2, 1, 4, 4, phase=0.5) * 3, (wave(2, 1, 4, 4, phase=1.0) > 0).float()
     code = PixelSettings(values="logits", dice=1, bce=0.2)
@@ -209,7 +209,7 @@ def test_pixel_alignment_reaches_the_encoder_through_the_decoder_and_never_the_m
     assert gradients["unet.decoder.blocks.0.conv1.0.weight"].grad.abs().sum() > 0
 
 
-def test_alignment_leaves_the_decoder_alone(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_alignment_gives_the_decoder_no_gradient(tokenizer: PreTrainedTokenizerFast) -> None:
     method = build(tokenizer).train()
     method.losses(batch(method))["vla"].backward()
     reached = {n for n, p in method.named_parameters() if p.grad is not None}
@@ -254,7 +254,9 @@ def test_the_decoder_is_smps_in_values_and_gradients(encoder: str) -> None:
         torch.testing.assert_close(own, slope, rtol=1e-7, atol=1e-8)
 
 
-def test_the_decoder_is_a_copy_that_draws_the_same(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_the_transferred_decoder_is_a_copy_with_equal_outputs(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
     model = build(tokenizer).as_model().eval()
     decoder, images = model.pretrained_decoder(), torch.rand(2, 3, 64, 64)
     with torch.no_grad():
@@ -286,8 +288,8 @@ def test_impossible_settings_are_refused(tokenizer: PreTrainedTokenizerFast) -> 
         ({"mask": {"heads": "separate"}, "pixel": {"target": "image"}}, "needs target = mask"),
         ({"decoder": {"channels": [16, 8]}}, "decoder.channels has 2 values, image.depth is 5"),
         ({"image": {"depth": 3}, "attention": {"stride": 16}}, "last map .* has stride 8"),
-        ({"image": {"encoder": "resnet18", "options": {"channels": [8]}}}, "takes none"),
-        ({"image": {"encoder": "tu-resnet18", "options": {"chanels": [8]}}}, "does not take all"),
+        ({"image": {"encoder": "resnet18", "options": {"channels": [8]}}}, "does not: use"),
+        ({"image": {"encoder": "tu-resnet18", "options": {"chanels": [8]}}}, "does not accept all"),
         ({"image": {"options": {"checkpoint_path": "x.pth"}}}, "model.image.options"),
         ({"pixels": {}}, "did you mean 'pixel'"),
     ]
@@ -296,7 +298,7 @@ def test_impossible_settings_are_refused(tokenizer: PreTrainedTokenizerFast) -> 
             build(tokenizer, **changes)
 
 
-def test_monitors_give_one_figure_each_and_change_nothing(
+def test_monitors_give_one_value_each_and_change_nothing(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     method = build(tokenizer).eval()
@@ -366,7 +368,7 @@ def test_panels_are_the_steps_of_the_mask_of_each_image(
     assert all(0 <= map_.min() <= map_.max() <= 1 for map_ in found.values())
 
 
-def test_panels_of_masks_from_the_report_need_one(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_panels_of_masks_from_the_report_need_a_report(tokenizer: PreTrainedTokenizerFast) -> None:
     method = build(tokenizer, mask={"source": "report"}, pixel={"target": "none"}).eval()
     model, given = method.as_model(), batch(method)
     reports = ["the heart is large", "no effusion", "lungs are clear"]

@@ -123,14 +123,14 @@ def answer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
     return single(answers(give_drawn(method, make.SEED), make.SEED))
 
 
-def test_the_golden_numbers_of_the_original_come_out(answer: dict[str, Tensor]) -> None:
+def test_values_equal_the_golden_values_of_the_original(answer: dict[str, Tensor]) -> None:
     golden = json.loads(make.GOLDEN.read_text(encoding="utf-8"))
     wanted = {name: torch.tensor(values) for name, values in golden.items()}
     assert wanted["mask"].unique().tolist() == [0, 1]
     compare(make.thinned(answer), wanted)
 
 
-def test_the_mask_is_that_of_numpys_quantile_all_over(answer: dict[str, Tensor]) -> None:
+def test_the_mask_equals_numpys_quantile_everywhere(answer: dict[str, Tensor]) -> None:
     blocks = answer["mask"].unfold(2, 32, 32).unfold(3, 32, 32)
     assert torch.equal(blocks.amin((4, 5)), blocks.amax((4, 5)))
     assert answer["mask"].mean((1, 2, 3)).tolist() == [2 / 16] * len(make.REPORTS)
@@ -145,14 +145,14 @@ def source() -> str:
     return found
 
 
-def test_the_original_beside_it_agrees(source: str, tmp_path: Path) -> None:
+def test_values_equal_those_of_the_original_code(source: str, tmp_path: Path) -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         original = make.build_drawn(source, tmp_path, seed=7)
         theirs = make.answers(source, original, seed=7)
     compare(single(answers(give_drawn(build(tmp_path), 7), seed=7)), single(theirs))
 
 
-def test_what_learns_is_what_learns_in_the_original(source: str, tmp_path: Path) -> None:
+def test_trainable_weights_are_those_of_the_original(source: str, tmp_path: Path) -> None:
     make.write_text_folder(tmp_path)
     theirs = {n for n, p in make.build(source, tmp_path).named_parameters() if p.requires_grad}
     method = build(tmp_path)

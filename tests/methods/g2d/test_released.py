@@ -121,7 +121,7 @@ def said(model: Any, images: Tensor) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_what_goes_out_comes_back_bit_for_bit(layout: str, method: Any, exported: Path) -> None:
+def test_an_exported_file_loads_bit_for_bit(layout: str, method: Any, exported: Path) -> None:
     model = load(file_of(exported, layout))
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     found, wanted = said(model, images), said(as_model(method), images)
@@ -140,7 +140,7 @@ CAN = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_released_file_says_what_it_can(layout: str, theirs: Path) -> None:
+def test_a_released_file_has_the_capabilities_of_its_layout(layout: str, theirs: Path) -> None:
     file = file_of(theirs, layout)
     model = load(file)
     assert capabilities(model) == model.card.capabilities == CAN[layout]
@@ -153,7 +153,7 @@ def test_a_released_file_says_what_it_can(layout: str, theirs: Path) -> None:
     assert not model.fixed_size
 
 
-def test_a_whole_checkpoint_is_recognised_without_a_name(theirs: Path) -> None:
+def test_a_checkpoint_is_recognized_by_its_content(theirs: Path) -> None:
     reference = resolve(str(file_of(theirs, "checkpoint")), Registry())
     assert reference.name == "g2d"
 
@@ -167,7 +167,7 @@ class Runs:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_nothing_in_a_file_runs(layout: str, exported: Path, tmp_path: Path) -> None:
+def test_no_code_in_a_file_is_executed(layout: str, exported: Path, tmp_path: Path) -> None:
     for file in ("model.json", "text_model"):
         (tmp_path / file).symlink_to(exported / file)
     honest = file_of(exported, layout)
@@ -180,7 +180,7 @@ def test_nothing_in_a_file_runs(layout: str, exported: Path, tmp_path: Path) -> 
     assert (tmp_path / "ran").exists(), "the file was harmless: this test proves nothing"
 
 
-def test_names_go_there_and_back(method: Any) -> None:
+def test_names_convert_in_both_directions(method: Any) -> None:
     state = method.state_dict()
     there = to_released(method)
     back = from_released(there)
@@ -202,9 +202,7 @@ def save(state: object, file: Path) -> Path:
     return file
 
 
-def test_word_pieces_are_needed_for_a_checkpoint_and_must_be_its_own(
-    theirs: Path, tmp_path: Path
-) -> None:
+def test_a_checkpoint_needs_its_own_tokenizer(theirs: Path, tmp_path: Path) -> None:
     alone = tmp_path / "n_6_checkpoint.pth"
     alone.symlink_to(file_of(theirs, "checkpoint"))
     with pytest.raises(BadCheckpoint, match=r"vocab\.txt of emilyalsentzer.*encoder_decoder"):
@@ -236,7 +234,7 @@ BROKEN: list[tuple[dict[str, Tensor], str]] = [
 
 
 @pytest.mark.parametrize(("state", "words"), BROKEN)
-def test_a_file_that_is_no_g2d_is_refused(
+def test_a_file_that_is_not_a_g2d_is_refused(
     state: dict[str, Tensor], words: str, tmp_path: Path
 ) -> None:
     with pytest.raises(BadCheckpoint, match=words):
@@ -244,7 +242,7 @@ def test_a_file_that_is_no_g2d_is_refused(
 
 
 @pytest.mark.parametrize("name", ["attnpool.mhsa.in_proj_weight", "proj_v.0.weight"])
-def test_a_checkpoint_with_a_bent_tensor_is_refused(
+def test_a_checkpoint_with_a_tensor_of_the_wrong_shape_is_refused(
     name: str, exported: Path, tmp_path: Path
 ) -> None:
     for file in ("model.json", "text_model"):
@@ -291,19 +289,19 @@ def test_an_export_leaves_out_what_a_layout_cannot_hold(
     assert set(done.left_out.values()) == {"the decoder was not trained"}
 
 
-def test_an_export_wants_a_g2d_and_an_empty_folder(
+def test_an_export_needs_a_g2d_and_an_empty_folder(
     method: Any, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     optim = recipes.load("g2d-tiny").optim
     (tmp_path / "file").touch()
     for out in (tmp_path, tmp_path / "file"):
-        with pytest.raises(Misuse, match="no empty folder"):
+        with pytest.raises(Misuse, match="not an empty folder"):
             export(as_model(method), out, "x", optim)
     with pytest.raises(Misuse, match="holds no folder"):
         export(as_model(method), tmp_path / "new", "../x", optim)
     other = Registry().find(MethodCard, "convirt").load()
     table = {"image": {"encoder": "resnet18", "size": 64}, "text": {**TEXT, "hidden": 24}}
-    with pytest.raises(Misuse, match="is no G2D"):
+    with pytest.raises(Misuse, match="is not a G2D"):
         export(as_model(other.build(table, tokenizer, 0)), tmp_path / "new", "x", optim)
     assert not (tmp_path / "new").exists()
 
@@ -333,7 +331,7 @@ def test_the_command_writes_what_a_run_holds(
     assert again.exit_code == 2
 
 
-def test_the_optimiser_of_a_checkpoint_fits_its_parameters(exported: Path) -> None:
+def test_the_optimizer_of_a_checkpoint_fits_its_parameters(exported: Path) -> None:
     saved = torch.load(file_of(exported, "checkpoint"), weights_only=True)
     learned = [
         nn.Parameter(value)

@@ -51,7 +51,7 @@ def test_affine_is_torchvisions(
 
 
 @MOVES
-def test_the_nearest_pixel_is_pillows(
+def test_nearest_sampling_is_pillows(
     angle: float, shear: float, zoom: float, x: float, y: float
 ) -> None:
     image, right, down = noise(64), round(x * 64), round(y * 64)
@@ -61,7 +61,7 @@ def test_the_nearest_pixel_is_pillows(
     assert (found != np.asarray(expected)).mean() < 0.01  # ties between two pixels
 
 
-def test_a_perspective_puts_the_corners_where_they_are_drawn() -> None:
+def test_a_perspective_moves_the_corners_to_the_inset() -> None:
     corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
     for seed in range(5):
         inset = np.random.default_rng(seed).random((4, 2)) * 0.5
@@ -94,7 +94,7 @@ def test_intensities_are_torchvisions() -> None:
         assert np.array_equal(ours.apply_curve(image, found), np.rint(found[image] * 255))
 
 
-def test_contrast_turns_about_the_mean_of_what_was_brightened() -> None:
+def test_contrast_scales_about_the_mean_after_brightness() -> None:
     image = noise()
     bright = reference.adjust_brightness(torch.from_numpy(image)[None].double() / 255, 1.5)
     expected = reference.adjust_contrast(bright, 0.5)[0]
@@ -102,13 +102,13 @@ def test_contrast_turns_about_the_mean_of_what_was_brightened() -> None:
     assert np.allclose(found[image], expected, atol=1e-6)
 
 
-def test_autocontrast_leaves_a_constant_image() -> None:
+def test_autocontrast_does_not_change_a_constant_image() -> None:
     image = np.full((4, 4), 77, np.uint8)
     assert np.array_equal(ours.apply_curve(image, ours.autocontrast(image)), image)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_black_stays_black_and_nothing_else_is_touched(policy: AugmentPolicy) -> None:
+def test_black_stays_black_and_the_input_is_not_changed(policy: AugmentPolicy) -> None:
     for seed in range(16):
         image = noise(seed=seed)
         before = image.copy()
@@ -120,7 +120,7 @@ def test_black_stays_black_and_nothing_else_is_touched(policy: AugmentPolicy) ->
 
 
 @pytest.mark.parametrize("policy", ["light", "paper", "code"])
-def test_a_policy_varies_and_none_does_not(policy: AugmentPolicy) -> None:
+def test_every_policy_but_none_changes_images(policy: AugmentPolicy) -> None:
     images = [noise(seed=seed) for seed in range(64)]
     changed = []
     for seed, image in enumerate(images):

@@ -36,7 +36,7 @@ def test_an_epoch_is_a_permutation_and_epochs_and_seeds_differ() -> None:
     assert orders[0] != a_loader(some(22), seed=1).order(0).flatten().tolist()
 
 
-def test_an_epoch_taken_up_in_its_middle_goes_on_as_it_would_have() -> None:
+def test_an_epoch_resumed_in_its_middle_gives_the_same_batches() -> None:
     whole = list(a_loader(some(22)).epoch(3))
     rest = list(a_loader(some(22)).epoch(3, first=2))
     assert [batch.step for batch in whole] == [15, 16, 17, 18, 19]
@@ -52,7 +52,7 @@ def test_workers_and_memory_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
         assert all(same(a, b) for a, b in zip(kept, again, strict=True))
 
 
-def test_augmentation_belongs_to_the_image_not_to_its_batch() -> None:
+def test_augmentation_depends_on_the_image_not_on_its_batch() -> None:
     def images(batch_size: int) -> dict[str, torch.Tensor]:
         batches = a_loader(some(12), batch_size=batch_size).epoch(2)
         return {name: image for b in batches for name, image in zip(b.ids, b.images, strict=True)}
@@ -81,7 +81,7 @@ def test_processes_share_an_epoch_without_overlap() -> None:
         {"channels": 1},
     ],
 )
-def test_unvaried_images_are_bit_for_bit_what_the_model_is_evaluated_on(
+def test_unaugmented_images_equal_the_inputs_of_evaluation_bit_for_bit(
     changes: dict[str, object],
 ) -> None:
     dataset = some(6)
@@ -150,7 +150,7 @@ def test_other_views(view: str) -> None:
     assert not is_frontal(view)
 
 
-def test_no_pairs_and_too_few_pairs_are_said_in_words() -> None:
+def test_no_pairs_and_too_few_pairs_are_refused_with_a_reason() -> None:
     silent = MemoryDataset([replace(sample, report=None) for sample in some(4)], FAKE, 32)
     with pytest.raises(BadData, match="no frontal training image with a report"):
         training_pairs(silent, "frontal", 2)

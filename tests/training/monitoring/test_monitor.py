@@ -96,7 +96,7 @@ def batch(method: Method, step: int = 9) -> Batch:
     return Batch(images, *method.tokenize(reports), ("a", "b", "c"), step)
 
 
-def test_a_watched_training_ends_in_the_same_bits(
+def test_a_monitored_training_ends_in_the_same_bits(
     fit: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked = fit("looked", monitoring=MonitorSettings(("tensorboard",), every=1, sheet_every=3))
@@ -131,7 +131,9 @@ def test_a_watched_training_ends_in_the_same_bits(
     assert [e.step for e in events.Images("masks")] == list(range(3, steps + 1, 3))
 
 
-def test_an_interrupted_training_is_watched_as_one(fit: Callable[..., RunFolder]) -> None:
+def test_an_interrupted_training_has_the_logs_of_an_uninterrupted_one(
+    fit: Callable[..., RunFolder],
+) -> None:
     flat = recipe(attention={"stride": 16, "scale": 1e-4})
     monitoring = MonitorSettings(every=2)
     whole_said: list[str] = []
@@ -147,7 +149,7 @@ def test_an_interrupted_training_is_watched_as_one(fit: Callable[..., RunFolder]
     assert [line for line in said if line.startswith("warning: ")] == told
 
 
-def test_a_method_without_maps_is_watched_without_sheets(fit: Callable[..., RunFolder]) -> None:
+def test_a_method_without_maps_is_monitored_without_sheets(fit: Callable[..., RunFolder]) -> None:
     model = {k: MODEL[k] for k in ("width", "image", "text")}
     chosen = recipe("convirt").model_copy(update={"model": model})
     run = fit("convirt", recipe=chosen, monitoring=MonitorSettings(every=3), epochs=1)
@@ -176,7 +178,7 @@ def test_gradient_shares_are_those_of_two_backward_passes() -> None:
     assert gradient_shares(method, batch(method, step=0), _plain) == {}
 
 
-def test_gradient_shares_leave_no_trace() -> None:
+def test_gradient_shares_do_not_change_the_training() -> None:
     method = build().train()
     method.text.encoder.eval()
     torch.manual_seed(3)
@@ -207,7 +209,7 @@ class Restless(nn.Module):
         torch.rand(5)
 
 
-def test_what_a_forward_pass_renews_is_put_back_even_after_an_error() -> None:
+def test_what_a_forward_pass_changes_is_restored_even_after_an_error() -> None:
     module = Restless().eval()
     weight, queue = module.prototypes.detach().clone(), module.queue
 
@@ -224,7 +226,7 @@ def test_what_a_forward_pass_renews_is_put_back_even_after_an_error() -> None:
     assert not module.training
 
 
-def test_evaluation_puts_back_the_mode_of_every_part() -> None:
+def test_evaluation_restores_the_mode_of_every_submodule() -> None:
     module = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(2)).train()
     module[1].eval()
     with held_out.eval_mode(module):
@@ -259,19 +261,19 @@ def test_each_rule_applies_at_its_limit_and_says_what_to_try() -> None:
     assert {rule.monitor for rule in rules} == {"r10", *cases}
 
 
-def test_a_warning_is_told_when_it_comes_and_when_it_has_gone() -> None:
+def test_a_warning_is_printed_when_it_appears_and_when_it_is_resolved() -> None:
     log = warnings.WarningLog(G2D.warning_rules)
     values = [0.5, 0.98, 0.99, 0.5, 0.98, 0.5, 0.5, 0.5, 0.99]
     said = [log.update({"attention_entropy": value}) for value in values]
     assert [len(lines) for lines in said] == [0, 1, 0, 0, 0, 0, 1, 0, 1]
     assert said[1][0].startswith("warning: the attention is all but uniform (0.980")
     assert said[6] == [
-        "resolved: the attention is no longer uniform (0.500 of the largest entropy)"
+        "resolved: the attention is no longer uniform (0.500 of the maximum entropy)"
     ]
     assert log.update({"mask_share": 0.1}) == []
 
 
-def test_a_method_without_rules_of_its_own_has_those_of_every_method() -> None:
+def test_a_method_without_own_rules_has_the_common_ones() -> None:
     assert warnings.WarningLog(()).update({"attention_entropy": 0.99}) == []
 
 
@@ -280,7 +282,7 @@ def order(said: list[str]) -> list[str]:
     return [word for word in told if word.startswith(("uniform", "epoch"))]
 
 
-def test_signs_wait_for_the_warm_up(fit: Callable[..., RunFolder]) -> None:
+def test_warnings_wait_for_the_warm_up(fit: Callable[..., RunFolder]) -> None:
     flat = recipe(attention={"stride": 16, "scale": 1e-4})
     said: list[str] = []
     fit("flat", recipe=flat, monitoring=MonitorSettings(every=3), echo=said.append)
@@ -292,7 +294,7 @@ def test_signs_wait_for_the_warm_up(fit: Callable[..., RunFolder]) -> None:
     assert order(said) == ["epoch 1", "uniform", "epoch 2"]
 
 
-def test_unknown_and_missing_trackers_are_said_before_training(
+def test_unknown_and_missing_trackers_are_refused_before_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(Misuse, match="no tracker 'tensorbord': did you mean 'tensorboard'"):
@@ -329,7 +331,7 @@ class Broken:
     def finish(self) -> None: ...
 
 
-def test_a_tracker_that_fails_costs_a_sentence_and_no_run(
+def test_a_failing_tracker_gives_a_warning_and_does_not_end_the_run(
     fit: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trackers, "get_available_trackers", lambda: ["wandb"])
@@ -339,13 +341,13 @@ def test_a_tracker_that_fails_costs_a_sentence_and_no_run(
     assert run.info.status == "complete"
     assert Broken.calls == 2
     (line,) = [line for line in said if "wandb" in line]
-    assert "left out from here on (no route to host)" in line
+    assert "not used any more (no route to host)" in line
     monkeypatch.setattr(Broken, "start", lambda self: 1 / 0)
     with pytest.raises(Misuse, match="--track wandb cannot start: division by zero"):
         fit("other", monitoring=MonitorSettings(("wandb",)), epochs=1)
 
 
-def test_embeddings_that_are_not_finite_stop_in_words() -> None:
+def test_embeddings_that_are_not_finite_stop_the_training() -> None:
     rows = torch.tensor([[1.0, 0.0], [float("nan"), 1.0]])
     groups = np.array([["a"], ["b"]], dtype=object)
     with pytest.raises(Stopped, match=r"not finite.*lower --set optim.lr"):
@@ -362,7 +364,7 @@ def test_chance_is_that_of_random_rankings() -> None:
     assert held_out.chance_recall(groups[:3], 10) == 1.0
 
 
-def test_a_sheet_in_the_run_folder_is_a_picture_of_six_images(
+def test_a_contact_sheet_in_the_run_folder_has_six_images(
     fit: Callable[..., RunFolder],
 ) -> None:
     run = fit("run", epochs=1, monitoring=MonitorSettings(every=0))

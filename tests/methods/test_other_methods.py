@@ -95,11 +95,11 @@ def check(wanted: dict[str, Any], seed: int) -> None:
             assert found[method] == pytest.approx(losses, rel=2e-5, abs=2e-5), (name, method)
 
 
-def test_the_golden_losses_of_the_originals_come_out() -> None:
+def test_losses_equal_the_golden_losses_of_the_originals() -> None:
     check(json.loads(make.GOLDEN.read_text(encoding="utf-8")), make.SEED)
 
 
-def test_the_originals_beside_us_agree() -> None:
+def test_losses_equal_those_of_the_original_code() -> None:
     folder = os.environ.get(make.VARIABLE)
     if not folder:
         pytest.skip(f"set {make.VARIABLE} to a folder with the originals (make_methods.py)")
@@ -111,7 +111,7 @@ def unit(*shape: int, seed: int = 0) -> Tensor:
     return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
-def test_glorias_similarity_is_what_plain_loops_say() -> None:
+def test_glorias_similarity_equals_plain_loops() -> None:
     regions, words = unit(3, 4, 5) * 3, unit(3, 6, 5, seed=1) * 2
     lengths = [6, 1, 4]
     exist = torch.arange(6) < torch.tensor(lengths)[:, None]
@@ -136,7 +136,7 @@ def test_glorias_similarity_is_what_plain_loops_say() -> None:
             assert float(found[image, report]) == pytest.approx(10 * math.log(total), rel=1e-5)
 
 
-def test_mgcas_token_loss_is_what_plain_loops_say_and_reads_no_padding() -> None:
+def test_mgcas_token_loss_equals_plain_loops_and_ignores_padding() -> None:
     regions, words, lengths = unit(3, 4, 5), unit(3, 6, 5, seed=1), [6, 1, 4]
     exist = torch.arange(6) < torch.tensor(lengths)[:, None]
     weights = clipped_weights(torch.rand(3, 6, generator=torch.Generator().manual_seed(2)) * exist)
@@ -157,7 +157,7 @@ def test_mgcas_token_loss_is_what_plain_loops_say_and_reads_no_padding() -> None
     assert float(found) == pytest.approx(total / 3, rel=1e-5)
 
 
-def test_reports_without_words_or_all_alike_give_finite_losses_and_gradients() -> None:
+def test_empty_or_identical_reports_give_finite_losses_and_gradients() -> None:
     regions = unit(2, 4, 5).requires_grad_()
     words = unit(1, 3, 5, seed=1).expand(2, 3, 5).clone().requires_grad_()
     for exist in (torch.zeros(2, 3), torch.tensor([[1, 1, 0], [0, 0, 0]]), torch.ones(2, 3)):
@@ -187,7 +187,7 @@ def test_losses_are_fp32_under_autocast() -> None:
         assert cast[method] == pytest.approx(losses, rel=1e-6), method
 
 
-def test_assignments_share_the_prototypes_and_survive_a_tiny_epsilon() -> None:
+def test_sinkhorn_balances_prototypes_and_is_stable_for_a_tiny_epsilon() -> None:
     scores = unit(8, 5) @ unit(4, 5, seed=1).T
     code = sinkhorn(scores, 0.05, 200)
     torch.testing.assert_close(code.sum(1), torch.ones(8))
@@ -224,7 +224,7 @@ def test_words_are_sums_of_their_pieces(tokenizer: PreTrainedTokenizerFast) -> N
     assert words.is_sep(tokens, rows)[0].tolist() == [False, False, False, True]
 
 
-def test_attention_of_cls_is_berts_own(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_cls_attention_is_berts(tokenizer: PreTrainedTokenizerFast) -> None:
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
@@ -240,14 +240,14 @@ def test_attention_of_cls_is_berts_own(tokenizer: PreTrainedTokenizerFast) -> No
     torch.testing.assert_close(found, out.attentions[-1][:, :, 0].mean(1))
 
 
-def test_clipped_shares_by_hand() -> None:
+def test_clipped_weights_by_hand() -> None:
     weights = torch.tensor([[0.0, 1.0, 2.0, 3.0], [0.0, 0.0, 0.0, 5.0], [0.0, 0.0, 0.0, 0.0]])
     low, high = 1.2, 2.8  # deciles of 1, 2, 3
     wanted = torch.tensor([[0, low, 2, high], [0, 0, 0, 6.0], [0, 0, 0, 0]]) / 6
     torch.testing.assert_close(clipped_weights(weights), wanted)
 
 
-def test_mflags_language_model_never_moves(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_mflags_language_model_is_frozen(tokenizer: PreTrainedTokenizerFast) -> None:
     text = {**TEXT, "dropout": 0.5}
     method = build("mflag", tokenizer, text=text).train()
     learning = {n.split(".")[0] for n, p in method.named_parameters() if p.requires_grad}
@@ -262,7 +262,7 @@ def test_mflags_language_model_never_moves(tokenizer: PreTrainedTokenizerFast) -
     torch.testing.assert_close(kept[real], first[real])
 
 
-def test_mgcas_prototypes_wait_for_their_step(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_mgcas_prototypes_are_frozen_until_their_step(tokenizer: PreTrainedTokenizerFast) -> None:
     method = build("mgca", tokenizer, prototypes={"start": 5, "count": 6}).train()
     for step, moves in ((4, False), (5, True)):
         method.zero_grad()
@@ -270,7 +270,7 @@ def test_mgcas_prototypes_wait_for_their_step(tokenizer: PreTrainedTokenizerFast
         assert (method.prototypes.weight.grad is not None) == moves
 
 
-def test_mae_hides_as_many_patches_as_it_says(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_mae_hides_the_given_share_of_patches(tokenizer: PreTrainedTokenizerFast) -> None:
     painter = build("mae", tokenizer).painter
     with torch.no_grad():
         painter.token.copy_(torch.tensor([7.0, 8.0, 9.0]))
@@ -287,7 +287,7 @@ def test_mae_hides_as_many_patches_as_it_says(tokenizer: PreTrainedTokenizerFast
         assert (patches[:, colour][gone[:, colour]] == value).all()
 
 
-def test_mae_learns_nothing_from_what_it_sees(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_mae_has_no_loss_on_visible_patches(tokenizer: PreTrainedTokenizerFast) -> None:
     grey, hidden = torch.rand(2, 1, 32, 32), torch.zeros(2, 4, dtype=torch.bool)
     hidden[:, 3] = True
     painted = torch.zeros(2, 1, 32, 32, requires_grad=True)
