@@ -55,26 +55,32 @@ class SheetRow:
     maps: Mapping[str, Map]
 
 
-def make_rows(model: Model, subjects: Sequence[CaptionedImage]) -> list[SheetRow]:
+def make_rows(model: Model, images: Sequence[CaptionedImage]) -> list[SheetRow]:
     """A row per image, from a model that `Shows`; the caller sets eval mode and no_grad.
 
     Reports are used only if every image has one, so that all rows have the same maps.
     """
-    starts = range(0, len(subjects), _BATCH)
-    with_reports = all(subject.report for subject in subjects)
-    return [row for at in starts for row in _rows(model, subjects[at : at + _BATCH], with_reports)]
+    texts = [image.report or "" for image in images]
+    reports = texts if all(texts) else None
+    rows: list[SheetRow] = []
+    for at in range(0, len(images), _BATCH):
+        part = slice(at, at + _BATCH)
+        rows += _rows(model, images[part], None if reports is None else reports[part])
+    return rows
 
 
-def _rows(model: Model, subjects: Sequence[CaptionedImage], with_reports: bool) -> list[SheetRow]:
+def _rows(
+    model: Model, images: Sequence[CaptionedImage], reports: Sequence[str] | None
+) -> list[SheetRow]:
     assert isinstance(model, Shows)
     device = next(model.parameters()).device
-    images = model.preprocess.batch([subject.image for subject in subjects]).to(device)
-    reports = [subject.report or "" for subject in subjects] if with_reports else None
-    panels = model.panels(images, reports)
-    numbers = {name: map_.float().cpu().numpy() for name, map_ in panels.items()}
+    inputs = model.preprocess.batch([image.image for image in images]).to(device)
+    maps = {
+        name: panel.float().cpu().numpy() for name, panel in model.panels(inputs, reports).items()
+    }
     return [
-        SheetRow(subject.caption, subject.image, {name: each[at] for name, each in numbers.items()})
-        for at, subject in enumerate(subjects)
+        SheetRow(image.caption, image.image, {name: each[at] for name, each in maps.items()})
+        for at, image in enumerate(images)
     ]
 
 
@@ -128,8 +134,8 @@ def shortened(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.Im
     """The text, or as much of its start and end as fits into the width, with "…" between them."""
     if font.getlength(text) <= width:
         return text
-    for kept in range(len(text) - 1, 0, -1):
-        cut = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
+    for length in range(len(text) - 1, 0, -1):
+        cut = f"{text[: (length + 1) // 2]}…{text[len(text) - length // 2 :]}"
         if font.getlength(cut) <= width:
             return cut
     return ""

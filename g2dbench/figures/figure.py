@@ -49,14 +49,14 @@ def read_images(files: Sequence[Path]) -> list[CaptionedImage]:
 
 
 def make_rows(
-    model: Model, subjects: Sequence[CaptionedImage], texts: Sequence[str]
+    model: Model, images: Sequence[CaptionedImage], texts: Sequence[str]
 ) -> list[SheetRow]:
     """A row per image: the maps that the model shows, then one map per text that it locates.
 
     Raises Misuse if there is nothing to draw, or too many images.
     """
-    if not 1 <= len(subjects) <= contact_sheet.MAX_ROWS:
-        raise Misuse(f"a figure shows 1 to {contact_sheet.MAX_ROWS} images, not {len(subjects)}")
+    if not 1 <= len(images) <= contact_sheet.MAX_ROWS:
+        raise Misuse(f"a figure shows 1 to {contact_sheet.MAX_ROWS} images, not {len(images)}")
     label = model.identity.label
     if not isinstance(model, Shows) and not texts:
         hint = "--text TEXT draws where it locates a text" if isinstance(model, Locates) else ""
@@ -68,9 +68,9 @@ def make_rows(
         raise Misuse(f"{label} does not locate texts: leave --text out")
     with torch.no_grad():
         found = (
-            contact_sheet.make_rows(model, subjects)
+            contact_sheet.make_rows(model, images)
             if isinstance(model, Shows)
-            else [SheetRow(subject.caption, subject.image, {}) for subject in subjects]
+            else [SheetRow(image.caption, image.image, {}) for image in images]
         )
         return _located(model, found, texts)
 

@@ -174,8 +174,8 @@ def shard_optimizer_state(
     """A full optimizer state_dict, sharded like the optimizer's parameters."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     parts = {
-        index: {name: _shard(value, parameters[index]) for name, value in kept.items()}
-        for index, kept in state["state"].items()
+        index: {name: _shard(value, parameters[index]) for name, value in values.items()}
+        for index, values in state["state"].items()
     }
     return {**state, "state": parts}
 

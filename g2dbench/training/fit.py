@@ -52,7 +52,7 @@ from g2dbench.training.optimizer import MethodOptimizer
 
 Echo = Callable[[str], object]
 
-_WORKERS = 4  # processes that read and augment images for a GPU
+_GPU_WORKERS = 4  # processes that read and augment images for a GPU
 
 
 def fit(
@@ -100,8 +100,8 @@ def fit(
     if started is not None and started.info.status == "complete":
         echo(f"{started.folder} is already complete")
         return started
-    least = recipe.optim.batch_size * processes
-    pairs = source.training_pairs(dataset, recipe.data, least)
+    min_pairs = recipe.optim.batch_size * processes
+    pairs = source.training_pairs(dataset, recipe.data, min_pairs)
     method = _build(recipe, pairs, seed, started, registry)
     info = runs.new_run_info(
         recipe, dataset, method, seed, len(pairs),
@@ -158,10 +158,10 @@ class Trainer:
         self.run, self.method, self.accelerator = run, method, accelerator
         self.progress, self.echo = machine.progress, echo
         self.optim: OptimSettings = run.info.recipe.optim
-        alone = accelerator.num_processes == 1
-        self.device = machine.device if alone else accelerator.device
-        usual = 0 if self.device.type == "cpu" else _WORKERS
-        self.workers = usual if machine.workers is None else machine.workers
+        single_process = accelerator.num_processes == 1
+        self.device = machine.device if single_process else accelerator.device
+        default = 0 if self.device.type == "cpu" else _GPU_WORKERS
+        self.workers = default if machine.workers is None else machine.workers
         self.pairs, self.loader = pairs, self.load(pairs, self.optim.batch_size)
         self.held_out: HeldOut | None = None
         method.to(self.device).train()
@@ -224,7 +224,7 @@ class Trainer:
         return self.state.epoch * self.loader.steps + self.state.batch
 
     def _epoch(self, epoch: int, interrupts: Interrupts, monitor: Monitor) -> None:
-        began, first, steps = time.perf_counter(), self.state.batch, self.loader.steps
+        start_time, first, steps = time.perf_counter(), self.state.batch, self.loader.steps
         batches = self.loader.epoch(epoch, first)
         title = f"epoch {epoch + 1}/{self.optim.epochs}"
         for batch in self.progress(batches, title, steps - first):
@@ -240,7 +240,7 @@ class Trainer:
                     f"stopped in epoch {epoch + 1} after batch {self.state.batch} of {steps} and "
                     f"saved: continue with {resume_hint(self.run.folder)}"
                 )
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start_time
         images = (steps - first) * self.optim.batch_size * self.accelerator.num_processes
         self._end_epoch(seconds, images / seconds, monitor)
 

@@ -75,9 +75,9 @@ class GradientCache:
             )
             # Gradients of several processes are averaged once, with the last part.
             with nullcontext() if last else self._accelerator.no_sync(self._wrapper):
-                total, own = self._wrapper(function)
+                total, pair_losses = self._wrapper(function)
                 self._accelerator.backward(total)
-            for name, value in own.items():
+            for name, value in pair_losses.items():
                 losses[name] = losses.get(name, 0.0) + value
             at = rows.stop
         return losses
@@ -110,14 +110,15 @@ def _surrogate(
     """
 
     def function(method: Separable) -> tuple[Tensor, dict[str, Tensor]]:
-        own_joint, own = method.embed(part)
-        shared = {name: loss * share for name, loss in own.items()}
-        pulled = [
-            (x.float() * gradient).sum() for x, gradient in zip(own_joint, gradients, strict=True)
+        part_representations, pair_losses = method.embed(part)
+        weighted = {name: loss * share for name, loss in pair_losses.items()}
+        products = [
+            (x.float() * gradient).sum()
+            for x, gradient in zip(part_representations, gradients, strict=True)
         ]
         compared = list(method.compare(*representations).values()) if representations else []
-        total = torch.stack([*pulled, *shared.values(), *compared]).sum()
-        return total, {name: loss.detach() for name, loss in shared.items()}
+        total = torch.stack([*products, *weighted.values(), *compared]).sum()
+        return total, {name: loss.detach() for name, loss in weighted.items()}
 
     return function
 

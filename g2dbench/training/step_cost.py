@@ -226,13 +226,13 @@ class _Step:
 
     def timed(self, batch: Batch) -> float:
         """Seconds of one step; gradients are kept until the next."""
-        began = time.perf_counter()
+        start_time = time.perf_counter()
         self._optimizer.zero_grad()
         self._backward(batch)
         self._optimizer.step()
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-        return time.perf_counter() - began
+        return time.perf_counter() - start_time
 
     def flops(self, batch: Batch) -> int:
         """FLOPs of forward and backward."""

@@ -1,4 +1,4 @@
-"""Studies: every arm is a recipe of its own, the paper's numbers are found, the command runs."""
+"""Ablation studies: arms differ, published values are found, and the command runs."""
 
 from collections.abc import Sequence
 from pathlib import Path

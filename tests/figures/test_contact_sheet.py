@@ -1,4 +1,4 @@
-"""The contact sheet: maps lie where they belong, text stays in its place, grey says the same."""
+"""The contact sheet: maps cover their images, text fits, and brightness rises with the value."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -80,7 +80,7 @@ def test_long_text_fits_its_width_and_keeps_both_ends() -> None:
 
 
 class Spots(Model):
-    """Shows where its input is brightest, and locates texts."""
+    """A model that shows where its input is brightest, and locates texts."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What every method promises to the training loop, and its model to the tasks."""
+"""The contract of every method with the training loop, and of its model with the tasks."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from g2dbench.registry import Registry
 TEXT = {"layers": 1, "hidden": 16, "heads": 2, "max_length": 12}
 TINY: dict[str, Any] = {"width": 8, "image": {"encoder": "resnet18", "size": 64}, "text": TEXT}
 GRIDS = {"g2d": 2, "convirt": 2, "gloria": 4, "mgca": 4, "mflag": 2}
-"""Side of the map in which a method with a space of image and report locates, at 64 px."""
+"""Side of the map in which a method locates texts, for images of 64 px."""
 METHODS = (*GRIDS, "mae")
 
 

@@ -1,4 +1,4 @@
-"""GLoRIA, MGCA, M-FLAG and MAE: their losses against the originals, plain loops and hand work."""
+"""GLoRIA, MGCA, M-FLAG and MAE: losses against the originals, plain loops and values by hand."""
 
 import json
 import math
@@ -53,7 +53,7 @@ def batch(method: Method, step: int = 0) -> Batch:
 
 
 def ours(given: dict[str, Tensor], lengths: list[int]) -> dict[str, dict[str, float]]:
-    """The losses of the four methods on representations, as make_methods.py names them."""
+    """The losses of the four methods on representations, with the names of make_methods.py."""
     words, regions = given["words"], given["regions"]
     exist = torch.arange(words.shape[1]) < torch.tensor(lengths)[:, None]
     similarity = GLORIA.word_similarity(regions, words, exist, LOCAL)

@@ -1,4 +1,4 @@
-"""Recipes load, refuse what they do not know, and take another name when they are changed."""
+"""Recipes load, refuse unknown keys, and get a new name when they are changed."""
 
 import itertools
 from pathlib import Path

@@ -33,7 +33,7 @@ def recipe() -> Any:
 
 
 def train_toy(out: Path, beat: Connection | None, resume: bool) -> None:
-    """60 steps with two workers that read images, a checkpoint every second step; a beat a step."""
+    """60 steps with two workers, a checkpoint every second step, and a message per step."""
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)  # of the workers, as it usually is
     pair_loader.CACHE_BYTES = 0  # as if the images did not fit in memory

@@ -1,4 +1,4 @@
-"""Two processes over gloo: what they compute together, in which order, and how they stop."""
+"""Two processes over gloo: losses and gradients, order of the data, and stopping."""
 
 import os
 from pathlib import Path
@@ -26,7 +26,7 @@ JOINT = 6  # pairs of a step, over all processes
 
 
 def method_of(name: str, strategy: str) -> Method:
-    """With what FSDP can shard, and a pseudo mask without a threshold that a last bit may cross."""
+    """A method that FSDP can shard, with pseudo masks that do not depend on rounding."""
     tokenizer = train_wordpiece(cached.REPORTS, 60)
     changes: dict[str, Any] = {"contrastive": {"learned": strategy == "ddp"}}
     if name == "g2d":
@@ -41,7 +41,7 @@ def share(batch: Batch, rank: int) -> Batch:
 
 
 def one_step(rank: int, port: int, out: Path, cases: list[tuple[str, str, int]]) -> None:
-    """A process of two: gradient and losses of each case; the first process writes them down."""
+    """One of two processes: gradient and losses of each case; the main process writes them."""
     trainee.enter(rank, 2, port)
     for name, strategy, micro_batch in cases:
         accelerator = distributed.make_accelerator(CPU, "fp32", strategy)  # type: ignore[arg-type]
@@ -55,7 +55,7 @@ def one_step(rank: int, port: int, out: Path, cases: list[tuple[str, str, int]])
 
 
 def test_two_processes_have_the_losses_and_the_gradient_of_one(tmp_path: Path) -> None:
-    """DDP, FSDP and gradient caching, with negatives of both; batch norms read, see docs."""
+    """DDP, FSDP and gradient caching, with gathered negatives and batch norms in eval mode."""
     cases = [
         ("convirt", "ddp", 0), ("g2d", "ddp", 0), ("g2d", "ddp", 2),
         ("convirt", "fsdp", 0), ("g2d", "fsdp", 0), ("g2d", "fsdp", 2),
@@ -80,7 +80,7 @@ def test_two_processes_have_the_losses_and_the_gradient_of_one(tmp_path: Path) -
 
 
 def whole_and_stopped(rank: int, port: int, out: Path, strategy: Any) -> None:
-    """A training left alone; one that the second process is asked to end; the rest of it."""
+    """An uninterrupted training; one that a signal to the second process stops; its rest."""
     trainee.enter(rank, 2, port)
     settings: dict[str, Any] = {"strategy": strategy, "checkpointing": CheckpointPolicy(steps=3)}
     dataset = fits.some(34)
@@ -110,7 +110,7 @@ def test_a_signal_to_one_process_stops_all_and_resuming_is_exact(
 
 
 def failing(rank: int, port: int, out: Path) -> None:
-    """What fails in the first process alone is said by both, and neither waits for ever."""
+    """An error in the main process only is raised in both, and neither waits forever."""
     trainee.enter(rank, 2, port)
     accelerator = distributed.make_accelerator(CPU, "fp32")
 
@@ -128,7 +128,7 @@ def test_an_error_in_the_main_process_is_raised_in_all(tmp_path: Path) -> None:
 
 
 def test_two_processes_see_the_batches_of_one_process() -> None:
-    """The order is that of (seed, pairs of a step): two times 4 pairs are one time 8 pairs."""
+    """The order depends on (seed, pairs of a step): 2 processes x 4 pairs equal 1 x 8 pairs."""
     from support.pairs import a_loader, some
 
     whole = [set(rows.tolist()) for rows in a_loader(some(26), batch_size=8).order(1)]

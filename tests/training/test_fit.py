@@ -1,4 +1,4 @@
-"""Training: the same seed gives the same bits, also after an interruption; failures have words."""
+"""Training: the same seed gives the same bits, also after an interruption; errors are clear."""
 
 import json
 import resource

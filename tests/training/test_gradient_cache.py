@@ -1,4 +1,4 @@
-"""Gradient caching: parts of a batch give the losses and the gradient of the whole one."""
+"""Gradient caching: micro-batches give the losses and the gradient of the whole batch."""
 
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ CASES = [
 def test_micro_batches_have_the_losses_and_the_gradient_of_the_whole_batch(
     name: str, changes: dict[str, Any], tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    """Five pairs in parts of at most two: the last is smaller, and means still weigh right."""
+    """Five pairs in parts of at most two: the last is smaller, and means are still correct."""
     whole, parts = (build(name, tokenizer, **changes) for _ in range(2))
     losses, wanted = gradients(whole, 0, batch(whole))
     again, found = gradients(parts, 2, batch(parts))
@@ -65,7 +65,7 @@ def test_micro_batches_have_the_losses_and_the_gradient_of_the_whole_batch(
 def test_plain_gradient_accumulation_would_give_another_gradient(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    """The cache is no plain accumulation: negatives come from the whole batch."""
+    """Unlike in gradient accumulation, negatives come from the whole batch."""
     whole, plain = (build("convirt", tokenizer) for _ in range(2))
     _, wanted = gradients(whole, 0, batch(whole))
     for part in split_batch(batch(plain), 2):
@@ -76,7 +76,7 @@ def test_plain_gradient_accumulation_would_give_another_gradient(
 
 
 def test_dropout_masks_are_equal_in_both_passes(tokenizer: PreTrainedTokenizerFast) -> None:
-    """Else the cached gradient would belong to other representations."""
+    """Otherwise the cached gradient would belong to other representations."""
     text = {**TINY["text"], "dropout": 0.5}
     method = build("convirt", tokenizer, text=text)
     seen: list[Tensor] = []
@@ -110,7 +110,7 @@ def test_parts_are_nearly_equal_and_in_order(size: int, most: int, parts: list[i
 
 
 def test_fewer_activations_are_stored(tokenizer: PreTrainedTokenizerFast) -> None:
-    """What autograd saves for the backward pass, at most at one time, in bytes; but the weights."""
+    """Peak bytes that autograd saves for the backward pass, without the weights."""
     kept = {}
     for micro_batch in (0, 2):
         method = build("convirt", tokenizer)

@@ -1,4 +1,4 @@
-"""Training that is killed, interrupted or out of disk goes on as if nothing had been."""
+"""Training that is killed, interrupted or out of disk resumes to the same result."""
 
 import errno
 import hashlib
@@ -33,7 +33,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def fingerprint(out: Path) -> dict[str, str]:
-    """Hashes of the weights, of the optimiser with the schedule, and of the log but the clock."""
+    """Hashes of the weights, of the optimizer state, and of the log without times."""
     kept = torch.load(trainee.newest(out), weights_only=True)
     moments = {
         f"{index}.{name}": value
@@ -54,7 +54,7 @@ def fingerprint(out: Path) -> dict[str, str]:
 
 
 def kill(out: Path, draw: random.Random) -> int:
-    """One life of the training: it is killed somewhere within its next three steps; which one."""
+    """Start the training and kill it within its next three steps; returns the step."""
     mine, its = trainee.FORKS.Pipe(duplex=False)
     process = trainee.run(trainee.train_toy, out, its, (out / "run.json").is_file())
     its.close()
@@ -73,7 +73,7 @@ def kill(out: Path, draw: random.Random) -> int:
 def test_a_run_killed_at_random_steps_ends_as_an_uninterrupted_one(
     workplace: Path, kills: int
 ) -> None:
-    """Two workers read the images; most kills fall into the middle of an epoch."""
+    """Two workers read the images; most kills happen in the middle of an epoch."""
     state_restored = trainee.run(trainee.train_toy, workplace / "whole", None, False)
     draw = random.Random(0)
     steps = [kill(workplace / "part", draw) for _ in range(kills)]
@@ -213,7 +213,7 @@ def test_saving_never_leaves_fewer_checkpoints_than_keep(tmp_path: Path) -> None
 
 
 def interrupt_and_wait() -> None:
-    """Python handles a signal between two instructions, not at once."""
+    """Wait, since Python handles a signal between two instructions, not at once."""
     signal.raise_signal(signal.SIGINT)
     time.sleep(1)
 
@@ -221,7 +221,7 @@ def interrupt_and_wait() -> None:
 def test_a_signal_requests_a_stop_a_repetition_is_ignored_and_a_later_one_stops_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # a shell starts what runs in its background with Ctrl-C ignored
+    # a shell starts background processes with SIGINT ignored
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with Interrupts() as asked:
         signal.raise_signal(signal.SIGTERM)
@@ -234,7 +234,7 @@ def test_a_signal_requests_a_stop_a_repetition_is_ignored_and_a_later_one_stops_
 
 
 def test_workers_ignore_ctrl_c(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A terminal sends it to all of them; the workers' end would be an error of its own."""
+    """A terminal sends it to all processes; a stopped worker would be another error."""
     monkeypatch.setattr("g2dbench.training.batches.pair_loader.CACHE_BYTES", 0)
     whole = fit(workplace / "whole", workers=0)
 

@@ -1,4 +1,4 @@
-"""What a step costs: FLOPs by hand, memory by what was allocated, each row in its own process."""
+"""The cost of a step: FLOPs by hand, memory by known allocations, each row in its own process."""
 
 import json
 import subprocess
@@ -102,11 +102,11 @@ for _ in range(2):
     torch.ones(30 * 2**20).sum()
 print(growth.mib())
 """
-"""120 MiB, given back, twice."""
+"""Allocates and frees 120 MiB twice."""
 
 
 def test_memory_growth_is_the_peak_of_allocations() -> None:
-    """In a process of its own, as `profile` measures: earlier tests may give memory back."""
+    """In its own process, as in `profile`: memory of earlier tests may be freed meanwhile."""
     done = subprocess.run(
         [sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True
     )

@@ -78,11 +78,11 @@ class G2D(TwoTowers):
             return (pooled, report), {}
         if pixel.target == "image":
             grey = self.pseudo_mask.grey(batch.images)[:, None]
-            alone = reconstruction(self.decode(pyramid), grey, pixel)
+            pixel_loss = reconstruction(self.decode(pyramid), grey, pixel)
         else:
             mask = self.pseudo_mask(self._mask_source(pixels, attention, report), batch.images)
-            alone = pixel_alignment(self.decode(pyramid), mask, pixel)
-        return (pooled, report), {"pa": alone}
+            pixel_loss = pixel_alignment(self.decode(pyramid), mask, pixel)
+        return (pooled, report), {"pa": pixel_loss}
 
     def compare(self, *representations: Tensor) -> dict[str, Tensor]:
         """The contrastive loss of images and reports, (B, D) each."""

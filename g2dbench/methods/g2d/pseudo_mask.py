@@ -52,21 +52,23 @@ class PseudoMask(nn.Module):
             }
 
     def _smooth(self, binary: Tensor, images: Tensor) -> Tensor:
-        how, mask = self._settings, binary.float()
-        if how.smoothing == "bilateral":
-            return bilateral_filter(mask, self.window, how.sigma_range)
-        if how.smoothing == "guided":
-            return guided_filter(mask, self.grey(images)[:, None], how.window(), how.guide_eps)
+        settings, mask = self._settings, binary.float()
+        if settings.smoothing == "bilateral":
+            return bilateral_filter(mask, self.window, settings.sigma_range)
+        if settings.smoothing == "guided":
+            return guided_filter(
+                mask, self.grey(images)[:, None], settings.window(), settings.guide_eps
+            )
         return mask
 
     def _binary(self, attention: Tensor, images: Tensor) -> Tensor:
-        how = self._settings
-        scores = attention.mean(1, keepdim=True) if how.heads == "mean" else attention
-        scores = F.interpolate(scores, size=images.shape[2:], mode=how.upsampling)
+        settings = self._settings
+        scores = attention.mean(1, keepdim=True) if settings.heads == "mean" else attention
+        scores = F.interpolate(scores, size=images.shape[2:], mode=settings.upsampling)
         scores = scores * self.body(images)[:, None]
-        if how.threshold == "mixture":
+        if settings.threshold == "mixture":
             return above_mixture(scores)
-        return above_percentile(scores, how.percentile)
+        return above_percentile(scores, settings.percentile)
 
     def body(self, images: Tensor) -> Tensor:
         """Normalized (B, C, S, S) -> (B, S, S) bool: where a mask may be; everywhere if "none"."""

@@ -5,25 +5,25 @@ The rules read the values of `monitors.py` and `gradient_share_pa` of the traini
 
 from g2dbench.method import WarningRule
 
-MOST_UNIFORM = 0.97
+MAX_ENTROPY = 0.97
 """Relative entropy (of uniform attention: 1) above which the attention holds no information."""
 
-MOST_PEAKED = 0.05
+MIN_ENTROPY = 0.05
 """Relative entropy below which the attention is on a single pixel."""
 
-MOST_OVERLAP = 0.9
+MAX_OVERLAP = 0.9
 """IoU of two images' masks above which the mask does not depend on the image."""
 
-MOST_EMPTY_OR_FULL = 0.1
+MAX_EMPTY_OR_FULL = 0.1
 """Fraction of masks that may be empty, or full, without a warning."""
 
-MOST_PIXEL_ALIGNMENT = 0.9
+MAX_PIXEL_SHARE = 0.9
 """Share of the encoder's gradient above which pixel alignment outweighs the reports."""
 
 WARNING_RULES = (
     WarningRule(
         "attention_entropy",
-        lambda values: values["attention_entropy"] > MOST_UNIFORM,
+        lambda values: values["attention_entropy"] > MAX_ENTROPY,
         "the attention is all but uniform ({attention_entropy:.3f} of the maximum entropy): pseudo "
         "masks may be noise, which the decoder then learns to predict. Look at the contact sheet; "
         "try model.attention.stride=16, a later model.pixel.start, or model.mask.source=report",
@@ -31,7 +31,7 @@ WARNING_RULES = (
     ),
     WarningRule(
         "attention_entropy",
-        lambda values: values["attention_entropy"] < MOST_PEAKED,
+        lambda values: values["attention_entropy"] < MIN_ENTROPY,
         "the attention is on a single pixel ({attention_entropy:.3f} of the maximum entropy), so "
         "the pseudo masks have no shape. Try model.attention.stride=16 or a smaller "
         "model.attention.scale",
@@ -40,7 +40,7 @@ WARNING_RULES = (
     ),
     WarningRule(
         "mask_empty",
-        lambda values: values["mask_empty"] > MOST_EMPTY_OR_FULL,
+        lambda values: values["mask_empty"] > MAX_EMPTY_OR_FULL,
         "{mask_empty:.0%} of the pseudo masks are empty: the decoder learns to predict nothing. "
         "Uniform attention has ties that no percentile separates, and model.mask.body=otsu may "
         "find no body: try a larger model.attention.scale, a smaller model.mask.percentile, or "
@@ -49,7 +49,7 @@ WARNING_RULES = (
     ),
     WarningRule(
         "mask_full",
-        lambda values: values["mask_full"] > MOST_EMPTY_OR_FULL,
+        lambda values: values["mask_full"] > MAX_EMPTY_OR_FULL,
         "{mask_full:.0%} of the pseudo masks cover the whole image, and so will the decoder's. "
         "Try a larger model.mask.percentile, model.mask.threshold=percentile, or "
         "model.mask.body=outline",
@@ -57,7 +57,7 @@ WARNING_RULES = (
     ),
     WarningRule(
         "mask_overlap",
-        lambda values: values["mask_overlap"] > MOST_OVERLAP,
+        lambda values: values["mask_overlap"] > MAX_OVERLAP,
         "the pseudo masks of different images are all but the same (IoU {mask_overlap:.2f}): the "
         "decoder learns one fixed mask, not where findings are. Try "
         "model.attention.positions=none or a larger model.mask.percentile",
@@ -65,7 +65,7 @@ WARNING_RULES = (
     ),
     WarningRule(
         "gradient_share_pa",
-        lambda values: values["gradient_share_pa"] > MOST_PIXEL_ALIGNMENT,
+        lambda values: values["gradient_share_pa"] > MAX_PIXEL_SHARE,
         "pixel alignment gives {gradient_share_pa:.0%} of the gradient at the encoder, so that it "
         "hardly learns from the reports. Try smaller model.pixel.dice and model.pixel.bce, or a "
         "later model.pixel.start",

@@ -83,8 +83,8 @@ class StreamPairs:
                     continue
                 where = self.stream.place.shown(shard.name)
                 rows = open_shard(shelf.get(shard), self.shard_format.kind, where)
-                for told in rows.told(self.rows[at].tolist(), self.shard_format.columns):
-                    yield clean(told.report, self._cleaning).text or ""
+                for metadata in rows.told(self.rows[at].tolist(), self.shard_format.columns):
+                    yield clean(metadata.report, self._cleaning).text or ""
                 shelf.drop(shard)
 
     def first(self, most: int) -> Pairs:
@@ -106,8 +106,8 @@ class StreamPairs:
                         self.stream.warn(f"warning: left out: {one.reason}")
                 shelf.drop(shard)
         stream = self.stream
-        gathered = MemoryDataset(samples, stream.card, stream.size, stream.fingerprint)
-        return find_pairs(gathered, self._views, "raw")
+        dataset = MemoryDataset(samples, stream.card, stream.size, stream.fingerprint)
+        return find_pairs(dataset, self._views, "raw")
 
 
 def split_into_blocks(rows: NDArray[np.int64]) -> Iterator[tuple[int, ...]]:
@@ -205,8 +205,8 @@ class StreamLoader:
             begin += len(block.ids)
             # Copies: otherwise one buffered pair would keep its whole block in memory.
             pixels = [image.copy() for image in block.pixels]
-            taken = zip(block.ids, block.groups, pixels, strict=True)
-            yield dict(zip(positions, taken, strict=True))
+            pairs = zip(block.ids, block.groups, pixels, strict=True)
+            yield dict(zip(positions, pairs, strict=True))
 
     def _requests(
         self, shards: NDArray[np.int64], rows: NDArray[np.int64], shelf: Shelf

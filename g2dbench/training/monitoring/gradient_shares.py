@@ -33,11 +33,11 @@ def gradient_shares(
     if len(norms) < 2:
         return {}
     common = set.intersection(*(set(each) for each in norms.values()))
-    totals = {name: math.hypot(*(each[i] for i in common)) for name, each in norms.items()}
-    whole = sum(totals.values())
-    if not math.isfinite(whole) or whole == 0:
+    norms_by_loss = {name: math.hypot(*(each[i] for i in common)) for name, each in norms.items()}
+    total_norm = sum(norms_by_loss.values())
+    if not math.isfinite(total_norm) or total_norm == 0:
         return {}
-    return {f"gradient_share_{name}": total / whole for name, total in totals.items()}
+    return {f"gradient_share_{name}": norm / total_norm for name, norm in norms_by_loss.items()}
 
 
 def _norms(loss: Tensor, weights: list[nn.Parameter]) -> dict[int, float]:
@@ -58,14 +58,14 @@ def state_restored(method: nn.Module, device: torch.device) -> Iterator[None]:
     queue in it. Costs the memory of a second copy of the weights.
     """
     modes = [(part, part.training) for part in method.modules()]
-    kept = [(*place, place[2].detach().clone()) for place in _tensors(method)]
+    saved = [(*place, place[2].detach().clone()) for place in _tensors(method)]
     devices = [device] if device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices=devices):
             yield
     finally:
         with torch.no_grad():
-            for part, name, tensor, value in kept:
+            for part, name, tensor, value in saved:
                 tensor.copy_(value)
                 setattr(part, name, tensor)
         for part, mode in modes:

@@ -1,4 +1,4 @@
-"""G2D: attention pool, pixel loss, decoder, where the gradients go, and the signs of failure."""
+"""G2D: attention pooling, pixel loss, decoder, flow of gradients, and monitors."""
 
 from typing import Any
 
@@ -77,7 +77,7 @@ def test_the_attention_pool_is_torchs_multi_head_attention() -> None:
 
 
 def test_the_released_attention_pool_is_available_as_a_setting() -> None:
-    """Numbers of PRETRAIN/models/cnn_ae.py AttentionPool2d(4, 8, 2, 8), its weights waves."""
+    """Values of PRETRAIN/models/cnn_ae.py AttentionPool2d(4, 8, 2, 8), with waves as weights."""
     own = AttentionPool(AttentionSettings.model_validate(CODE), 8, 4)
     joint, bias = wave(24, 8, phase=3), wave(24, phase=2)
     for index, part in enumerate((own.query, own.key, own.value)):
@@ -136,7 +136,7 @@ def test_pixel_loss_by_hand() -> None:
 
 
 def test_the_released_pixel_loss_is_available_as_a_setting() -> None:
-    """The number is what PRETRAIN/utils/loss.py bceDiceLoss gives for these waves."""
+    """The value is that of PRETRAIN/utils/loss.py bceDiceLoss for these waves."""
     logits, mask = wave(2, 1, 4, 4, phase=0.5) * 3, (wave(2, 1, 4, 4, phase=1.0) > 0).float()
     code = PixelSettings(values="logits", dice=1, bce=0.2)
     assert float(pixel_alignment(logits, mask, code)) == pytest.approx(

@@ -27,7 +27,7 @@ from g2dbench.registry import Registry
 GOLDEN = Path(__file__).parents[2] / "golden"
 make = SimpleNamespace(**runpy.run_path(str(GOLDEN / "make_g2d.py")))
 CLOSE = 1e-5
-"""Largest difference, on numbers of size about 1; of a gradient, to its largest value."""
+"""Largest difference for values of about 1; for a gradient, relative to its largest value."""
 STEP = 200
 """The first step with pixel alignment."""
 

@@ -1,4 +1,4 @@
-"""Each step of the pseudo mask against NumPy, OpenCV and scikit-learn, on random and odd input."""
+"""Each step of the pseudo mask against NumPy, OpenCV and scikit-learn, on random and edge cases."""
 
 import numpy as np
 import pytest

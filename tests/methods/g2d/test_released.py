@@ -1,4 +1,4 @@
-"""The authors' files load safely and say what they hold; ours go out and come back bit for bit."""
+"""The authors' files load safely, with the right capabilities; exports load bit for bit."""
 
 import json
 import os
@@ -35,7 +35,7 @@ OURS: dict[str, Any] = {
     "text": TEXT,
     "attention": {**CODE, "dense": "projected"},
 }
-"""A G2D that a checkpoint of the released code can hold, with an encoder of another name."""
+"""A G2D that a checkpoint of the released code can hold, with another encoder."""
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build(tokenizer: PreTrainedTokenizerFast, **changes: Any) -> Any:
-    """A G2D whose every number, running statistics too, differs from its start."""
+    """A G2D whose weights and running statistics all differ from their initial values."""
     module = Registry().find(MethodCard, "g2d").load()
     method = module.build({**OURS, **changes}, tokenizer, 0)
     draw = torch.Generator().manual_seed(1)
@@ -78,7 +78,7 @@ def exported(method: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def theirs(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the released trainer leaves: ResNet-50, 256 px, and the word pieces beside it."""
+    """Files of the released trainer: ResNet-50, 256 px, with the tokenizer beside them."""
     folder = tmp_path_factory.mktemp("theirs")
     image = {"encoder": "resnet50", "size": 256}
     attention = {**CODE, "output": "double"}
@@ -109,7 +109,7 @@ def file_of(folder: Path, layout: str) -> Path:
 
 @torch.no_grad()
 def said(model: Any, images: Tensor) -> dict[str, Tensor]:
-    """All that a model can say of images and TEXTS."""
+    """All outputs of a model for images and TEXTS."""
     maps = model.features(images)
     found = {f"map {at}": one for at, one in enumerate(maps)} | {"pooled": model.pooled(images)}
     if "decodes" in capabilities(model):

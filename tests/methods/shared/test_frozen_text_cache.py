@@ -1,4 +1,4 @@
-"""Text encoders that save work: the frozen part's cache and batches cut by length."""
+"""Faster text encoders: the cache of the frozen part, and buckets by length."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def encoder(**changes: Any) -> TextEncoder:
 
 
 def reports(*lengths: int) -> tuple[Tensor, Tensor]:
-    """Report i has tokens that follow from its length alone, so that equal lengths are equal."""
+    """Reports whose tokens depend only on their length, so that equal lengths are equal."""
     width = max(lengths)
     attention = (torch.arange(width) < torch.tensor(lengths)[:, None]).long()
     words = (torch.arange(width) * 7 + torch.tensor(lengths)[:, None] * 3) % 45 + 5

@@ -1,4 +1,4 @@
-"""What the methods share: settings, contrastive loss, projector, text tower; and ConVIRT."""
+"""Shared parts of methods: settings, contrastive loss, projector, text tower; and ConVIRT."""
 
 import math
 import subprocess
@@ -66,7 +66,7 @@ def test_weighted_directions_by_hand() -> None:
 
 
 def test_released_g2d_loss_is_the_sum_of_both_directions() -> None:
-    """The number is what PRETRAIN/utils/loss.py clip_loss gives for these two waves."""
+    """The value is that of PRETRAIN/utils/loss.py clip_loss for these two waves."""
     at = torch.arange(30, dtype=torch.float64) * 1.7
     image = (torch.sin(at + 0.1) * 0.6).float().view(6, 5)
     text = ((torch.sin(at + 2.0) * 0.6).float() ** 2).view(6, 5)

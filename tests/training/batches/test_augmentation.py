@@ -1,4 +1,4 @@
-"""Augmentation agrees with torchvision and Pillow, and treats each image by its own numbers."""
+"""Augmentation agrees with torchvision and Pillow, and depends on each image's numbers only."""
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ def noise(side: int = 32, seed: int = 0) -> ours.Grey:
 
 
 def smooth(side: int) -> ours.Grey:
-    """Noise that changes slowly: a neighbour differs by a few grey values."""
+    """Smooth noise: neighboring pixels differ by a few grey values."""
     return cv2.GaussianBlur(noise(side), (0, 0), 3) * 2
 
 
@@ -126,7 +126,7 @@ def test_every_policy_but_none_changes_images(policy: AugmentPolicy) -> None:
     for seed, image in enumerate(images):
         assert np.array_equal(ours.augment(image, draws(seed), "none"), image)
         changed.append((ours.augment(image, draws(seed), policy) != image).any())
-    # of noise that spans all values auto contrast changes nothing
+    # auto contrast does not change noise that spans all values
     expected = {"paper": 0.5}.get(policy, 1.0)
     assert np.mean(changed) == pytest.approx(expected, abs=0.15)
 

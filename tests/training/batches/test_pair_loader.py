@@ -1,4 +1,4 @@
-"""The order of the data and what a batch holds: pure functions of seed, epoch and position."""
+"""The order of the data and the content of batches are functions of seed, epoch and position."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Watching a training: it changes no bit, survives an interruption, and tells signs in words."""
+"""Monitoring changes no bit of a training, survives an interruption, and prints warnings."""
 
 import csv
 import os
@@ -193,7 +193,7 @@ def test_gradient_shares_do_not_change_the_training() -> None:
 
 
 class Restless(nn.Module):
-    """Renews a weight in place and replaces a buffer, as momentum queues and prototypes do."""
+    """Changes a weight in place and replaces a buffer, as momentum queues and prototypes do."""
 
     queue: Tensor
 
@@ -236,7 +236,7 @@ def test_evaluation_restores_the_mode_of_every_submodule() -> None:
 
 
 def told(figures: dict[str, float]) -> list[str]:
-    """What is told at the first look of a G2D training."""
+    """The warnings at the first check of a G2D training."""
     return warnings.WarningLog(G2D.warning_rules).update(figures)
 
 
@@ -286,7 +286,7 @@ def test_warnings_wait_for_the_warm_up(fit: Callable[..., RunFolder]) -> None:
     flat = recipe(attention={"stride": 16, "scale": 1e-4})
     said: list[str] = []
     fit("flat", recipe=flat, monitoring=MonitorSettings(every=3), echo=said.append)
-    # Judged from a quarter of the steps on, which is before the first of two epochs ends.
+    # Checked from a quarter of the steps on, which is before the first of two epochs ends.
     assert order(said) == ["uniform", "epoch 1", "epoch 2"]
     late = flat.model_copy(update={"optim": flat.optim.model_copy(update={"warmup_steps": 9})})
     said.clear()
@@ -307,7 +307,7 @@ def test_unknown_and_missing_trackers_are_refused_before_training(
 
 
 class Broken:
-    """A tracker whose network goes away after the first figures."""
+    """A tracker that loses its network after the first values."""
 
     requires_logging_directory = False
     calls = 0
