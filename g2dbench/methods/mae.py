@@ -150,11 +150,11 @@ class Mae(ImageEncoderMethod):
 
     @torch.no_grad()
     def monitors(self, batch: Batch) -> dict[str, float]:
-        """See `Painter.monitors`."""
+        """See `MaskedReconstruction.monitors`."""
         return self.painter.monitors(batch.images)
 
     def as_model(self) -> "MaeModel":
-        """The evaluated model, sharing weights and mode."""
+        """The model to evaluate, sharing weights and mode."""
         return MaeModel(self)
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
@@ -183,11 +183,11 @@ class MaeWithReports(TwoTowers):
 
     @torch.no_grad()
     def monitors(self, batch: Batch) -> dict[str, float]:
-        """See `Painter.monitors`."""
+        """See `MaskedReconstruction.monitors`."""
         return self.painter.monitors(batch.images)
 
     def as_model(self) -> "MaeWithReportsModel":
-        """The evaluated model, sharing weights and mode."""
+        """The model to evaluate, sharing weights and mode."""
         return MaeWithReportsModel(self)
 
     def pyramid(self, images: Tensor) -> list[Tensor]:

@@ -56,7 +56,7 @@ class Pairs:
         return len(self.reports)
 
     def first(self, count: int) -> "Pairs":
-        """These pairs, or the first `most` of them."""
+        """These pairs, or the first `count` of them."""
         if len(self) <= count:
             return self
         dataset = self.dataset.take(range(count))

@@ -192,7 +192,7 @@ class Monitor:
         )
 
     def _save_sheet(self, step: int) -> None:
-        """A sheet of the probe's first images, where the method has something to show."""
+        """Draw the first monitored images, if the method's model `Shows` maps."""
         model = self._method.as_model()
         if not isinstance(model, Shows):
             return
