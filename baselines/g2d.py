@@ -19,12 +19,12 @@ from transformers import PreTrainedTokenizerBase
 from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, BadData, Misuse
 from g2dbench.methods.g2d.export import SETTINGS_FILE, TEXT_FOLDER
-from g2dbench.methods.g2d.model import G2D, make_unet
-from g2dbench.methods.g2d.released import find_layout, read_sizes, to_ours
+from g2dbench.methods.g2d.model import G2D, make_g2d_unet
+from g2dbench.methods.g2d.released import find_layout, from_released, read_sizes
 from g2dbench.methods.g2d.settings import G2DSettings
 from g2dbench.methods.shared.encoders import image_encoder
 from g2dbench.methods.shared.settings import read_settings
-from g2dbench.methods.shared.two_towers import levels, present
+from g2dbench.methods.shared.two_towers import non_empty_levels, pyramid_levels
 from g2dbench.methods.shared.unet import Decoder
 from g2dbench.model import Identity, Model, capabilities
 from g2dbench.pretrained import bert
@@ -67,12 +67,12 @@ class Encoder(Model):
         super().__init__()
         self.encoder = image_encoder(settings.image)
         self.preprocess = settings.image.preprocess()
-        self.channels, self.strides = levels(self.encoder)
+        self.channels, self.strides = pyramid_levels(self.encoder)
         self.fixed_size = False
 
     def features(self, images: Tensor) -> list[Tensor]:
         """(B, 3, S, S) -> the encoder's maps of strides 2 to 32, fine to coarse."""
-        return present(self.encoder(images))
+        return non_empty_levels(self.encoder(images))
 
     def pooled(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, C): mean over the pixels of the last map."""
@@ -84,12 +84,12 @@ class Unet(Encoder):
 
     def __init__(self, settings: G2DSettings) -> None:
         super().__init__(settings)
-        self.unet: Any = make_unet(self.encoder, settings)
+        self.unet: Any = make_g2d_unet(self.encoder, settings)
         del self.encoder
 
     def features(self, images: Tensor) -> list[Tensor]:
         """(B, 3, S, S) -> the encoder's maps of strides 2 to 32, fine to coarse."""
-        return present(self.unet.encoder(images))
+        return non_empty_levels(self.unet.encoder(images))
 
     def pretrained_decoder(self) -> nn.Module:
         """A fresh copy of the decoder: `features` pyramid -> (B, 1, S, S) logits."""
@@ -146,7 +146,7 @@ def _whole(state: State, file: Path) -> Model:
     except (KeyError, IndexError, TypeError) as error:
         raise BadCheckpoint(f"{file} is no whole checkpoint: it lacks or bends {error}") from error
     g2d = G2D(settings, _tokenizer(file, words))
-    load_state(g2d, to_ours(state), file)
+    load_state(g2d, from_released(state), file)
     return g2d.as_model()
 
 

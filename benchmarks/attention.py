@@ -1,15 +1,14 @@
-"""Do pseudo masks know where the findings are? `python benchmarks/attention.py RUN ...`.
+"""Are pseudo masks where the findings are? `python benchmarks/attention.py RUN ...`.
 
-For radiographs of a test part that show a finding: which share of a pseudo mask's pixels lies on
-one (precision), beside the share of the image that findings cover (what a random mask would get)
-and the precision on another patient's findings (what one mask for all would get). Of the sources
+For test radiographs with a finding: the precision, which is the fraction of a pseudo mask's pixels
+on a finding; the fraction of the image with findings (the precision of a random mask); the
+precision on another patient's findings (that of one fixed mask); and the mean IoU of the masks of
+two images (.08 for independent masks of 15 %). Sources of the masks:
 
-    query       the attention of the aggregating query, which G2D's paper takes
+    query       the attention of the aggregating query, as in G2D's paper
     report      cosine of each pixel with the image's own report
-    activation  length of the feature vector under the attention, which knows of no text
+    activation  norm of the feature vector that is attended to, without any text
     random      noise on the same grid
-
-and the mean IoU of the masks of two images (independent masks of 15 % have .08).
 """
 
 import argparse
@@ -29,8 +28,8 @@ from g2dbench.methods.g2d.model import G2D
 from g2dbench.progress import quiet
 from g2dbench.registry import Registry
 from g2dbench.runs.folder import load_run
-from g2dbench.training.batches.collate import Batching
-from g2dbench.training.batches.pair_loader import Loader, Pairs, find_pairs
+from g2dbench.training.batches.collate import LoaderSettings
+from g2dbench.training.batches.pair_loader import PairLoader, Pairs, find_pairs
 
 IMAGES = 300
 STORE = Path("~/.cache/g2dbench").expanduser()
@@ -38,18 +37,18 @@ Sources = dict[str, Tensor]
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("runs", nargs="+", type=Path, help="run folders of the method g2d")
-    asked.add_argument("--store", type=Path, default=STORE)
-    words = asked.parse_args()
-    data = open_or_prepare("synthetic", None, words.store, progress=quiet, registry=Registry())
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders of the method g2d")
+    parser.add_argument("--store", type=Path, default=STORE)
+    args = parser.parse_args()
+    data = open_or_prepare("synthetic", None, args.store, progress=quiet, registry=Registry())
     part = data.split("test")
-    for folder in words.runs:
+    for folder in args.runs:
         g2d: G2D = load_run(folder).towers
         pairs = find_pairs(part.take(range(IMAGES)), "frontal")
         print(folder)
-        for name, figures in measure(g2d, pairs).items():
-            own, other, share, overlap = figures
+        for name, values in measure(g2d, pairs).items():
+            own, other, share, overlap = values
             print(
                 f"  {name:<11} precision {own:.3f}, on another's findings {other:.3f}, "
                 f"of a random mask {share:.3f}; IoU of two masks {overlap:.2f}"
@@ -58,23 +57,26 @@ def main() -> None:
 
 @torch.no_grad()
 def measure(g2d: G2D, pairs: Pairs) -> dict[str, tuple[float, float, float, float]]:
-    """Source -> precision, precision on the neighbour's findings, their share, masks' overlap."""
-    how = Batching(
+    """Source -> precision, precision on another's findings, fraction with findings, mean IoU."""
+    settings = LoaderSettings(
         preprocess=g2d.preprocess, tokenize=g2d.tokenize,
         batch_size=50, seed=0, device=torch.device("cpu"),
     )  # fmt: skip
     masks: dict[str, list[Tensor]] = {}
-    for batch in Loader(pairs, how).plain():
+    for batch in PairLoader(pairs, settings).unaugmented():
         for name, scores in sources(g2d, batch).items():
             mask = g2d.pseudo_mask(scores, batch.images)[:, :1] > 0.5
             masks.setdefault(name, []).append(mask[:, 0])
     truth = torch.cat(list(findings(pairs.dataset, g2d.preprocess.size)))
-    shown = truth.flatten(1).any(1)
-    return {name: figures(torch.cat(parts)[shown], truth[shown]) for name, parts in masks.items()}
+    has_finding = truth.flatten(1).any(1)
+    return {
+        name: precisions(torch.cat(parts)[has_finding], truth[has_finding])
+        for name, parts in masks.items()
+    }
 
 
-def figures(masks: Tensor, truth: Tensor) -> tuple[float, float, float, float]:
-    """(N, S, S) bool each."""
+def precisions(masks: Tensor, truth: Tensor) -> tuple[float, float, float, float]:
+    """(N, S, S) bool each -> the four values of `measure`."""
     size = masks.flatten(1).sum(1).clamp(min=1)
     own = (masks & truth).flatten(1).sum(1) / size
     other = (masks & truth.roll(1, 0)).flatten(1).sum(1) / size
@@ -87,7 +89,7 @@ def figures(masks: Tensor, truth: Tensor) -> tuple[float, float, float, float]:
 
 
 def sources(g2d: G2D, batch: Batch) -> Sources:
-    """Maps (B, H, h, w) that a pseudo mask can be cut from."""
+    """Source -> map (B, H, h, w), from which a pseudo mask is computed."""
     pyramid = g2d.pyramid(batch.images)
     attention = g2d.attend(pyramid)
     report = F.normalize(g2d.text(batch.tokens, batch.attention), dim=-1)
@@ -96,7 +98,7 @@ def sources(g2d: G2D, batch: Batch) -> Sources:
     noise = torch.Generator().manual_seed(0)
     return {
         "query": attention,
-        # above 0, since what is no body becomes 0
+        # above 0, since pixels outside the body become 0
         "report": 1 + torch.einsum("bdhw,bd->bhw", pixels, report)[:, None],
         "activation": level.norm(dim=1, keepdim=True),
         "random": torch.rand(attention[:, :1].shape, generator=noise),

@@ -1,4 +1,4 @@
-"""The picture in docs/synthetic.md: `python benchmarks/contact_sheet.py docs/radiographs.jpg`."""
+"""The picture of docs/synthetic.md: `python benchmarks/contact_sheet.py docs/radiographs.jpg`."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ OUTLINE = (255, 96, 64)
 
 
 def picture(index: int) -> np.ndarray:
-    """(SIZE, SIZE, 3): the radiograph with the outline of every finding."""
+    """(SIZE, SIZE, 3): a radiograph with the outline of every finding."""
     sample = draw(index, SIZE)
     image = np.repeat(sample.image[..., None], 3, axis=2)
     for mask in (sample.masks or {}).values():

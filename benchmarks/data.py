@@ -42,8 +42,8 @@ from g2dbench.pretrained.tokenizer import Tokenize, train_wordpiece
 from g2dbench.progress import quiet
 from g2dbench.registry import Registry
 from g2dbench.training.batches import pair_loader
-from g2dbench.training.batches.collate import Batching
-from g2dbench.training.batches.pair_loader import Loader, find_pairs
+from g2dbench.training.batches.collate import LoaderSettings
+from g2dbench.training.batches.pair_loader import PairLoader, find_pairs
 
 BATCH = 64
 
@@ -110,13 +110,13 @@ def compare_loaders(store: Store, folder: Path) -> None:
     theirs = best(released.epoch)
     preprocess = Preprocess(size=size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     for policy in ("light", "code"):
-        for kept, place in ((pair_loader.KEPT_BYTES, "in memory"), (0, "from the store")):
-            pair_loader.KEPT_BYTES = kept
-            how = Batching(
+        for kept, place in ((pair_loader.CACHE_BYTES, "in memory"), (0, "from the store")):
+            pair_loader.CACHE_BYTES = kept
+            settings = LoaderSettings(
                 preprocess=preprocess, tokenize=tokenize,
                 batch_size=BATCH, seed=0, device=torch.device("cpu"), policy=policy,
             )  # fmt: skip
-            ours = Loader(pairs, how)
+            ours = PairLoader(pairs, settings)
             used = ours.steps * BATCH
             seconds = best(lambda ours=ours: sum(1 for _ in ours.epoch(0))) / used * len(pairs)
             what = f"loader, policy {policy}, {place}"

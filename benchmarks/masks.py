@@ -1,15 +1,14 @@
-"""Are the masks to blame? G2D with masks of known quality: `python benchmarks/masks.py`.
+"""G2D with masks of known quality, up to the ground truth: `python benchmarks/masks.py`.
 
-Arms of one recipe on the embedded radiographs, whose findings are known to the pixel:
+Arms of one recipe on the synthetic radiographs, whose ground-truth masks are known:
 
     none       no pixel alignment: the reference
-    attention  pseudo masks from the attention, as the recipe says
-    findings   the true findings of the image instead, varied as the image is
-    coarse     the true findings on the attention's grid, then thresholded and smoothed as it is
+    attention  pseudo masks from the attention, as in the recipe
+    findings   the ground truth instead, augmented like the image
+    coarse     the ground truth on the grid of the attention, then thresholded and smoothed like it
 
-Each is evaluated on `seg`, protocol `small`, one finding at a time, so that hardly any image counts
-for nothing; and held against `none`, over patients and over seeds. Runs and results stay in --out;
-the same command goes on where it stopped.
+Each is evaluated on `seg`, protocol `small`, on one finding at a time, and compared with `none`,
+over patients and over seeds. Runs and results stay in --out; the same command resumes after a stop.
 """
 
 import argparse
@@ -48,8 +47,8 @@ from g2dbench.runs import folder as runs
 from g2dbench.sample import Sample
 from g2dbench.system.machine import Machine
 from g2dbench.training import fit
-from g2dbench.training.batches.collate import Batching
-from g2dbench.training.batches.pair_loader import Loader, training_pairs
+from g2dbench.training.batches.collate import LoaderSettings
+from g2dbench.training.batches.pair_loader import PairLoader, training_pairs
 
 ARMS = ("none", "attention", "findings", "coarse")
 FINDINGS = ("consolidation", "pleural effusion")
@@ -58,34 +57,34 @@ CPU = torch.device("cpu")
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    asked.add_argument("--arm", action="append", choices=ARMS, help="all four by default")
-    asked.add_argument("--seed", type=int, action="append")
-    asked.add_argument("--finding", action="append")
-    asked.add_argument("--fraction", type=float, default=0.1)
-    asked.add_argument("--set", action="append", default=[], dest="changes")
-    asked.add_argument("--count", type=int, default=Drawing().count, help="radiographs to draw")
-    asked.add_argument("--store", type=Path, default=STORE)
-    asked.add_argument("--out", type=Path, default=Path("masks"))
-    words = asked.parse_args()
-    words.arm, words.seed = words.arm or list(ARMS), words.seed or [0]
-    words.finding = words.finding or list(FINDINGS)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--arm", action="append", choices=ARMS, help="all four by default")
+    parser.add_argument("--seed", type=int, action="append")
+    parser.add_argument("--finding", action="append")
+    parser.add_argument("--fraction", type=float, default=0.1)
+    parser.add_argument("--set", action="append", default=[], dest="changes")
+    parser.add_argument("--count", type=int, default=Drawing().count, help="radiographs to draw")
+    parser.add_argument("--store", type=Path, default=STORE)
+    parser.add_argument("--out", type=Path, default=Path("masks"))
+    args = parser.parse_args()
+    args.arm, args.seed = args.arm or list(ARMS), args.seed or [0]
+    args.finding = args.finding or list(FINDINGS)
     registry = Registry()
-    recipe = recipes.override(recipes.load("g2d-tiny"), words.changes)
+    recipe = recipes.override(recipes.load("g2d-tiny"), args.changes)
     data = open_or_prepare(
-        "synthetic", None, words.store,
+        "synthetic", None, args.store,
         progress=quiet, registry=registry, size=recipe.data.size,
-        drawing=Drawing(count=words.count),
+        drawing=Drawing(count=args.count),
     )  # fmt: skip
     folders: dict[tuple[str, str], list[Path]] = {}
-    for seed in words.seed:
-        for arm in words.arm:
-            run = pretrain(recipe, arm, seed, data, words.out, registry)
-            for finding in words.finding:
-                outcome = evaluate(run, finding, seed, data, words, registry)
+    for seed in args.seed:
+        for arm in args.arm:
+            run = pretrain(recipe, arm, seed, data, args.out, registry)
+            for finding in args.finding:
+                outcome = evaluate(run, finding, seed, data, args, registry)
                 folders.setdefault((finding, arm), []).append(outcome.folder)
-    for finding in words.finding:
-        table(finding, {arm: folders[finding, arm] for arm in words.arm}, registry)
+    for finding in args.finding:
+        table(finding, {arm: folders[finding, arm] for arm in args.arm}, registry)
 
 
 def pretrain(
@@ -95,7 +94,7 @@ def pretrain(
     target = "none" if arm == "none" else "mask"
     chosen = recipes.override(recipe, [f"model.pixel.target={target}"])
     folder = out / "runs" / f"{arm}-s{seed}"
-    with told(chosen, arm, seed, data):
+    with true_masks(chosen, arm, seed, data):
         fit.fit(
             chosen, data, folder,
             seed=seed, machine=Machine.choose("cpu"),
@@ -105,8 +104,8 @@ def pretrain(
 
 
 @contextmanager
-def told(recipe: Recipe, arm: str, seed: int, data: Dataset) -> Iterator[None]:
-    """Within, G2D's pseudo masks are the true ones, where the arm says so."""
+def true_masks(recipe: Recipe, arm: str, seed: int, data: Dataset) -> Iterator[None]:
+    """Within the block, G2D's pseudo masks are the ground truth if the arm uses it."""
     if arm in ("none", "attention"):
         yield
         return
@@ -114,44 +113,44 @@ def told(recipe: Recipe, arm: str, seed: int, data: Dataset) -> Iterator[None]:
     pairs = training_pairs(data, recipe.data.views, batch, recipe.data.cleaning)
     masks = replace(pairs, dataset=cast(Dataset, Findings(pairs.dataset)))
 
-    class Told(G2D):
-        """G2D that is told where the findings are."""
+    class G2DWithTrueMasks(G2D):
+        """G2D with the ground truth as pseudo masks."""
 
         def __init__(self, settings: G2DSettings, tokenizer: PreTrainedTokenizerFast) -> None:
             super().__init__(settings, tokenizer)
-            how = Batching(
+            loader_settings = LoaderSettings(
                 preprocess=self.preprocess, tokenize=self.tokenize,
                 batch_size=batch, seed=seed, device=CPU, policy=recipe.augment.policy,
             )  # fmt: skip
-            self.truths = Loader(masks, how)
+            self.truths = PairLoader(masks, loader_settings)
 
         def embed(self, batch: Batch) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
             epoch, at = divmod(batch.step, self.truths.steps)
-            varied = next(self.truths.epoch(epoch, at)).images
-            truth = (self.pseudo_mask.grey(varied) > 0.5).float()[:, None]
-            with mock.patch.object(PseudoMask, "forward", masking(truth, arm)):
+            augmented = next(self.truths.epoch(epoch, at)).images
+            truth = (self.pseudo_mask.grey(augmented) > 0.5).float()[:, None]
+            with mock.patch.object(PseudoMask, "forward", replace_forward(truth, arm)):
                 return super().embed(batch)
 
-    with mock.patch("g2dbench.methods.g2d.G2D", Told):
+    with mock.patch("g2dbench.methods.g2d.G2D", G2DWithTrueMasks):
         yield
 
 
-def masking(truth: Tensor, arm: str):  # type: ignore[no-untyped-def]  # a method's stand-in
-    """What stands in for `PseudoMask.forward`: the truth (B, 1, S, S), or what a grid leaves."""
-    made = PseudoMask.forward
+def replace_forward(truth: Tensor, arm: str):  # type: ignore[no-untyped-def]  # a method's stand-in
+    """A replacement of `PseudoMask.forward`: the ground truth (B, 1, S, S), or that on a grid."""
+    original = PseudoMask.forward
 
     def forward(self: PseudoMask, attention: Tensor, images: Tensor) -> Tensor:
         if arm == "findings":
             return truth
         grid = F.interpolate(truth, attention.shape[2:], mode="area")
-        # where there is no finding, the attention decides
-        return made(self, grid + 1e-4 * attention.mean(1, keepdim=True), images)
+        # outside the findings, the attention decides
+        return original(self, grid + 1e-4 * attention.mean(1, keepdim=True), images)
 
     return forward
 
 
 class Findings:
-    """A data set whose images are white where a finding is."""
+    """A data set whose images are the masks: white on findings, else black."""
 
     def __init__(self, data: Dataset) -> None:
         self._data = data
@@ -168,23 +167,23 @@ class Findings:
 
 
 def evaluate(
-    run: Path, finding: str, seed: int, data: Dataset, words: argparse.Namespace, registry: Registry
+    run: Path, finding: str, seed: int, data: Dataset, args: argparse.Namespace, registry: Registry
 ) -> runner.Outcome:
-    """`seg` of one finding."""
+    """Evaluate a run on `seg` with one finding."""
     task = registry.find(TaskCard, "seg").load()
     one = replace(task.PROTOCOLS["small"], findings=(finding,))
     spec = CellSpec(
         model=str(run), task="seg", data=data.card.name, protocol="small",
-        fraction=words.fraction, seed=seed, subset_seed=seed,
+        fraction=args.fraction, seed=seed, subset_seed=seed,
     )  # fmt: skip
-    out = words.out / "results" / finding.replace(" ", "-")
+    out = args.out / "results" / finding.replace(" ", "-")
     with mock.patch.dict(task.PROTOCOLS, {"small": one}):
         model = resolve(str(run), registry).load(registry, seed)
         return runner.evaluate(spec, model, task, data, Machine(device=CPU), out)
 
 
 def table(finding: str, folders: dict[str, list[Path]], registry: Registry) -> None:
-    """Print each arm's Dice, and its difference from `none`."""
+    """Print the Dice of each arm, and its difference from `none`."""
     print(f"\n{finding}: Dice in per cent, mean and standard deviation over seeds; minus none")
     for arm, cells in folders.items():
         values = [100 * value_of(cell) for cell in cells]

@@ -1,17 +1,16 @@
-"""How fast G2D trains: the published step and ours in one run, the parts of ours, and g2d-tiny.
+"""Training speed of G2D: the published step against ours, each optimization of ours, and g2d-tiny.
 
     python benchmarks/pretrain.py [compare|steps|tiny ...] [--threads 2] [--open-i FOLDER]
 
-compare  both steps on the same batches of 16 reports of real length, ResNet-50 U-Net at 256 px and
-         BERT-base with random weights, taken in turn; medians, ratios, and the share of the
-         machine's matrix-product peak, which is measured between the steps.
-steps    what each saving is worth: ours without any of them, then with one more each time. They
-         are timed one after the other, so the machine must be quiet.
-tiny     the recipe g2d-tiny from stored images to weights, pixel alignment on, at two sizes.
+compare  both steps in alternation on the same batches of 16 reports of real length, with a
+         ResNet-50 U-Net at 256 px and BERT-base with random weights; medians, ratios, and the
+         share of the machine's matrix-product peak, which is measured between the steps.
+steps    the effect of each optimization: our step without any, then with one more each time. They
+         are timed one after the other, so the machine must be idle.
+tiny     the recipe g2d-tiny from stored images to weights, with pixel alignment, at two sizes.
 
-Each part runs in a process of its own; `compare` and `tiny` by default. On a GPU the published
-step runs under fp16 autocast and ours in bf16; on a CPU in fp32, and in bf16 where it has bf16
-instructions.
+Each part runs in its own process; the default is `compare` and `tiny`. On a GPU the published step
+runs under fp16 autocast and ours in bf16; on a CPU in fp32, or bf16 if it has bf16 instructions.
 """
 
 import argparse
@@ -44,16 +43,16 @@ from g2dbench.methods.shared import unet
 from g2dbench.pretrained.tokenizer import make_tokenizer
 from g2dbench.progress import quiet
 from g2dbench.recipes import recipe as recipes
-from g2dbench.recipes.recipe import Optim
+from g2dbench.recipes.recipe import OptimSettings
 from g2dbench.registry import Registry
 from g2dbench.sample import Sample
 from g2dbench.system.device import choose_device, choose_precision
 from g2dbench.system.machine import Machine
-from g2dbench.training.batches.collate import Batching
-from g2dbench.training.batches.pair_loader import Loader, Pairs
-from g2dbench.training.distributed import accelerator_for
+from g2dbench.training.batches.collate import LoaderSettings
+from g2dbench.training.batches.pair_loader import PairLoader, Pairs
+from g2dbench.training.distributed import make_accelerator
 from g2dbench.training.fit import fit
-from g2dbench.training.optimizer import Optimisation
+from g2dbench.training.optimizer import MethodOptimizer
 
 PAIRS, BATCH = 64, 16
 MEDIANS = {"Open-i": 41, "MIMIC-like": 90}
@@ -62,8 +61,8 @@ SAVING = {"frozen_embeddings": True, "frozen_mode": "eval", "frozen_cache": 1024
 Step = Callable[[Batch], None]
 
 
-class Drawn:
-    """Embedded radiographs at the size of the model, as `Loader` reads them."""
+class SyntheticImages:
+    """Synthetic radiographs at the size of the model, as `PairLoader` reads them."""
 
     def __init__(self) -> None:
         self._samples = [draw(index, SIZE) for index in range(PAIRS)]
@@ -76,7 +75,7 @@ class Drawn:
 
 
 def our_method(reports: list[str], text: dict[str, Any]) -> Method:
-    """The recipe g2d, its BERT of the published size but with random weights."""
+    """The recipe g2d with a BERT of the published size and random weights."""
     table = recipes.load("g2d").model
     table = {
         **table,
@@ -90,48 +89,52 @@ def our_method(reports: list[str], text: dict[str, Any]) -> Method:
 
 
 def our_step(method: Method, device: torch.device, precision: str) -> Step:
-    """What the training loop does with a batch."""
+    """The optimizer step of the training loop."""
     method.to(device).train()
-    optimisation = Optimisation(method, Optim(lr=1e-4), 0, accelerator_for(device, precision))
+    optimizer = MethodOptimizer(
+        method, OptimSettings(lr=1e-4), 0, make_accelerator(device, precision)
+    )
 
     def step(batch: Batch) -> None:
-        optimisation.step(batch, 1e-4)
+        optimizer.step(batch, 1e-4)
 
     return step
 
 
-def batches(method: Method, reports: list[str], images: Drawn, device: torch.device) -> list[Batch]:
-    """The four batches of an epoch, by the real loader."""
+def batches(
+    method: Method, reports: list[str], images: SyntheticImages, device: torch.device
+) -> list[Batch]:
+    """The four batches of an epoch, from the real loader."""
     names = tuple(map(str, range(PAIRS)))
     groups = np.array([[name, name] for name in names], dtype=object)
     pairs = Pairs(images, tuple(reports), names, groups)
-    how = Batching(
+    settings = LoaderSettings(
         preprocess=method.preprocess, tokenize=method.tokenize,
         batch_size=BATCH, seed=0, device=device, policy="light",
     )  # fmt: skip
-    return list(Loader(pairs, how).epoch(0))
+    return list(PairLoader(pairs, settings).epoch(0))
 
 
 @contextmanager
 def timed_masks(method: Any, device: torch.device) -> Iterator[list[float]]:
-    """Seconds of each pseudo mask while the block runs."""
-    taken: list[float] = []
+    """Collect the seconds of each pseudo mask within the block."""
+    times: list[float] = []
     make = method.pseudo_mask.forward
 
     def forward(*given: Tensor) -> Tensor:
         found: list[Tensor] = []
-        taken.append(seconds(lambda: found.append(make(*given)), device))
+        times.append(seconds(lambda: found.append(make(*given)), device))
         return found[0]
 
     with mock.patch.object(method.pseudo_mask, "forward", forward):
-        yield taken
+        yield times
 
 
-def compare(asked: argparse.Namespace) -> None:
-    """Both steps in turn on the batches of each kind of report."""
+def compare(args: argparse.Namespace) -> None:
+    """Time both steps in alternation on the batches of each kind of report."""
     device = choose_device("auto")
     precision = choose_precision("auto", device)
-    reports, images = open_i_reports(asked.open_i), Drawn()
+    reports, images = open_i_reports(args.open_i), SyntheticImages()
     method = our_method(reports, SAVING)
     steps = {"published": published_step(device), "ours": our_step(method, device, precision)}
     dtype = {"bf16": torch.bfloat16}.get(precision, torch.float32)
@@ -143,20 +146,20 @@ def compare(asked: argparse.Namespace) -> None:
         chosen = with_median(reports, method.tokenize, median, PAIRS)
         given = batches(method, chosen, images, device)
         first = seconds(lambda: steps["ours"](given[0]), device)  # noqa: B023
-        for batch in given[1 : asked.repeats]:
-            steps["ours"](batch)  # each report has been seen once
-        taken: dict[str, list[float]] = {name: [] for name in steps}
+        for batch in given[1 : args.repeats]:
+            steps["ours"](batch)  # now all reports are in the cache
+        times: dict[str, list[float]] = {name: [] for name in steps}
         limits, masks = [], []
-        for at in range(asked.repeats):
+        for at in range(args.repeats):
             batch = given[at % len(given)]
             with timed_masks(method, device) as mask:
                 for name, step in steps.items():
-                    taken[name].append(seconds(lambda: step(batch), device))  # noqa: B023
+                    times[name].append(seconds(lambda: step(batch), device))  # noqa: B023
             limits.append(peak(device, dtype))
             masks += mask
         work = flops(lambda: steps["ours"](given[0]))  # noqa: B023
-        show(kind, tokens_of(given), taken, max(limits), work, masks, first)
-    moved, ours = traffic(lambda: steps["ours"](given[0])), statistics.median(taken["ours"])
+        print_kind(kind, tokens_of(given), times, max(limits), work, masks, first)
+    moved, ours = traffic(lambda: steps["ours"](given[0])), statistics.median(times["ours"])
     print(
         f"memory: at most {moved / 1e9:.1f} GB a step, {moved / ours / 1e9:.0f} GB/s, where a "
         f"large copy moves {copied(device) / 1e9:.0f} GB/s",
@@ -168,11 +171,11 @@ def tokens_of(given: list[Batch]) -> float:
     return float(torch.cat([batch.attention.sum(1) for batch in given]).float().median())
 
 
-def show(
-    kind: str, tokens: float, taken: dict[str, list[float]], limit: float, work: int,
+def print_kind(
+    kind: str, tokens: float, times: dict[str, list[float]], limit: float, work: int,
     masks: list[float], first: float,
 ) -> None:  # fmt: skip
-    theirs, ours = (statistics.median(taken[name]) for name in ("published", "ours"))
+    theirs, ours = (statistics.median(times[name]) for name in ("published", "ours"))
     print(
         f"{kind} (median {tokens:.0f} tokens): published {BATCH / theirs:.2f}, "
         f"ours {BATCH / ours:.2f} images/s: {theirs / ours:.2f}x; ours with the frozen part not "
@@ -185,7 +188,7 @@ def show(
 
 
 def variants() -> Iterator[tuple[str, dict[str, Any], bool]]:
-    """What is added each time: a name, the text's settings, whether the decoder is smp's own."""
+    """Name, text settings, and whether the decoder is smp's, each with one more optimization."""
     text: dict[str, Any] = {"padding": "max_length", "frozen_embeddings": False}
     yield "none: text padded to 256, 9 layers below trained embeddings", text, True
     text = {**text, "padding": "longest"}
@@ -199,40 +202,40 @@ def variants() -> Iterator[tuple[str, dict[str, Any], bool]]:
     yield "decoder convolves before up-sampling", text, False
 
 
-def smp_decoder(decoder: Any, pyramid: list[Tensor]) -> Tensor:
-    """smp's own way; of the first level it reads the size alone."""
+def run_smp_decoder(decoder: Any, pyramid: list[Tensor]) -> Tensor:
+    """smp's own forward pass; it reads only the size of the first level."""
     image = F.interpolate(pyramid[0][:, :1], scale_factor=2.0)
     found: Tensor = decoder([image, *pyramid])
     return found
 
 
-def steps(asked: argparse.Namespace) -> None:
-    """Each saving on top of those before it, on the same two batches of Open-i reports."""
+def steps(args: argparse.Namespace) -> None:
+    """Time each optimization on top of those before it, on two batches of Open-i reports."""
     device = choose_device("auto")
     precision = choose_precision("auto", device)
-    reports, images = open_i_reports(asked.open_i), Drawn()
-    taken: dict[str, float] = {}
-    for name, text, own in variants():
+    reports, images = open_i_reports(args.open_i), SyntheticImages()
+    times: dict[str, float] = {}
+    for name, text, smps_decoder in variants():
         method = our_method(reports, text)
         step = our_step(method, device, precision)
         chosen = with_median(reports, method.tokenize, MEDIANS["Open-i"], PAIRS)
         given = batches(method, chosen, images, device)[:2]
-        decode = smp_decoder if own else unet.run_decoder
+        decode = run_smp_decoder if smps_decoder else unet.run_decoder
         with mock.patch.object(unet, "run_decoder", decode):
             for batch in given:
-                step(batch)  # each report has been seen once
-            turns = [seconds(lambda: step(b), device) for b in given * asked.repeats]  # noqa: B023
-        taken[name] = statistics.median(turns)
-        began, before = next(iter(taken.values())), list(taken.values())[-2:][0]
+                step(batch)  # now all reports are in the cache
+            step_times = [seconds(lambda: step(b), device) for b in given * args.repeats]  # noqa: B023
+        times[name] = statistics.median(step_times)
+        first_time, previous = next(iter(times.values())), list(times.values())[-2:][0]
         print(
-            f"{name:58s} {BATCH / taken[name]:6.2f} images/s  x{before / taken[name]:.2f}, "
-            f"in all x{began / taken[name]:.2f}",
+            f"{name:58s} {BATCH / times[name]:6.2f} images/s  x{previous / times[name]:.2f}, "
+            f"in all x{first_time / times[name]:.2f}",
             flush=True,
         )
 
 
-def tiny(asked: argparse.Namespace) -> None:
-    """`g2dbench pretrain --recipe g2d-tiny` with pixel alignment from the first step."""
+def tiny(args: argparse.Namespace) -> None:
+    """Time `g2dbench pretrain --recipe g2d-tiny` with pixel alignment from the first step."""
     changes = ["model.pixel.start=0", "optim.epochs=2"]
     recipe = recipes.override(recipes.load("g2d-tiny"), changes)
     with tempfile.TemporaryDirectory() as place:
@@ -249,12 +252,12 @@ def tiny(asked: argparse.Namespace) -> None:
             log = pd.read_csv(run.folder / "log.csv")
             rate, spent = log["images_per_s"].iloc[-1], log["seconds"].iloc[-1]
             print(f"g2d-tiny, {count} pairs: {rate:.1f} images/s, {spent:.1f} s an epoch")
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"peak memory of the process {most:.2f} GiB, {torch.get_num_threads()} threads")
+    peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"peak memory of the process {peak_gib:.2f} GiB, {torch.get_num_threads()} threads")
 
 
 def quiet_echo(_: str) -> None:
-    """No line per epoch."""
+    """Print nothing."""
 
 
 PARTS = {"compare": compare, "steps": steps, "tiny": tiny}
@@ -266,15 +269,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--open-i", type=Path, default=Path("../shared/data/open_i"))
-    asked = parser.parse_args()
-    if len(asked.parts) > 1:
-        options = ["--threads", str(asked.threads), "--repeats", str(asked.repeats)]
-        for part in asked.parts:
-            command = [sys.executable, __file__, part, *options, "--open-i", str(asked.open_i)]
+    args = parser.parse_args()
+    if len(args.parts) > 1:
+        options = ["--threads", str(args.threads), "--repeats", str(args.repeats)]
+        for part in args.parts:
+            command = [sys.executable, __file__, part, *options, "--open-i", str(args.open_i)]
             subprocess.run(command, check=True)
         return
-    torch.set_num_threads(asked.threads)
-    PARTS[asked.parts[0]](asked)
+    torch.set_num_threads(args.threads)
+    PARTS[args.parts[0]](args)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The training step that G2D's authors released, re-stated in plain words to be timed.
+"""A reimplementation of the training step of G2D's released code, for timing.
 
 Source: PRETRAIN/ of GitHub cheliu-computation/G2D-NeurIPS24: contiguous layout, text always padded
-to 256, the frozen BERT layers in the graph below trained embeddings, the pseudo mask by NumPy on
-the host, Dice on raw logits. Weights are random, which changes no time.
+to 256, gradients through the frozen BERT layers to the trained embeddings, the pseudo mask by NumPy
+on the host, Dice on raw logits. Weights are random, which does not affect the time.
 """
 
 from collections.abc import Callable
@@ -19,11 +19,11 @@ from g2dbench.method import Batch
 
 SIZE, LENGTH, FROZEN = 256, 256, 9
 VOCABULARY = 28996
-"""Of Bio_ClinicalBERT."""
+"""Size of the vocabulary of Bio_ClinicalBERT."""
 
 
 class PublishedG2D(nn.Module):
-    """The released training step in plain words (PRETRAIN/ of cheliu-computation/G2D-NeurIPS24)."""
+    """The network and losses of the released code; the forward pass returns the total loss."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,11 +44,11 @@ class PublishedG2D(nn.Module):
         logits = self.unet.segmentation_head(self.unet.decoder(pyramid))
         mask = _host_mask(weights[:, :, 0, 1:].detach(), logits)
         loss = F.binary_cross_entropy_with_logits(logits.float(), mask)
-        both, sizes = (logits.float() * mask).sum((1, 2, 3)), logits.float() + mask
-        dice = (1 - (2 * both + 1e-5) / (sizes.sum((1, 2, 3)) + 1e-5)).mean()
+        overlap, sizes = (logits.float() * mask).sum((1, 2, 3)), logits.float() + mask
+        dice = (1 - (2 * overlap + 1e-5) / (sizes.sum((1, 2, 3)) + 1e-5)).mean()
         cosines = F.normalize(image[:, 0], dim=-1) @ F.normalize(report, dim=-1).T / 0.07
-        own = torch.arange(len(cosines), device=cosines.device)
-        vla = F.cross_entropy(cosines, own) + F.cross_entropy(cosines.T, own)
+        target = torch.arange(len(cosines), device=cosines.device)
+        vla = F.cross_entropy(cosines, target) + F.cross_entropy(cosines.T, target)
         return vla + dice + 0.2 * loss
 
 
@@ -59,7 +59,7 @@ def _pointwise(kind: type[nn.Module], width: int) -> nn.Sequential:
 
 
 def _host_mask(weights: Tensor, logits: Tensor) -> Tensor:
-    """(B, 4, h w) -> (B, 1, S, S): nearest up-sampling and NumPy's quantile, on the host."""
+    """(B, 4, h w) -> (B, 1, S, S): nearest upsampling and NumPy's quantile, on the host."""
     grid = int(weights.shape[-1] ** 0.5)
     scores = F.interpolate((weights.sum(1) / 4).view(-1, 1, grid, grid), logits.shape[2:])
     maps = scores.float().cpu().numpy()
@@ -68,19 +68,19 @@ def _host_mask(weights: Tensor, logits: Tensor) -> Tensor:
 
 
 def published_step(device: torch.device) -> Callable[[Batch], None]:
-    """fp32 on a CPU, fp16 autocast on a GPU; the batch's text padded to `LENGTH`."""
+    """The step: fp32 on a CPU, fp16 autocast on a GPU; text is padded to `LENGTH`."""
     torch.manual_seed(0)
     model = PublishedG2D().to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, weight_decay=1e-8)
-    half = device.type == "cuda"
-    scaler = torch.amp.GradScaler(device.type, enabled=half)
+    use_fp16 = device.type == "cuda"
+    scaler = torch.amp.GradScaler(device.type, enabled=use_fp16)
 
     def step(batch: Batch) -> None:
         optimizer.zero_grad()
         pad = (0, LENGTH - batch.tokens.shape[1])
         tokens, attention = F.pad(batch.tokens, pad), F.pad(batch.attention, pad)
         padded = Batch(batch.images.contiguous(), tokens, attention, batch.ids, batch.step)
-        with torch.autocast(device.type, torch.float16, enabled=half):
+        with torch.autocast(device.type, torch.float16, enabled=use_fp16):
             loss = model(padded)
         scaler.scale(loss).backward()
         scaler.step(optimizer)

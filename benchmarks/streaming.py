@@ -26,10 +26,10 @@ from g2dbench.data.store.store import Store
 from g2dbench.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from g2dbench.pretrained.tokenizer import Tokenize, train_wordpiece
 from g2dbench.progress import quiet
-from g2dbench.recipes.recipe import Data
+from g2dbench.recipes.recipe import DataSettings
 from g2dbench.registry import Registry
 from g2dbench.training.batches import pair_loader, source
-from g2dbench.training.batches.collate import Batching
+from g2dbench.training.batches.collate import LoaderSettings
 
 POLICIES = ("none", "light")
 
@@ -42,7 +42,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    pair_loader.KEPT_BYTES = 0
+    pair_loader.CACHE_BYTES = 0
     with tempfile.TemporaryDirectory() as folder:
         measure(Path(folder), chosen.images, chosen.size, chosen.shard_images)
 
@@ -52,7 +52,7 @@ def measure(folder: Path, images: int, size: int, shard_images: int) -> None:
         "synthetic", None, folder / "store",
         progress=quiet, registry=Registry(), size=size, drawing=Drawing(count=images),
     )  # fmt: skip
-    settings = Data(size=size)
+    settings = DataSettings(size=size)
     pairs = source.training_pairs(store, settings, BATCH)
     tokenize = Tokenize(train_wordpiece(pairs.reports, 1000), 64)
     print(f"{len(pairs)} pairs at {size} px, one process on one core")
@@ -78,11 +78,11 @@ def exported(store: Store, kind: Kind, folder: Path, shard_images: int) -> None:
 
 def rate(pairs: source.TrainingPairs, tokenize: Tokenize, size: int, policy: str) -> float:
     preprocess = Preprocess(size=size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    how = Batching(
+    settings = LoaderSettings(
         preprocess=preprocess, tokenize=tokenize,
         batch_size=BATCH, seed=0, device=torch.device("cpu"), policy=policy,
     )  # fmt: skip
-    batches = source.load(pairs, how)
+    batches = source.make_loader(pairs, settings)
     return batches.steps * BATCH / best(lambda: sum(1 for _ in batches.epoch(0)))
 
 

@@ -1,4 +1,4 @@
-"""A pre-training method: losses of a batch, and the model that remains.
+"""The interface of a pre-training method: losses of a batch, and the trained model.
 
 Shapes: B pairs, C channels, S image side, L tokens of the longest report of the batch.
 """
@@ -20,8 +20,8 @@ from g2dbench.pretrained.tokenizer import Tokenize
 class Batch:
     """Pairs of image and report.
 
-    images: (B, C, S, S) normalised by the recipe; tokens and attention: (B, L) int64, padded.
-    ids: sample ids, in order. step: optimiser steps taken so far, for methods with a warm-up.
+    images: (B, C, S, S), normalized; tokens and attention: (B, L) int64, padded. ids: sample ids,
+    in order. step: optimizer steps taken so far, for methods with a warm-up.
     """
 
     images: Tensor
@@ -31,34 +31,34 @@ class Batch:
     step: int
 
 
-Figures = Mapping[str, float]
-"""Figures of one look at a training, by name."""
+MonitorValues = Mapping[str, float]
+"""Values of one row of log.csv or steps.csv, by name."""
 
 
 @dataclass(frozen=True)
 class WarningRule:
-    """A way in which a training fails, as it shows in a figure.
+    """A warning about a training that fails.
 
-    figure: the one that it is read from; where that is missing, the rule is not judged. applies:
-    whether these figures are a warning. warning: the sentence, with figures' names in braces, and
-    what to try. resolved: the sentence once it no longer applies.
+    monitor: name of the value that the rule reads; rows without it are skipped. applies: whether
+    the values of a row call for the warning. warning: the sentence, with names of values in braces,
+    and what to try. resolved: the sentence once the rule no longer applies.
     """
 
-    figure: str
-    applies: Callable[[Figures], bool]
+    monitor: str
+    applies: Callable[[MonitorValues], bool]
     warning: str
     resolved: str
 
 
 class Method(nn.Module, ABC):
-    """Base of every method: an `nn.Module` that trains image and report together.
+    """Base class of all methods: an `nn.Module` that trains on images and reports.
 
     Attributes (set by `build`):
-        preprocess: from (H, W) uint8 grey to the input that it trains on and is evaluated on.
+        preprocess: from (H, W) uint8 grey to the input for training and evaluation.
         tokenize: list of reports -> `tokens`, `attention` of a `Batch`, on the CPU.
-        architecture: a `[model]` table that rebuilds this method without any download, for
-            `build(architecture, tokenizer, seed)` followed by `load_state_dict`.
-        warning_rules: what of its `monitors` is a warning; the training loop adds its own.
+        architecture: a `[model]` table that rebuilds this method without any download, by
+            `build(architecture, tokenizer, seed)` and `load_state_dict`.
+        warning_rules: warnings about its `monitors`; the training loop adds its own.
     """
 
     preprocess: Preprocess
@@ -68,58 +68,58 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Named scalar losses with gradient; the training loop minimises their sum."""
+        """Named scalar losses with gradient; the training loop minimizes their sum."""
 
     def monitors(self, batch: Batch) -> dict[str, float]:
-        """Figures worth watching on a held-out batch, without gradient; none by default."""
+        """Values to monitor on a held-out batch, without gradient; none by default."""
         return {}
 
     @abstractmethod
     def as_model(self) -> Model:
-        """The evaluated model, sharing this method's weights (and its train or eval mode).
+        """The model to evaluate, which shares this method's weights and mode.
 
-        Its `preprocess` is set; whoever stores or loads the run sets `card` and `identity`.
+        Its `preprocess` is set; the code that loads a run sets `card` and `identity`.
         """
 
 
 @runtime_checkable
 class Separable(Protocol):
-    """A method whose batches may be cut: `optim.micro_batch`, see `training/gradient_cache.py`.
+    """A method that supports micro-batches (`optim.micro_batch`, `training/gradient_cache.py`).
 
-    Its losses are those of `joint_losses`: some compare pairs with each other and read nothing but
-    representations, the others are means over the pairs of a loss that each has alone.
+    Its losses are those of `whole_batch_losses`: some compare pairs with each other and need only
+    their representations, the others are means of a loss per pair.
     """
 
-    uncut: str
-    """Why batches must stay whole after all, with the way out; empty where they need not."""
+    why_whole: str
+    """Why batches must stay whole, and what to change; empty if micro-batches are possible."""
 
     def embed(self, batch: Batch) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        """Representations, (B, ...) each, and the scalar losses that pairs have alone."""
+        """Representations, (B, ...) each, and the scalar means of the losses per pair."""
         ...
 
-    def compare(self, *joint: Tensor) -> dict[str, Tensor]:
-        """The scalar losses over all pairs of these representations."""
+    def compare(self, *representations: Tensor) -> dict[str, Tensor]:
+        """The scalar losses that compare all pairs, from their representations."""
         ...
 
 
-def joint_losses(method: Separable, batch: Batch) -> dict[str, Tensor]:
-    """The losses of a whole batch, by the parts of the contract."""
-    joint, own = method.embed(batch)
-    return {**method.compare(*joint), **own}
+def whole_batch_losses(method: Separable, batch: Batch) -> dict[str, Tensor]:
+    """All losses of a whole batch of a `Separable` method."""
+    representations, pair_losses = method.embed(batch)
+    return {**method.compare(*representations), **pair_losses}
 
 
 class MethodModule(Protocol):
-    """What a file in `g2dbench/methods` exports."""
+    """The interface of a module in `g2dbench/methods`."""
 
     CARD: Any
 
     def build(
         self, config: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, seed: int
     ) -> Method:
-        """A method with fresh weights from a recipe's `[model]` table; same seed, same bits.
+        """A method with fresh weights from a recipe's `[model]` table; the seed decides them.
 
         tokenizer: made by `make_tokenizer(config["text"], reports)` of
-        `g2dbench.pretrained.tokenizer`, or loaded from the run's folder. Raises Misuse for an
-        unknown key or an impossible value.
+        `g2dbench.pretrained.tokenizer`, or loaded from the run folder. Raises Misuse for an unknown
+        key or an invalid value.
         """
         ...

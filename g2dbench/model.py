@@ -1,9 +1,9 @@
-"""What a model can do. A model is an `nn.Module` with a card, its preprocessing, and abilities.
+"""The interface of a model: an `nn.Module` with a card, its preprocessing, and capabilities.
 
 Shapes: B batch, C channels, S input side, D width of the shared space, T texts, h w grid.
-Each ability is a small protocol; a model implements those it has and nothing else, and a task asks
-with `isinstance`. Inputs are made by the model's own `preprocess`, on the model's device. Callers
-hold `torch.no_grad()` and eval mode; no method depends on the other images of its batch.
+Each capability is a small protocol; a model implements those it has, and a task checks them with
+`isinstance`. Inputs come from the model's own `preprocess` and are on the model's device. Callers
+set `torch.no_grad()` and eval mode; no output depends on the other images of its batch.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from g2dbench.preprocess import Preprocess, Resampling
 
 @dataclass(frozen=True)
 class Identity:
-    """Which weights these are.
+    """Identifies the weights of a model.
 
-    label: the leaderboard's row; several pre-training seeds share one. seed: the pre-training seed,
-    None for published weights. digest: SHA-256 over names, shapes and bytes of the state_dict;
-    g2dbench measures it when it loads the model, and whatever a wrapper wrote there is replaced.
+    label: row of the leaderboard, shared by several pre-training seeds. seed: the pre-training
+    seed, None for published weights. digest: SHA-256 over names, shapes and bytes of the
+    state_dict; g2dbench computes it on loading and overwrites any value that a wrapper sets.
     """
 
     label: str
@@ -32,7 +32,7 @@ class Identity:
 
 
 class Model(nn.Module):
-    """Base of every model: its card, its preprocessing, and which weights it holds."""
+    """Base class of all models: card, preprocessing, and the identity of the weights."""
 
     card: ModelCard
     preprocess: Preprocess
@@ -41,7 +41,7 @@ class Model(nn.Module):
 
 @runtime_checkable
 class Embeds(Protocol):
-    """Image and text in one cosine space."""
+    """Embeds images and texts in one space that is compared by cosine."""
 
     def embed_images(self, images: Tensor) -> Tensor:
         """(B, C, S, S) -> (B, D), each row of length 1."""
@@ -54,10 +54,11 @@ class Embeds(Protocol):
 
 @runtime_checkable
 class Features(Protocol):
-    """An image encoder whose maps can be reused.
+    """Has an image encoder with reusable feature maps.
 
-    `channels` and `strides` describe the pyramid, fine to coarse; strides are powers of two. Any
-    square input whose side is a multiple of the last stride is accepted unless `fixed_size`.
+    `channels` and `strides` describe the feature pyramid, fine to coarse; strides are powers of
+    two. Unless `fixed_size`, any square input is accepted whose side is a multiple of the last
+    stride.
     """
 
     channels: tuple[int, ...]
@@ -69,7 +70,7 @@ class Features(Protocol):
         ...
 
     def pooled(self, images: Tensor) -> Tensor:
-        """(B, C, S, S) -> (B, D'): the representation that the paper's linear probe uses."""
+        """(B, C, S, S) -> (B, D'): the representation for the paper's linear probe."""
         ...
 
 
@@ -77,7 +78,7 @@ class Features(Protocol):
 class Grounding:
     """How a model's published pipeline turns its map into a region.
 
-    threshold of None: the publication gives none. resampling: from the grid to the image.
+    resampling: from the grid to the image. threshold: None if the publication gives none.
     """
 
     resampling: Resampling = "bilinear"
@@ -86,18 +87,18 @@ class Grounding:
 
 @runtime_checkable
 class Locates(Protocol):
-    """Where in the image a text is: one map per text over the input square."""
+    """Locates a text in the image: one map per text over the input square."""
 
     grounding: Grounding
 
     def locate(self, images: Tensor, texts: Sequence[str]) -> Tensor:
-        """(B, C, S, S), T texts -> (B, T, h, w); higher is more alike."""
+        """(B, C, S, S), T texts -> (B, T, h, w); higher is more similar."""
         ...
 
 
 @runtime_checkable
 class Matches(Protocol):
-    """How probable a named finding is, without a shared space."""
+    """Gives the probability of a named finding, without a shared space."""
 
     def match(self, images: Tensor, findings: Sequence[str]) -> Tensor:
         """(B, C, S, S), T finding names -> (B, T) in [0, 1]."""
@@ -106,21 +107,21 @@ class Matches(Protocol):
 
 @runtime_checkable
 class Decodes(Protocol):
-    """A pre-trained segmentation decoder that transfers along with the encoder."""
+    """Has a pre-trained segmentation decoder that transfers together with the encoder."""
 
     def pretrained_decoder(self) -> nn.Module:
-        """A fresh copy of the decoder: `features` pyramid -> (B, 1, S, S) logits."""
+        """A copy of the decoder: `features` pyramid -> (B, 1, S, S) logits."""
         ...
 
 
 @runtime_checkable
 class Shows(Protocol):
-    """What a model makes of an image on its way, for people to look at; no task asks for it."""
+    """Shows intermediate maps of an image, for figures; no task needs it."""
 
     def panels(self, images: Tensor, reports: Sequence[str] | None) -> dict[str, Tensor]:
         """(B, C, S, S) -> maps over the input square by name, each (B, h, w) in [0, 1].
 
-        reports: one per image, for maps that are made from them; None where there are none.
+        reports: one per image, for maps that depend on them; None if there are none.
         """
         ...
 
@@ -135,29 +136,29 @@ _PROTOCOLS: dict[str, type] = {
 
 
 def capabilities(model: nn.Module) -> tuple[str, ...]:
-    """The capabilities that a loaded model really has, in the order of `cards.CAPABILITIES`."""
+    """The capabilities that a loaded model implements, in the order of `cards.CAPABILITIES`."""
     return tuple(name for name, protocol in _PROTOCOLS.items() if isinstance(model, protocol))
 
 
-def lacking(model: Model, card: TaskCard) -> Unsupported:
-    """The error for a model that lacks what a task needs."""
-    able = ", ".join(capabilities(model)) or "nothing of the kind"
+def missing_capability(model: Model, card: TaskCard) -> Unsupported:
+    """The error for a model that lacks the capability that a task needs."""
+    offered = ", ".join(capabilities(model)) or "none of the capabilities"
     return Unsupported(
         f"{card.name} needs a model that offers {' or '.join(card.needs)}; "
-        f"{model.identity.label} offers {able}"
+        f"{model.identity.label} offers {offered}"
     )
 
 
 class Baseline(Protocol):
-    """What a file in `baselines/` exports."""
+    """The interface of a file in `baselines/`."""
 
     CARD: ModelCard
 
     def load(self, source: str | None, seed: int) -> Model:
-        """A ready model in eval mode on the CPU, its `identity` set.
+        """Load the model, in eval mode on the CPU, with its `identity` set.
 
-        source: what stands after the colon of `--model NAME:SOURCE`: a file, a folder or a hub id.
-        seed: starts what the source does not give (random-init); otherwise ignored.
-        Raises BadCheckpoint for weights that do not fit, Misuse for a missing or needless source.
+        source: the text after the colon of `--model NAME:SOURCE`: a file, a folder or a hub id.
+        seed: for weights that are not loaded (random-init); otherwise ignored.
+        Raises BadCheckpoint for weights that do not fit, Misuse for a missing or unused source.
         """
         ...

@@ -33,7 +33,7 @@ from g2dbench.metrics.aggregate import Measured, family, scores, undefined
 from g2dbench.metrics.bootstrap import Statistic, mean_of
 from g2dbench.metrics.classification import correct, decide, judged, weighted_auc, weighted_f1
 from g2dbench.metrics.threshold import f1_threshold
-from g2dbench.model import Features, Model, lacking
+from g2dbench.model import Features, Model, missing_capability
 from g2dbench.result import Score
 from g2dbench.task import Run
 
@@ -88,7 +88,7 @@ def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
     validation images, NaN where these show no positive. Findings are those judged in the test part.
     """
     if not isinstance(model, Features):
-        raise lacking(model, CARD)
+        raise missing_capability(model, CARD)
     check_parts(run)
     findings = judged_findings(run.test)
     train = _part(model, run.train, "train", findings, run)

@@ -43,7 +43,7 @@ from g2dbench.evaluation.prediction_table import check_columns
 from g2dbench.metrics.aggregate import Measured, scores
 from g2dbench.metrics.bootstrap import Statistic
 from g2dbench.metrics.detection import CocoMatches, ImageBoxes, coco_map
-from g2dbench.model import Features, Model, lacking
+from g2dbench.model import Features, Model, missing_capability
 from g2dbench.result import Score
 from g2dbench.sample import Sample
 from g2dbench.system.seeded_init import drawn
@@ -103,7 +103,7 @@ def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
     BadData where a part has no annotated image, or the training or validation part shows no box.
     """
     if not isinstance(model, Features):
-        raise lacking(model, CARD)
+        raise missing_capability(model, CARD)
     check_parts(run)
     test = annotated(run.test, "boxes", "test")
     frozen, head = _frozen(model, run), _head(model, run)

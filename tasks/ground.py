@@ -34,7 +34,7 @@ from g2dbench.metrics import grounding
 from g2dbench.metrics.aggregate import Measured, family, scores
 from g2dbench.metrics.bootstrap import mean_of
 from g2dbench.metrics.ratio import ratio
-from g2dbench.model import Locates, Model, lacking
+from g2dbench.model import Locates, Model, missing_capability
 from g2dbench.preprocess import Resampling, View
 from g2dbench.result import Score
 from g2dbench.sample import Sample
@@ -111,7 +111,7 @@ def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
     does.
     """
     if not isinstance(model, Locates):
-        raise lacking(model, CARD)
+        raise missing_capability(model, CARD)
     pairs = list(_pairs(model, model, run.test, run, "ground test"))
     if not pairs:
         raise BadData(

@@ -40,7 +40,7 @@ from g2dbench.evaluation.prediction_table import KEYS, check_columns, wide
 from g2dbench.metrics.aggregate import Measured, family, scores
 from g2dbench.metrics.bootstrap import mean_of
 from g2dbench.metrics.segmentation import dice_values, iou_values, only_positive
-from g2dbench.model import Decodes, Features, Model, lacking
+from g2dbench.model import Decodes, Features, Model, missing_capability
 from g2dbench.result import Score
 from g2dbench.sample import Sample
 from g2dbench.system.seeded_init import drawn
@@ -101,7 +101,7 @@ def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
     BadData where a part has no annotated image, or no training image shows a finding.
     """
     if not isinstance(model, Features):
-        raise lacking(model, CARD)
+        raise missing_capability(model, CARD)
     check_parts(run)
     data = _data(run)
     findings = data.findings

@@ -26,7 +26,7 @@ from g2dbench.metrics.aggregate import Measured, family, scores, undefined
 from g2dbench.metrics.bootstrap import Statistic, mean_of
 from g2dbench.metrics.classification import correct, judged, weighted_auc, weighted_f1
 from g2dbench.metrics.threshold import weighted_oracle_f1
-from g2dbench.model import Embeds, Matches, Model, lacking
+from g2dbench.model import Embeds, Matches, Model, missing_capability
 from g2dbench.result import Score
 from g2dbench.task import Run
 
@@ -78,7 +78,7 @@ def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
     elif isinstance(model, Embeds):
         value = _compared(model, model, findings, run)
     else:
-        raise lacking(model, CARD)
+        raise missing_capability(model, CARD)
     truth = labels(run.test, findings)
     claim = (value > 0.5).astype(np.float64)
     return long_table(run.test, findings, truth=truth, score=value, claim=claim)

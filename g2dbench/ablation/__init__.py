@@ -1,1 +1,1 @@
-"""Ablation studies: which arms there are, how they are run, and what the paper reports."""
+"""Ablation studies: their arms, how to run them, and the published values."""

@@ -1,8 +1,8 @@
-"""Run a study: arms that differ in one setting, trained with shared seeds and compared.
+"""Run an ablation study: train its arms with the same seeds, evaluate and compare them.
 
-Arms are trained from one recipe on one data set, evaluated on the same cells, and each is compared
-with the study's reference arm, patient by patient. Arms whose recipes are the same share their
-runs; what is on disk is not done again.
+All arms start from one recipe, are trained on one data set and evaluated on the same cells; each is
+compared with the reference arm by a paired test over patients. Arms with equal recipes share their
+runs; runs and cells on disk are reused.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-from g2dbench.ablation.studies import published, recipes
+from g2dbench.ablation.studies import arm_recipes, published_values
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadCheckpoint
 from g2dbench.evaluation import grid as sweep
@@ -28,8 +28,8 @@ from g2dbench.training import fit
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What all arms share."""
+class StudySettings:
+    """Settings that all arms share."""
 
     recipe: Recipe
     train: Dataset
@@ -43,11 +43,12 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Row:
-    """An arm on a task: its mean and spread over seeds, and how it compares with the reference.
+class ArmResult:
+    """An arm on a task: mean and standard deviation over seeds, and its comparison.
 
-    published: the paper's value and its standard deviation, in per cent, by table and data set.
-    p_adjusted: Holm's correction of `comparison.p_patients` over the study's arms on this task.
+    published: values of the paper with standard deviation, in percent, one per data set.
+    comparison: with the reference arm. p_adjusted: `comparison.p_patients` with Holm's correction
+    over the arms of the study on this task.
     """
 
     arm: Arm
@@ -60,26 +61,26 @@ class Row:
     p_adjusted: float
 
 
-def run(study: Study, setting: Setting, registry: Registry) -> Iterator[tuple[Arm, Outcome]]:
-    """Train and evaluate every arm with every seed; a cell as it ends. Resumes where it stopped."""
-    for arm, recipe in zip(study.arms, recipes(study, setting.recipe), strict=True):
-        for seed in setting.seeds:
-            folder = _train(recipe, seed, setting, registry)
-            for outcome in _evaluate(arm, folder, seed, setting, registry):
+def run(study: Study, settings: StudySettings, registry: Registry) -> Iterator[tuple[Arm, Outcome]]:
+    """Train and evaluate every arm with every seed, yielding each cell; resumes after a stop."""
+    for arm, recipe in zip(study.arms, arm_recipes(study, settings.recipe), strict=True):
+        for seed in settings.seeds:
+            folder = _train(recipe, seed, settings, registry)
+            for outcome in _evaluate(arm, folder, seed, settings, registry):
                 yield arm, outcome
 
 
-def _train(recipe: Recipe, seed: int, setting: Setting, registry: Registry) -> Path:
-    folder = setting.out / "runs" / f"{runs.label_of(recipe, setting.train)}-s{seed}"
+def _train(recipe: Recipe, seed: int, settings: StudySettings, registry: Registry) -> Path:
+    folder = settings.out / "runs" / f"{runs.label_of(recipe, settings.train)}-s{seed}"
     started = (folder / runs.RUN_FILE).is_file()
-    if started and runs.read_info(folder).fingerprint != setting.train.fingerprint:
+    if started and runs.read_info(folder).fingerprint != settings.train.fingerprint:
         raise BadCheckpoint(f"{folder} was trained on other data: choose another --out")
     fit.fit(
         recipe,
-        setting.train,
+        settings.train,
         folder,
         seed=seed,
-        machine=setting.machine,
+        machine=settings.machine,
         resume=started,
         registry=registry,
         echo=lambda line: None,
@@ -88,44 +89,46 @@ def _train(recipe: Recipe, seed: int, setting: Setting, registry: Registry) -> P
 
 
 def _evaluate(
-    arm: Arm, folder: Path, seed: int, setting: Setting, registry: Registry
+    arm: Arm, folder: Path, seed: int, settings: StudySettings, registry: Registry
 ) -> Iterator[Outcome]:
-    bench = Workbench(registry, {setting.test.card.name: setting.test})
-    for task in setting.tasks:
+    bench = Workbench(registry, {settings.test.card.name: settings.test})
+    for task in settings.tasks:
         grid = sweep.Grid(
             models=[str(folder)],
-            datasets=[setting.test.card.name],
+            datasets=[settings.test.card.name],
             tasks=[task.CARD.name],
-            fractions=[setting.fraction],
+            fractions=[settings.fraction],
             seeds=[seed],
-            protocol=_protocol(arm, task, setting.protocol),
+            protocol=_protocol(arm, task, settings.protocol),
         )
-        yield from sweep.run(grid.cells(bench), bench, setting.machine, setting.out / "results")
+        yield from sweep.run(grid.cells(bench), bench, settings.machine, settings.out / "results")
 
 
 def _protocol(arm: Arm, task: Task, name: str | None) -> str | None:
-    """The protocol asked for, or its encoder-only sibling; a task that has none is the same."""
+    """The protocol `name`, or its encoder-only variant if the arm needs it and the task has it."""
     chosen = task.CARD.protocols[0] if name is None or name not in task.PROTOCOLS else name
     sibling = f"{chosen}{arm.transfer}"
     return sibling if sibling in task.PROTOCOLS else chosen
 
 
-def rows(study: Study, outcomes: Sequence[tuple[Arm, Outcome]], registry: Registry) -> list[Row]:
-    """The study's table, by task and arm; an arm without all of its cells finished is left out."""
+def arm_results(
+    study: Study, outcomes: Sequence[tuple[Arm, Outcome]], registry: Registry
+) -> list[ArmResult]:
+    """The results by task and arm; an arm with unfinished cells is left out."""
     tasks = list(dict.fromkeys(outcome.result.cell.task for _, outcome in outcomes))
-    found: list[Row] = []
+    found: list[ArmResult] = []
     for task in tasks:
         cells = {
             arm.name: [o for a, o in outcomes if a == arm and o.result.cell.task == task]
             for arm in study.arms
         }
-        found += _of_task(study, task, cells, registry)
+        found += _task_results(study, task, cells, registry)
     return found
 
 
-def _of_task(
+def _task_results(
     study: Study, task: str, cells: dict[str, list[Outcome]], registry: Registry
-) -> list[Row]:
+) -> list[ArmResult]:
     done = {name: mine for name, mine in cells.items() if mine and all(_is_done(o) for o in mine)}
     reference = done.get(study.arms[0].name)
     compared = {
@@ -136,18 +139,18 @@ def _of_task(
     adjusted = dict(
         zip(compared, holm([c.p_patients for c in compared.values()]).tolist(), strict=True)
     )
-    table: list[Row] = []
+    table: list[ArmResult] = []
     for arm in study.arms:
         if arm.name in done:
             values = [o.result.main.value for o in done[arm.name] if o.result.main]
             table.append(
-                Row(
+                ArmResult(
                     arm,
                     task,
                     done[arm.name][0].result.metric,
                     fmean(values),
                     stdev(values) if len(values) > 1 else float("nan"),
-                    published(study, arm, task),
+                    published_values(study, arm, task),
                     compared.get(arm.name),
                     adjusted.get(arm.name, float("nan")),
                 )
@@ -156,7 +159,7 @@ def _of_task(
 
 
 def _folders(outcomes: Sequence[Outcome]) -> list[Path]:
-    """Those of finished cells, which all have one."""
+    """Folders of finished cells."""
     return [outcome.folder for outcome in outcomes if outcome.folder is not None]
 
 

@@ -1,6 +1,6 @@
-"""Which studies there are: methods state them, further arms come from the command line.
+"""Finds ablation studies: methods define them, the command line can add arms.
 
-Published numbers are those of arXiv 2312.01522, tables 5a to 5f and 8.
+Published values are those of arXiv 2312.01522, tables 5a to 5f and 8.
 """
 
 import csv
@@ -16,12 +16,12 @@ from g2dbench.registry import Registry, unknown
 
 
 def known_studies(registry: Registry) -> dict[str, tuple[str, Study]]:
-    """Study name -> (method, study), of every method that states studies in its module."""
+    """Study name -> (method, study), for all methods with `STUDIES` in their module."""
     found: dict[str, tuple[str, Study]] = {}
     for card in registry.cards(MethodCard):
         module = registry.find(MethodCard, card.name).load()
-        stated: tuple[Study, ...] = getattr(module, "STUDIES", ())
-        for study in stated:
+        studies: tuple[Study, ...] = getattr(module, "STUDIES", ())
+        for study in studies:
             if study.name in found:
                 raise Misuse(
                     f"the methods {found[study.name][0]!r} and {card.name!r} both have a study "
@@ -31,16 +31,16 @@ def known_studies(registry: Registry) -> dict[str, tuple[str, Study]]:
     return found
 
 
-def find(name: str, registry: Registry, more: Sequence[str] = ()) -> tuple[str, Study]:
-    """The method and the study of a name, with further arms "NAME: KEY=VALUE ...".
+def find_study(name: str, registry: Registry, extra_arms: Sequence[str] = ()) -> tuple[str, Study]:
+    """The method and the study with this name, plus extra arms "NAME: KEY=VALUE ...".
 
-    Misuse for an unknown study or an arm of another form.
+    Raises Misuse for an unknown study and for an arm in another form.
     """
     known = known_studies(registry)
     if name not in known:
         raise Misuse(unknown("study", name, list(known)))
     method, study = known[name]
-    return method, replace(study, arms=(*study.arms, *map(_arm, more)))
+    return method, replace(study, arms=(*study.arms, *map(_arm, extra_arms)))
 
 
 def _arm(text: str) -> Arm:
@@ -52,23 +52,23 @@ def _arm(text: str) -> Arm:
     return Arm(name.strip(), tuple(changes.split()))
 
 
-def recipes(study: Study, recipe: Recipe) -> list[Recipe]:
-    """Each arm's recipe; Misuse where two arms of one transfer would be the same."""
+def arm_recipes(study: Study, recipe: Recipe) -> list[Recipe]:
+    """The recipe of each arm; raises Misuse if two arms are identical."""
     found = [override(recipe, arm.changes) for arm in study.arms]
     seen: dict[tuple[str, str], str] = {}
     for arm, changed in zip(study.arms, found, strict=True):
         key = (changed.digest(), arm.transfer)
         if key in seen:
             raise Misuse(
-                f"the arms {seen[key]!r} and {arm.name!r} of {study.name!r} are the same with the "
-                f"recipe {recipe.name!r}: nothing would be compared"
+                f"the arms {seen[key]!r} and {arm.name!r} of {study.name!r} are identical with the "
+                f"recipe {recipe.name!r}: there is nothing to compare"
             )
         seen[key] = arm.name
     return found
 
 
-def published(study: Study, arm: Arm, task: str) -> tuple[str, ...]:
-    """What the paper prints for an arm on a task: "65.6±1.7 SIIM"; empty where it says nothing."""
+def published_values(study: Study, arm: Arm, task: str) -> tuple[str, ...]:
+    """The paper's values for an arm on a task, as "65.6±1.7 SIIM"; empty if it has none."""
     with (files("g2dbench.ablation") / "published.csv").open(encoding="utf-8") as file:
         known = list(csv.DictReader(file))
     return tuple(

@@ -15,7 +15,7 @@ from g2dbench.cli.options import DEFAULT_STORE, Device, Plugins, Precision, Root
 from g2dbench.errors import Misuse
 
 if TYPE_CHECKING:
-    from g2dbench.ablation.run import Row
+    from g2dbench.ablation.run import ArmResult
     from g2dbench.recipes.study import Study
 
 EPILOG = """Examples:
@@ -82,14 +82,14 @@ def ablate(
     if study is None:
         console.print(_studies([study for _, study in studies.known_studies(registry).values()]))
         return
-    method, chosen = studies.find(study, registry, arm or [])
+    method, chosen = studies.find_study(study, registry, arm or [])
     base = recipes.override(recipes.load(recipe), set_ or [])
     if base.method != method:
         raise Misuse(
             f"recipe {recipe!r} trains {base.method!r}, and {chosen.name!r} is a study of {method}:"
             f" choose a recipe of {method} (`g2dbench list recipes`)"
         )
-    studies.recipes(chosen, base)
+    studies.arm_recipes(chosen, base)
     grid.check_writable(out)
     tasks = tuple(grid.load_tasks(task or ["seg"], registry))
     trained = open_data(data, root, store, base.data.size, registry)
@@ -98,7 +98,7 @@ def ablate(
         if test_data is None
         else open_data(test_data, test_root, store, base.data.size, registry)
     )
-    setting = run.Setting(
+    setting = run.StudySettings(
         recipe=base,
         train=trained,
         test=tested,
@@ -116,7 +116,7 @@ def ablate(
         found = outcome.result.status if score is None else f"{score.value:.3f}"
         name = f"{each.name}, seed {cell.model_seed}: {cell.task}:{cell.protocol}"
         console.print(escape(f"{name} {found}"))
-    show(chosen, run.rows(chosen, outcomes, registry), len(setting.seeds))
+    show(chosen, run.arm_results(chosen, outcomes, registry), len(setting.seeds))
     console.print(f"runs and results are in {out}")
 
 
@@ -134,7 +134,7 @@ def _studies(known: "Sequence[Study]") -> Table:
     return table
 
 
-def show(study: "Study", rows: "list[Row]", seeds: int) -> None:
+def show(study: "Study", rows: "list[ArmResult]", seeds: int) -> None:
     """One table a task, in per cent; it fits 80 columns."""
     for task in dict.fromkeys(row.task for row in rows):
         mine = [row for row in rows if row.task == task]
@@ -153,7 +153,7 @@ def show(study: "Study", rows: "list[Row]", seeds: int) -> None:
     )
 
 
-def _cells(row: "Row") -> list[str]:
+def _cells(row: "ArmResult") -> list[str]:
     ours = f"{row.mean * 100:.1f}" + ("" if math.isnan(row.spread) else f"±{row.spread * 100:.1f}")
     printed = "\n".join(row.published) or "-"
     found = row.comparison

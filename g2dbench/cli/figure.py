@@ -11,7 +11,7 @@ from g2dbench.cli.options import DEFAULT_STORE, Device, Plugins, Root, Size, Sto
 from g2dbench.errors import Misuse
 
 if TYPE_CHECKING:
-    from g2dbench.figures.contact_sheet import Subject
+    from g2dbench.figures.contact_sheet import CaptionedImage
     from g2dbench.registry import Registry
 
 EPILOG = """Examples:
@@ -54,10 +54,10 @@ def figure(
     from g2dbench.registry import Registry
     from g2dbench.system.device import choose_device
 
-    figures.check_out(out)
+    figures.check_format(out)
     registry = Registry(plugin or ())
     reference = model_reference.resolve(run, registry)
-    chosen = figures.read(images or [])
+    chosen = figures.read_images(images or [])
     if data is not None:
         chosen = [*_named(data, id_ or [], root, size, store, registry), *chosen]
     if id_ and data is None:
@@ -65,8 +65,8 @@ def figure(
     if not chosen:
         raise Misuse("nothing to draw: say --data NAME [--id ID], or --images FILE")
     model = reference.load(registry, 0).to(choose_device(device))
-    rows = figures.rows(model, chosen, text or [])
-    picture = contact_sheet.draw(model.identity.label, rows, model.preprocess)
+    rows = figures.make_rows(model, chosen, text or [])
+    picture = contact_sheet.draw_sheet(model.identity.label, rows, model.preprocess)
     figures.save(picture, out)
     console.print(f"drew {len(rows)} images of {model.identity.label}: wrote {out}")
 
@@ -78,7 +78,7 @@ def _named(
     size: int | None,
     store: Path,
     registry: "Registry",
-) -> "list[Subject]":
+) -> "list[CaptionedImage]":
     from g2dbench.figures import figure as figures
 
-    return figures.named(open_data(data, root, store, size, registry), ids)
+    return figures.select_images(open_data(data, root, store, size, registry), ids)

@@ -97,9 +97,9 @@ def _is_embedded(asked: "DataReference", registry: Registry) -> bool:
 
 def _tell(sentence: str) -> None:
     """Say it once, not in each process of a training."""
-    from g2dbench.training.distributed import is_first_process
+    from g2dbench.training.distributed import is_main_process
 
-    if is_first_process():
+    if is_main_process():
         console.print(sentence, soft_wrap=True, markup=False)
 
 
@@ -109,14 +109,14 @@ def open_shards(
     """`stream:ADDRESS`, shards that are read where they lie."""
     from g2dbench.data.reference import STREAM
     from g2dbench.data.shards import stream
-    from g2dbench.training.distributed import is_first_process
+    from g2dbench.training.distributed import is_main_process
 
     return stream.open_stream(
         name.removeprefix(STREAM),
         size,
         store,
         progress=track,
-        echo=console.print if is_first_process() else lambda _: None,
+        echo=console.print if is_main_process() else lambda _: None,
         warn=console.print,
         options=options,
         buffer=buffer or stream.BUFFER,

@@ -107,13 +107,13 @@ def pretrain(
     from g2dbench.data.reference import STREAM
     from g2dbench.recipes import recipe as recipes
     from g2dbench.registry import Registry
-    from g2dbench.runs.checkpoints import parse_every
+    from g2dbench.runs.checkpoints import parse_save_every
     from g2dbench.system.machine import Machine
     from g2dbench.training import fit
-    from g2dbench.training.distributed import choose_strategy, is_first_process
-    from g2dbench.training.monitoring.monitor import Watching
+    from g2dbench.training.distributed import choose_strategy, is_main_process
+    from g2dbench.training.monitoring.monitor import MonitorSettings
 
-    watching = Watching(tuple(track_ or ()), watch_every, sheet_every)
+    watching = MonitorSettings(tuple(track_ or ()), watch_every, sheet_every)
     registry = Registry(plugin or ())
     chosen = recipes.override(recipes.load(recipe or f"{method or 'g2d'}-tiny"), set_ or [])
     recipes.check_method(chosen, method, registry)
@@ -132,11 +132,11 @@ def pretrain(
         machine=machine,
         epochs=epochs,
         resume=resume,
-        saving=parse_every(save_every, keep),
+        checkpointing=parse_save_every(save_every, keep),
         strategy=choose_strategy(strategy),
-        watching=watching,
+        monitoring=watching,
         registry=registry,
         echo=console.print,
     )
-    if is_first_process():
+    if is_main_process():
         console.print(f"trained {run.label} (seed {seed}): wrote {run.folder}")

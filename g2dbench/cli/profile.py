@@ -59,7 +59,7 @@ def profile(
     from g2dbench.training import step_cost
 
     where = choose_device(device)
-    load = step_cost.Load(
+    load = step_cost.Workload(
         batch_size=batch_size,
         image_size=image_size,
         report_length=report_length,
@@ -69,10 +69,10 @@ def profile(
         precision=choose_precision(precision, where),
         plugins=tuple(plugin or ()),
     )
-    jobs = step_cost.jobs(recipe or ["g2d-tiny", "convirt-tiny"], load)
+    jobs = step_cost.make_jobs(recipe or ["g2d-tiny", "convirt-tiny"], load)
     found = [step_cost.measure(job) for job in track(jobs, "measuring")]
     console.print(_table(found))
-    for sentence in step_cost.answers(found):
+    for sentence in step_cost.compare_variants(found):
         console.print(sentence)
     if json is not None:
         step_cost.save(found, json)

@@ -30,7 +30,7 @@ from g2dbench.evaluation.cell_identity import (
 from g2dbench.evaluation.cell_spec import CellSpec
 from g2dbench.evaluation.failure import describe_failure, write_traceback
 from g2dbench.evaluation.workbench import Workbench
-from g2dbench.model import Model, capabilities, lacking
+from g2dbench.model import Model, capabilities, missing_capability
 from g2dbench.result import (
     PREDICTIONS_FILE,
     RESULT_FILE,
@@ -226,7 +226,7 @@ def _check(card: TaskCard, model: Model, test: Dataset) -> None:
             f"{test.card.name} offers {', '.join(test.card.offers)}"
         )
     if not set(card.needs) & set(capabilities(model)):
-        raise lacking(model, card)
+        raise missing_capability(model, card)
 
 
 def store_predictions(predictions: pd.DataFrame, folder: Path) -> str:

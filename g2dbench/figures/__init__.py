@@ -1,1 +1,1 @@
-"""Pictures of attention, masks and training."""
+"""Pictures of attention maps and masks."""

@@ -1,4 +1,4 @@
-"""ConVIRT: contrastive learning of image and report, the baseline that G2D adds its decoder to.
+"""ConVIRT: contrastive learning of images and reports, to which G2D adds a decoder.
 
 Shapes: B pairs, S image side, C channels, h w grid, D width of the shared space.
 """
@@ -12,9 +12,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from g2dbench.cards import MethodCard
-from g2dbench.method import Batch, joint_losses
+from g2dbench.method import Batch, whole_batch_losses
 from g2dbench.methods.shared.contrastive import Contrastive
-from g2dbench.methods.shared.pretrained_model import Pretrained
+from g2dbench.methods.shared.pretrained_model import PretrainedImageTextModel
 from g2dbench.methods.shared.settings import (
     ContrastiveSettings,
     ProjectorSettings,
@@ -22,7 +22,7 @@ from g2dbench.methods.shared.settings import (
     TowerSettings,
     read_settings,
 )
-from g2dbench.methods.shared.two_towers import PooledTowers, TextTower, check_pairs
+from g2dbench.methods.shared.two_towers import PooledTwoTowers, TextTower, check_pairs
 from g2dbench.system.seeded_init import drawn
 
 CARD = MethodCard(
@@ -34,21 +34,21 @@ CARD = MethodCard(
 )
 
 
-class ConvirtText(TextSettings):
-    """Mean of the tokens."""
+class ConvirtTextSettings(TextSettings):
+    """`[model.text]`: a report is the mean of its tokens."""
 
     pool: Literal["cls", "mean"] = "mean"
 
 
-class ConvirtProjector(ProjectorSettings):
-    """Linear, ReLU, linear with biases, as wide inside as its input."""
+class ConvirtProjectorSettings(ProjectorSettings):
+    """`[model.projector]`: linear, ReLU, linear, with biases and the hidden width of the input."""
 
     hidden: int = Field(default=-1, ge=-1)
     norm: Literal["batch", "layer", "none"] = "none"
 
 
-class ConvirtLoss(ContrastiveSettings):
-    """NT-Xent: temperature 0.1, three quarters of the weight on image to text."""
+class ConvirtContrastiveSettings(ContrastiveSettings):
+    """`[model.contrastive]`: NT-Xent, temperature 0.1, 3/4 of the weight on image to text."""
 
     temperature: float = Field(default=0.1, gt=0)
     image_to_text: float = Field(default=0.75, ge=0)
@@ -59,38 +59,38 @@ class ConvirtSettings(TowerSettings):
     """The `[model]` table; its defaults are those of edreisMD/ConVIRT-pytorch."""
 
     width: int = Field(default=512, ge=1)
-    text: ConvirtText = ConvirtText()
-    projector: ConvirtProjector = ConvirtProjector()
-    contrastive: ConvirtLoss = ConvirtLoss()
+    text: ConvirtTextSettings = ConvirtTextSettings()
+    projector: ConvirtProjectorSettings = ConvirtProjectorSettings()
+    contrastive: ConvirtContrastiveSettings = ConvirtContrastiveSettings()
 
 
-class Convirt(PooledTowers):
-    """Mean over the last map, MLP; mean over the tokens, MLP; NT-Xent in both directions."""
+class Convirt(PooledTwoTowers):
+    """Contrasts the projected mean of the last map with the projected mean of the tokens."""
 
     def __init__(self, settings: TowerSettings, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__(settings, TextTower(settings, len(tokenizer)), tokenizer)
         self.contrastive = Contrastive(settings.contrastive)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """`contrastive` alone."""
+        """The only loss is `contrastive`."""
         check_pairs(batch)
-        return joint_losses(self, batch)
+        return whole_batch_losses(self, batch)
 
     def embed(self, batch: Batch) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         """Image and report in the shared space, (B, D) each."""
         image = self.embed_pyramid(self.pyramid(batch.images))
         return (image, self.text(batch.tokens, batch.attention)), {}
 
-    def compare(self, *joint: Tensor) -> dict[str, Tensor]:
+    def compare(self, *representations: Tensor) -> dict[str, Tensor]:
         """The contrastive loss of images and reports, (B, D) each."""
-        return {"contrastive": self.contrastive(*joint)}
+        return {"contrastive": self.contrastive(*representations)}
 
-    def as_model(self) -> Pretrained:
-        """The evaluated model, sharing weights and mode."""
-        return Pretrained(self)
+    def as_model(self) -> PretrainedImageTextModel:
+        """The model to evaluate, sharing weights and mode."""
+        return PretrainedImageTextModel(self)
 
 
 def build(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, seed: int) -> Convirt:
-    """ConVIRT from a recipe's `[model]` table, its fresh weights drawn from the seed."""
+    """ConVIRT from a recipe's `[model]` table, with weights initialized from the seed."""
     settings = read_settings(ConvirtSettings, config)
     return drawn(lambda: Convirt(settings, tokenizer), torch.Generator().manual_seed(seed))

@@ -1,4 +1,4 @@
-"""M-FLAG: a frozen language model, an alignment without negatives, an orthogonal image latent.
+"""M-FLAG: a frozen language model, alignment without negatives, an orthogonal image latent.
 
 Shapes: B pairs, S image side, C channels of the last map, h w grid, D width of the shared space.
 Source: cheliu-computation/M-FLAG-MICCAI2023 at a7fea3c.
@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from g2dbench.cards import MethodCard
 from g2dbench.method import Batch
-from g2dbench.methods.shared.pretrained_model import Pretrained
+from g2dbench.methods.shared.pretrained_model import PretrainedImageTextModel
 from g2dbench.methods.shared.settings import (
     ProjectedSettings,
     ProjectorSettings,
@@ -23,7 +23,7 @@ from g2dbench.methods.shared.settings import (
     TextSettings,
     read_settings,
 )
-from g2dbench.methods.shared.two_towers import PooledTowers, TextTower, check_pairs
+from g2dbench.methods.shared.two_towers import PooledTwoTowers, TextTower, check_pairs
 from g2dbench.system.seeded_init import drawn
 
 CARD = MethodCard(
@@ -35,10 +35,10 @@ CARD = MethodCard(
 )
 
 
-class MflagText(TextSettings):
-    """[CLS] of a language model that does not learn and does not drop out.
+class MflagTextSettings(TextSettings):
+    """`[model.text]`: the [CLS] token of a frozen language model in eval mode.
 
-    From "scratch" it is a random one, which still tells reports apart; the source takes CXR-BERT.
+    With source "scratch" the model is random, which still separates reports; M-FLAG uses CXR-BERT.
     """
 
     frozen_layers: int = Field(default=-1, ge=-1)
@@ -46,8 +46,8 @@ class MflagText(TextSettings):
     frozen_mode: Literal["train", "eval"] = "eval"
 
 
-class MflagProjector(ProjectorSettings):
-    """2048 wide inside, batch norms before the ReLU and at the end."""
+class MflagProjectorSettings(ProjectorSettings):
+    """`[model.projector]`: hidden width 2048, batch norms before the ReLU and at the end."""
 
     hidden: int = Field(default=2048, ge=-1)
     norm: Literal["batch", "layer", "none", "both"] = "both"
@@ -67,13 +67,13 @@ class MflagSettings(ProjectedSettings):
     """The `[model]` table; its defaults are those of utils_builder.py and utils_trainer.py."""
 
     width: int = Field(default=1024, ge=1)
-    text: MflagText = MflagText()
-    projector: MflagProjector = MflagProjector()
+    text: MflagTextSettings = MflagTextSettings()
+    projector: MflagProjectorSettings = MflagProjectorSettings()
     latent: LatentSettings = LatentSettings()
 
 
-class Mflag(PooledTowers):
-    """Mean over the last map, which is the latent; two projectors; only they and the CNN learn."""
+class Mflag(PooledTwoTowers):
+    """Aligns the projected mean of the last map (the latent) with the projected frozen text."""
 
     def __init__(self, settings: MflagSettings, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__(settings, TextTower(settings, len(tokenizer)), tokenizer)
@@ -92,12 +92,12 @@ class Mflag(PooledTowers):
 
     @torch.no_grad()
     def monitors(self, batch: Batch) -> dict[str, float]:
-        """`latent_rank`: see `effective_rank`; near 1 the latent has collapsed."""
+        """`latent_rank`: the `effective_rank`; near 1 the latent has collapsed."""
         return {"latent_rank": effective_rank(self.pyramid(batch.images)[-1].mean((2, 3)))}
 
-    def as_model(self) -> Pretrained:
-        """The evaluated model, sharing weights and mode."""
-        return Pretrained(self)
+    def as_model(self) -> PretrainedImageTextModel:
+        """The model to evaluate, sharing weights and mode."""
+        return PretrainedImageTextModel(self)
 
 
 def alignment(image: Tensor, text: Tensor) -> Tensor:
@@ -107,21 +107,21 @@ def alignment(image: Tensor, text: Tensor) -> Tensor:
 
 
 def orthogonality(latent: Tensor, off_diagonal: float) -> Tensor:
-    """(B, C) -> scalar: how far the channels' products, averaged over B, are from the identity.
+    """(B, C) -> scalar: distance between the channels' second moments and the identity.
 
-    Half the squared errors of the diagonal plus the weighted squares beside it; fp32. The latent
-    enters as it is, neither centred nor scaled. Source: orthogonal_loss.
+    Half of the squared errors on the diagonal plus weighted squares off the diagonal; fp32. The
+    latent is neither centered nor scaled. Source: orthogonal_loss.
     """
     with torch.autocast(latent.device.type, enabled=False):
         latent = latent.float()
-        products = latent.T @ latent / len(latent)
-        diagonal = products.diagonal()
-        beside = products.square().sum() - diagonal.square().sum()
-        return ((diagonal - 1).square().sum() + off_diagonal * beside) / 2
+        moments = latent.T @ latent / len(latent)
+        diagonal = moments.diagonal()
+        others = moments.square().sum() - diagonal.square().sum()
+        return ((diagonal - 1).square().sum() + off_diagonal * others) / 2
 
 
 def effective_rank(latent: Tensor) -> float:
-    """(B, C) -> exp of the entropy of the centred latent's singular values: 1 to min(B - 1, C).
+    """(B, C) -> exp of the entropy of the centered latent's singular values: 1 to min(B - 1, C).
 
     Source: Roy and Vetterli, The Effective Rank, EUSIPCO 2007.
     """
@@ -131,6 +131,6 @@ def effective_rank(latent: Tensor) -> float:
 
 
 def build(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, seed: int) -> Mflag:
-    """M-FLAG from a recipe's `[model]` table, its fresh weights drawn from the seed."""
+    """M-FLAG from a recipe's `[model]` table, with weights initialized from the seed."""
     settings = read_settings(MflagSettings, config)
     return drawn(lambda: Mflag(settings, tokenizer), torch.Generator().manual_seed(seed))

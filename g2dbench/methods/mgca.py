@@ -1,4 +1,4 @@
-"""MGCA: images with reports, regions with words, and diseases as prototypes that both share.
+"""MGCA: aligns images with reports, regions with words, and both with shared prototypes.
 
 Shapes: B pairs, S image side, C channels, N = h w regions, L tokens, W words, E the text encoder's
 width, D width of the shared spaces, K prototypes. Source: HKU-MedAI/MGCA at 680fe4a.
@@ -15,9 +15,9 @@ from transformers import PreTrainedTokenizerFast
 
 from g2dbench.cards import MethodCard
 from g2dbench.method import Batch
-from g2dbench.methods._mgca_losses import cross_attended, prototype_loss, token_loss
+from g2dbench.methods._mgca_losses import cross_attention, prototype_loss, token_loss
 from g2dbench.methods.shared.contrastive import Contrastive
-from g2dbench.methods.shared.pretrained_model import Pretrained
+from g2dbench.methods.shared.pretrained_model import PretrainedImageTextModel
 from g2dbench.methods.shared.settings import (
     ContrastiveSettings,
     ProjectorSettings,
@@ -27,17 +27,17 @@ from g2dbench.methods.shared.settings import (
     read_settings,
 )
 from g2dbench.methods.shared.two_towers import (
-    PooledTowers,
+    PooledTwoTowers,
     Projector,
     TextTower,
-    by_pixel,
     check_pairs,
+    project_pixels,
 )
 from g2dbench.methods.shared.word_pieces import (
-    Words,
+    WordGrouping,
     WordTextSettings,
-    attention_of_cls,
-    clipped_shares,
+    clipped_weights,
+    cls_attention,
 )
 from g2dbench.system.seeded_init import drawn
 
@@ -50,22 +50,22 @@ CARD = MethodCard(
 )
 
 
-class MgcaProjector(ProjectorSettings):
-    """2048 wide inside, batch norms before the ReLU and at the end; one for each of four inputs."""
+class MgcaProjectorSettings(ProjectorSettings):
+    """`[model.projector]`: hidden width 2048, batch norms before the ReLU and at the end."""
 
     hidden: int = Field(default=2048, ge=-1)
     norm: Literal["batch", "layer", "none", "both"] = "both"
 
 
-class MgcaLoss(ContrastiveSettings):
-    """`ita`: both directions in full."""
+class MgcaContrastiveSettings(ContrastiveSettings):
+    """`[model.contrastive]`, loss `ita`: both directions with weight 1."""
 
     image_to_text: float = Field(default=1.0, ge=0)
     text_to_image: float = Field(default=1.0, ge=0)
 
 
 class TokenSettings(Settings):
-    """`[model.local]`, `cta`: regions attend to words and words to regions, both compared.
+    """`[model.local]`, loss `cta`: cross-attention between regions and words, in both directions.
 
     stride: of the map whose pixels are the regions. temperature: of attention and cross-entropy.
     """
@@ -76,10 +76,10 @@ class TokenSettings(Settings):
 
 
 class PrototypeSettings(Settings):
-    """`[model.prototypes]`, `cpa`: each side predicts the other's soft assignment to prototypes.
+    """`[model.prototypes]`, loss `cpa`: image and report predict each other's soft assignment.
 
-    epsilon, iterations: of Sinkhorn's assignment, equal shares for all prototypes.
-    start: optimiser steps in which they stay as they began; the source takes the first epoch.
+    epsilon, iterations: of Sinkhorn's assignment, with equal shares for all prototypes.
+    start: optimizer steps during which prototypes are frozen; in the source, the first epoch.
     """
 
     weight: float = Field(default=1.0, gt=0)
@@ -93,13 +93,13 @@ class PrototypeSettings(Settings):
 class MgcaSettings(TowerSettings):
     """The `[model]` table; its defaults are those of mgca_module.py's command line.
 
-    The source scales its input of 224 to 299 pixels for a ResNet; here the encoder sees
-    `image.size`. It takes the first six layers of its BERT.
+    For a ResNet the source scales its input from 224 to 299 pixels; here the encoder's input has
+    `image.size`. The source uses the first six layers of its BERT.
     """
 
     text: WordTextSettings = WordTextSettings()
-    projector: MgcaProjector = MgcaProjector()
-    contrastive: MgcaLoss = MgcaLoss()
+    projector: MgcaProjectorSettings = MgcaProjectorSettings()
+    contrastive: MgcaContrastiveSettings = MgcaContrastiveSettings()
     local: TokenSettings = TokenSettings()
     prototypes: PrototypeSettings = PrototypeSettings()
 
@@ -109,65 +109,65 @@ class MgcaSettings(TowerSettings):
         return self
 
 
-class Reading(NamedTuple):
-    """Reports (B, D), words (B, W, D) of length 1, which exist and what they weigh (B, W)."""
+class EncodedReports(NamedTuple):
+    """Reports (B, D), words (B, W, D) as unit vectors, is_word and weights of words (B, W)."""
 
     report: Tensor
     words: Tensor
-    exist: Tensor
+    is_word: Tensor
     weights: Tensor
 
 
-class MgcaText(TextTower):
-    """Reports and their words, each through a projector of its own.
+class MgcaTextTower(TextTower):
+    """Encodes reports and their words, with a separate projector for each.
 
-    [CLS] is no word; [SEP] is one without weight. A word's weight is the last layer's attention of
-    [CLS] to it. Differs from the source, which pairs each token with the attention to the next one,
-    and whose batch norms see the padding.
+    [CLS] is not a word; [SEP] is a word with weight 0. The weight of a word is the attention of
+    [CLS] to it in the last layer. The source instead pairs each token with the attention to the
+    next one, and its batch norms include the padding.
     """
 
     def __init__(self, settings: MgcaSettings, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__(settings, len(tokenizer))
-        self.words = Words(tokenizer)
+        self.words = WordGrouping(tokenizer)
         self.local = Projector(settings.projector, self.encoder.width, settings.width)
 
-    def read(self, tokens: Tensor, attention: Tensor) -> Reading:
+    def encode(self, tokens: Tensor, attention: Tensor) -> EncodedReports:
         """(B, L) and (B, L) -> reports and words."""
         *_, before, last = self.encoder.states(tokens, attention)
         rows = self.words(tokens, attention)
-        exist = rows.any(2)
-        words = self._embed(rows @ last.float(), exist)[:, 1:]
-        seen = attention_of_cls(self.encoder.bert, before, attention)
-        weights = (rows @ seen.unsqueeze(2)).squeeze(2)
-        weights = weights.masked_fill(self.words.ends(tokens, rows), 0.0)[:, 1:]
+        is_word = rows.any(2)
+        words = self._embed(rows @ last.float(), is_word)[:, 1:]
+        from_cls = cls_attention(self.encoder.bert, before, attention)
+        weights = (rows @ from_cls.unsqueeze(2)).squeeze(2)
+        weights = weights.masked_fill(self.words.is_sep(tokens, rows), 0.0)[:, 1:]
         report = self.project(last, attention)
-        return Reading(report, words, exist[:, 1:], clipped_shares(weights))
+        return EncodedReports(report, words, is_word[:, 1:], clipped_weights(weights))
 
     def prompt(self, tokens: Tensor, attention: Tensor) -> Tensor:
-        """(B, L) and (B, L) -> (B, D): mean of the words in the space of the regions."""
-        _, words, exist, weights = self.read(tokens, attention)
-        real = exist & (weights > 0)
-        real = torch.where(real.any(1, keepdim=True), real, exist)
-        return (words * real.unsqueeze(2)).sum(1)
+        """(B, L) and (B, L) -> (B, D): sum of the words, in the space of the regions."""
+        _, words, is_word, weights = self.encode(tokens, attention)
+        weighted = is_word & (weights > 0)
+        weighted = torch.where(weighted.any(1, keepdim=True), weighted, is_word)
+        return (words * weighted.unsqueeze(2)).sum(1)
 
-    def _embed(self, words: Tensor, exist: Tensor) -> Tensor:
-        """(B, W, E) -> (B, W, D) of length 1; only words that exist enter the batch norms."""
-        projected = F.normalize(self.local(words[exist]).float(), dim=-1)
-        empty = projected.new_zeros(*exist.shape, projected.shape[-1])
-        return empty.masked_scatter(exist.unsqueeze(2), projected)
+    def _embed(self, words: Tensor, is_word: Tensor) -> Tensor:
+        """(B, W, E) -> unit vectors (B, W, D); the batch norms see only words, no padding."""
+        projected = F.normalize(self.local(words[is_word]).float(), dim=-1)
+        empty = projected.new_zeros(*is_word.shape, projected.shape[-1])
+        return empty.masked_scatter(is_word.unsqueeze(2), projected)
 
 
-class Mgca(PooledTowers):
-    """Three losses over two projections of each side.
+class Mgca(PooledTwoTowers):
+    """Three losses on two projections each of image and report.
 
-    Prototypes are brought to length 1 within the graph; the source overwrites them in each step.
-    Regions and words are compared within a pair, so other devices have no part in `cta`.
+    Prototypes are normalized within the graph; the source overwrites them in each step. `cta`
+    compares regions and words within a pair, so it needs no pairs of other devices.
     """
 
-    text: MgcaText
+    text: MgcaTextTower
 
     def __init__(self, settings: MgcaSettings, tokenizer: PreTrainedTokenizerFast) -> None:
-        super().__init__(settings, MgcaText(settings, tokenizer), tokenizer)
+        super().__init__(settings, MgcaTextTower(settings, tokenizer), tokenizer)
         self.contrastive = Contrastive(settings.contrastive)
         self._settings = settings
         self._level = self.strides.index(settings.local.stride)
@@ -180,70 +180,77 @@ class Mgca(PooledTowers):
         check_pairs(batch)
         pyramid = self.pyramid(batch.images)
         image = self.embed_pyramid(pyramid)
-        reading = self.text.read(batch.tokens, batch.attention)
+        reports = self.text.encode(batch.tokens, batch.attention)
         local, prototypes = self._settings.local, self._settings.prototypes
-        ends = self._ends() if batch.step >= prototypes.start else self._ends().detach()
+        unit_prototypes = self._unit_prototypes()
+        if batch.step < prototypes.start:
+            unit_prototypes = unit_prototypes.detach()
         cta = token_loss(
-            self._regions(pyramid), reading.words, reading.exist, reading.weights, local.temperature
+            self._regions(pyramid),
+            reports.words,
+            reports.is_word,
+            reports.weights,
+            local.temperature,
         )
         return {
-            "ita": self.contrastive(image, reading.report),
+            "ita": self.contrastive(image, reports.report),
             "cta": local.weight * cta,
             "cpa": prototypes.weight * prototype_loss(
-                image, reading.report, ends,
+                image, reports.report, unit_prototypes,
                 prototypes.temperature, prototypes.epsilon, prototypes.iterations,
             ),
         }  # fmt: skip
 
     @torch.no_grad()
     def monitors(self, batch: Batch) -> dict[str, float]:
-        """`word_entropy`: of the words' attention over the regions; 1 is no attention.
+        """`word_entropy`: entropy of the words' attention over the regions; 1 is uniform.
 
-        `prototypes_used`: prototypes that are some image's nearest, as a share of those that could.
+        `prototypes_used`: number of prototypes nearest to some image, over the possible maximum.
         """
         pyramid = self.pyramid(batch.images)
-        reading = self.text.read(batch.tokens, batch.attention)
-        _, attention = cross_attended(
-            reading.words, self._regions(pyramid), None, self._settings.local.temperature
+        reports = self.text.encode(batch.tokens, batch.attention)
+        _, attention = cross_attention(
+            reports.words, self._regions(pyramid), None, self._settings.local.temperature
         )
-        own = attention[reading.exist]
+        own = attention[reports.is_word]
         entropy = torch.special.entr(own).sum(-1).mean() / torch.tensor(own.shape[-1]).log()
-        ends = self._ends()
-        nearest = (F.normalize(self.embed_pyramid(pyramid).float(), dim=-1) @ ends.T).argmax(1)
-        most = min(len(nearest), len(ends))
+        prototypes = self._unit_prototypes()
+        images = F.normalize(self.embed_pyramid(pyramid).float(), dim=-1)
+        nearest = (images @ prototypes.T).argmax(1)
+        most = min(len(nearest), len(prototypes))
         return {
             "word_entropy": float(entropy) if own.shape[-1] > 1 else 1.0,
             "prototypes_used": len(nearest.unique()) / most,
         }
 
     def as_model(self) -> "MgcaModel":
-        """The evaluated model, sharing weights and mode."""
+        """The model to evaluate, sharing weights and mode."""
         return MgcaModel(self)
 
     def dense(self, pyramid: list[Tensor]) -> Tensor:
         """Pyramid -> (B, D, h, w): the regions, in the space of the words."""
-        return by_pixel(self.local, pyramid[self._level])
+        return project_pixels(self.local, pyramid[self._level])
 
     def _regions(self, pyramid: list[Tensor]) -> Tensor:
-        """Pyramid -> (B, N, D), of length 1."""
+        """Pyramid -> unit vectors (B, N, D)."""
         return F.normalize(self.dense(pyramid).float().flatten(2).transpose(1, 2), dim=-1)
 
-    def _ends(self) -> Tensor:
-        """The prototypes, (K, D), of length 1."""
+    def _unit_prototypes(self) -> Tensor:
+        """The prototypes as unit vectors, (K, D)."""
         return F.normalize(self.prototypes.weight.float(), dim=-1)
 
 
-class MgcaModel(Pretrained):
-    """What MGCA leaves behind; prompts are located in the space of regions and words."""
+class MgcaModel(PretrainedImageTextModel):
+    """A trained MGCA; it locates prompts in the space of regions and words."""
 
     towers: Mgca
 
     def embed_prompts(self, texts: Sequence[str]) -> Tensor:
         """T texts -> (T, D), each row of length 1, fp32: the mean of their words."""
-        return self._read(self.towers.text.prompt, texts)
+        return self._encode_texts(self.towers.text.prompt, texts)
 
 
 def build(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, seed: int) -> Mgca:
-    """MGCA from a recipe's `[model]` table, its fresh weights drawn from the seed."""
+    """MGCA from a recipe's `[model]` table, with weights initialized from the seed."""
     settings = read_settings(MgcaSettings, config)
     return drawn(lambda: Mgca(settings, tokenizer), torch.Generator().manual_seed(seed))

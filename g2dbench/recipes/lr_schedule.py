@@ -1,7 +1,6 @@
-"""Learning-rate schedules: the one place where a step's learning rate is computed.
+"""Learning-rate schedules: linear warm-up, then constant, a half cosine, or cosine restarts.
 
-Steps count from 0. A schedule warms up linearly, then stays constant, falls on a half cosine, or
-falls on the same half cosine again and again.
+Steps count from 0. No other module computes a learning rate.
 """
 
 import math
@@ -10,9 +9,9 @@ from typing import Literal
 Schedule = Literal["cosine", "restarts", "constant"]
 
 
-def cosine_factor(share: float) -> float:
-    """1 at share 0 of the way, 0 at its end and after it."""
-    return 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+def cosine_factor(progress: float) -> float:
+    """Half cosine from 1 at progress 0 to 0 at progress 1 and beyond."""
+    return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
 def learning_rate(
@@ -27,15 +26,15 @@ def learning_rate(
 ) -> float:
     """The learning rate of an optimizer step.
 
-    total: steps of the whole training, warm-up included. peak: the rate after `warmup` steps.
-    end: the rate that a cosine falls to. restart_steps: the length of one cosine of "restarts".
+    total: steps of the training including warm-up. peak: the rate after `warmup` steps.
+    end: the final rate of a cosine. restart_steps: length of each cosine of "restarts".
     """
     if step < warmup:
         return peak * (step + 1) / warmup
     if schedule == "constant":
         return peak
     if schedule == "restarts":
-        share = (step - warmup) % restart_steps / restart_steps
+        progress = (step - warmup) % restart_steps / restart_steps
     else:
-        share = (step - warmup) / max(total - warmup, 1)
-    return end + (peak - end) * cosine_factor(share)
+        progress = (step - warmup) / max(total - warmup, 1)
+    return end + (peak - end) * cosine_factor(progress)

@@ -1,12 +1,12 @@
-"""Recipes: everything that decides a pre-training run but the data, the seed and the machine.
+"""Recipes: all settings of a pre-training run except the data, the seed and the machine.
 
     name, method, summary
-    [data]      what it was written for: the data set, the prepared size, views, report cleaning
-    [model]     handed to the method as it is; the method checks its keys
-    [augment]   one of `g2dbench.training.batches.augmentation.POLICIES`
-    [optim]     optimiser, schedule, batches
+    [data]      the data set it was written for, the prepared size, views, report cleaning
+    [model]     passed to the method, which checks its keys
+    [augment]   a policy of `g2dbench.training.batches.augmentation`
+    [optim]     optimizer, learning-rate schedule, batches
 
-A changed recipe gets another name, `g2d-tiny+1a2b3c`, so that a leaderboard never mixes the two.
+A changed recipe gets a new name, `g2d-tiny+1a2b3c`, so that a leaderboard never mixes the two.
 """
 
 import hashlib
@@ -28,27 +28,26 @@ from g2dbench.recipes.lr_schedule import Schedule, learning_rate
 from g2dbench.registry import Registry, unknown
 from g2dbench.sample import Views
 
-Policy = Literal["none", "light", "paper", "code"]
+AugmentPolicy = Literal["none", "light", "paper", "code"]
 
-CHANGED = "+"
-"""Stands between a recipe's name and the digest of what it was changed to."""
+CHANGE_MARK = "+"
+"""Separates a recipe's name from the digest of its changed content."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\+[0-9a-f]{6})?")
-_FREE = ("model",)  # tables whose keys the method knows, not the recipe
-_BARE = re.compile(r"[A-Za-z_/~.][\w./~:+-]*")
+_METHOD_TABLES = ("model",)  # tables whose keys the method checks
+_BARE_WORD = re.compile(r"[A-Za-z_/~.][\w./~:+-]*")
 
 
 class _Table(BaseModel):
-    """Frozen, strict about unknown keys."""
+    """A frozen table that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Data(_Table):
-    """`[data]`: name is of the data set it was written for; size the prepared short side in px.
+class DataSettings(_Table):
+    """`[data]`. name: data set that the recipe was written for; size: prepared short side in px.
 
-    cleaning: what the text encoder reads of a report, one of `CLEANINGS` in
-    `g2dbench.data.reports.cleaning`.
+    cleaning: how reports are cleaned, one of `CLEANINGS` in `g2dbench.data.reports.cleaning`.
     """
 
     name: str = "synthetic"
@@ -57,20 +56,20 @@ class Data(_Table):
     cleaning: CleaningName = DEFAULT
 
 
-class Augment(_Table):
-    """`[augment]`: how training images are varied."""
+class AugmentSettings(_Table):
+    """`[augment]`: augmentation of training images."""
 
-    policy: Policy = "light"
+    policy: AugmentPolicy = "light"
 
 
-class Optim(_Table):
+class OptimSettings(_Table):
     """`[optim]`: AdamW.
 
     batch_size: pairs per process and step. epochs: passes over the training pairs.
     schedule: linear warm-up over `warmup_steps` (or `warmup_fraction` of all steps), then a cosine
-    that ends at `min_lr` and stays there, the same cosine restarted every `restart_steps`, or none.
-    grad_clip: largest norm of the whole gradient; 0 for no clipping.
-    micro_batch: pairs whose activations are in memory at once, for batches that would not fit
+    down to `min_lr`, the same cosine restarted every `restart_steps`, or a constant rate.
+    grad_clip: maximum norm of the gradient; 0 for no clipping.
+    micro_batch: pairs per micro-batch, for batches that do not fit into memory
     (`g2dbench.training.gradient_cache`); 0 for the whole batch.
     """
 
@@ -93,7 +92,7 @@ class Optim(_Table):
         return {key: value for key, value in write(self).items() if key != "micro_batch" or value}
 
     @model_validator(mode="after")
-    def _agree(self) -> "Optim":
+    def _consistent(self) -> "OptimSettings":
         if self.warmup_steps and self.warmup_fraction:
             raise ValueError("warmup_steps and warmup_fraction are both set: choose one")
         if not all(0 <= beta < 1 for beta in self.betas):
@@ -101,11 +100,11 @@ class Optim(_Table):
         return self
 
     def warmup(self, total: int) -> int:
-        """Steps of warm-up in a training of `total` steps."""
+        """Warm-up steps of a training of `total` steps."""
         return self.warmup_steps or round(self.warmup_fraction * total)
 
     def lr_at(self, step: int, total: int) -> float:
-        """The learning rate of step 0, 1, ... of `total`; a cosine stays at its end."""
+        """The learning rate of step 0, 1, ... of `total`."""
         return learning_rate(
             step,
             total,
@@ -118,15 +117,15 @@ class Optim(_Table):
 
 
 class Recipe(_Table):
-    """One pre-training run, but for data, seed and machine; `name` is its leaderboard label."""
+    """The settings of a pre-training run; `name` is its label in the leaderboard."""
 
     name: str
     method: str
     summary: str = ""
-    data: Data = Data()
+    data: DataSettings = DataSettings()
     model: dict[str, Any] = {}
-    augment: Augment = Augment()
-    optim: Optim = Optim()
+    augment: AugmentSettings = AugmentSettings()
+    optim: OptimSettings = OptimSettings()
 
     @model_validator(mode="after")
     def _plain_name(self) -> "Recipe":
@@ -135,23 +134,24 @@ class Recipe(_Table):
         return self
 
     def digest(self) -> str:
-        """SHA-256 of everything that changes the weights: not of the name and the summary."""
+        """SHA-256 of everything that changes the weights: all but the name and the summary."""
         content = self.model_dump(mode="json", exclude={"name", "summary"})
         if content["data"]["cleaning"] == DEFAULT:
-            del content["data"]["cleaning"]  # younger than the first runs, whose names must stay
+            # Newer than the first trained runs, whose names must not change.
+            del content["data"]["cleaning"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def names() -> list[str]:
-    """The recipes that come with the package."""
+    """Names of the recipes in the package."""
     return sorted(file.name[:-5] for file in _shipped() if file.name.endswith(".toml"))
 
 
 def load(name: str | Path) -> Recipe:
-    """A recipe by name, or from a TOML file of one's own.
+    """A recipe of the package by name, or one from a TOML file.
 
-    Raises Misuse for an unknown name and for a file that is no recipe. A file that uses the name
-    of a shipped recipe with another content is renamed like a changed one.
+    A file with the name of a shipped recipe but other content is renamed like a changed recipe.
+    Raises Misuse for an unknown name and for an invalid file.
     """
     if str(name) in names():
         return _shipped_recipe(str(name))
@@ -169,7 +169,7 @@ def load(name: str | Path) -> Recipe:
 
 
 def parse(text: str, where: str) -> Recipe:
-    """The recipe in a TOML text; Misuse names the place, the key and what is wrong with it."""
+    """Parse TOML text; raises Misuse with the place, the key and the reason if it is invalid."""
     try:
         return _validated(tomllib.loads(text), where)
     except tomllib.TOMLDecodeError as error:
@@ -179,9 +179,8 @@ def parse(text: str, where: str) -> Recipe:
 def override(recipe: Recipe, changes: Iterable[str]) -> Recipe:
     """The recipe with `key=value` changes, such as "optim.lr=1e-4"; values are written as in TOML.
 
-    A bare word is taken as text. Keys under `model` are the method's, which checks them when it is
-    built. Raises Misuse for a key that does not exist and for a value that does not fit. The name
-    changes unless the content stayed the same.
+    A bare word counts as text. The method checks keys under `model` when it is built. The name
+    changes if the content does. Raises Misuse for an unknown key and for an invalid value.
     """
     table = recipe.model_dump(mode="json")
     for change in changes:
@@ -189,24 +188,24 @@ def override(recipe: Recipe, changes: Iterable[str]) -> Recipe:
         if not equals:
             raise Misuse(f"--set {change!r} is not KEY=VALUE, such as optim.lr=1e-4")
         _check_key(key)
-        _put(table, key.split("."), _value(text, change))
+        _set_value(table, key.split("."), _value(text, change))
     changed = _validated(table, "with --set")
     return recipe if changed.digest() == recipe.digest() else _renamed(changed)
 
 
 def check_method(recipe: Recipe, method: str | None, registry: Registry) -> None:
-    """Misuse where the recipe's method is not registered, or is not the one asked for."""
+    """Raise Misuse if the recipe's method is not registered or differs from `method`."""
     registry.find(MethodCard, recipe.method)
     if method is not None and method != recipe.method:
         raise Misuse(
-            f"recipe {recipe.name!r} trains {recipe.method!r}, but --method {method} was asked "
-            f"for: leave --method out, or choose a recipe of {method} (`g2dbench list recipes`)"
+            f"recipe {recipe.name!r} trains {recipe.method!r}, not --method {method}: leave "
+            f"--method out, or choose a recipe of {method} (`g2dbench list recipes`)"
         )
 
 
 def differences(one: Recipe, other: Recipe) -> list[str]:
-    """Keys whose values differ, as "optim.lr: 0.001 / 0.002"."""
-    left, right = (_flat(recipe.model_dump(mode="json")) for recipe in (one, other))
+    """The keys whose values differ, as "optim.lr: 0.001 / 0.002"."""
+    left, right = (_flatten(recipe.model_dump(mode="json")) for recipe in (one, other))
     keys = sorted(key for key in left.keys() | right.keys() if key not in ("name", "summary"))
     return [
         f"{key}: {left.get(key)} / {right.get(key)}"
@@ -227,8 +226,8 @@ def _shipped_recipe(name: str) -> Recipe:
 
 
 def _renamed(recipe: Recipe) -> Recipe:
-    base = recipe.name.partition(CHANGED)[0]
-    return recipe.model_copy(update={"name": f"{base}{CHANGED}{recipe.digest()[:6]}"})
+    base = recipe.name.partition(CHANGE_MARK)[0]
+    return recipe.model_copy(update={"name": f"{base}{CHANGE_MARK}{recipe.digest()[:6]}"})
 
 
 def _validated(table: Mapping[str, Any], where: str) -> Recipe:
@@ -251,7 +250,7 @@ def _sentence(found: dict[str, Any]) -> str:
 
 
 def _keys() -> list[str]:
-    """Every key of a recipe, dotted; `model` stands for the method's own."""
+    """All keys of a recipe, dotted; `model` stands for the keys of the method."""
     found: list[str] = []
     for name, field in Recipe.model_fields.items():
         kind = field.annotation
@@ -264,7 +263,7 @@ def _keys() -> list[str]:
 
 def _check_key(key: str) -> None:
     head, _, rest = key.partition(".")
-    if head in _FREE and rest and all(rest.split(".")):
+    if head in _METHOD_TABLES and rest and all(rest.split(".")):
         return
     settable = [known for known in _keys() if "." in known]
     if key not in settable:
@@ -275,12 +274,12 @@ def _value(text: str, change: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError as error:
-        if _BARE.fullmatch(text):
+        if _BARE_WORD.fullmatch(text):
             return text
         raise Misuse(f"--set {change!r}: {text!r} is no TOML value ({error})") from error
 
 
-def _put(table: dict[str, Any], path: list[str], value: Any) -> None:
+def _set_value(table: dict[str, Any], path: list[str], value: Any) -> None:
     for step in path[:-1]:
         table = table.setdefault(step, {})
         if not isinstance(table, dict):
@@ -288,11 +287,11 @@ def _put(table: dict[str, Any], path: list[str], value: Any) -> None:
     table[path[-1]] = value
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in table.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= _flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Arm:
-    """One setting under study.
+    """One variant of a study.
 
-    changes: to the recipe, as for `--set`. transfer: hand the decoder over or the encoder alone,
-    where the task knows the difference. paper: the arm's name in `published.csv`, "" for none.
+    changes: of the recipe, as for `--set`. transfer: ending of the protocol, `ENCODER_ONLY` to
+    evaluate without the pre-trained decoder. paper: the arm's name in `published.csv`, "" for none.
     """
 
     name: str
@@ -22,9 +22,9 @@ class Arm:
 
 @dataclass(frozen=True)
 class Study:
-    """A question and its arms; the first arm is the reference that the others are held against.
+    """A question and its arms; the first arm is the reference that the others are compared with.
 
-    tables: those of the paper (arXiv 2312.01522) that ask it; none for what the paper leaves open.
+    tables: tables of the paper (arXiv 2312.01522) that answer it; empty if there are none.
     """
 
     name: str
@@ -34,4 +34,4 @@ class Study:
 
 
 ENCODER_ONLY = "-encoder"
-"""Ending of a protocol that starts from a fresh decoder."""
+"""Ending of a protocol that starts with a randomly initialized decoder."""

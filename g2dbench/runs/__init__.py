@@ -1,1 +1,1 @@
-"""Training runs on disk: the folder, its checkpoints, its log."""
+"""Training runs on disk: the run folder, its checkpoints and its logs."""

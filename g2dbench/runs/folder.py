@@ -1,12 +1,12 @@
-"""The run folder: what a pre-training leaves behind, and the model that is loaded from it.
+"""The run folder that a pre-training writes, and the model that is loaded from it.
 
-    run.json           what was trained on what, and whether it ended; `RunInfo`
-    model.safetensors  the method's weights, once training has ended
+    run.json           what was trained on which data, and whether training is complete; `RunInfo`
+    model.safetensors  the method's weights, once training is complete
     tokenizer.json     the tokenizer
     log.csv            one row per epoch
-    checkpoints/       states of training, for `--resume`; nothing else reads them
+    checkpoints/       training states, read only by `--resume`
 
-A folder may come from a stranger: nothing in it is executed, and what does not fit is refused.
+A folder may be untrusted: no code in it is executed, and invalid content is refused.
 """
 
 import datetime
@@ -37,15 +37,16 @@ SCHEMA = 1
 RUN_FILE, WEIGHTS_FILE, LOG_FILE = "run.json", "model.safetensors", "log.csv"
 CHECKPOINTS = "checkpoints"
 RUNS = Path("runs")
-"""Where runs go that were given no folder, seen from the working directory."""
+"""Default parent of run folders, relative to the working directory."""
 
 
 class RunInfo(BaseModel):
-    """`run.json`.
+    """The content of `run.json`.
 
-    label: the leaderboard's row. architecture: the `[model]` table that rebuilds the method.
-    data: card name, fingerprint and number of training pairs. digest: of the weights, once done.
-    processes: that trained together; each takes batches of `optim.batch_size`.
+    label: row of the leaderboard. architecture: the `[model]` table that rebuilds the method.
+    data, fingerprint, pairs: name and fingerprint of the data set, number of training pairs.
+    digest: of the weights, once complete. processes: number of processes, each with batches of
+    `optim.batch_size`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,17 +79,17 @@ class RunFolder:
 
     @property
     def label(self) -> str:
-        """The leaderboard's row."""
+        """The row of the leaderboard."""
         return self.info.label
 
     def write_info(self) -> None:
-        """Write `run.json`, whole or not at all."""
+        """Write `run.json` atomically."""
         text = self.info.model_dump_json(indent=1)
         replace_file(self.folder / RUN_FILE, lambda path: path.write_text(text, encoding="utf-8"))
 
     def finish(self, weights: Mapping[str, Tensor]) -> None:
-        """Write the weights, a whole state_dict, then mark the run complete."""
-        # Clones, because safetensors refuses two names of one storage.
+        """Write the weights, a full state_dict, then mark the run as complete."""
+        # Clones, because safetensors refuses two names for the same storage.
         state = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
         replace_file(
             self.folder / WEIGHTS_FILE, lambda path: safetensors.torch.save_file(state, path)
@@ -99,17 +100,17 @@ class RunFolder:
 
 
 def label_of(recipe: Recipe, dataset: Source) -> str:
-    """The recipe's name; with "@data" where it was not trained on the data it was written for."""
+    """The recipe's name, plus "@data" if it is not trained on the data set it was written for."""
     name = dataset.card.name
     return recipe.name if name == recipe.data.name else f"{recipe.name}@{name}"
 
 
 def now() -> str:
-    """The time in UTC, to the microsecond, so that runs can be put in order."""
+    """The time in UTC, to the microsecond, so that runs can be sorted."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
 
 
-def describe(
+def new_run_info(
     recipe: Recipe,
     dataset: Source,
     method: Method,
@@ -140,18 +141,18 @@ def describe(
 
 
 def all_runs(parent: Path) -> list[tuple[Path, RunInfo]]:
-    """Every run in a folder of runs, complete or not, by name."""
+    """All runs in a folder of runs, complete or not, sorted by name."""
     return [(file.parent, read_info(file.parent)) for file in sorted(parent.glob(f"*/{RUN_FILE}"))]
 
 
 def newest_run(parent: Path) -> Path | None:
-    """The run folder in `parent` that was completed last; None where none is complete."""
+    """The run folder in `parent` that was completed last; None if none is complete."""
     runs = [(info.finished, folder) for folder, info in all_runs(parent) if info.finished]
     return max(runs)[1] if runs else None
 
 
 def read_info(folder: Path) -> RunInfo:
-    """A folder's `run.json`; BadCheckpoint says what is wrong with it."""
+    """Read a folder's `run.json`; raises BadCheckpoint if it is invalid."""
     path = folder / RUN_FILE
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -167,20 +168,20 @@ def read_info(folder: Path) -> RunInfo:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise BadCheckpoint(f"{path} describes no run: {where}: {first['msg']}") from error
+        raise BadCheckpoint(f"{path} does not describe a run: {where}: {first['msg']}") from error
 
 
 def load_run(folder: Path, registry: Registry | None = None) -> Model:
     """The model of a complete run, on the CPU in eval mode, with card and identity.
 
-    Raises BadCheckpoint for a run that is unfinished, broken, or whose files do not belong
+    Raises BadCheckpoint for a run that is incomplete or damaged, or whose files do not belong
     together, with the missing and unexpected keys.
     """
     info = read_info(folder)
     if info.status != "complete":
         raise BadCheckpoint(
-            f"the run in {folder} is not finished: go on with `g2dbench pretrain --resume --out "
-            f"{folder}` and the options that it began with"
+            f"the run in {folder} is not finished: continue it with `g2dbench pretrain --resume "
+            f"--out {folder}` and the options that it started with"
         )
     registry = registry or Registry()
     method = _rebuild(folder, info, registry)
@@ -189,7 +190,7 @@ def load_run(folder: Path, registry: Registry | None = None) -> Model:
     if digest(method) != info.digest:
         raise BadCheckpoint(
             f"{file} holds other weights than {folder / RUN_FILE} says (digest "
-            f"{digest(method)[:12]}, not {str(info.digest)[:12]}): the files belong to two runs"
+            f"{digest(method)[:12]}, not {str(info.digest)[:12]}): the files are of different runs"
         )
     model = method.as_model()
     model.card = _card(info, registry)
@@ -198,17 +199,17 @@ def load_run(folder: Path, registry: Registry | None = None) -> Model:
 
 
 def _rebuild(folder: Path, info: RunInfo, registry: Registry) -> Method:
-    """The method with fresh weights, as `run.json` describes it."""
+    """The method that `run.json` describes, with fresh weights."""
     module = registry.find(MethodCard, info.recipe.method).load()
     try:
-        tokenizer = load_tokenizer(_file(folder, TOKENIZER_FILE))
+        tokenizer = load_tokenizer(_required_file(folder, TOKENIZER_FILE))
         method: Method = module.build(info.architecture, tokenizer, info.seed)
     except (BadData, Misuse, RuntimeError, MemoryError, OverflowError) as error:
         raise BadCheckpoint(f"the run in {folder} cannot be rebuilt: {error}") from error
     return method
 
 
-def _file(folder: Path, name: str) -> Path:
+def _required_file(folder: Path, name: str) -> Path:
     path = folder / name
     if not path.is_file():
         raise BadCheckpoint(f"the run in {folder} has no {name}")
@@ -216,7 +217,7 @@ def _file(folder: Path, name: str) -> Path:
 
 
 def _card(info: RunInfo, registry: Registry) -> ModelCard:
-    """What a run's model is, from its method's card."""
+    """The card of a run's model, derived from its method's card."""
     method = registry.find(MethodCard, info.recipe.method).card
     return ModelCard(
         name=info.label,

@@ -1,4 +1,4 @@
-"""Which folder a training writes into: a fresh one, or that of the run it goes on with."""
+"""The folder that a training writes: a new one, or that of the run it resumes."""
 
 from pathlib import Path
 
@@ -8,15 +8,15 @@ from g2dbench.recipes.recipe import Recipe, differences
 from g2dbench.runs.folder import RUN_FILE, RUNS, RunFolder, all_runs, label_of, read_info
 
 
-def fresh_folder(out: Path | None, label: str, seed: int) -> Path:
+def new_folder(out: Path | None, label: str, seed: int) -> Path:
     """A new, empty folder: `out`, or the first free one of runs/LABEL-sSEED, -2, -3, ...
 
-    Raises Misuse where `out` already holds something.
+    Raises Misuse if `out` is not empty.
     """
     try:
         return _numbered(f"{label}-s{seed}") if out is None else _empty(out)
     except OSError as error:
-        raise Misuse(f"the run folder {out or RUNS} cannot be made: {error}") from error
+        raise Misuse(f"the run folder {out or RUNS} cannot be created: {error}") from error
 
 
 def _numbered(name: str) -> Path:
@@ -34,7 +34,7 @@ def _numbered(name: str) -> Path:
 def _empty(out: Path) -> Path:
     if (out / RUN_FILE).is_file():
         raise Misuse(
-            f"{out} already holds a run: give another --out, or --resume to go on with that one"
+            f"{out} already holds a run: give another --out, or --resume to continue that one"
         )
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()):
@@ -42,7 +42,7 @@ def _empty(out: Path) -> Path:
     return out
 
 
-def find_started(
+def find_run_to_resume(
     out: Path | None,
     recipe: Recipe,
     dataset: Source,
@@ -50,10 +50,10 @@ def find_started(
     precision: str,
     processes: int = 1,
 ) -> RunFolder:
-    """The run that `--resume` means: `out`, or the newest unfinished one of this label and seed.
+    """The run that `--resume` continues: `out`, or the newest unfinished one of label and seed.
 
-    Raises Misuse where there is none, or where it began with another recipe, seed, data set,
-    precision or number of processes, which would mean other batches.
+    Raises Misuse if there is none, or if it started with another recipe, seed, data set, precision
+    or number of processes, which would change its batches.
     """
     if out is None:
         out = _newest_unfinished(label_of(recipe, dataset), seed)
@@ -71,7 +71,7 @@ def find_started(
     changed += [f"{what}: {then} / {now}" for what, (then, now) in both.items() if then != now]
     if changed:
         raise Misuse(
-            f"{out} cannot be resumed, since it began otherwise (then / now): {'; '.join(changed)}"
+            f"{out} cannot be resumed with other settings (then / now): {'; '.join(changed)}"
         )
     return started
 

@@ -1,4 +1,4 @@
-"""The training log of a run: one CSV row per optimizer step."""
+"""The CSV logs of a run: log.csv, one row per epoch, and steps.csv, one row per monitored step."""
 
 import csv
 from collections.abc import Mapping
@@ -10,18 +10,18 @@ Row = dict[str, float]
 
 
 class Log:
-    """log.csv: a row per epoch; columns may join in later epochs."""
+    """A CSV file that grows row by row; later rows may add columns."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.rows: list[Row] = []
 
     def restore(self, rows: list[Row]) -> None:
-        """Take up the rows that a checkpoint holds, whatever became of the file since."""
+        """Set the rows to those of a checkpoint; the file is not read."""
         self.rows = [dict(row) for row in rows]
 
     def add(self, row: Mapping[str, float]) -> None:
-        """Append a row, as plain numbers that a checkpoint can hold, and write the file anew."""
+        """Append a row, as plain numbers that a checkpoint can hold, and rewrite the file."""
         plain = {k: v if isinstance(v, int) else float(v) for k, v in row.items()}
         self.rows.append(plain)
         replace_file(self._path, self._write)

@@ -1,4 +1,4 @@
-"""How far a training is, its log, and how it is interrupted."""
+"""The progress of a training, and the error for a run that cannot be written."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -13,8 +13,8 @@ from g2dbench.system.files import full_disk
 
 
 @dataclass
-class State:
-    """How far a training is: full epochs, batches of the epoch after them, its losses so far."""
+class TrainingState:
+    """Progress: finished epochs, batches done of the current epoch, and its losses so far."""
 
     epoch: int = 0
     batch: int = 0
@@ -22,21 +22,21 @@ class State:
     counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, values: Mapping[str, float]) -> None:
-        """One more batch with these losses."""
+        """Count one more batch with these losses."""
         self.batch += 1
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
             self.counts[name] = self.counts.get(name, 0) + 1
 
-    def close(self) -> Row:
-        """End the epoch: the mean of each loss over the batches that had it."""
+    def end_epoch(self) -> Row:
+        """End the epoch; returns the mean of each loss over the batches that had it."""
         means = {name: total / self.counts[name] for name, total in self.sums.items()}
         self.epoch, self.batch, self.sums, self.counts = self.epoch + 1, 0, {}, {}
         return means
 
 
-def write(folder: Path, what: str, action: Callable[[], object]) -> None:
-    """Run an action that writes; Stopped, with what is still there, where the disk refuses."""
+def write_or_stop(folder: Path, what: str, action: Callable[[], object]) -> None:
+    """Run an action that writes `what`; raises Stopped, with the way out, if writing fails."""
     try:
         action()
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -44,10 +44,10 @@ def write(folder: Path, what: str, action: Callable[[], object]) -> None:
         told = error if refused is None else os.strerror(refused)
         raise Stopped(
             f"{what} of the run in {folder} cannot be written ({told}); what was saved before is "
-            f"whole: make room, then go on with {again(folder)}"
+            f"intact: free disk space, then continue with {resume_hint(folder)}"
         ) from error
 
 
-def again(folder: Path) -> str:
-    """How to go on with a run."""
-    return f"--resume --out {folder} and the options that the run began with"
+def resume_hint(folder: Path) -> str:
+    """The options that continue a run."""
+    return f"--resume --out {folder} and the options that the run started with"

@@ -1,7 +1,7 @@
-"""accelerate's part of training: precision, devices, and several processes under `torchrun`.
+"""Devices, precision and several processes (`torchrun`), through accelerate.
 
-Checkpoints and weights are whole on disk however many processes trained: FSDP's shards are joined
-before they are written and cut again when they are read.
+Checkpoints and weights on disk do not depend on the number of processes: FSDP shards are gathered
+before they are written and split again when they are read.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,50 +31,50 @@ from g2dbench.runs.folder import RunFolder, RunInfo
 
 Strategy = Literal["ddp", "fsdp"]
 T = TypeVar("T")
-Cast = Callable[[], AbstractContextManager[object]]
+Autocast = Callable[[], AbstractContextManager[object]]
 
 
 def choose_strategy(name: str) -> Strategy:
-    """A strategy by name; Misuse for an unknown one."""
+    """The strategy with this name; raises Misuse if it is unknown."""
     if name not in get_args(Strategy):
         raise Misuse(f"--strategy {name!r} is unknown: {', '.join(get_args(Strategy))}")
     return cast(Strategy, name)
 
 
-def is_first_process() -> bool:
-    """Whether this is the process that speaks for all."""
+def is_main_process() -> bool:
+    """Whether this is the process that prints and writes files."""
     return bool(PartialState().is_main_process)
 
 
-def accelerator_for(
+def make_accelerator(
     device: torch.device, precision: str, strategy: Strategy = "ddp"
 ) -> Accelerator:
-    """accelerate's view of this process; its global state of an earlier training is dropped."""
+    """An Accelerator for this process, without the global state of an earlier training."""
     if strategy == "fsdp":
         _check_gloo(device)
     if PartialState._shared_state and PartialState().num_processes == 1:
         AcceleratorState._reset_state(reset_partial_state=True)
-    # The decoder of G2D gets no gradient before `pixel.start`, which DDP must be told.
+    # G2D's decoder gets no gradient before `pixel.start`; by default DDP would wait for it.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    shards = _shards() if strategy == "fsdp" else None
+    fsdp_plugin = _fsdp_plugin() if strategy == "fsdp" else None
     accelerator = Accelerator(
         cpu=device.type == "cpu",
         mixed_precision="no" if precision == "fp32" else precision,
         device_placement=False,
         kwargs_handlers=[unused],
-        fsdp_plugin=shards,
+        fsdp_plugin=fsdp_plugin,
     )
-    if shards is not None:
+    if fsdp_plugin is not None:
         if accelerator.num_processes == 1:
             raise Misuse(
                 "--strategy fsdp shards the training over several processes: start it with "
                 "`torchrun --nproc_per_node=N -m g2dbench pretrain ...`"
             )
-        # accelerate offers FSDP for accelerators alone; on the CPU its own code runs as well. Both
-        # of its states are told, for one is copied over the other time and again.
+        # accelerate enables FSDP on GPUs only, although its code also runs on the CPU. Both states
+        # are set, because accelerate repeatedly copies one over the other.
         PartialState().distributed_type = DistributedType.FSDP
         accelerator.state.distributed_type = DistributedType.FSDP
-        accelerator.state.fsdp_plugin = shards
+        accelerator.state.fsdp_plugin = fsdp_plugin
     return accelerator
 
 
@@ -87,10 +87,10 @@ def _check_gloo(device: torch.device) -> None:
         )
 
 
-def _shards() -> FullyShardedDataParallelPlugin:
-    """FSDP2 in one group: weights between steps, gradients and optimiser state are sharded.
+def _fsdp_plugin() -> FullyShardedDataParallelPlugin:
+    """FSDP2 with one group: weights between steps, gradients and optimizer state are sharded.
 
-    Precision stays autocast's, as without FSDP, so that weights and norms are fp32 everywhere.
+    Autocast sets the precision, as without FSDP, so that weights and norms are always fp32.
     """
     return FullyShardedDataParallelPlugin(
         fsdp_version=2,
@@ -101,40 +101,40 @@ def _shards() -> FullyShardedDataParallelPlugin:
 
 
 def is_sharded(accelerator: Accelerator) -> bool:
-    """Whether FSDP is at work."""
+    """Whether FSDP is in use."""
     return bool(accelerator.distributed_type == DistributedType.FSDP)
 
 
 def check_shardable(method: Method) -> None:
-    """Misuse where FSDP cannot shard the method."""
+    """Raise Misuse if FSDP cannot shard the method."""
     scalars = [name for name, weight in method.named_parameters() if weight.ndim == 0]
     if scalars:
         raise Misuse(
-            f"--strategy fsdp cannot shard {', '.join(scalars)}, a single number that learns: use "
+            f"--strategy fsdp cannot shard the scalar parameter {', '.join(scalars)}: use "
             "--strategy ddp, or a fixed temperature (--set model.contrastive.learned=false)"
         )
 
 
-class Steps(nn.Module):
-    """A method whose forward pass is whatever is asked of it, under the precision of training.
+class MethodWrapper(nn.Module):
+    """A module whose forward pass applies a given function to the method, under autocast.
 
-    Wrappers of devices and precision see one module and one forward pass.
+    DDP and FSDP wrap a module with one forward pass; a method has several entry points.
     """
 
-    def __init__(self, method: Method, cast: Cast) -> None:
+    def __init__(self, method: Method, cast: Autocast) -> None:
         super().__init__()
         self.method = method
-        self._cast = cast
+        self._autocast = cast
 
-    def forward(self, ask: Callable[[Method], T]) -> T:
-        """What `ask` makes of the method: losses, representations."""
-        with self._cast():
-            return ask(self.method)
+    def forward(self, function: Callable[[Method], T]) -> T:
+        """`function(method)`, such as losses or representations."""
+        with self._autocast():
+            return function(self.method)
 
 
 @contextmanager
-def whole(steps: Any, accelerator: Accelerator) -> Iterator[None]:
-    """FSDP's weights put together on every process; all must ask for it."""
+def unsharded(steps: Any, accelerator: Accelerator) -> Iterator[None]:
+    """Gather the FSDP shards of the weights on every process; all processes must call it."""
     if is_sharded(accelerator):
         steps.unshard()
     yield
@@ -142,55 +142,57 @@ def whole(steps: Any, accelerator: Accelerator) -> Iterator[None]:
         steps.reshard()
 
 
-def on_main(accelerator: Accelerator, action: Callable[[], T]) -> T:
-    """Do something in the main process while the others wait; all get its result or its error."""
-    said: list[Any] = [None, None]
+def on_main_process(accelerator: Accelerator, action: Callable[[], T]) -> T:
+    """Run an action in the main process while the others wait; all get its result or error."""
+    outcome: list[Any] = [None, None]
     if accelerator.is_main_process:
         try:
-            said[0] = action()
+            outcome[0] = action()
         except G2DBenchError as error:
-            said[1] = error
-    broadcast_object_list(said)
-    if said[1] is not None:
-        raise said[1]
-    result: T = said[0]
+            outcome[1] = error
+    broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise outcome[1]
+    result: T = outcome[0]
     return result
 
 
-def agreed(accelerator: Accelerator, wishes: Sequence[bool]) -> list[bool]:
-    """Each wish, if any process has it: every process gets the same answer at the same step."""
+def any_process(accelerator: Accelerator, flags: Sequence[bool]) -> list[bool]:
+    """For each flag, whether it is set in any process; all processes get the same answer."""
     if accelerator.num_processes == 1:
-        return list(wishes)
-    counted = torch.tensor(wishes, dtype=torch.int32, device=accelerator.device)
+        return list(flags)
+    counted = torch.tensor(flags, dtype=torch.int32, device=accelerator.device)
     return [bool(count) for count in accelerator.reduce(counted, "sum").tolist()]
 
 
-def joined(state: Any) -> Any:
-    """A state_dict with FSDP's shards put together, on the CPU; all processes must ask for it."""
+def full_tensors(state: Any) -> Any:
+    """A state_dict with its FSDP shards gathered, on the CPU; all processes must call it."""
     if isinstance(state, DTensor):
         return state.full_tensor().cpu()
     if isinstance(state, Mapping):
-        return {key: joined(value) for key, value in state.items()}
-    return [joined(value) for value in state] if isinstance(state, list) else state
+        return {key: full_tensors(value) for key, value in state.items()}
+    return [full_tensors(value) for value in state] if isinstance(state, list) else state
 
 
-def cut_like(weights: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
-    """A whole state_dict, cut as the module's own is."""
+def shard_like(weights: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """A full state_dict, sharded like the module's own."""
     own = module.state_dict()
-    return {name: _cut(value, own.get(name)) for name, value in weights.items()}
+    return {name: _shard(value, own.get(name)) for name, value in weights.items()}
 
 
-def cut_optimizer(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """A whole optimiser's state_dict, cut as its parameters are."""
+def shard_optimizer_state(
+    state: Mapping[str, Any], optimizer: torch.optim.Optimizer
+) -> dict[str, Any]:
+    """A full optimizer state_dict, sharded like the optimizer's parameters."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     parts = {
-        index: {name: _cut(value, parameters[index]) for name, value in kept.items()}
-        for index, kept in state["state"].items()
+        index: {name: _shard(value, parameters[index]) for name, value in values.items()}
+        for index, values in state["state"].items()
     }
     return {**state, "state": parts}
 
 
-def _cut(value: Any, like: Tensor | None) -> Any:
+def _shard(value: Any, like: Tensor | None) -> Any:
     if not isinstance(like, DTensor) or value.shape != like.shape:
         return value
     return distribute_tensor(
@@ -198,16 +200,18 @@ def _cut(value: Any, like: Tensor | None) -> Any:
     )
 
 
-def start(info: RunInfo, out: Path | None, method: Method, accelerator: Accelerator) -> RunFolder:
-    """A new run folder with everything in it that is known before the first step.
+def start_run(
+    info: RunInfo, out: Path | None, method: Method, accelerator: Accelerator
+) -> RunFolder:
+    """A new run folder with its tokenizer and `run.json`.
 
-    The main process makes it and tells the others where it is.
+    The main process makes it and sends its path to the others.
     """
 
     def make() -> Path:
-        run = RunFolder(location.fresh_folder(out, info.label, info.seed), info)
+        run = RunFolder(location.new_folder(out, info.label, info.seed), info)
         save_tokenizer(method.tokenize.tokenizer, run.folder)
         run.write_info()
         return run.folder
 
-    return RunFolder(on_main(accelerator, make), info)
+    return RunFolder(on_main_process(accelerator, make), info)

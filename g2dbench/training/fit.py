@@ -1,10 +1,10 @@
-"""One pre-training loop for every method.
+"""The pre-training loop of every method.
 
-AdamW, warm-up and cosine, mixed precision, gradient clipping; a log line per epoch; a checkpoint
-per epoch, on Ctrl-C and as `Saving` says, from which training goes on to the same weights, bit for
-bit on the CPU. Every random number is a function of (seed, epoch or step), so no generator's state
-is kept. Several processes: start it under `torchrun`; then `batch_size` is that of each of them.
-docs/training.md says how all this is used.
+AdamW, learning-rate schedule, mixed precision, gradient clipping; one log row per epoch; a
+checkpoint per epoch, on Ctrl-C and as `CheckpointPolicy` says. A resumed training ends in the same
+weights, on the CPU bit for bit: all random numbers are a function of the seed and the epoch or
+step, so checkpoints need no generator state. Under `torchrun`, `batch_size` is per process.
+docs/training.md describes its use.
 """
 
 import time
@@ -23,31 +23,36 @@ from g2dbench.errors import Stopped
 from g2dbench.method import Batch, Method
 from g2dbench.pretrained.tokenizer import load_tokenizer, make_tokenizer
 from g2dbench.progress import quiet
-from g2dbench.recipes.recipe import Optim, Recipe, check_method, override
+from g2dbench.recipes.recipe import OptimSettings, Recipe, check_method, override
 from g2dbench.registry import Registry
 from g2dbench.runs import checkpoints, location, state
 from g2dbench.runs import folder as runs
-from g2dbench.runs.checkpoints import Checkpoints, Saving
+from g2dbench.runs.checkpoints import CheckpointPolicy, Checkpoints
 from g2dbench.runs.folder import RunFolder
 from g2dbench.runs.log import Log
-from g2dbench.runs.state import State, again
+from g2dbench.runs.state import TrainingState, resume_hint
 from g2dbench.system.machine import Machine
 from g2dbench.training import distributed
 from g2dbench.training.batches import source
-from g2dbench.training.batches.collate import Batching
+from g2dbench.training.batches.collate import LoaderSettings
 from g2dbench.training.batches.pair_loader import Pairs
-from g2dbench.training.batches.source import Batches, TrainingPairs
-from g2dbench.training.distributed import Strategy, accelerator_for, on_main, start
+from g2dbench.training.batches.source import BatchLoader, TrainingPairs
+from g2dbench.training.distributed import Strategy, make_accelerator, on_main_process, start_run
 from g2dbench.training.gradient_cache import check_separable
 from g2dbench.training.interrupts import Interrupts
-from g2dbench.training.monitoring import monitor
-from g2dbench.training.monitoring.held_out import Heldout
-from g2dbench.training.monitoring.monitor import Watch, Watching
-from g2dbench.training.optimizer import Optimisation
+from g2dbench.training.monitoring.held_out import HeldOut
+from g2dbench.training.monitoring.monitor import (
+    STEPS_FILE,
+    Monitor,
+    MonitoredTraining,
+    MonitorSettings,
+    epoch_line,
+)
+from g2dbench.training.optimizer import MethodOptimizer
 
 Echo = Callable[[str], object]
 
-_WORKERS = 4  # processes that read and vary images for a GPU
+_GPU_WORKERS = 4  # processes that read and augment images for a GPU
 
 
 def fit(
@@ -59,59 +64,63 @@ def fit(
     machine: Machine,
     epochs: int | None = None,
     resume: bool = False,
-    saving: Saving | None = None,
+    checkpointing: CheckpointPolicy | None = None,
     strategy: Strategy = "ddp",
-    watching: Watching | None = None,
+    monitoring: MonitorSettings | None = None,
     registry: Registry | None = None,
     echo: Echo = print,
 ) -> RunFolder:
-    """Train a recipe on the pairs of a data set's training split; the finished run folder.
+    """Train a recipe on the training split of a data set; returns the finished run folder.
 
-    out: a new folder, runs/LABEL-sSEED by default; with `resume` the one to go on with.
-    epochs: instead of the recipe's, which makes it a changed recipe with a label of its own.
-    saving: when to write checkpoints besides each epoch's end, and how many to keep.
+    out: a new folder, by default runs/LABEL-sSEED; with `resume`, the run to continue.
+    epochs: replaces the recipe's number, which gives the changed recipe its own label.
+    checkpointing: when to write checkpoints besides each epoch's end, and how many to keep.
     machine: by default 4 processes read images for a GPU and none for the CPU; its batch size is
-    not read.
-    watching: how closely it is watched, which changes no bit of the weights.
+    ignored.
+    monitoring: what is measured during training; it does not change the weights.
 
     Raises:
-        Misuse: unknown method or setting, a folder that is taken, nothing to resume.
+        Misuse: unknown method or setting, a folder that is not empty, nothing to resume.
         BadData: no pairs. Stopped: interrupted, a loss that is not finite, or a full disk.
-        BadCheckpoint: all checkpoints to resume from are broken.
+        BadCheckpoint: all checkpoints to resume from are damaged.
     """
     registry = registry or Registry()
     if epochs is not None:
         recipe = override(recipe, [f"optim.epochs={epochs}"])
     check_method(recipe, None, registry)
-    accelerator = accelerator_for(machine.device, machine.precision, strategy)
+    accelerator = make_accelerator(machine.device, machine.precision, strategy)
     if not accelerator.is_main_process:
         machine, echo = replace(machine, progress=quiet), lambda _: None
     processes = accelerator.num_processes
     started = None
     if resume:
-        started = location.find_started(out, recipe, dataset, seed, machine.precision, processes)
+        started = location.find_run_to_resume(
+            out, recipe, dataset, seed, machine.precision, processes
+        )
     if started is not None and started.info.status == "complete":
-        echo(f"{started.folder} is complete already")
+        echo(f"{started.folder} is already complete")
         return started
-    least = recipe.optim.batch_size * processes
-    pairs = source.training_pairs(dataset, recipe.data, least)
+    min_pairs = recipe.optim.batch_size * processes
+    pairs = source.training_pairs(dataset, recipe.data, min_pairs)
     method = _build(recipe, pairs, seed, started, registry)
-    info = runs.describe(
+    info = runs.new_run_info(
         recipe, dataset, method, seed, len(pairs),
         device=str(machine.device), precision=machine.precision, processes=processes,
     )  # fmt: skip
     _check(method, recipe, strategy)
-    run = started or start(info, out, method, accelerator)
-    training = Training(run, method, pairs, accelerator, machine, saving or Saving(), echo)
-    training.watch(source.held_out_pairs(dataset, recipe.data))
-    training.restore()
-    watching = watching or Watching()
-    training.run_all(watching.from_afar() if strategy == "fsdp" else watching)
+    run = started or start_run(info, out, method, accelerator)
+    trainer = Trainer(
+        run, method, pairs, accelerator, machine, checkpointing or CheckpointPolicy(), echo
+    )
+    trainer.set_held_out(source.held_out_pairs(dataset, recipe.data))
+    trainer.restore()
+    monitoring = monitoring or MonitorSettings()
+    trainer.train(monitoring.for_sharded_weights() if strategy == "fsdp" else monitoring)
     return run
 
 
 def _check(method: Method, recipe: Recipe, strategy: Strategy) -> None:
-    """Misuse for what the method cannot do, before anything is written."""
+    """Raise Misuse for settings that the method cannot use, before anything is written."""
     check_separable(method, recipe.optim.micro_batch)
     if strategy == "fsdp":
         distributed.check_shardable(method)
@@ -120,7 +129,7 @@ def _check(method: Method, recipe: Recipe, strategy: Strategy) -> None:
 def _build(
     recipe: Recipe, pairs: TrainingPairs, seed: int, started: RunFolder | None, registry: Registry
 ) -> Method:
-    """The method with fresh weights; a resumed run has its tokenizer already."""
+    """The method with fresh weights; a resumed run already has a tokenizer."""
     if started is None:
         tokenizer = make_tokenizer(recipe.model.get("text", {}), pairs.reports)
     else:
@@ -130,8 +139,11 @@ def _build(
     return method
 
 
-class Training:
-    """The loop; what a checkpoint keeps of it is `state` and the state_dicts of `_parts`."""
+class Trainer:
+    """The training loop of one run.
+
+    A checkpoint holds `state`, both logs and the state_dicts of `MethodOptimizer.parts`.
+    """
 
     def __init__(
         self,
@@ -140,28 +152,28 @@ class Training:
         pairs: TrainingPairs,
         accelerator: Accelerator,
         machine: Machine,
-        saving: Saving,
+        checkpointing: CheckpointPolicy,
         echo: Echo,
     ) -> None:
         self.run, self.method, self.accelerator = run, method, accelerator
         self.progress, self.echo = machine.progress, echo
-        self.optim: Optim = run.info.recipe.optim
-        alone = accelerator.num_processes == 1
-        self.device = machine.device if alone else accelerator.device
-        usual = 0 if self.device.type == "cpu" else _WORKERS
-        self.workers = usual if machine.workers is None else machine.workers
+        self.optim: OptimSettings = run.info.recipe.optim
+        single_process = accelerator.num_processes == 1
+        self.device = machine.device if single_process else accelerator.device
+        default = 0 if self.device.type == "cpu" else _GPU_WORKERS
+        self.workers = default if machine.workers is None else machine.workers
         self.pairs, self.loader = pairs, self.load(pairs, self.optim.batch_size)
-        self.heldout: Heldout | None = None
+        self.held_out: HeldOut | None = None
         method.to(self.device).train()
-        self.optimisation = Optimisation(method, self.optim, run.info.seed, accelerator)
-        self.state, self.log = State(), Log(run.folder / runs.LOG_FILE)
-        self.looks = Log(run.folder / monitor.STEPS_FILE)
-        self.checkpoints = Checkpoints(run.folder / runs.CHECKPOINTS, saving)
+        self.optimizer = MethodOptimizer(method, self.optim, run.info.seed, accelerator)
+        self.state, self.log = TrainingState(), Log(run.folder / runs.LOG_FILE)
+        self.step_log = Log(run.folder / STEPS_FILE)
+        self.checkpoints = Checkpoints(run.folder / runs.CHECKPOINTS, checkpointing)
 
-    def load(self, pairs: TrainingPairs, batch_size: int) -> Batches:
+    def load(self, pairs: TrainingPairs, batch_size: int) -> BatchLoader:
         """A loader of these pairs for this process."""
         info, accelerator = self.run.info, self.accelerator
-        how = Batching(
+        settings = LoaderSettings(
             preprocess=self.method.preprocess,
             tokenize=self.method.tokenize,
             batch_size=batch_size,
@@ -170,72 +182,72 @@ class Training:
             policy=info.recipe.augment.policy,
             workers=self.workers,
             rank=accelerator.process_index,
-            world=accelerator.num_processes,
+            world_size=accelerator.num_processes,
         )
-        return source.load(pairs, how)
+        return source.make_loader(pairs, settings)
 
-    def watch(self, pairs: Pairs | None) -> None:
-        """Rank these held-out pairs after every epoch, if there are any."""
+    def set_held_out(self, pairs: Pairs | None) -> None:
+        """Evaluate retrieval on these held-out pairs after every epoch, if there are any."""
         if pairs is None or not len(pairs):
             return
         loader = self.load(pairs, self.optim.batch_size)
-        self.heldout = Heldout(pairs, loader, self.accelerator.autocast)
+        self.held_out = HeldOut(pairs, loader, self.accelerator.autocast)
 
     def restore(self) -> None:
-        """Take up the newest whole checkpoint; a run stopped before its first begins anew."""
-        path, warnings = on_main(self.accelerator, self.checkpoints.newest)
+        """Load the newest intact checkpoint; a run without any starts from the beginning."""
+        path, warnings = on_main_process(self.accelerator, self.checkpoints.newest)
         for warning in warnings:
             self.echo(f"warning: {warning}")
         if path is None:
             return
-        self.state, parts = checkpoints.restore(path)
-        self.optimisation.restore(parts, path)
+        self.state, parts = checkpoints.read_checkpoint(path)
+        self.optimizer.restore(parts, path)
         self.log.restore(parts["log"])
-        self.looks.restore(parts["looks"])
+        self.step_log.restore(parts["looks"])
 
-    def run_all(self, watching: Watching) -> None:
+    def train(self, monitoring: MonitorSettings) -> None:
         """Train to the end, then write the weights."""
-        watcher = Watch(
-            watching, self.run, self.method, self.pairs, self.loader, self.heldout, self.looks,
-            self.accelerator, self.echo,
-        )  # fmt: skip
+        monitored = MonitoredTraining(
+            self.run, self.method, self.pairs, self.loader, self.held_out, self.accelerator
+        )
+        monitor = Monitor(monitoring, monitored, self.step_log, self.echo)
         devices = [self.device] if self.device.type == "cuda" else []
-        with Interrupts() as interrupts, torch.random.fork_rng(devices=devices), closing(watcher):
-            watcher.start(self._steps_done, self.log.rows)
+        with Interrupts() as interrupts, torch.random.fork_rng(devices=devices), closing(monitor):
+            monitor.start(self._steps_done, self.log.rows)
             for epoch in range(self.state.epoch, self.optim.epochs):
-                self._epoch(epoch, interrupts, watcher)
-        weights = self.optimisation.weights()
+                self._epoch(epoch, interrupts, monitor)
+        weights = self.optimizer.weights()
         self._write("the weights", lambda: self.run.finish(weights))
 
     @property
     def _steps_done(self) -> int:
         return self.state.epoch * self.loader.steps + self.state.batch
 
-    def _epoch(self, epoch: int, interrupts: Interrupts, watcher: Watch) -> None:
-        began, first, steps = time.perf_counter(), self.state.batch, self.loader.steps
+    def _epoch(self, epoch: int, interrupts: Interrupts, monitor: Monitor) -> None:
+        start_time, first, steps = time.perf_counter(), self.state.batch, self.loader.steps
         batches = self.loader.epoch(epoch, first)
         title = f"epoch {epoch + 1}/{self.optim.epochs}"
         for batch in self.progress(batches, title, steps - first):
             losses = self._step(batch)
             self.state.add(losses)
-            watcher.step(batch, losses)
+            monitor.step(batch, losses)
             due = self.state.batch < steps and self.checkpoints.due(batch.step + 1)
-            stop, due = distributed.agreed(self.accelerator, [interrupts.asked, due])
+            stop, due = distributed.any_process(self.accelerator, [interrupts.requested, due])
             if stop or due:
                 self._save()
             if stop:
                 raise Stopped(
                     f"stopped in epoch {epoch + 1} after batch {self.state.batch} of {steps} and "
-                    f"saved: go on with {again(self.run.folder)}"
+                    f"saved: continue with {resume_hint(self.run.folder)}"
                 )
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start_time
         images = (steps - first) * self.optim.batch_size * self.accelerator.num_processes
-        self._end_epoch(seconds, images / seconds, watcher)
+        self._end_epoch(seconds, images / seconds, monitor)
 
     def _step(self, batch: Batch) -> dict[str, float]:
-        """One optimiser step; the losses. Stopped where one of them is not finite."""
+        """One optimizer step; returns the losses, raises Stopped if one is not finite."""
         lr = self.optim.lr_at(batch.step, self.optim.epochs * self.loader.steps)
-        losses, finite = self.optimisation.step(batch, lr)
+        losses, finite = self.optimizer.step(batch, lr)
         if not finite:
             raise Stopped(self._diverged(batch.step, losses))
         return losses
@@ -245,39 +257,39 @@ class Training:
         epoch, batch = divmod(step, self.loader.steps)
         return (
             f"the loss or its gradient is not finite in epoch {epoch + 1}, batch {batch + 1} "
-            f"({found}): start anew with a lower --set optim.lr (now {self.optim.lr:g}) or "
+            f"({found}): start again with a lower --set optim.lr (now {self.optim.lr:g}) or "
             f"--precision fp32; {self.run.folder} keeps its last good checkpoint"
         )
 
-    def _end_epoch(self, seconds: float, rate: float, watcher: Watch) -> None:
-        """Look at the held-out pairs, log, say so, save."""
+    def _end_epoch(self, seconds: float, rate: float, monitor: Monitor) -> None:
+        """Evaluate on the held-out pairs, log and print the epoch, save a checkpoint."""
         done = self.state.epoch + 1
         step = done * self.loader.steps
-        losses = self.state.close()
-        figures = self._figures(step)
+        losses = self.state.end_epoch()
+        held_out = self._evaluate_held_out(step)
         last = {"lr": self.optim.lr_at(step - 1, self.optim.epochs * self.loader.steps)}
         speed = {"images_per_s": round(rate, 2), "seconds": round(seconds, 2)}
-        row = {"epoch": done, "step": step, **last, **losses, **figures, **speed}
+        row = {"epoch": done, "step": step, **last, **losses, **held_out, **speed}
         self._write("the log", lambda: self.log.add(row))
-        self.echo(monitor.line(row, self.optim.epochs, list(losses)))
+        self.echo(epoch_line(row, self.optim.epochs, list(losses)))
         self._save()
-        watcher.epoch(row)
+        monitor.epoch(row)
 
-    def _figures(self, step: int) -> dict[str, float]:
-        """What is watched on held-out pairs; every process looks, so that all agree."""
-        if self.heldout is None:
+    def _evaluate_held_out(self, step: int) -> dict[str, float]:
+        """Values on the held-out pairs; every process computes them, as FSDP requires."""
+        if self.held_out is None:
             return {}
-        with self.optimisation.whole():
-            return self.heldout.figures(self.method, step)
+        with self.optimizer.unsharded():
+            return self.held_out.evaluate(self.method, step)
 
     def _save(self) -> None:
         parts = {
-            **self.optimisation.parts(), "log": self.log.rows, "looks": self.looks.rows
+            **self.optimizer.parts(), "log": self.log.rows, "looks": self.step_log.rows
         }  # fmt: skip
         step = self._steps_done
         self._write("a checkpoint", lambda: self.checkpoints.save(step, self.state, parts))
 
     def _write(self, what: str, action: Callable[[], object]) -> None:
-        """Write in the main process while the others wait; where that fails, all stop."""
+        """Write in the main process while the others wait; if that fails, all stop."""
         folder = self.run.folder
-        on_main(self.accelerator, lambda: state.write(folder, what, action))
+        on_main_process(self.accelerator, lambda: state.write_or_stop(folder, what, action))

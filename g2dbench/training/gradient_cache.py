@@ -1,13 +1,14 @@
-"""Batches beyond memory: the gradient of losses that compare all pairs, part by part.
+"""Gradient caching: contrastive batches that do not fit into memory, in micro-batches.
 
-Representations are first computed without a graph, one part of the batch after the other. The
-losses over all of them give the gradient at each representation; then every part is computed again
-with a graph, through which that gradient flows. Memory for activations is that of one part, the
-result that of the whole batch. Source: Gao et al., Scaling Deep Contrastive Learning Batch Size
-under Memory Limited Setup, RepL4NLP 2021, arXiv 2101.06983.
+A first pass computes the representations of every micro-batch without a graph. The losses over all
+of them give the gradient at each representation; a second pass computes each micro-batch again
+with a graph and backpropagates that gradient. Activations need the memory of one micro-batch.
+Source: Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup,
+RepL4NLP 2021, arXiv 2101.06983.
 
-Exact where the network treats each pair alone. A batch norm in training normalises over its part,
-and dropout draws other masks than over the whole batch (the same in both passes).
+The result equals that of the whole batch if the network treats each pair independently. A batch
+norm normalizes over its micro-batch, and dropout masks differ from those of the whole batch (but
+not between the two passes).
 """
 
 from collections.abc import Callable, Iterator
@@ -20,25 +21,24 @@ from torch import Tensor, nn
 from g2dbench.errors import Misuse
 from g2dbench.method import Batch, Method, Separable
 
-Ask = Callable[[Method], tuple[Tensor, ...]]
 Reseed = Callable[[int], object]
 
 
 def check_separable(method: Method, micro_batch: int) -> None:
-    """Misuse where `optim.micro_batch` is set and the method's batches cannot be cut."""
+    """Raise Misuse if `optim.micro_batch` is set and the method cannot use micro-batches."""
     if not micro_batch:
         return
     if not isinstance(method, Separable):
         raise Misuse(
-            f"optim.micro_batch = {micro_batch}: {type(method).__name__} has no loss that can be "
-            "had from parts of a batch (`g2dbench.method.Separable`): set it to 0"
+            f"optim.micro_batch = {micro_batch}: {type(method).__name__} cannot compute its losses "
+            "from parts of a batch (`g2dbench.method.Separable`): set it to 0"
         )
-    if method.uncut:
-        raise Misuse(f"optim.micro_batch = {micro_batch} cannot be: {method.uncut}")
+    if method.why_whole:
+        raise Misuse(f"optim.micro_batch = {micro_batch} is not possible: {method.why_whole}")
 
 
-def cut(batch: Batch, most: int) -> list[Batch]:
-    """The batch in as few parts of nearly equal size as keep to `most` pairs each."""
+def split_batch(batch: Batch, most: int) -> list[Batch]:
+    """Split into as few parts of nearly equal size as possible, each of at most `most` pairs."""
     count = -(-len(batch.images) // most)
     columns = [x.tensor_split(count) for x in (batch.images, batch.tokens, batch.attention)]
     ids, parts = iter(batch.ids), []
@@ -49,75 +49,83 @@ def cut(batch: Batch, most: int) -> list[Batch]:
 
 
 class GradientCache:
-    """Backward passes of a `Separable` method; steps: the prepared `Steps` around it."""
+    """Backward passes of a `Separable` method; wrapper: its prepared `MethodWrapper`."""
 
-    def __init__(self, steps: nn.Module, accelerator: Accelerator, micro_batch: int) -> None:
-        self._steps, self._accelerator, self._most = steps, accelerator, micro_batch
+    def __init__(self, wrapper: nn.Module, accelerator: Accelerator, micro_batch: int) -> None:
+        self._wrapper, self._accelerator, self._micro_batch = wrapper, accelerator, micro_batch
 
     def backward(self, batch: Batch, reseed: Reseed) -> dict[str, Tensor]:
-        """Add the gradient of the batch's losses to the weights; the losses, without graph.
+        """Accumulate the gradient of the batch's losses; returns the losses without graph.
 
-        reseed: sets the random numbers of a part, so that both passes draw the same.
+        reseed: seeds the generator for a part, so that both passes use the same random numbers.
         """
-        parts = cut(batch, self._most)
-        joint = self._joint(parts, reseed)
-        losses, pulls = self._compare(joint)
+        parts = split_batch(batch, self._micro_batch)
+        representations = self._representations(parts, reseed)
+        losses, gradients = self._compare(representations)
         at = 0
         for index, part in enumerate(parts):
             rows = slice(at, at + len(part.images))
             share, last = len(part.images) / len(batch.images), index == len(parts) - 1
             reseed(index)
-            ask = _surrogate(part, [pull[rows] for pull in pulls], share, joint if last else None)
+            function = _surrogate(
+                part,
+                [gradient[rows] for gradient in gradients],
+                share,
+                representations if last else None,
+            )
             # Gradients of several processes are averaged once, with the last part.
-            with nullcontext() if last else self._accelerator.no_sync(self._steps):
-                total, own = self._steps(ask)
+            with nullcontext() if last else self._accelerator.no_sync(self._wrapper):
+                total, pair_losses = self._wrapper(function)
                 self._accelerator.backward(total)
-            for name, value in own.items():
+            for name, value in pair_losses.items():
                 losses[name] = losses.get(name, 0.0) + value
             at = rows.stop
         return losses
 
-    def _joint(self, parts: list[Batch], reseed: Reseed) -> list[Tensor]:
-        """The representations of the whole batch; running statistics move in the other pass."""
+    def _representations(self, parts: list[Batch], reseed: Reseed) -> list[Tensor]:
+        """Representations of the whole batch; only the second pass updates running statistics."""
         found = []
-        with torch.no_grad(), _kept_buffers(self._steps):
+        with torch.no_grad(), _restored_buffers(self._wrapper):
             for index, part in enumerate(parts):
                 reseed(index)
-                found.append(self._steps(lambda method, part=part: method.embed(part)[0]))
+                found.append(self._wrapper(lambda method, part=part: method.embed(part)[0]))
         return [torch.cat(column).float() for column in zip(*found, strict=True)]
 
-    def _compare(self, joint: list[Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """The losses over all pairs and their gradient at each representation."""
-        leaves = [rows.detach().requires_grad_() for rows in joint]
-        with self._accelerator.no_sync(self._steps):
-            losses = self._steps(lambda method: method.compare(*leaves))
-            pulls = torch.autograd.grad(torch.stack(list(losses.values())).sum(), leaves)
-        return {name: loss.detach() for name, loss in losses.items()}, list(pulls)
+    def _compare(self, representations: list[Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Losses over all pairs and their gradient at each representation."""
+        leaves = [rows.detach().requires_grad_() for rows in representations]
+        with self._accelerator.no_sync(self._wrapper):
+            losses = self._wrapper(lambda method: method.compare(*leaves))
+            gradients = torch.autograd.grad(torch.stack(list(losses.values())).sum(), leaves)
+        return {name: loss.detach() for name, loss in losses.items()}, list(gradients)
 
 
 def _surrogate(
-    part: Batch, pulls: list[Tensor], share: float, joint: list[Tensor] | None
+    part: Batch, gradients: list[Tensor], share: float, representations: list[Tensor] | None
 ) -> Callable[[Separable], tuple[Tensor, dict[str, Tensor]]]:
-    """A scalar with the gradient of this part, and its share of the losses that it has alone.
+    """A function that gives a scalar with this part's gradient, and its share of per-pair losses.
 
-    joint: the fixed representations of all pairs, given once a batch: what learns in the
-    comparison itself, such as a temperature, gets its gradient there.
+    representations: those of all pairs, detached, given for one part of the batch only: parameters
+    of the comparison itself, such as a temperature, get their gradient there.
     """
 
-    def ask(method: Separable) -> tuple[Tensor, dict[str, Tensor]]:
-        own_joint, own = method.embed(part)
-        shared = {name: loss * share for name, loss in own.items()}
-        pulled = [(x.float() * pull).sum() for x, pull in zip(own_joint, pulls, strict=True)]
-        compared = list(method.compare(*joint).values()) if joint else []
-        total = torch.stack([*pulled, *shared.values(), *compared]).sum()
-        return total, {name: loss.detach() for name, loss in shared.items()}
+    def function(method: Separable) -> tuple[Tensor, dict[str, Tensor]]:
+        part_representations, pair_losses = method.embed(part)
+        weighted = {name: loss * share for name, loss in pair_losses.items()}
+        products = [
+            (x.float() * gradient).sum()
+            for x, gradient in zip(part_representations, gradients, strict=True)
+        ]
+        compared = list(method.compare(*representations).values()) if representations else []
+        total = torch.stack([*products, *weighted.values(), *compared]).sum()
+        return total, {name: loss.detach() for name, loss in weighted.items()}
 
-    return ask
+    return function
 
 
 @contextmanager
-def _kept_buffers(module: nn.Module) -> Iterator[None]:
-    """Put buffers back afterwards."""
+def _restored_buffers(module: nn.Module) -> Iterator[None]:
+    """Restore the buffers afterwards."""
     before = [buffer.clone() for buffer in module.buffers()]
     yield
     for buffer, kept in zip(module.buffers(), before, strict=True):

@@ -7,27 +7,27 @@ from contextlib import AbstractContextManager
 from types import FrameType, TracebackType
 from typing import Any
 
-REPEAT = 2.0
-"""Seconds within which a second Ctrl-C or SIGTERM is taken for an echo of the first."""
+REPEAT_SECONDS = 2.0
+"""A second Ctrl-C or SIGTERM within this many seconds counts as the same request."""
 
 
 class Interrupts(AbstractContextManager["Interrupts"]):
-    """Ctrl-C and SIGTERM as a wish that the loop grants after its step; twice means at once.
+    """Ctrl-C or SIGTERM requests a stop after the current step; a second one stops at once.
 
-    A repetition within `REPEAT` seconds is the same wish: a terminal and torchrun, or a cluster
-    and torchrun, both pass one on. Outside the main thread, where Python allows no handlers,
-    signals keep their usual effect.
+    A repetition within `REPEAT_SECONDS` is ignored: a terminal and torchrun, or a cluster and
+    torchrun, both forward the same signal. Outside the main thread, where Python allows no
+    handlers, signals keep their usual effect.
     """
 
     def __init__(self) -> None:
-        self.asked = False
-        self._first = 0.0
-        self._before: dict[int, Any] = {}
+        self.requested = False
+        self._first_time = 0.0
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+                self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -36,17 +36,17 @@ class Interrupts(AbstractContextManager["Interrupts"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._put_back()
+        self._restore_handlers()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if not self.asked:
-            self.asked, self._first = True, now
-        elif now - self._first > REPEAT:
-            self._put_back()
+        if not self.requested:
+            self.requested, self._first_time = True, now
+        elif now - self._first_time > REPEAT_SECONDS:
+            self._restore_handlers()
             signal.raise_signal(number)
 
-    def _put_back(self) -> None:
-        for number, handler in self._before.items():
+    def _restore_handlers(self) -> None:
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
-        self._before = {}
+        self._previous = {}

@@ -1,11 +1,10 @@
-"""What a training step costs: weights, FLOPs, images per second, peak memory.
+"""The cost of a training step: parameters, FLOPs, images per second, peak memory.
 
-Every row is measured in a process of its own, on random images and reports: cost does not depend on
-what they show. A step is forward, backward and AdamW, as `train` does it, without reading data.
-
-Memory is that of the method, its step and its optimiser: see `memory.Growth`.
-FLOPs are those of matrix products and convolutions, forward and backward, counted by torch; twice
-the multiplications.
+Each row is measured in its own process, on random images and reports, since the cost does not
+depend on their content. A step is forward, backward and AdamW, as in training, without reading
+data. Memory is that of the method, its step and its optimizer (`peak_memory.Growth`). FLOPs are
+those of matrix products and convolutions, forward and backward, as torch counts them: two per
+multiplication.
 """
 
 import json
@@ -40,14 +39,14 @@ BERT_BASE = {
     "source": SCRATCH, "layers": 12, "hidden": 768, "heads": 12, "feed_forward": 3072,
     "positions": 512, "vocab_size": 28996,
 }  # fmt: skip
-"""Sizes of Bio_ClinicalBERT and every other BERT-base, cased vocabulary."""
+"""Sizes of BERT-base with the cased vocabulary, such as Bio_ClinicalBERT."""
 
 _WARM_UP = 1
 
 
 @dataclass(frozen=True)
-class Load:
-    """What a step is measured with; None stands for the recipe's own."""
+class Workload:
+    """How a step is measured; None stands for the recipe's value."""
 
     steps: int
     device: str
@@ -61,18 +60,18 @@ class Load:
 
 @dataclass(frozen=True)
 class Job:
-    """One row to measure: a recipe with its `[model]` table changed to what is to be trained."""
+    """One row to measure: a recipe whose `[model]` table is that of the variant `trains`."""
 
     recipe: Recipe
     trains: str
-    load: Load
+    workload: Workload
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One row. weights: all that the method holds; learning: those that got a gradient.
+    """One row. weights: number of parameters; learning: number of those with a gradient.
 
-    peak_mib: on a GPU the most memory allocated, on the CPU the growth of the process.
+    peak_mib: on a GPU the peak of allocated memory, on the CPU the growth of the process.
     """
 
     recipe: str
@@ -91,13 +90,13 @@ class Cost:
     hardware: str
 
 
-def jobs(names: Sequence[str], load: Load) -> list[Job]:
-    """A row per recipe, or several where its method names variants: with and without a decoder.
+def make_jobs(names: Sequence[str], workload: Workload) -> list[Job]:
+    """One job per recipe, or one per variant if its method has `VARIANTS`.
 
-    A method's file may hold VARIANTS, a `[model]` table of changes by what is then trained.
-    Raises Misuse for an unknown recipe, method, or impossible size.
+    VARIANTS of a method's module: name of what is trained -> changes of the `[model]` table, such
+    as with and without a decoder. Raises Misuse for an unknown recipe or method.
     """
-    registry = Registry(load.plugins)
+    registry = Registry(workload.plugins)
     found = []
     for name in names:
         recipe = recipes.load(name)
@@ -105,44 +104,44 @@ def jobs(names: Sequence[str], load: Load) -> list[Job]:
         variants: Mapping[str, Mapping[str, Any]] = getattr(module, "VARIANTS", {"all": {}})
         for trains, changes in variants.items():
             model = _merged(recipe.model, changes)
-            if load.image_size is not None:
-                model = _merged(model, {"image": {"size": load.image_size}})
-            if load.random_weights:
+            if workload.image_size is not None:
+                model = _merged(model, {"image": {"size": workload.image_size}})
+            if workload.random_weights:
                 model = _from_sizes(model)
-            found.append(Job(recipe.model_copy(update={"model": model}), trains, load))
+            found.append(Job(recipe.model_copy(update={"model": model}), trains, workload))
     return found
 
 
 def measure(job: Job) -> Cost:
-    """One row, in a process of its own.
+    """Measure one row in its own process.
 
-    Raises what building the method raises, and Misuse where the process was killed.
+    Raises what building the method raises, and Misuse if the process was killed.
     """
-    # Spawned, not forked: a fork would begin with this process's memory.
+    # Spawned, not forked: a fork would start with the memory of this process.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
             return pool.submit(_measure, job).result()
         except BrokenProcessPool as error:
             raise Misuse(
-                f"measuring {job.recipe.name} ({job.trains}) was killed, most likely for want of "
-                "memory: give a smaller --batch-size or --image-size"
+                f"measuring {job.recipe.name} ({job.trains}) was killed, most likely because "
+                "memory ran out: give a smaller --batch-size or --image-size"
             ) from error
         except (BadData, BadCheckpoint) as error:
             if job.recipe.model.get("text", {}).get("source", SCRATCH) == SCRATCH:
                 raise
             raise type(error)(
-                f"{error}. Its weights do not matter for cost: --random-weights builds a BERT-base"
+                f"{error}. The cost does not depend on them: --random-weights builds a BERT-base"
             ) from error
 
 
-def answers(found: Sequence[Cost]) -> list[str]:
-    """Of each recipe with variants, what the last costs over the first, in a sentence."""
+def compare_variants(found: Sequence[Cost]) -> list[str]:
+    """For each recipe with variants, a sentence with the cost of the last over the first."""
     sentences = []
     for name in dict.fromkeys(cost.recipe for cost in found):
         less, *_, more = [cost for cost in found if cost.recipe == name] * 2
         if less.trains == more.trains:
             continue
-        # A process that peaked before it measured saw no growth: then the ratio is unknown.
+        # A process whose memory peaked before the measurement shows no growth: no ratio then.
         memory = f"{more.peak_mib / less.peak_mib:.2f}" if less.peak_mib else "an unknown number of"
         sentences.append(
             f"{name}: {more.trains} instead of {less.trains} takes "
@@ -154,19 +153,19 @@ def answers(found: Sequence[Cost]) -> list[str]:
 
 
 def save(found: Sequence[Cost], path: Path) -> None:
-    """All figures as JSON, whole or not at all."""
+    """Write all rows as JSON, atomically."""
     text = json.dumps([asdict(cost) for cost in found], indent=1)
     replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _measure(job: Job) -> Cost:
-    device = torch.device(job.load.device)
-    module = Registry(job.load.plugins).find(MethodCard, job.recipe.method).load()
+    device = torch.device(job.workload.device)
+    module = Registry(job.workload.plugins).find(MethodCard, job.recipe.method).load()
     growth = Growth(device)
     method: Method = module.build(job.recipe.model, _tokenizer(job.recipe.model), 0)
     batch = _batch(method, job, device)
-    step = _Step(method.to(device).to(memory_format=torch.channels_last).train(), job.load)
-    seconds = [step.timed(batch) for _ in range(_WARM_UP + job.load.steps)][_WARM_UP:]
+    step = _Step(method.to(device).to(memory_format=torch.channels_last).train(), job.workload)
+    seconds = [step.timed(batch) for _ in range(_WARM_UP + job.workload.steps)][_WARM_UP:]
     peak = growth.mib()
     size, side = len(batch.images), batch.images.shape[-1]
     return Cost(
@@ -181,8 +180,8 @@ def _measure(job: Job) -> Cost:
         gflop_per_image=step.flops(batch) / size / 1e9,
         images_per_s=size / median(seconds),
         peak_mib=peak,
-        device=job.load.device,
-        precision=job.load.precision,
+        device=job.workload.device,
+        precision=job.workload.precision,
         hardware=hardware(device),
     )
 
@@ -195,17 +194,17 @@ def _tokenizer(model: Mapping[str, Any]) -> PreTrainedTokenizerFast:
 
 
 def _batch(method: Method, job: Job, device: torch.device) -> Batch:
-    """Noise, and reports of one length without padding."""
-    draw = torch.Generator().manual_seed(0)
-    size = job.load.batch_size or job.recipe.optim.batch_size
+    """Noise images, and random reports of equal length without padding."""
+    generator = torch.Generator().manual_seed(0)
+    size = job.workload.batch_size or job.recipe.optim.batch_size
     side, longest = method.preprocess.size, method.tokenize.max_length
-    length = job.load.report_length or longest
+    length = job.workload.report_length or longest
     if length > longest:
         raise Misuse(
-            f"--report-length {length}: {job.recipe.name} cuts reports at {longest} tokens"
+            f"--report-length {length}: {job.recipe.name} truncates reports at {longest} tokens"
         )
-    images = torch.randn(size, method.preprocess.channels, side, side, generator=draw)
-    tokens = torch.randint(len(method.tokenize.tokenizer), (size, length), generator=draw)
+    images = torch.randn(size, method.preprocess.channels, side, side, generator=generator)
+    tokens = torch.randint(len(method.tokenize.tokenizer), (size, length), generator=generator)
     return Batch(
         images.to(device).contiguous(memory_format=torch.channels_last),
         tokens.to(device),
@@ -216,28 +215,28 @@ def _batch(method: Method, job: Job, device: torch.device) -> Batch:
 
 
 class _Step:
-    """One optimiser step, as training takes it."""
+    """One optimizer step, as in training."""
 
-    def __init__(self, method: Method, load: Load) -> None:
+    def __init__(self, method: Method, workload: Workload) -> None:
         self._method = method
-        self._device = torch.device(load.device)
-        self._type = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(load.precision)
+        self._device = torch.device(workload.device)
+        self._type = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(workload.precision)
         learning = [weight for weight in method.parameters() if weight.requires_grad]
         self._optimizer = torch.optim.AdamW(learning)
 
     def timed(self, batch: Batch) -> float:
-        """Seconds of one step; gradients stay until the next."""
-        began = time.perf_counter()
+        """Seconds of one step; gradients are kept until the next."""
+        start_time = time.perf_counter()
         self._optimizer.zero_grad()
         self._backward(batch)
         self._optimizer.step()
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-        return time.perf_counter() - began
+        return time.perf_counter() - start_time
 
     def flops(self, batch: Batch) -> int:
-        """Of forward and backward."""
-        # torch counts no fused attention of the CPU, but does count what it is made of.
+        """FLOPs of forward and backward."""
+        # torch does not count fused attention on the CPU, but counts its separate products.
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             self._backward(batch)
         return int(counter.get_total_flops())
@@ -250,17 +249,17 @@ class _Step:
 
 
 def _blank_tokenizer(size: int) -> PreTrainedTokenizerFast:
-    """A tokenizer of so many words, which is never asked to read any."""
-    marks = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-    words = [*marks, *(f"w{number}" for number in range(size - len(marks)))]
+    """A tokenizer with a vocabulary of this size, which never reads text."""
+    special_tokens = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+    words = [*special_tokens, *(f"w{number}" for number in range(size - len(special_tokens)))]
     level = models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="[UNK]")
     names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-    kinds = dict(zip(names, marks, strict=True))
+    kinds = dict(zip(names, special_tokens, strict=True))
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(level), **kinds)
 
 
 def _merged(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The table with changes put in, table by table."""
+    """The table with nested changes applied."""
     merged = dict(table)
     for key, value in changes.items():
         nested = isinstance(value, Mapping)
@@ -269,6 +268,6 @@ def _merged(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
 
 
 def _from_sizes(model: Mapping[str, Any]) -> dict[str, Any]:
-    """The table with no source to load from."""
+    """The table with random weights instead of a source to load."""
     published = model.get("text", {}).get("source", SCRATCH) != SCRATCH
     return _merged(model, {"image": {"weights": ""}, "text": BERT_BASE if published else {}})

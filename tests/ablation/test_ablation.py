@@ -1,4 +1,4 @@
-"""Studies: every arm is a recipe of its own, the paper's numbers are found, the command runs."""
+"""Ablation studies: arms differ, published values are found, and the command runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from g2dbench.ablation.studies import find as find_study
-from g2dbench.ablation.studies import published
-from g2dbench.ablation.studies import recipes as recipes_of
+from g2dbench.ablation.studies import arm_recipes as recipes_of
+from g2dbench.ablation.studies import find_study
+from g2dbench.ablation.studies import published_values as published
 from g2dbench.cards import MethodCard
 from g2dbench.cli import app
 from g2dbench.errors import Misuse
@@ -30,7 +30,7 @@ def find(name: str, more: Sequence[str] = ()) -> Study:
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
-def test_every_arm_builds_a_method_of_its_own(study: Study) -> None:
+def test_every_arm_builds_a_different_method(study: Study) -> None:
     tokenizer = train_wordpiece(["the heart is large", "no effusion"], 60)
     made = recipes_of(study, BASE)
     for recipe in made:
@@ -47,7 +47,7 @@ def test_an_arm_of_the_paper_has_its_three_numbers(study: Study) -> None:
         assert all(len(each) == 1 for each in numbers), arm
 
 
-def test_the_papers_numbers_stand_beside_the_arm_that_they_belong_to() -> None:
+def test_published_values_belong_to_their_arm() -> None:
     decoder = {arm.name: arm for arm in find("decoder").arms}
     assert published(find("decoder"), decoder["pseudo masks"], "seg") == ("65.6±1.7 SIIM",)
     assert published(find("decoder"), decoder["shuffled masks"], "det") == ("7.6±1.2 RSNA",)
@@ -55,13 +55,13 @@ def test_the_papers_numbers_stand_beside_the_arm_that_they_belong_to() -> None:
     assert published(find("weight"), find("weight").arms[0], "seg") == ()
 
 
-def test_a_further_arm_is_given_in_words() -> None:
+def test_an_extra_arm_is_parsed() -> None:
     study = find("threshold", ["p95: model.mask.percentile=95"])
     assert recipes_of(study, BASE)[-1].model["mask"]["percentile"] == 95
     for text in ("p95", "p95:", ": model.mask.percentile=95"):
         with pytest.raises(Misuse, match="is not NAME: KEY=VALUE"):
             find("threshold", [text])
-    with pytest.raises(Misuse, match="'again' of 'threshold' are the same"):
+    with pytest.raises(Misuse, match="'again' of 'threshold' are identical"):
         recipes_of(find("threshold", ["again: model.mask.percentile=75"]), BASE)
 
 
@@ -83,7 +83,7 @@ def test_the_command_trains_compares_and_resumes(
     assert len(list((tmp_path / "runs").glob("*/model.safetensors"))) == 2
 
 
-def test_a_wrong_study_and_a_wrong_recipe_are_answered() -> None:
+def test_a_wrong_study_and_a_wrong_recipe_are_refused() -> None:
     wrong = CliRunner().invoke(app, ["ablate", "treshold"])
     assert (wrong.exit_code, "did you mean 'threshold'" in wrong.output) == (2, True)
     other = CliRunner().invoke(app, ["ablate", "heads", "--recipe", "convirt-tiny"])

@@ -83,7 +83,7 @@ def test_a_method_without_masks_shows_where_it_finds_a_text(shell: Shell, tmp_pa
     run = run_of("convirt", tmp_path / "run")
     code, text = shell("figure", run, *DATA)
     assert code == 2
-    assert "my-convirt makes no attention or masks that could be drawn; --text TEXT" in text
+    assert "my-convirt has no attention maps or masks to draw; --text TEXT" in text
     assert not Path("figure.png").exists()
     assert shell("figure", run, *DATA, "--text", "effusion")[0] == 0
 
@@ -116,7 +116,7 @@ def test_training_refuses_an_unknown_tracker_before_it_begins(shell: Shell, tmp_
     (tmp_path / "file").touch()
     code, text = shell("pretrain", *DATA[:2], "--out", "file/run", "--set", "data.size=64")
     assert code == 2
-    assert "the run folder file/run cannot be made" in text
+    assert "the run folder file/run cannot be created" in text
     assert not Path("runs").exists()
 
 

@@ -1,4 +1,4 @@
-"""What every method promises to the training loop, and its model to the tasks."""
+"""The contract of every method with the training loop, and of its model with the tasks."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.integration
 TEXT = {"layers": 1, "hidden": 16, "heads": 2, "max_length": 12}
 TINY: dict[str, Any] = {"width": 8, "image": {"encoder": "resnet18", "size": 64}, "text": TEXT}
 GRIDS = {"g2d": 2, "convirt": 2, "gloria": 4, "mgca": 4, "mflag": 2}
-"""Side of the map in which a method with a space of image and report locates, at 64 px."""
+"""Side of the map in which a method locates texts, for images of 64 px."""
 METHODS = (*GRIDS, "mae")
 
 
@@ -44,7 +44,7 @@ def batch(method: Method, size: int = 3, step: int = 0) -> Batch:
 
 @pytest.mark.parametrize("name", METHODS)
 class TestEveryMethod:
-    def test_its_model_can_do_what_the_card_says(
+    def test_its_model_has_the_capabilities_of_the_card(
         self, name: str, tokenizer: PreTrainedTokenizerFast
     ) -> None:
         card = Registry().find(MethodCard, name).card
@@ -62,7 +62,7 @@ class TestEveryMethod:
         with torch.no_grad():
             assert model.features(torch.rand(1, 3, 96, 96))[-1].shape[-1] == 3
 
-    def test_the_seed_alone_decides_and_the_global_generator_is_left_alone(
+    def test_only_the_seed_decides_the_weights_and_the_global_generator_is_not_used(
         self, name: str, tokenizer: PreTrainedTokenizerFast
     ) -> None:
         torch.manual_seed(1)
@@ -74,7 +74,7 @@ class TestEveryMethod:
         assert all(torch.equal(first[key], second[key]) for key in first)
         assert any(not torch.equal(first[key], other[key]) for key in first)
 
-    def test_every_learning_weight_gets_a_gradient(
+    def test_every_trainable_weight_gets_a_gradient(
         self, name: str, tokenizer: PreTrainedTokenizerFast
     ) -> None:
         method = build(name, tokenizer).train()
@@ -106,7 +106,7 @@ class TestEveryMethod:
         torch.stack(list(losses.values())).sum().backward()
         assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)
 
-    def test_further_padding_changes_no_loss(
+    def test_more_padding_changes_no_loss(
         self, name: str, tokenizer: PreTrainedTokenizerFast
     ) -> None:
         method = build(name, tokenizer, text={**TEXT, "dropout": 0.0}).train()
@@ -161,7 +161,7 @@ class TestEveryMethodWithASpace:
         torch.testing.assert_close(torch.cat([image, text]).norm(dim=-1), torch.ones(5))
         assert found.abs().max() <= 1 + 1e-6
 
-    def test_no_image_depends_on_its_batch(
+    def test_no_output_depends_on_other_images(
         self, name: str, tokenizer: PreTrainedTokenizerFast
     ) -> None:
         model = build(name, tokenizer).as_model().eval()
@@ -171,7 +171,7 @@ class TestEveryMethodWithASpace:
                 alone = torch.cat([ability(image[None]) for image in images])
                 torch.testing.assert_close(ability(images), alone, rtol=1e-4, atol=1e-5)
 
-    def test_many_texts_are_those_one_by_one(
+    def test_texts_in_batches_equal_single_texts(
         self, name: str, tokenizer: PreTrainedTokenizerFast
     ) -> None:
         model = build(name, tokenizer).as_model().eval()

@@ -1,4 +1,4 @@
-"""Recipes load, refuse what they do not know, and take another name when they are changed."""
+"""Recipes load, refuse unknown keys, and get a new name when they are changed."""
 
 import itertools
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from g2dbench.errors import Misuse
 from g2dbench.recipes import recipe as recipes
-from g2dbench.recipes.recipe import Optim, Recipe
+from g2dbench.recipes.recipe import OptimSettings, Recipe
 from g2dbench.registry import Registry
 
 
@@ -23,17 +23,17 @@ def test_every_shipped_recipe_names_itself_its_method_and_its_purpose(name: str)
     recipes.check_method(loaded, None, Registry())
 
 
-def test_the_promised_recipes_are_shipped() -> None:
+def test_the_documented_recipes_are_shipped() -> None:
     promised = {"g2d-tiny", "convirt-tiny", "g2d-small", "convirt-small", "g2d-paper"}
     assert promised <= set(recipes.names())
 
 
-def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+def test_an_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(Misuse, match="did you mean 'g2d-tiny'"):
         recipes.load("g2d-tiy")
 
 
-def test_a_file_of_ones_own_loads(tmp_path: Path) -> None:
+def test_a_custom_file_loads(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text('name = "mine"\nmethod = "g2d"\n[optim]\nlr = 1e-3\n')
     assert recipes.load(file).optim.lr == 1e-3
@@ -52,7 +52,7 @@ def test_a_file_of_ones_own_loads(tmp_path: Path) -> None:
         ('name = "a"\nmethod = "g2d"\n[optim]\nwarmup_steps = 1\nwarmup_fraction = 0.1', "choose"),
     ],
 )
-def test_a_broken_file_is_refused_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+def test_an_invalid_file_is_refused_with_the_place(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "broken.toml"
     file.write_text(text)
     with pytest.raises(Misuse, match=said) as caught:
@@ -60,7 +60,7 @@ def test_a_broken_file_is_refused_with_its_place(tmp_path: Path, text: str, said
     assert str(file) in str(caught.value)
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_binary_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "x.toml"
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(Misuse, match="cannot be read"):
@@ -117,7 +117,7 @@ def test_a_changed_recipe_gets_another_name_and_an_unchanged_one_keeps_it() -> N
     assert recipes.differences(plain, one) == [f"optim.lr: {plain.optim.lr} / 1e-05"]
 
 
-def test_a_file_that_borrows_a_shipped_name_is_renamed_unless_it_is_the_same(
+def test_a_file_with_the_name_of_a_shipped_recipe_is_renamed_unless_it_is_equal(
     tmp_path: Path,
 ) -> None:
     name = recipes.names()[0]
@@ -129,17 +129,17 @@ def test_a_file_that_borrows_a_shipped_name_is_renamed_unless_it_is_the_same(
     assert recipes.load(copy).name.startswith(f"{name}+")
 
 
-def test_the_method_asked_for_must_be_the_recipes() -> None:
+def test_the_requested_method_must_be_that_of_the_recipe() -> None:
     registry = Registry()
     recipes.check_method(a_recipe(), "g2d", registry)
-    with pytest.raises(Misuse, match="trains 'g2d', but --method convirt"):
+    with pytest.raises(Misuse, match="trains 'g2d', not --method convirt"):
         recipes.check_method(a_recipe(), "convirt", registry)
     with pytest.raises(Misuse, match="did you mean 'g2d'"):
         recipes.check_method(a_recipe(method="g2"), None, registry)
 
 
-def test_the_cosine_rises_falls_and_never_climbs_back() -> None:
-    optim = Optim(lr=1.0, min_lr=0.1, warmup_steps=4, epochs=1)
+def test_the_cosine_warms_up_falls_and_never_rises_again() -> None:
+    optim = OptimSettings(lr=1.0, min_lr=0.1, warmup_steps=4, epochs=1)
     rates = [optim.lr_at(step, 20) for step in range(60)]
     assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
     assert rates[4] == 1.0
@@ -149,12 +149,12 @@ def test_the_cosine_rises_falls_and_never_climbs_back() -> None:
     assert rates[20:] == [pytest.approx(0.1)] * 40
 
 
-def test_the_other_schedules_and_the_edges_of_warm_up() -> None:
-    assert Optim(lr=1.0, schedule="constant").lr_at(7, 5) == 1.0
-    restarts = Optim(lr=1.0, schedule="restarts", restart_steps=10)
+def test_the_other_schedules_and_the_limits_of_warm_up() -> None:
+    assert OptimSettings(lr=1.0, schedule="constant").lr_at(7, 5) == 1.0
+    restarts = OptimSettings(lr=1.0, schedule="restarts", restart_steps=10)
     assert [restarts.lr_at(step, 99) for step in (0, 10, 20)] == [1.0, 1.0, 1.0]
     assert restarts.lr_at(5, 99) == pytest.approx(0.5)
-    assert Optim(warmup_fraction=0.1).warmup(50) == 5
-    whole = Optim(lr=1.0, warmup_fraction=1.0)
+    assert OptimSettings(warmup_fraction=0.1).warmup(50) == 5
+    whole = OptimSettings(lr=1.0, warmup_fraction=1.0)
     assert whole.lr_at(9, 10) == 1.0
     assert whole.lr_at(10, 10) == 1.0

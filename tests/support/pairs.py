@@ -10,8 +10,8 @@ from g2dbench.data.store.memory import MemoryDataset
 from g2dbench.preprocess import Preprocess
 from g2dbench.pretrained.tokenizer import Tokenize, train_wordpiece
 from g2dbench.sample import Sample
-from g2dbench.training.batches.collate import Batching
-from g2dbench.training.batches.pair_loader import Loader, find_pairs
+from g2dbench.training.batches.collate import LoaderSettings
+from g2dbench.training.batches.pair_loader import PairLoader, find_pairs
 
 CPU = torch.device("cpu")
 
@@ -41,11 +41,11 @@ def some(count: int, split: str = "train") -> MemoryDataset:
     )
 
 
-def a_loader(dataset: MemoryDataset, **changes: object) -> Loader:
+def a_loader(dataset: MemoryDataset, **changes: object) -> PairLoader:
     pairs = find_pairs(dataset, "frontal")
     tokenizer = train_wordpiece(pairs.reports, 60)
-    how = Batching(
+    settings = LoaderSettings(
         preprocess=Preprocess(size=32, mean=(0.5,), std=(0.25,)), tokenize=Tokenize(tokenizer, 16),
         batch_size=4, seed=0, policy="light", device=CPU,
     )  # fmt: skip
-    return Loader(pairs, replace(how, **changes))  # type: ignore[arg-type]
+    return PairLoader(pairs, replace(settings, **changes))  # type: ignore[arg-type]

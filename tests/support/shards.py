@@ -23,13 +23,13 @@ from g2dbench.data.store.store import Store
 from g2dbench.preprocess import Preprocess
 from g2dbench.pretrained.tokenizer import Tokenize, train_wordpiece
 from g2dbench.progress import quiet
-from g2dbench.recipes.recipe import Data
+from g2dbench.recipes.recipe import DataSettings
 from g2dbench.training.batches import source
-from g2dbench.training.batches.collate import Batching
+from g2dbench.training.batches.collate import LoaderSettings
 from g2dbench.training.batches.shard_loader import StreamLoader
 
 CPU = torch.device("cpu")
-DATA = Data(size=64)
+DATA = DataSettings(size=64)
 
 
 def the_store(small_store: Path) -> Store:
@@ -49,11 +49,11 @@ def opened(address: object, store: Path, side: int = 64, **changes: Any) -> Stre
 def a_loader(stream: Stream, **changes: Any) -> StreamLoader:
     pairs = source.training_pairs(stream, DATA, 1)
     tokenizer = train_wordpiece(pairs.reports, 200)
-    how = Batching(
+    settings = LoaderSettings(
         preprocess=Preprocess(size=32, mean=(0.5,)), tokenize=Tokenize(tokenizer, 32),
         batch_size=4, seed=0, policy="light", device=CPU,
     )  # fmt: skip
-    found = source.load(pairs, replace(how, **changes))
+    found = source.make_loader(pairs, replace(settings, **changes))
     assert isinstance(found, StreamLoader)
     return found
 

@@ -1,4 +1,4 @@
-"""Small networks of every method, whose pairs stand alone."""
+"""Small networks of every method, in which pairs are independent."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ TINY: dict[str, Any] = {
 
 
 def build(name: str, tokenizer: PreTrainedTokenizerFast, **changes: Any) -> Method:
-    """In training, but with batch norms that read their statistics: each pair stands alone."""
+    """Training mode, but with batch norms in eval mode, so that pairs are independent."""
     module = Registry().find(MethodCard, name).load()
     method: Method = module.build({**TINY, **changes}, tokenizer, 0)
     for part in method.train().modules():

@@ -14,7 +14,7 @@ import torch
 
 from g2dbench.progress import quiet
 from g2dbench.recipes.recipe import Recipe
-from g2dbench.runs.checkpoints import Saving
+from g2dbench.runs.checkpoints import CheckpointPolicy
 from g2dbench.runs.folder import CHECKPOINTS
 from g2dbench.training import fit as train
 from g2dbench.training.batches import pair_loader
@@ -33,16 +33,16 @@ def recipe() -> Any:
 
 
 def train_toy(out: Path, beat: Connection | None, resume: bool) -> None:
-    """60 steps with two workers that read images, a checkpoint every second step; a beat a step."""
+    """60 steps with two workers, a checkpoint every second step, and a message per step."""
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)  # of the workers, as it usually is
-    pair_loader.KEPT_BYTES = 0  # as if the images did not fit in memory
+    pair_loader.CACHE_BYTES = 0  # as if the images did not fit in memory
     fits.fit(
         out,
         fits.some(8 * STEPS),
         recipe=recipe(),
         resume=resume,
-        saving=Saving(steps=2),
+        checkpointing=CheckpointPolicy(steps=2),
         workers=2,
         progress=quiet if beat is None else beating(beat),
     )

@@ -1,4 +1,4 @@
-"""Two processes over gloo: what they compute together, in which order, and how they stop."""
+"""Two processes over gloo: losses and gradients, order of the data, and stopping."""
 
 import os
 from pathlib import Path
@@ -16,11 +16,11 @@ from torch.torch_version import TorchVersion
 from g2dbench.errors import Misuse, Stopped
 from g2dbench.method import Batch, Method
 from g2dbench.pretrained.tokenizer import train_wordpiece
-from g2dbench.recipes.recipe import Optim, override
-from g2dbench.runs.checkpoints import Saving
+from g2dbench.recipes.recipe import OptimSettings, override
+from g2dbench.runs.checkpoints import CheckpointPolicy
 from g2dbench.runs.folder import RunFolder, load_run, read_info
 from g2dbench.training import distributed
-from g2dbench.training.optimizer import Optimisation
+from g2dbench.training.optimizer import MethodOptimizer
 
 pytestmark = pytest.mark.integration
 
@@ -30,7 +30,7 @@ JOINT = 6  # pairs of a step, over all processes
 
 
 def method_of(name: str, strategy: str) -> Method:
-    """With what FSDP can shard, and a pseudo mask without a threshold that a last bit may cross."""
+    """A method that FSDP can shard, with pseudo masks that do not depend on rounding."""
     tokenizer = train_wordpiece(cached.REPORTS, 60)
     changes: dict[str, Any] = {"contrastive": {"learned": strategy == "ddp"}}
     if name == "g2d":
@@ -45,21 +45,21 @@ def share(batch: Batch, rank: int) -> Batch:
 
 
 def one_step(rank: int, port: int, out: Path, cases: list[tuple[str, str, int]]) -> None:
-    """A process of two: gradient and losses of each case; the first process writes them down."""
+    """One of two processes: gradient and losses of each case; the main process writes them."""
     trainee.enter(rank, 2, port)
     for name, strategy, micro_batch in cases:
-        accelerator = distributed.accelerator_for(CPU, "fp32", strategy)  # type: ignore[arg-type]
+        accelerator = distributed.make_accelerator(CPU, "fp32", strategy)  # type: ignore[arg-type]
         method = method_of(name, strategy)
-        made = Optimisation(method, Optim(micro_batch=micro_batch), 0, accelerator)
+        made = MethodOptimizer(method, OptimSettings(micro_batch=micro_batch), 0, accelerator)
         losses = made.backward(share(cached.batch(method, JOINT), rank))
         mean = {k: accelerator.reduce(v.detach(), "mean") for k, v in losses.items()}
-        grads = {k: distributed.joined(p.grad) for k, p in method.named_parameters()}
+        grads = {k: distributed.full_tensors(p.grad) for k, p in method.named_parameters()}
         if rank == 0:
             torch.save((mean, grads), out / f"{name}-{strategy}-{micro_batch}.pt")
 
 
 def test_two_processes_have_the_losses_and_the_gradient_of_one(tmp_path: Path) -> None:
-    """DDP, FSDP and gradient caching, with negatives of both; batch norms read, see docs."""
+    """DDP, FSDP and gradient caching, with gathered negatives and batch norms in eval mode."""
     cases = [
         ("convirt", "ddp", 0), ("g2d", "ddp", 0), ("g2d", "ddp", 2),
         ("convirt", "fsdp", 0), ("g2d", "fsdp", 0), ("g2d", "fsdp", 2),
@@ -84,9 +84,9 @@ def test_two_processes_have_the_losses_and_the_gradient_of_one(tmp_path: Path) -
 
 
 def whole_and_stopped(rank: int, port: int, out: Path, strategy: Any) -> None:
-    """A training left alone; one that the second process is asked to end; the rest of it."""
+    """An uninterrupted training; one that a signal to the second process stops; its rest."""
     trainee.enter(rank, 2, port)
-    settings: dict[str, Any] = {"strategy": strategy, "saving": Saving(steps=3)}
+    settings: dict[str, Any] = {"strategy": strategy, "checkpointing": CheckpointPolicy(steps=3)}
     dataset = fits.some(34)
     recipe = override(fits.recipe(), ["optim.batch_size=4"])
     fits.fit(out / "whole", dataset, recipe=recipe, **settings)
@@ -114,36 +114,36 @@ def test_a_signal_to_one_process_stops_all_and_resuming_is_exact(
 
 
 def failing(rank: int, port: int, out: Path) -> None:
-    """What fails in the first process alone is said by both, and neither waits for ever."""
+    """An error in the main process only is raised in both, and neither waits forever."""
     trainee.enter(rank, 2, port)
-    accelerator = distributed.accelerator_for(CPU, "fp32")
+    accelerator = distributed.make_accelerator(CPU, "fp32")
 
     def refuse() -> None:
         raise Misuse("the disk said no")
 
     with pytest.raises(Misuse, match="said no"):
-        distributed.on_main(accelerator, refuse)
-    assert distributed.on_main(accelerator, lambda: "told") == "told"
-    assert distributed.agreed(accelerator, [rank == 1, False]) == [True, False]
+        distributed.on_main_process(accelerator, refuse)
+    assert distributed.on_main_process(accelerator, lambda: "told") == "told"
+    assert distributed.any_process(accelerator, [rank == 1, False]) == [True, False]
 
 
-def test_an_error_of_the_first_process_is_everyones(tmp_path: Path) -> None:
+def test_an_error_in_the_main_process_is_raised_in_all(tmp_path: Path) -> None:
     together(failing, tmp_path)
 
 
-def test_processes_together_see_the_batches_of_one_process() -> None:
-    """The order is that of (seed, pairs of a step): two times 4 pairs are one time 8 pairs."""
+def test_two_processes_see_the_batches_of_one_process() -> None:
+    """The order depends on (seed, pairs of a step): 2 processes x 4 pairs equal 1 x 8 pairs."""
     from support.pairs import a_loader, some
 
     whole = [set(rows.tolist()) for rows in a_loader(some(26), batch_size=8).order(1)]
-    parts = [a_loader(some(26), batch_size=4, rank=rank, world=2).order(1) for rank in (0, 1)]
+    parts = [a_loader(some(26), batch_size=4, rank=rank, world_size=2).order(1) for rank in (0, 1)]
     both = [set(torch.cat(rows).tolist()) for rows in zip(*parts, strict=True)]
     assert both == whole
 
 
-def test_fsdp_alone_and_scalars_under_it_are_refused() -> None:
+def test_fsdp_with_one_process_or_scalar_parameters_is_refused() -> None:
     with pytest.raises(Misuse, match="several processes" if SHARDS else "torch 2.9 or newer"):
-        distributed.accelerator_for(CPU, "fp32", "fsdp")
+        distributed.make_accelerator(CPU, "fp32", "fsdp")
     with pytest.raises(Misuse, match=r"log_scale.*--strategy ddp"):
         distributed.check_shardable(method_of("convirt", "ddp"))
     with pytest.raises(Misuse, match="--strategy 'dp' is unknown: ddp, fsdp"):
@@ -153,10 +153,12 @@ def test_fsdp_alone_and_scalars_under_it_are_refused() -> None:
 def test_fsdp_over_gloo_that_only_sums_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "__version__", TorchVersion("2.8.0+cu128"))
     with pytest.raises(Misuse, match=r"2\.9 or newer, this is 2\.8\.0.*--strategy ddp"):
-        distributed.accelerator_for(CPU, "fp32", "fsdp")
+        distributed.make_accelerator(CPU, "fp32", "fsdp")
 
 
-def test_alone_nothing_is_asked_of_others() -> None:
-    accelerator = distributed.accelerator_for(CPU, "fp32")
-    assert distributed.agreed(accelerator, [True, False]) == [True, False]
-    assert isinstance(distributed.joined(nn.Linear(2, 2).state_dict())["weight"], torch.Tensor)
+def test_a_single_process_does_not_communicate() -> None:
+    accelerator = distributed.make_accelerator(CPU, "fp32")
+    assert distributed.any_process(accelerator, [True, False]) == [True, False]
+    assert isinstance(
+        distributed.full_tensors(nn.Linear(2, 2).state_dict())["weight"], torch.Tensor
+    )

@@ -1,4 +1,4 @@
-"""Training: the same seed gives the same bits, also after an interruption; failures have words."""
+"""Training: the same seed gives the same bits, also after an interruption; errors are clear."""
 
 import json
 import resource
@@ -19,7 +19,7 @@ from g2dbench.pretrained.weights import digest
 from g2dbench.recipes.recipe import override
 from g2dbench.runs import folder as runs
 from g2dbench.runs.folder import RunFolder, load_run, newest_run
-from g2dbench.training.optimizer import groups
+from g2dbench.training.optimizer import parameter_groups
 
 pytestmark = pytest.mark.integration
 
@@ -40,7 +40,7 @@ def newest(folder: Path) -> Path:
     return max((folder / runs.CHECKPOINTS).glob("step-*.pt"))
 
 
-def test_a_run_is_whole_and_loads_as_the_model_that_was_trained(workplace: Path) -> None:
+def test_a_run_is_complete_and_loads_as_the_trained_model(workplace: Path) -> None:
     said: list[str] = []
     run = fit(None, echo=said.append)
     assert run.folder == Path("runs/toy-tiny-s0")
@@ -57,7 +57,7 @@ def test_a_run_is_whole_and_loads_as_the_model_that_was_trained(workplace: Path)
     assert newest_run(Path("runs")) == run.folder
 
 
-def test_the_log_has_a_row_per_epoch_with_what_was_watched(workplace: Path) -> None:
+def test_the_log_has_a_row_per_epoch_with_held_out_values(workplace: Path) -> None:
     rows = log_of(fit(None))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert [row["step"] for row in rows] == ["4", "8", "12"]
@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_bits_whatever_ran_before(workplace: Path) 
 
 
 @pytest.mark.parametrize("step", [0, 3, 5, 7, 11])
-def test_an_interrupted_run_goes_on_to_the_same_weights(workplace: Path, step: int) -> None:
+def test_an_interrupted_run_resumes_to_the_same_weights(workplace: Path, step: int) -> None:
     whole = fit(workplace / "whole")
     out = workplace / "part"
     with pytest.raises(Stopped, match="--resume --out"):
@@ -99,7 +99,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(workplace: Path, step: i
     assert timeless[0] == timeless[1]
 
 
-def test_a_killed_run_goes_on_from_its_last_epoch(
+def test_a_killed_run_resumes_from_its_last_epoch(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = fit(workplace / "whole")
@@ -117,7 +117,7 @@ def test_a_killed_run_goes_on_from_its_last_epoch(
     assert resumed.info.digest == whole.info.digest
 
 
-def test_a_checkpoint_holds_nothing_that_must_be_executed(workplace: Path) -> None:
+def test_a_checkpoint_loads_without_executing_code(workplace: Path) -> None:
     run = fit(None)
     kept = torch.load(newest(run.folder), weights_only=True)
     assert kept["epoch"] == 3
@@ -139,7 +139,7 @@ def test_resume_refuses_another_recipe_seed_or_data(workplace: Path) -> None:
         fit(out, resume=True, epochs=4)
 
 
-def test_resume_says_where_there_is_nothing_to_resume(workplace: Path) -> None:
+def test_resume_refuses_a_missing_or_complete_run(workplace: Path) -> None:
     with pytest.raises(Misuse, match="no unfinished run of toy-tiny"):
         fit(None, resume=True)
     with pytest.raises(Misuse, match="no run to resume"):
@@ -147,7 +147,7 @@ def test_resume_says_where_there_is_nothing_to_resume(workplace: Path) -> None:
     run = fit(workplace / "run")
     said: list[str] = []
     assert fit(run.folder, resume=True, echo=said.append).info == run.info
-    assert "complete already" in said[0]
+    assert "already complete" in said[0]
 
 
 def test_broken_checkpoints_are_refused(workplace: Path) -> None:
@@ -160,7 +160,7 @@ def test_broken_checkpoints_are_refused(workplace: Path) -> None:
         fit(out, resume=True)
 
 
-def test_a_run_folder_that_is_taken_is_refused(workplace: Path) -> None:
+def test_a_run_folder_that_is_not_empty_is_refused(workplace: Path) -> None:
     run = fit(workplace / "run")
     with pytest.raises(Misuse, match="already holds a run"):
         fit(run.folder)
@@ -168,7 +168,7 @@ def test_a_run_folder_that_is_taken_is_refused(workplace: Path) -> None:
     (workplace / "full" / "thesis.tex").touch()
     with pytest.raises(Misuse, match="holds other files"):
         fit(workplace / "full")
-    with pytest.raises(Misuse, match="cannot be made"):
+    with pytest.raises(Misuse, match="cannot be created"):
         fit(workplace / "full" / "thesis.tex")
 
 
@@ -189,7 +189,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_epoch(workplace
     assert all(bool(value.isfinite().all()) for value in kept["method"].values())
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_whole(workplace: Path) -> None:
+def test_a_full_disk_leaves_the_last_checkpoint_intact(workplace: Path) -> None:
     whole = fit(workplace / "whole")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -200,7 +200,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(workplace: Path) -> None:
             yield batch
 
     try:
-        with pytest.raises(Stopped, match=r"cannot be written .*make room.*--resume"):
+        with pytest.raises(Stopped, match=r"cannot be written .*free disk space.*--resume"):
             fit(workplace / "run", progress=fill)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -209,18 +209,18 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(workplace: Path) -> None:
     assert fit(workplace / "run", resume=True).info.digest == whole.info.digest
 
 
-def test_warnings_say_in_words_what_went_wrong(workplace: Path) -> None:
+def test_warnings_are_printed_during_training(workplace: Path) -> None:
     said: list[str] = []
     fit(None, epochs=1, echo=said.append)
     assert any("attention is all but uniform" in line for line in said)
 
 
-def test_without_held_out_pairs_training_goes_on(workplace: Path) -> None:
+def test_training_works_without_held_out_pairs(workplace: Path) -> None:
     rows = log_of(fit(None, some(valid_count=0), epochs=1))
     assert "r10" not in rows[0]
 
 
-def test_no_reports_and_an_unknown_method_are_said_before_anything_is_written(
+def test_no_reports_and_an_unknown_method_are_refused_before_anything_is_written(
     workplace: Path,
 ) -> None:
     with pytest.raises(BadData, match="has no train images"):
@@ -243,7 +243,7 @@ def test_mixed_precision_trains_and_settings_may_change_in_one_process(workplace
         ("run.json", b"{", "cannot be read"),
         ("run.json", b"[]", "schema version None"),
         ("run.json", b'{"schema_version": 9}', "schema version 9"),
-        ("run.json", b'{"schema_version": 1}', "describes no run: label"),
+        ("run.json", b'{"schema_version": 1}', "does not describe a run: label"),
         ("run.json", None, "cannot be read"),
         ("tokenizer.json", None, "has no tokenizer.json"),
         ("tokenizer.json", b"{}", "cannot be rebuilt"),
@@ -251,7 +251,7 @@ def test_mixed_precision_trains_and_settings_may_change_in_one_process(workplace
         ("model.safetensors", b"\x80\x04cos\nsystem\n(S'true'\ntR.", "safetensors"),
     ],
 )
-def test_a_broken_run_folder_is_refused_in_words(
+def test_a_damaged_run_folder_is_refused_with_a_reason(
     workplace: Path, file: str, content: bytes | None, said: str
 ) -> None:
     run = fit(None, epochs=1)
@@ -261,11 +261,11 @@ def test_a_broken_run_folder_is_refused_in_words(
         load_run(run.folder, Toys())
 
 
-def test_files_of_two_runs_are_refused(workplace: Path) -> None:
+def test_files_of_different_runs_are_refused(workplace: Path) -> None:
     one, two = fit(None, epochs=1), fit(None, epochs=1, seed=1)
     wide = fit(None, epochs=1, recipe=recipe(width=4))
     (one.folder / runs.WEIGHTS_FILE).write_bytes((two.folder / runs.WEIGHTS_FILE).read_bytes())
-    with pytest.raises(BadCheckpoint, match="belong to two runs"):
+    with pytest.raises(BadCheckpoint, match="are of different runs"):
         load_run(one.folder, Toys())
     (one.folder / runs.WEIGHTS_FILE).write_bytes((wide.folder / runs.WEIGHTS_FILE).read_bytes())
     with pytest.raises(BadCheckpoint, match=r"conv.weight is"):
@@ -293,7 +293,7 @@ def test_the_newest_run_is_the_one_that_was_completed_last(workplace: Path) -> N
 
 def test_weight_decay_spares_biases_and_norms() -> None:
     toy = build({}, list(range(20)), 0)
-    decayed, spared = groups(toy, 0.1)
+    decayed, spared = parameter_groups(toy, 0.1)
     assert {tuple(w.shape) for w in decayed["params"]} == {(8, 3, 8, 8), (20, 8)}
     assert all(w.ndim == 1 for w in spared["params"])
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)

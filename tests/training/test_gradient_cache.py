@@ -1,4 +1,4 @@
-"""Gradient caching: parts of a batch give the losses and the gradient of the whole one."""
+"""Gradient caching: micro-batches give the losses and the gradient of the whole batch."""
 
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from transformers import PreTrainedTokenizerFast
 from g2dbench.errors import Misuse
 from g2dbench.method import Batch, Method
 from g2dbench.pretrained.tokenizer import train_wordpiece
-from g2dbench.recipes.recipe import Optim, Recipe, override
-from g2dbench.training.distributed import accelerator_for
-from g2dbench.training.gradient_cache import cut
-from g2dbench.training.optimizer import Optimisation
+from g2dbench.recipes.recipe import OptimSettings, Recipe, override
+from g2dbench.training.distributed import make_accelerator
+from g2dbench.training.gradient_cache import split_batch
+from g2dbench.training.optimizer import MethodOptimizer
 
 pytestmark = pytest.mark.integration
 
@@ -29,13 +29,13 @@ def tokenizer() -> PreTrainedTokenizerFast:
 CPU = torch.device("cpu")
 
 
-def optimisation(method: Method, micro_batch: int, **kind: Any) -> Optimisation:
-    optim = Optim(micro_batch=micro_batch, **kind)
-    return Optimisation(method, optim, 0, accelerator_for(CPU, "fp32"))
+def optimizer(method: Method, micro_batch: int, **kind: Any) -> MethodOptimizer:
+    optim = OptimSettings(micro_batch=micro_batch, **kind)
+    return MethodOptimizer(method, optim, 0, make_accelerator(CPU, "fp32"))
 
 
 def gradients(method: Method, micro_batch: int, given: Batch) -> tuple[dict[str, float], Any]:
-    losses = optimisation(method, micro_batch).backward(given)
+    losses = optimizer(method, micro_batch).backward(given)
     found = {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
     return {name: float(loss.detach()) for name, loss in losses.items()}, found
 
@@ -50,10 +50,10 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "changes"), CASES)
-def test_parts_have_the_losses_and_the_gradient_of_the_whole(
+def test_micro_batches_have_the_losses_and_the_gradient_of_the_whole_batch(
     name: str, changes: dict[str, Any], tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    """Five pairs in parts of at most two: the last is smaller, and means still weigh right."""
+    """Five pairs in parts of at most two: the last is smaller, and means are still correct."""
     whole, parts = (build(name, tokenizer, **changes) for _ in range(2))
     losses, wanted = gradients(whole, 0, batch(whole))
     again, found = gradients(parts, 2, batch(parts))
@@ -64,33 +64,35 @@ def test_parts_have_the_losses_and_the_gradient_of_the_whole(
         torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5, msg=key)
 
 
-def test_a_gradient_of_parts_alone_would_be_another(tokenizer: PreTrainedTokenizerFast) -> None:
-    """The cache is no plain accumulation: negatives come from the whole batch."""
+def test_plain_gradient_accumulation_would_give_another_gradient(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    """Unlike in gradient accumulation, negatives come from the whole batch."""
     whole, plain = (build("convirt", tokenizer) for _ in range(2))
     _, wanted = gradients(whole, 0, batch(whole))
-    for part in cut(batch(plain), 2):
+    for part in split_batch(batch(plain), 2):
         if len(part.ids) > 1:
             (sum(plain.losses(part).values()) * len(part.ids) / 5).backward()
     found = plain.projector.second.weight.grad
     assert (found - wanted["projector.second.weight"]).abs().max() > 1e-3
 
 
-def test_dropout_draws_the_same_in_both_passes(tokenizer: PreTrainedTokenizerFast) -> None:
-    """Else the cached gradient would belong to other representations."""
+def test_dropout_masks_are_equal_in_both_passes(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Otherwise the cached gradient would belong to other representations."""
     text = {**TINY["text"], "dropout": 0.5}
     method = build("convirt", tokenizer, text=text)
     seen: list[Tensor] = []
     method.text.projector.register_forward_hook(lambda *call: seen.append(call[2].detach()))
-    optimisation(method, 2).backward(batch(method, 6))
+    optimizer(method, 2).backward(batch(method, 6))
     assert len(seen) == 6
     for first, second in zip(seen[:3], seen[3:], strict=True):
         assert torch.equal(first, second)
     assert not torch.equal(seen[0], seen[1])
 
 
-def test_running_statistics_move_once(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_running_statistics_are_updated_once(tokenizer: PreTrainedTokenizerFast) -> None:
     method = build("convirt", tokenizer).train()
-    optimisation(method, 2).backward(batch(method, 6))
+    optimizer(method, 2).backward(batch(method, 6))
     assert int(method.encoder.bn1.num_batches_tracked) == 3
 
 
@@ -101,7 +103,7 @@ def test_running_statistics_move_once(tokenizer: PreTrainedTokenizerFast) -> Non
 def test_parts_are_nearly_equal_and_in_order(size: int, most: int, parts: list[int]) -> None:
     rows = torch.arange(size)
     whole = Batch(rows, rows + 10, rows + 20, tuple(map(str, range(size))), 7)
-    found = cut(whole, most)
+    found = split_batch(whole, most)
     assert [len(part.images) for part in found] == parts
     assert torch.cat([part.images for part in found]).tolist() == rows.tolist()
     assert torch.cat([part.tokens for part in found]).tolist() == (rows + 10).tolist()
@@ -109,12 +111,12 @@ def test_parts_are_nearly_equal_and_in_order(size: int, most: int, parts: list[i
     assert {part.step for part in found} == {7}
 
 
-def test_fewer_activations_are_kept(tokenizer: PreTrainedTokenizerFast) -> None:
-    """What autograd saves for the backward pass, at most at one time, in bytes; but the weights."""
+def test_fewer_activations_are_stored(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Peak bytes that autograd saves for the backward pass, without the weights."""
     kept = {}
     for micro_batch in (0, 2):
         method = build("convirt", tokenizer)
-        made = optimisation(method, micro_batch)
+        made = optimizer(method, micro_batch)
         weights = {weight.untyped_storage().data_ptr() for weight in method.parameters()}
         alive, most = [0], [0]
 
@@ -138,11 +140,13 @@ class Held:
         self._alive[0] -= self._size
 
 
-def test_what_cannot_be_cut_is_refused_before_anything_is_written(
+def test_a_method_without_micro_batches_is_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Misuse, match=r"micro_batch = 4: Toy has no loss .* parts of a batch"):
+    with pytest.raises(
+        Misuse, match=r"micro_batch = 4: Toy cannot compute its losses from parts of a batch"
+    ):
         fits.fit(None, recipe=override(fits.recipe(), ["optim.micro_batch=4"]))
     changes = ["optim.micro_batch=4", "model.mask.pairing=shuffled"]
     table = {**fits.recipe().model_dump(), "method": "g2d", "model": TINY}
@@ -152,7 +156,7 @@ def test_what_cannot_be_cut_is_refused_before_anything_is_written(
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_recipe_without_it_keeps_its_name_and_its_file() -> None:
+def test_a_recipe_without_micro_batches_keeps_its_name_and_file() -> None:
     plain = fits.recipe()
     assert "micro_batch" not in plain.model_dump_json()
     assert override(plain, ["optim.micro_batch=0"]) == plain

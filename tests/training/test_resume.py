@@ -1,4 +1,4 @@
-"""Training that is killed, interrupted or out of disk goes on as if nothing had been."""
+"""Training that is killed, interrupted or out of disk resumes to the same result."""
 
 import errno
 import hashlib
@@ -18,8 +18,8 @@ from support.small_training import fit, interrupt_at, log_of
 from g2dbench.errors import BadCheckpoint, Misuse, Stopped
 from g2dbench.pretrained.weights import state_digest
 from g2dbench.runs import checkpoints
-from g2dbench.runs.checkpoints import Checkpoints, Saving, parse_every
-from g2dbench.runs.state import State
+from g2dbench.runs.checkpoints import CheckpointPolicy, Checkpoints, parse_save_every
+from g2dbench.runs.state import TrainingState
 from g2dbench.training import interrupts
 from g2dbench.training.interrupts import Interrupts
 
@@ -35,7 +35,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def fingerprint(out: Path) -> dict[str, str]:
-    """Hashes of the weights, of the optimiser with the schedule, and of the log but the clock."""
+    """Hashes of the weights, of the optimizer state, and of the log without times."""
     kept = torch.load(trainee.newest(out), weights_only=True)
     moments = {
         f"{index}.{name}": value
@@ -56,7 +56,7 @@ def fingerprint(out: Path) -> dict[str, str]:
 
 
 def kill(out: Path, draw: random.Random) -> int:
-    """One life of the training: it is killed somewhere within its next three steps; which one."""
+    """Start the training and kill it within its next three steps; returns the step."""
     mine, its = trainee.FORKS.Pipe(duplex=False)
     process = trainee.run(trainee.train_toy, out, its, (out / "run.json").is_file())
     its.close()
@@ -72,24 +72,24 @@ def kill(out: Path, draw: random.Random) -> int:
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_run_killed_at_random_steps_ends_as_an_undisturbed_one(
+def test_a_run_killed_at_random_steps_ends_as_an_uninterrupted_one(
     workplace: Path, kills: int
 ) -> None:
-    """Two workers read the images; most kills fall into the middle of an epoch."""
-    undisturbed = trainee.run(trainee.train_toy, workplace / "whole", None, False)
+    """Two workers read the images; most kills happen in the middle of an epoch."""
+    state_restored = trainee.run(trainee.train_toy, workplace / "whole", None, False)
     draw = random.Random(0)
     steps = [kill(workplace / "part", draw) for _ in range(kills)]
     assert any((step + 1) % trainee.STEPS for step in steps)
     assert max(steps) < trainee.EPOCHS * trainee.STEPS - 1
     last = trainee.run(trainee.train_toy, workplace / "part", None, True)
-    for process in (undisturbed, last):
+    for process in (state_restored, last):
         process.join(120)
         assert process.exitcode == 0
     assert fingerprint(workplace / "part") == fingerprint(workplace / "whole")
 
 
 def test_the_newest_checkpoints_are_kept_and_named_by_step(workplace: Path) -> None:
-    run = fit(None, saving=Saving(steps=3, keep=3))
+    run = fit(None, checkpointing=CheckpointPolicy(steps=3, keep=3))
     names = sorted(path.name for path in (run.folder / "checkpoints").iterdir())
     assert [name[:14] for name in names] == ["step-000000008", "step-000000009", "step-000000012"]
     for name in names:
@@ -97,11 +97,13 @@ def test_the_newest_checkpoints_are_kept_and_named_by_step(workplace: Path) -> N
         assert hashlib.sha256(content).hexdigest().startswith(name[15:31])
 
 
-def test_a_corrupt_checkpoint_falls_back_to_the_one_before_and_says_so(workplace: Path) -> None:
+def test_a_damaged_checkpoint_falls_back_to_the_previous_one_with_a_warning(
+    workplace: Path,
+) -> None:
     whole = fit(workplace / "whole")
     out = workplace / "run"
     with pytest.raises(Stopped):
-        fit(out, progress=interrupt_at(9), saving=Saving(steps=3, keep=3))
+        fit(out, progress=interrupt_at(9), checkpointing=CheckpointPolicy(steps=3, keep=3))
     older, newer = sorted((out / "checkpoints").iterdir())[-2:]
     raw = bytearray(newer.read_bytes())
     raw[len(raw) // 2] ^= 1
@@ -114,7 +116,7 @@ def test_a_corrupt_checkpoint_falls_back_to_the_one_before_and_says_so(workplace
     assert newer.with_suffix(".broken").is_file()
 
 
-def test_a_log_that_was_lost_comes_back_from_the_checkpoint(workplace: Path) -> None:
+def test_a_lost_log_is_restored_from_the_checkpoint(workplace: Path) -> None:
     whole, out = fit(workplace / "whole"), workplace / "run"
     with pytest.raises(Stopped):
         fit(out, progress=interrupt_at(9))
@@ -127,7 +129,7 @@ def test_a_log_that_was_lost_comes_back_from_the_checkpoint(workplace: Path) -> 
     assert timeless[0] == timeless[1]
 
 
-def test_a_full_disk_stops_with_the_last_checkpoint_whole(
+def test_a_full_disk_stops_with_the_last_checkpoint_intact(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, out = fit(workplace / "whole"), workplace / "run"
@@ -141,8 +143,10 @@ def test_a_full_disk_stops_with_the_last_checkpoint_whole(
         save(kept, file)
 
     monkeypatch.setattr(checkpoints.torch, "save", full)
-    with pytest.raises(Stopped, match=r"checkpoint .* cannot be written .*No space.*make room"):
-        fit(out, saving=Saving(steps=2))
+    with pytest.raises(
+        Stopped, match=r"checkpoint .* cannot be written .*No space.*free disk space"
+    ):
+        fit(out, checkpointing=CheckpointPolicy(steps=2))
     assert calls == [2, 0, 2, 0]
     monkeypatch.setattr(checkpoints.torch, "save", save)
     names = sorted(path.name[:14] for path in (out / "checkpoints").iterdir())
@@ -171,36 +175,38 @@ def test_a_checkpoint_of_another_version_or_method_is_refused(workplace: Path) -
 
 
 @pytest.mark.parametrize(
-    ("text", "saving"),
+    ("text", "checkpointing"),
     [
-        (None, Saving()),
-        ("500", Saving(steps=500)),
-        ("90s", Saving(seconds=90)),
-        (" 15m", Saving(seconds=900)),
-        ("2h", Saving(seconds=7200)),
+        (None, CheckpointPolicy()),
+        ("500", CheckpointPolicy(steps=500)),
+        ("90s", CheckpointPolicy(seconds=90)),
+        (" 15m", CheckpointPolicy(seconds=900)),
+        ("2h", CheckpointPolicy(seconds=7200)),
     ],
 )
-def test_save_every_is_steps_or_a_time(text: str | None, saving: Saving) -> None:
-    assert parse_every(text, 2) == saving
+def test_save_every_takes_steps_or_a_time(
+    text: str | None, checkpointing: CheckpointPolicy
+) -> None:
+    assert parse_save_every(text, 2) == checkpointing
 
 
 @pytest.mark.parametrize("text", ["", "0", "0m", "-5", "1.5h", "10 m", "m", "1d"])
-def test_other_words_after_save_every_are_refused(text: str) -> None:
+def test_an_invalid_save_every_is_refused(text: str) -> None:
     with pytest.raises(Misuse, match="--save-every"):
-        parse_every(text, 2)
+        parse_save_every(text, 2)
 
 
-def test_a_time_is_due_once_it_has_passed() -> None:
-    by_time, by_step = Saving(seconds=60), Saving(steps=5)
+def test_a_checkpoint_is_due_once_its_time_has_passed() -> None:
+    by_time, by_step = CheckpointPolicy(seconds=60), CheckpointPolicy(steps=5)
     assert [by_time.due(5, seconds) for seconds in (0, 59, 60, 61)] == [False, False, True, True]
     assert [by_step.due(step, 1e9) for step in (4, 5, 6, 10)] == [False, True, False, True]
-    assert not Saving().due(5, 1e9)
+    assert not CheckpointPolicy().due(5, 1e9)
 
 
-def test_saving_never_leaves_fewer_than_it_keeps(tmp_path: Path) -> None:
-    kept = Checkpoints(tmp_path / "c", Saving(keep=1))
+def test_saving_never_leaves_fewer_checkpoints_than_keep(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path / "c", CheckpointPolicy(keep=1))
     for step in (1, 2):
-        kept.save(step, State(), {})
+        kept.save(step, TrainingState(), {})
         (path,) = (tmp_path / "c").iterdir()
         assert kept.newest() == (path, [])
     path.write_bytes(b"")
@@ -209,31 +215,29 @@ def test_saving_never_leaves_fewer_than_it_keeps(tmp_path: Path) -> None:
 
 
 def interrupt_and_wait() -> None:
-    """Python handles a signal between two instructions, not at once."""
+    """Wait, since Python handles a signal between two instructions, not at once."""
     signal.raise_signal(signal.SIGINT)
     time.sleep(1)
 
 
-def test_a_signal_is_a_wish_its_echo_the_same_and_a_later_one_acts(
+def test_a_signal_requests_a_stop_a_repetition_is_ignored_and_a_later_one_stops_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # a shell starts what runs in its background with Ctrl-C ignored
+    # a shell starts background processes with SIGINT ignored
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with Interrupts() as asked:
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
-        assert asked.asked
-        monkeypatch.setattr(interrupts, "REPEAT", -1.0)
+        assert asked.requested
+        monkeypatch.setattr(interrupts, "REPEAT_SECONDS", -1.0)
         with pytest.raises(KeyboardInterrupt):
             interrupt_and_wait()
     assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
 
 
-def test_workers_leave_ctrl_c_to_the_process_that_trains(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A terminal sends it to all of them; the workers' end would be an error of its own."""
-    monkeypatch.setattr("g2dbench.training.batches.pair_loader.KEPT_BYTES", 0)
+def test_workers_ignore_ctrl_c(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal sends it to all processes; a stopped worker would be another error."""
+    monkeypatch.setattr("g2dbench.training.batches.pair_loader.CACHE_BYTES", 0)
     whole = fit(workplace / "whole", workers=0)
 
     def interrupt(items: Any, title: str, total: int | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""What a step costs: FLOPs by hand, memory by what was allocated, each row in its own process."""
+"""The cost of a step: FLOPs by hand, memory by known allocations, each row in its own process."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ import torch
 
 from g2dbench.errors import BadData, Misuse
 from g2dbench.training import step_cost
-from g2dbench.training.step_cost import Load
+from g2dbench.training.step_cost import Workload
 
 pytestmark = pytest.mark.integration
 
@@ -37,12 +37,12 @@ def recipe(folder: Path, method: str = "convirt", text: str = SMALL.format(layer
     return str(path)
 
 
-def load(**changes: Any) -> Load:
-    return Load(**{"steps": 1, "device": "cpu", "precision": "fp32", **changes})
+def workload(**changes: Any) -> Workload:
+    return Workload(**{"steps": 1, "device": "cpu", "precision": "fp32", **changes})
 
 
 def measured(name: str, **changes: Any) -> list[step_cost.Cost]:
-    return [step_cost._measure(job) for job in step_cost.jobs([name], load(**changes))]
+    return [step_cost._measure(job) for job in step_cost.make_jobs([name], workload(**changes))]
 
 
 def test_flops_of_a_text_layer_are_those_by_hand(tmp_path: Path) -> None:
@@ -75,14 +75,14 @@ def test_g2d_is_measured_with_and_without_its_decoder(tmp_path: Path) -> None:
     assert less.learning < more.learning == more.weights == less.weights
     assert less.gflop_per_image < more.gflop_per_image
     assert (more.batch_size, more.image_size, more.report_length) == (4, 64, 24)
-    (sentence,) = step_cost.answers([less, more])
+    (sentence,) = step_cost.compare_variants([less, more])
     ratio = more.gflop_per_image / less.gflop_per_image
     assert f"{ratio:.2f} times the FLOPs" in sentence
-    assert step_cost.answers([more]) == []
+    assert step_cost.compare_variants([more]) == []
 
 
 def test_a_row_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
-    (job,) = step_cost.jobs([recipe(tmp_path)], load())
+    (job,) = step_cost.make_jobs([recipe(tmp_path)], workload())
     ballast = torch.ones(64 * 2**20)  # 256 MiB here, which must not count there
     cost = step_cost.measure(job)
     assert ballast.sum() > 0
@@ -104,11 +104,11 @@ for _ in range(2):
     torch.ones(30 * 2**20).sum()
 print(growth.mib())
 """
-"""120 MiB, given back, twice."""
+"""Allocates and frees 120 MiB twice."""
 
 
-def test_growth_is_what_was_allocated_at_once() -> None:
-    """In a process of its own, as `profile` measures: earlier tests may give memory back."""
+def test_memory_growth_is_the_peak_of_allocations() -> None:
+    """In its own process, as in `profile`: memory of earlier tests may be freed meanwhile."""
     done = subprocess.run(
         [sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True
     )
@@ -117,28 +117,28 @@ def test_growth_is_what_was_allocated_at_once() -> None:
 
 def test_published_encoders_are_built_from_sizes_on_request(tmp_path: Path) -> None:
     name = recipe(tmp_path, text='source = "no/such-bert"\nmax_length = 24')
-    (job,) = step_cost.jobs([name], load())
+    (job,) = step_cost.make_jobs([name], workload())
     with pytest.raises(BadData, match="no tokenizer at 'no/such-bert'"):
         step_cost._measure(job)
-    (job,) = step_cost.jobs([name], load(random_weights=True))
+    (job,) = step_cost.make_jobs([name], workload(random_weights=True))
     text = job.recipe.model["text"]
     assert (text["layers"], text["hidden"], text["max_length"]) == (12, 768, 24)
-    (paper, *_) = step_cost.jobs(["g2d-paper"], load(random_weights=True))
+    (paper, *_) = step_cost.make_jobs(["g2d-paper"], workload(random_weights=True))
     assert paper.recipe.model["image"]["weights"] == ""
 
 
 @pytest.mark.slow
 def test_the_error_of_an_encoder_that_cannot_be_loaded_names_the_way_out(tmp_path: Path) -> None:
     name = recipe(tmp_path, text='source = "no/such-bert"\nmax_length = 24')
-    (job,) = step_cost.jobs([name], load())
+    (job,) = step_cost.make_jobs([name], workload())
     with pytest.raises(BadData, match=r"no/such-bert.*--random-weights builds a BERT-base"):
         step_cost.measure(job)
 
 
-def test_impossible_loads_are_refused(tmp_path: Path) -> None:
+def test_impossible_workloads_are_refused(tmp_path: Path) -> None:
     with pytest.raises(Misuse, match="no recipe 'g2d-tny': did you mean 'g2d-tiny'"):
-        step_cost.jobs(["g2d-tny"], load())
-    with pytest.raises(Misuse, match="micro cuts reports at 24 tokens"):
+        step_cost.make_jobs(["g2d-tny"], workload())
+    with pytest.raises(Misuse, match="micro truncates reports at 24 tokens"):
         measured(recipe(tmp_path), report_length=25)
     with pytest.raises(Misuse, match=r"image.size"):
         measured(recipe(tmp_path), image_size=50)

@@ -1,4 +1,4 @@
-"""G2D: pre-training for global and dense representations at once (NeurIPS 2024)."""
+"""G2D: pre-training of global and dense representations (NeurIPS 2024)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,10 +27,10 @@ VARIANTS = {
     "encoder only": {"pixel": {"target": "none"}},
     "encoder + decoder": {"pixel": {"target": "mask", "start": 0}},
 }
-"""What `g2dbench profile` measures, as changes of the `[model]` table."""
+"""Variants that `g2dbench profile` measures: name -> changes of the `[model]` table."""
 
 
 def build(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, seed: int) -> G2D:
-    """G2D from a recipe's `[model]` table (`G2DSettings`); fresh weights come from the seed."""
+    """G2D from a recipe's `[model]` table (`G2DSettings`); the seed initializes its weights."""
     settings = read_settings(G2DSettings, config)
     return drawn(lambda: G2D(settings, tokenizer), torch.Generator().manual_seed(seed))

@@ -1,4 +1,4 @@
-"""Attention pooling over projected pixels with one aggregating query.
+"""Attention pooling of projected pixels with one aggregating query.
 
 Shapes: B images, D width, h w grid, N = h w pixels, H heads, K head dimension.
 """
@@ -16,9 +16,9 @@ from g2dbench.methods.g2d.settings import AttentionSettings
 class AttentionPool(nn.Module):
     """(B, D, h, w) -> the image's embedding (B, D) and the attention to each pixel (B, H, h, w).
 
-    Multi-head attention whose heads have a dimension of their own, so that any number of heads
-    goes with any width. With keys "pixels" each head's weights sum to 1 over the pixels; with
-    "pixels+query" what the query gives to itself is missing from the map.
+    Multi-head attention with a head dimension of its own, so that the width need not be a multiple
+    of the number of heads. With keys "pixels" the weights of a head sum to 1 over the pixels; with
+    "pixels+query" the map lacks the attention of the query to itself.
     Source: G2D paper, section 3.2; released code PRETRAIN/models/cnn_ae.py.
     """
 
@@ -34,35 +34,35 @@ class AttentionPool(nn.Module):
         self.query, self.key = nn.Linear(width, inner), nn.Linear(width, inner)
         self.value, self.out = nn.Linear(width, inner), _output(attention, inner, width)
         if attention.output == "double":
-            _start(self.query, self.key, self.value)
+            _initialize_as_torch(self.query, self.key, self.value)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, D, h, w) -> (B, D), not normalised, and (B, H, h, w)."""
+        """(B, D, h, w) -> (B, D), not normalized, and (B, H, h, w)."""
         tokens, query = self._tokens(pixels)
-        keys = torch.cat([query, tokens], 1) if self._itself else tokens
+        keys = torch.cat([query, tokens], 1) if self._attends_to_query else tokens
         weights = self._logits(query, keys).softmax(-1)
         values = self._split(self.value(keys))
         pooled = (weights.to(values.dtype) @ values).transpose(1, 2).flatten(2)
-        to_pixels = weights[..., 1:] if self._itself else weights
+        to_pixels = weights[..., 1:] if self._attends_to_query else weights
         attention = to_pixels[:, :, 0].unflatten(-1, list(pixels.shape[2:]))
         embedded: Tensor = self.out(pooled)[:, 0]
         return embedded, attention
 
     def dense(self, pixels: Tensor) -> Tensor:
-        """(B, D, h, w) -> (B, D, h, w): the embedding had all attention been on this one pixel.
+        """(B, D, h, w) -> (B, D, h, w): for each pixel, the embedding with all attention on it.
 
-        Where the heads agree, the attention-weighted sum of these is the pooled embedding.
+        If all heads attend equally, their attention-weighted sum is the pooled embedding.
         """
         tokens, _ = self._tokens(pixels)
-        alone: Tensor = self.out(self.value(tokens)).transpose(1, 2)
-        return alone.reshape(pixels.shape)
+        embedded: Tensor = self.out(self.value(tokens)).transpose(1, 2)
+        return embedded.reshape(pixels.shape)
 
     @property
-    def _itself(self) -> bool:
+    def _attends_to_query(self) -> bool:
         return self._settings.keys == "pixels+query"
 
     def _tokens(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels (B, N, D) and the query (B, 1, D), positions added."""
+        """Pixels (B, N, D) and the query (B, 1, D), with positions added."""
         tokens = pixels.flatten(2).transpose(1, 2)
         if self._settings.query == "token":
             query = self.token.to(tokens.dtype).expand(len(tokens), 1, -1)
@@ -72,13 +72,13 @@ class AttentionPool(nn.Module):
             return tokens, query
         if pixels.shape[2:] != (self._grid, self._grid):
             raise Misuse(
-                f"this G2D learned positions for a grid of {self._grid} x {self._grid}; the image "
-                f"gives {pixels.shape[2]} x {pixels.shape[3]}: use its own image size"
+                f"this G2D learned positions for a grid of {self._grid} x {self._grid}, but the "
+                f"image gives {pixels.shape[2]} x {pixels.shape[3]}: use the model's image size"
             )
         return tokens + self.positions[1:], query + self.positions[:1]
 
     def _logits(self, query: Tensor, keys: Tensor) -> Tensor:
-        """(B, H, 1, N), fp32: attention that is flat in bf16 would give the mask ties."""
+        """(B, H, 1, N), in fp32: nearly uniform attention in bf16 would give ties in the mask."""
         q, k = self._split(self.query(query)).float(), self._split(self.key(keys)).float()
         scale = self._settings.scale
         if self._settings.logits == "cosine":
@@ -102,8 +102,8 @@ def _output(attention: AttentionSettings, inner: int, width: int) -> nn.Module:
     return nn.Sequential(first, nn.Linear(width, width))
 
 
-def _start(*layers: nn.Linear) -> None:
-    """As torch's MultiheadAttention: Xavier's uniform for one matrix of all layers, biases 0."""
+def _initialize_as_torch(*layers: nn.Linear) -> None:
+    """As in torch's MultiheadAttention: Xavier uniform over the stacked layers, biases 0."""
     outputs = sum(layer.out_features for layer in layers)
     bound = math.sqrt(6 / (layers[0].in_features + outputs))
     for layer in layers:

@@ -1,4 +1,4 @@
-"""A trained G2D as the authors' files, for their code and for `--model g2d:FILE`."""
+"""Exports a trained G2D in the authors' file layouts, for their code and `--model g2d:FILE`."""
 
 import json
 from dataclasses import dataclass
@@ -11,45 +11,45 @@ from torch import nn
 
 from g2dbench.errors import Misuse
 from g2dbench.methods.g2d.model import G2D
-from g2dbench.methods.g2d.released import count_parameters, obstacles, to_theirs
+from g2dbench.methods.g2d.released import count_parameters, to_released, unsupported_settings
 from g2dbench.methods.g2d.settings import G2DSettings
-from g2dbench.methods.shared.pretrained_model import Pretrained
+from g2dbench.methods.shared.pretrained_model import PretrainedImageTextModel
 from g2dbench.methods.shared.settings import read_settings
 from g2dbench.model import Model
-from g2dbench.recipes.recipe import Optim
+from g2dbench.recipes.recipe import OptimSettings
 from g2dbench.system.files import replace_file
 
 SETTINGS_FILE = "model.json"
-"""The `[model]` table, which the authors' layouts have no place for: image size, encoder, ..."""
+"""The `[model]` table: image size, encoder, ..., which the authors' layouts do not store."""
 
 TEXT_FOLDER = "text_model"
-"""BERT and word pieces: what `text_model` of the authors' config.yaml names."""
+"""BERT and tokenizer, for `text_model` in the authors' config.yaml."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was written, and why a layout was not, as {file: reason}."""
+    """The files written, and those left out, as {file: reason}."""
 
     files: tuple[Path, ...]
     left_out: dict[str, str]
 
 
-def export(model: Model, out: Path, name: str, optim: Optim) -> Export:
+def export(model: Model, out: Path, name: str, optim: OptimSettings) -> Export:
     """Write the layouts that can hold this model, its settings and its text encoder into `out`.
 
-    The checkpoint carries the epoch and an AdamW that has made no step, so that the authors'
-    trainer goes on from it. Its BERT has the pooler that theirs has and never reads.
-    Raises Misuse for a model that is no G2D, and for a folder that is not empty.
+    The checkpoint has the epoch and the state of an AdamW without steps, so that the authors'
+    trainer can continue from it, and BERT's pooler, which their code has but does not use.
+    Raises Misuse for a model that is not a G2D, and for a folder that is not empty.
     """
-    if not isinstance(model, Pretrained) or not isinstance(model.towers, G2D):
+    if not isinstance(model, PretrainedImageTextModel) or not isinstance(model.towers, G2D):
         raise Misuse(
-            f"{model.identity.label} is no G2D: the authors' layouts hold a G2D alone; "
-            "other models are read from their run folders"
+            f"{model.identity.label} is not a G2D, and the authors' layouts can only hold a G2D: "
+            "load other models from their run folders"
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise Misuse(f"{out} is no empty folder: give an empty or a new one as --out")
+        raise Misuse(f"{out} is not an empty folder: give an empty or a new one as --out")
     if Path(name).name != name:
-        raise Misuse(f"--name is {name!r}: it begins file names, so it holds no folder")
+        raise Misuse(f"--name {name!r} is the start of file names: leave the folder out")
     states, left_out = _states(model, name, optim)
     for file, state in states.items():
         replace_file(out / file, partial(torch.save, state))
@@ -61,17 +61,17 @@ def export(model: Model, out: Path, name: str, optim: Optim) -> Export:
 
 
 def _states(
-    model: Pretrained, name: str, optim: Optim
+    model: PretrainedImageTextModel, name: str, optim: OptimSettings
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """What each file holds, and why a layout holds nothing."""
+    """File -> its content, and file left out -> reason."""
     g2d: Any = model.towers
     unet, checkpoint = f"{name}_encoder_decoder.pth", f"{name}_{optim.epochs}_checkpoint.pth"
     states: dict[str, dict[str, Any]] = {f"{name}_encoder.pth": _state(g2d.unet.encoder)}
     if read_settings(G2DSettings, g2d.architecture).pixel.target == "none":
         return states, dict.fromkeys((unet, checkpoint), "the decoder was not trained")
     states[unet] = _state(g2d.unet)
-    if foreign := obstacles(g2d):
-        return states, {checkpoint: f"it has no place for {'; '.join(foreign)}"}
+    if foreign := unsupported_settings(g2d):
+        return states, {checkpoint: f"the layout cannot hold {'; '.join(foreign)}"}
     states[checkpoint] = _checkpoint(g2d, optim)
     return states, {}
 
@@ -80,8 +80,8 @@ def _state(module: nn.Module) -> dict[str, Any]:
     return {key: value.detach().cpu() for key, value in module.state_dict().items()}
 
 
-def _checkpoint(g2d: G2D, optim: Optim) -> dict[str, Any]:
-    weights = to_theirs(g2d)
+def _checkpoint(g2d: G2D, optim: OptimSettings) -> dict[str, Any]:
+    weights = to_released(g2d)
     blank = [nn.Parameter(torch.zeros(0)) for _ in range(count_parameters(weights))]
     optimizer = torch.optim.AdamW(
         blank, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay

@@ -1,4 +1,4 @@
-"""Pixel alignment: the decoder's logits against the pseudo mask, or against the image itself.
+"""Pixel alignment: losses between the decoder's logits and the pseudo mask, or the image itself.
 
 Shapes: B images, K masks of an image, S side.
 """
@@ -13,9 +13,9 @@ from g2dbench.methods.g2d.settings import PixelSettings
 def pixel_alignment(logits: Tensor, mask: Tensor, pixel: PixelSettings) -> Tensor:
     """(B, K, S, S) logits and masks in [0, 1] -> scalar: weighted soft Dice and cross-entropy.
 
-    "probabilities" with weights 1/2 and 1/2 is the paper's loss; "logits" with 1 and 0.2 that of
-    the released code (PRETRAIN/utils/loss.py), whose Dice takes raw logits and so has no lower
-    bound. Always fp32.
+    "probabilities" with weights 1/2 and 1/2 is the paper's loss; "logits" with weights 1 and 0.2
+    that of the released code (PRETRAIN/utils/loss.py), whose Dice of raw logits has no lower bound.
+    Always fp32.
     """
     logits, mask = logits.float(), mask.float()
     with torch.autocast(logits.device.type, enabled=False):
@@ -27,8 +27,8 @@ def pixel_alignment(logits: Tensor, mask: Tensor, pixel: PixelSettings) -> Tenso
 def reconstruction(logits: Tensor, grey: Tensor, pixel: PixelSettings) -> Tensor:
     """(B, 1, S, S) logits and grey values in [0, 1] -> scalar: weighted mean squared error, fp32.
 
-    The probabilities are the picture: the decoder and its head are those of the pseudo mask, so
-    that both objectives leave the same network behind (paper, table 5a, "reconstruction").
+    The probabilities are the predicted image, so that the network is the same as for pseudo masks
+    (paper, table 5a, "reconstruction").
     """
     return pixel.mse * F.mse_loss(logits.float().sigmoid(), grey.float())
 

@@ -1,4 +1,4 @@
-"""G2D: image and report in one space, and a decoder that learns where the attention went.
+"""G2D: aligns images with reports, and trains a decoder on masks from its own attention.
 
 Shapes: B pairs, S image side, C channels, h w grid of the attention, D width of the shared space,
 H heads, K masks of an image.
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
-from g2dbench.method import Batch, joint_losses
+from g2dbench.method import Batch, whole_batch_losses
 from g2dbench.methods.g2d import monitors
 from g2dbench.methods.g2d.attention import AttentionPool
 from g2dbench.methods.g2d.losses import pixel_alignment, reconstruction
@@ -22,21 +22,21 @@ from g2dbench.methods.g2d.warnings import WARNING_RULES
 from g2dbench.methods.shared.attention_entropy import relative_entropy
 from g2dbench.methods.shared.contrastive import Contrastive
 from g2dbench.methods.shared.encoders import image_encoder
-from g2dbench.methods.shared.pretrained_model import Pretrained
+from g2dbench.methods.shared.pretrained_model import PretrainedImageTextModel
 from g2dbench.methods.shared.two_towers import (
     Projector,
     TextTower,
-    Towers,
-    by_pixel,
+    TwoTowers,
     check_pairs,
-    levels,
-    present,
+    non_empty_levels,
+    project_pixels,
+    pyramid_levels,
 )
-from g2dbench.methods.shared.unet import Decoder, decode, unet_around
+from g2dbench.methods.shared.unet import Decoder, decode, make_unet
 
 
-class G2D(Towers):
-    """Vision-language alignment plus pixel alignment on pseudo masks (arXiv 2312.01522).
+class G2D(TwoTowers):
+    """Vision-language alignment plus pixel alignment with pseudo masks (arXiv 2312.01522).
 
     `unet` is smp's Unet, so that its state_dict has the names of the authors' released files.
     """
@@ -48,20 +48,24 @@ class G2D(Towers):
         self.contrastive = Contrastive(settings.contrastive)
         self._settings = settings
         encoder = image_encoder(settings.image)
-        self.unet: Any = make_unet(encoder, settings)
-        self.channels, self.strides = levels(encoder)
+        self.unet: Any = make_g2d_unet(encoder, settings)
+        self.channels, self.strides = pyramid_levels(encoder)
         width, attention = settings.width, settings.attention
-        self._joined = self.strides.index(attention.stride)
-        self.projector = Projector(settings.projector, sum(self.channels[self._joined :]), width)
+        self._finest_level = self.strides.index(attention.stride)
+        self.projector = Projector(
+            settings.projector, sum(self.channels[self._finest_level :]), width
+        )
         self.pool = AttentionPool(attention, width, settings.image.size // attention.stride)
         self.pseudo_mask = PseudoMask(settings.mask, self.preprocess)
         if settings.mask.pairing == "shuffled":
-            self.uncut = "model.mask.pairing is shuffled, across the batch: set micro_batch to 0"
+            self.why_whole = (
+                "model.mask.pairing is shuffled, across the batch: set micro_batch to 0"
+            )
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """`vla`; and `pa` from step `pixel.start` on: before it the decoder gets no gradient."""
+        """`vla`, and from step `pixel.start` on `pa`, before which the decoder gets no gradient."""
         check_pairs(batch)
-        return joint_losses(self, batch)
+        return whole_batch_losses(self, batch)
 
     def embed(self, batch: Batch) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         """Image and report in the shared space, (B, D) each, and `pa`."""
@@ -74,27 +78,27 @@ class G2D(Towers):
             return (pooled, report), {}
         if pixel.target == "image":
             grey = self.pseudo_mask.grey(batch.images)[:, None]
-            alone = reconstruction(self.decode(pyramid), grey, pixel)
+            pixel_loss = reconstruction(self.decode(pyramid), grey, pixel)
         else:
-            mask = self.pseudo_mask(self._attended(pixels, attention, report), batch.images)
-            alone = pixel_alignment(self.decode(pyramid), mask, pixel)
-        return (pooled, report), {"pa": alone}
+            mask = self.pseudo_mask(self._mask_source(pixels, attention, report), batch.images)
+            pixel_loss = pixel_alignment(self.decode(pyramid), mask, pixel)
+        return (pooled, report), {"pa": pixel_loss}
 
-    def compare(self, *joint: Tensor) -> dict[str, Tensor]:
+    def compare(self, *representations: Tensor) -> dict[str, Tensor]:
         """The contrastive loss of images and reports, (B, D) each."""
-        return {"vla": self.contrastive(*joint)}
+        return {"vla": self.contrastive(*representations)}
 
     @torch.no_grad()
     def monitors(self, batch: Batch) -> dict[str, float]:
-        """Signs of failure, see `g2d.monitors`; of masks only where the decoder learns them."""
+        """The values of `g2d.monitors`; those of masks only if the decoder is trained on them."""
         pyramid = self.pyramid(batch.images)
         pixels = self._projected(pyramid)
         attention = self.pool(pixels)[1]
-        attended = self._attended(pixels, attention, self.text(batch.tokens, batch.attention))
-        found = {"attention_entropy": relative_entropy(attended)}
+        scores = self._mask_source(pixels, attention, self.text(batch.tokens, batch.attention))
+        found = {"attention_entropy": relative_entropy(scores)}
         if self._settings.pixel.target == "mask":
-            mask = self.pseudo_mask(attended, batch.images)
-            found |= monitors.figures(mask, self.decode(pyramid).float().sigmoid())
+            mask = self.pseudo_mask(scores, batch.images)
+            found |= monitors.mask_monitors(mask, self.decode(pyramid).float().sigmoid())
         return found
 
     @torch.no_grad()
@@ -107,20 +111,20 @@ class G2D(Towers):
         if self._settings.mask.source == "query":
             found |= self.pseudo_mask.steps(attention, images)
         elif report is not None:
-            attended = self._attended(pixels, attention, report)
-            found["report / peak"] = _of_peak(attended)
-            found |= self.pseudo_mask.steps(attended, images)
+            scores = self._mask_source(pixels, attention, report)
+            found["report / peak"] = _of_peak(scores)
+            found |= self.pseudo_mask.steps(scores, images)
         if self._settings.pixel.target != "none":
             found["decoder"] = self.decode(pyramid).float().sigmoid().mean(1)
         return found
 
     def as_model(self) -> "G2DModel":
-        """The evaluated model, sharing weights and mode; a decoder without a target is fresh."""
+        """The model to evaluate, sharing weights and mode; without target the decoder is random."""
         return G2DModel(self)
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """(B, 3, S, S) -> the encoder's maps from stride 2 on."""
-        return present(self.unet.encoder(images))
+        return non_empty_levels(self.unet.encoder(images))
 
     def embed_pyramid(self, pyramid: list[Tensor]) -> Tensor:
         """Pyramid -> (B, D): attention pooling over the projected pixels."""
@@ -133,7 +137,7 @@ class G2D(Towers):
         return attention
 
     def dense(self, pyramid: list[Tensor]) -> Tensor:
-        """Pyramid -> (B, D, h, w), as `attention.dense` says."""
+        """Pyramid -> (B, D, h, w): embeddings of pixels, by the setting `attention.dense`."""
         return self._dense(self._projected(pyramid))
 
     def decode(self, pyramid: list[Tensor]) -> Tensor:
@@ -141,19 +145,19 @@ class G2D(Towers):
         return decode(self.unet.decoder, self.unet.segmentation_head, pyramid, self.strides)
 
     def _projected(self, pyramid: list[Tensor]) -> Tensor:
-        """Pyramid -> (B, D, h, w): the projected pixels that the attention pools."""
-        fine, *coarser = pyramid[self._joined :]
+        """Pyramid -> (B, D, h, w): the projected pixels, input of the attention pooling."""
+        fine, *coarser = pyramid[self._finest_level :]
         size = fine.shape[2:]
         wide = [F.interpolate(level, size=size, mode="bilinear") for level in coarser]
-        return by_pixel(self.projector, torch.cat([fine, *wide], 1))
+        return project_pixels(self.projector, torch.cat([fine, *wide], 1))
 
     def _dense(self, pixels: Tensor) -> Tensor:
         projected = self._settings.attention.dense == "projected"
         return pixels if projected else self.pool.dense(pixels)
 
     @torch.no_grad()
-    def _attended(self, pixels: Tensor, attention: Tensor, report: Tensor) -> Tensor:
-        """What the masks are made of, (B, H, h, w): the query's attention, or the report's."""
+    def _mask_source(self, pixels: Tensor, attention: Tensor, report: Tensor) -> Tensor:
+        """Maps for the pseudo masks, (B, H, h, w): attention of the query, or of the report."""
         if self._settings.mask.source == "query":
             return attention
         dense = F.normalize(self._dense(pixels).float(), dim=1)
@@ -162,16 +166,16 @@ class G2D(Towers):
         return scores.view_as(cosines)[:, None]
 
 
-class G2DModel(Pretrained):
-    """What G2D leaves behind; it also hands over its decoder."""
+class G2DModel(PretrainedImageTextModel):
+    """A trained G2D, with its decoder."""
 
     towers: G2D
 
     def panels(self, images: Tensor, reports: Sequence[str] | None) -> dict[str, Tensor]:
-        """From the attention, as a share of each image's peak, to the decoder's answer.
+        """Attention over its peak, the steps to the pseudo mask, and the decoder's output.
 
-        Masks that are made from the report are left out where there is none, and the decoder's
-        answer where it was not trained.
+        Masks from the report are left out without reports, and the decoder's output if the decoder
+        was not trained.
         """
         return self.towers.panels(images, None if reports is None else self.embed_texts(reports))
 
@@ -181,12 +185,12 @@ class G2DModel(Pretrained):
 
 
 def _of_peak(attention: Tensor) -> Tensor:
-    """(B, H, h, w) -> (B, h, w): the heads' mean over its largest pixel."""
+    """(B, H, h, w) -> (B, h, w): the mean of the heads, divided by its maximum."""
     mean = attention.float().mean(1)
     return mean / mean.amax((1, 2), keepdim=True)
 
 
-def make_unet(encoder: nn.Module, settings: G2DSettings) -> Any:
-    """smp's Unet around an encoder that is already made."""
+def make_g2d_unet(encoder: nn.Module, settings: G2DSettings) -> Any:
+    """smp's Unet around the given encoder."""
     masks = settings.attention.heads if settings.mask.heads == "separate" else 1
-    return unet_around(encoder, settings.image, settings.decoder, masks)
+    return make_unet(encoder, settings.image, settings.decoder, masks)

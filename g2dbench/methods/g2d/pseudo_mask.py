@@ -1,8 +1,8 @@
-"""From attention to pseudo mask: on the device, batched, without gradient or parameters.
+"""Pseudo masks from attention: batched, on the device, without gradient or parameters.
 
 Shapes: B images, H heads, h w grid, S image side, K masks of an image (1, or H if separate).
-Each step is a function of its own; `PseudoMask` runs those that the settings ask for, in the
-order of the paper's section 3.2.
+Each step is a function; `PseudoMask` runs those that the settings select, in the order of the
+paper's section 3.2.
 """
 
 import math
@@ -35,17 +35,14 @@ class PseudoMask(nn.Module):
 
     @torch.no_grad()
     def forward(self, attention: Tensor, images: Tensor) -> Tensor:
-        """The target of the decoder's logits."""
+        """The target for the decoder."""
         with torch.autocast(images.device.type, enabled=False):
             mask = self._smooth(self._binary(attention.float(), images.float()), images)
             return mask.roll(1, 0) if self._settings.pairing == "shuffled" else mask
 
     @torch.no_grad()
     def steps(self, attention: Tensor, images: Tensor) -> dict[str, Tensor]:
-        """What each step leaves of each image, (B, S, S) in [0, 1]; never shuffled.
-
-        Of several masks, their mean.
-        """
+        """The mask after each step, (B, S, S) in [0, 1], never shuffled; several are averaged."""
         with torch.autocast(images.device.type, enabled=False):
             binary = self._binary(attention.float(), images.float())
             return {
@@ -55,39 +52,41 @@ class PseudoMask(nn.Module):
             }
 
     def _smooth(self, binary: Tensor, images: Tensor) -> Tensor:
-        how, mask = self._settings, binary.float()
-        if how.smoothing == "bilateral":
-            return bilateral(mask, self.window, how.sigma_range)
-        if how.smoothing == "guided":
-            return guided(mask, self.grey(images)[:, None], how.window(), how.guide_eps)
+        settings, mask = self._settings, binary.float()
+        if settings.smoothing == "bilateral":
+            return bilateral_filter(mask, self.window, settings.sigma_range)
+        if settings.smoothing == "guided":
+            return guided_filter(
+                mask, self.grey(images)[:, None], settings.window(), settings.guide_eps
+            )
         return mask
 
     def _binary(self, attention: Tensor, images: Tensor) -> Tensor:
-        how = self._settings
-        scores = attention.mean(1, keepdim=True) if how.heads == "mean" else attention
-        scores = F.interpolate(scores, size=images.shape[2:], mode=how.upsampling)
+        settings = self._settings
+        scores = attention.mean(1, keepdim=True) if settings.heads == "mean" else attention
+        scores = F.interpolate(scores, size=images.shape[2:], mode=settings.upsampling)
         scores = scores * self.body(images)[:, None]
-        if how.threshold == "mixture":
+        if settings.threshold == "mixture":
             return above_mixture(scores)
-        return above_percentile(scores, how.percentile)
+        return above_percentile(scores, settings.percentile)
 
     def body(self, images: Tensor) -> Tensor:
-        """Normalised (B, C, S, S) -> (B, S, S) bool: where a mask may be; all of it if "none"."""
+        """Normalized (B, C, S, S) -> (B, S, S) bool: where a mask may be; everywhere if "none"."""
         if self._settings.body == "none":
             return torch.ones_like(images[:, 0], dtype=torch.bool)
         body = body_mask((self.grey(images) * 255).round().long())
         return outline(body) if self._settings.body == "outline" else body
 
     def grey(self, images: Tensor) -> Tensor:
-        """Normalised (B, C, S, S) -> (B, S, S) grey values in [0, 1]."""
+        """Normalized (B, C, S, S) -> (B, S, S) grey values in [0, 1]."""
         return (images.float() * self.std + self.mean).mean(1).clamp(0, 1)
 
 
 def above_percentile(scores: Tensor, percentile: float) -> Tensor:
-    """(..., S, S) -> bool, True above this percentile of the same map.
+    """(..., S, S) -> bool, True above this percentile of each map.
 
-    Exactly `scores > numpy.quantile(scores, percentile / 100)`: the interpolated quantile lies
-    between two neighbours in rank, so what exceeds it is what exceeds the lower one.
+    Equals `scores > numpy.quantile(scores, percentile / 100)`: the interpolated quantile lies
+    between two values of adjacent rank, so exceeding it means exceeding the lower one.
     """
     flat = scores.flatten(-2)
     rank = math.floor(percentile / 100 * (flat.shape[-1] - 1))
@@ -99,14 +98,14 @@ def above_percentile(scores: Tensor, percentile: float) -> Tensor:
 def above_mixture(scores: Tensor) -> Tensor:
     """(..., S, S) -> bool, True where the upper of two Gaussians fitted to the map is likelier.
 
-    Expectation-maximisation on a histogram of 256 bins over the map's range, 50 rounds from the
-    lower and upper half of the range; a constant map gives no pixel.
+    50 rounds of expectation-maximization on a histogram of 256 bins over the map's range, starting
+    with its lower and upper half; the mask of a constant map is empty.
     """
     flat = scores.flatten(-2)
     low, high = flat.amin(-1, keepdim=True), flat.amax(-1, keepdim=True)
     spread = (high - low).clamp(min=torch.finfo(flat.dtype).tiny)
     bins = ((flat - low) / spread * (_BINS - 1)).round().long()
-    upper = _upper_gaussian(_float(histogram(bins))).gather(-1, bins)
+    upper = _upper_gaussian(_as_double(histogram(bins))).gather(-1, bins)
     return (upper & (high > low)).view(scores.shape)
 
 
@@ -118,13 +117,13 @@ def _upper_gaussian(counts: Tensor) -> Tensor:
     for _ in range(_ROUNDS):
         mass = belongs * share[..., None, :]
         weight = mass.sum(-1, keepdim=True).clamp(min=1e-12)
-        centre = (mass * at).sum(-1, keepdim=True) / weight
-        variance = (mass * (at - centre) ** 2).sum(-1, keepdim=True) / weight + 1e-6
-        log = weight.log() - variance.log() / 2 - (at - centre) ** 2 / (2 * variance)
+        center = (mass * at).sum(-1, keepdim=True) / weight
+        variance = (mass * (at - center) ** 2).sum(-1, keepdim=True) / weight + 1e-6
+        log = weight.log() - variance.log() / 2 - (at - center) ** 2 / (2 * variance)
         belongs = log.softmax(-2)
-    brighter = centre.argmax(-2, keepdim=True)
+    brighter = center.argmax(-2, keepdim=True)
     likelier = belongs.gather(-2, brighter.expand(*counts.shape[:-1], 1, _BINS))[..., 0, :] > 0.5
-    return likelier & (at >= centre.amin(-2))
+    return likelier & (at >= center.amin(-2))
 
 
 def body_mask(grey: Tensor) -> Tensor:
@@ -133,17 +132,17 @@ def body_mask(grey: Tensor) -> Tensor:
 
 
 def otsu(grey: Tensor) -> Tensor:
-    """(B, S, S) int64 0 to 255 -> (B,) threshold of greatest variance between the classes.
+    """(B, S, S) int64 0 to 255 -> (B,) threshold with the largest between-class variance.
 
-    The first of several best, as OpenCV's; an image of one value gives that value less one, so
-    that it is all body, unless it is black.
+    The first of several equal ones, as in OpenCV. For an image with a single value it is that value
+    minus one, so that the whole image is body, unless it is black.
     """
     counts = histogram(grey.flatten(1))
     at = torch.arange(_BINS, device=counts.device)
     below, total = counts.cumsum(-1), counts.sum(-1, keepdim=True)
     mass, whole = (counts * at).cumsum(-1), (counts * at).sum(-1, keepdim=True)
     size = below * (total - below)
-    between = _float(whole * below - mass * total) ** 2 / _float(size.clamp(min=1))
+    between = _as_double(whole * below - mass * total) ** 2 / _as_double(size.clamp(min=1))
     best = torch.where(size > 0, between, -1.0).argmax(-1)
     single = (counts > 0).sum(-1) == 1
     return torch.where(single, (counts.argmax(-1) - 1).clamp(min=0), best)
@@ -155,13 +154,13 @@ def histogram(bins: Tensor) -> Tensor:
     return counts.scatter_add_(-1, bins, torch.ones_like(bins))
 
 
-def _float(counts: Tensor) -> Tensor:
-    """As fp64, or as fp32 on Apple's GPU, which has no more."""
+def _as_double(counts: Tensor) -> Tensor:
+    """As fp64, or as fp32 on Apple's GPU, which has no fp64."""
     return counts.float() if counts.device.type == "mps" else counts.double()
 
 
 def outline(body: Tensor) -> Tensor:
-    """(B, S, S) bool -> bool: each row filled between its first and its last True."""
+    """(B, S, S) bool -> bool: each row filled between its first and last True."""
     values = body.to(torch.int32)
     from_left = values.cummax(-1).values
     from_right = values.flip(-1).cummax(-1).values.flip(-1)
@@ -177,7 +176,7 @@ def disc_window(sigma: float, radius: int) -> Tensor:
 
 
 def _blur(mask: Tensor, window: Tensor) -> Tensor:
-    """Convolution with the (symmetric) window by Fourier transform, ten times faster on a CPU."""
+    """Convolution with the symmetric window by FFT, which is ten times faster on a CPU."""
     radius = window.shape[-1] // 2
     padded = F.pad(mask, [radius] * 4, mode="reflect")
     sides = padded.shape[-2:]
@@ -186,12 +185,12 @@ def _blur(mask: Tensor, window: Tensor) -> Tensor:
     return blurred.clamp(0, 1)
 
 
-def bilateral(mask: Tensor, window: Tensor, sigma_range: float) -> Tensor:
-    """Bilateral filter of a binary mask, exact: (B, K, S, S) of 0 and 1 -> [0, 1].
+def bilateral_filter(mask: Tensor, window: Tensor, sigma_range: float) -> Tensor:
+    """Exact bilateral filter of a binary mask: (B, K, S, S) of 0 and 1 -> [0, 1].
 
-    With only two values the range weight is 1 among equals and k = exp(-1 / (2 sigma^2)) between
-    the two, so one blur g of the mask gives the filter: g / (g + k (1 - g)) where the mask is 1,
-    k g / (k g + 1 - g) where it is 0. Borders are mirrored without the edge (OpenCV's default).
+    For two values the range weight is 1 between equal ones and k = exp(-1 / (2 sigma^2)) otherwise,
+    so that one blur g of the mask is enough: g / (g + k (1 - g)) where the mask is 1, and
+    k g / (k g + 1 - g) where it is 0. Borders are reflected without the edge (OpenCV's default).
     """
     g = _blur(mask, window)
     k = math.exp(-1 / (2 * sigma_range**2))
@@ -199,21 +198,21 @@ def bilateral(mask: Tensor, window: Tensor, sigma_range: float) -> Tensor:
     return torch.where(mask > 0.5, inside, outside)
 
 
-def guided(mask: Tensor, grey: Tensor, radius: int, eps: float) -> Tensor:
+def guided_filter(mask: Tensor, grey: Tensor, radius: int, eps: float) -> Tensor:
     """Guided filter: (B, K, S, S) of 0 and 1, guide (B, 1, S, S) in [0, 1] -> [0, 1].
 
-    In every square window the mask is fitted as a linear function of the guide, with `eps` against
-    slopes where the guide is flat; a pixel takes the mean of the fits that cover it. Borders are
-    mirrored without the edge. Source: He et al., Guided Image Filtering, ECCV 2010.
+    In every square window the mask is fitted as a linear function of the guide; `eps` regularizes
+    the slope. A pixel gets the mean of the fits that cover it. Borders are reflected without the
+    edge. Source: He et al., Guided Image Filtering, ECCV 2010.
     """
-    mean_guide, mean_mask = _box(grey, radius), _box(mask, radius)
-    variance = _box(grey * grey, radius) - mean_guide**2
-    slope = (_box(grey * mask, radius) - mean_guide * mean_mask) / (variance + eps)
+    mean_guide, mean_mask = _box_mean(grey, radius), _box_mean(mask, radius)
+    variance = _box_mean(grey * grey, radius) - mean_guide**2
+    slope = (_box_mean(grey * mask, radius) - mean_guide * mean_mask) / (variance + eps)
     offset = mean_mask - slope * mean_guide
-    return (_box(slope, radius) * grey + _box(offset, radius)).clamp(0, 1)
+    return (_box_mean(slope, radius) * grey + _box_mean(offset, radius)).clamp(0, 1)
 
 
-def _box(values: Tensor, radius: int) -> Tensor:
-    """Mean over the (2r+1, 2r+1) window of every pixel."""
+def _box_mean(values: Tensor, radius: int) -> Tensor:
+    """Mean over the (2r+1, 2r+1) window around every pixel."""
     padded = F.pad(values, [radius] * 4, mode="reflect")
     return F.avg_pool2d(padded, 2 * radius + 1, stride=1)

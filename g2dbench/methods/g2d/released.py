@@ -1,4 +1,4 @@
-"""The layout of the authors' released files, and the way between it and ours.
+"""Converts weights between the authors' released files and our G2D.
 
     NAME_encoder.pth          smp's encoder
     NAME_encoder_decoder.pth  smp's Unet: encoder, decoder, segmentation head
@@ -22,7 +22,7 @@ from g2dbench.pretrained.weights import State
 
 Layout = Literal["encoder", "encoder_decoder", "checkpoint"]
 
-_PREFIXES = {
+_FROM_RELEASED = {
     "img_model.": "unet.",
     "lm_model.": "text.encoder.bert.",
     "proj_v.0.": "projector.first.",
@@ -35,18 +35,18 @@ _PREFIXES = {
     "attnpool.mhsa.out_proj.": "pool.out.0.",
     "attnpool.c_proj.": "pool.out.1.",
 }
-"""Theirs to ours."""
-_BACK = {ours: theirs for theirs, ours in _PREFIXES.items()}
+"""Prefixes in the released files -> our prefixes."""
+_TO_RELEASED = {ours: theirs for theirs, ours in _FROM_RELEASED.items()}
 _PACKED = {"attnpool.mhsa.in_proj_weight": "weight", "attnpool.mhsa.in_proj_bias": "bias"}
 _PARTS = ("query", "key", "value")
 _KERNEL = re.compile(r"proj_([vt])\.[03]\.weight")
 _UNUSED = ("pseudo_conv.", "lm_model.pooler.")
-"""No embedding, mask or loss of the released code reads these."""
+"""The released code has these weights but does not use them."""
 _BUFFER = re.compile(r"\.(running_mean|running_var|num_batches_tracked)$")
-_LONGEST = 256
-"""Tokens of a report, in cnn_ae.py."""
+_MAX_TOKENS = 256
+"""Maximum number of tokens of a report, in cnn_ae.py."""
 _HEAD_WIDTH = 64
-"""Of every BERT that Google published; a file does not say how its width is split."""
+"""Width of a head in every BERT that Google published; a file does not hold it."""
 
 _FIXED: dict[str, Any] = {
     "image.depth": 5,
@@ -65,20 +65,20 @@ _FIXED: dict[str, Any] = {
     "attention.logits": "dot",
     "attention.scale": 1.0,
 }
-"""What CNN_AE has in its source text, so that a checkpoint cannot hold anything else."""
+"""Settings that are constants in the code of CNN_AE, so that a checkpoint cannot differ."""
 
 
 def find_layout(state: Mapping[str, Tensor]) -> Layout:
-    """Which of the three files a state_dict is of; a file of neither other kind is an encoder."""
+    """The layout of a state_dict; "encoder" unless it has keys of another layout."""
     if any(key.startswith(("img_model.", "attnpool.")) for key in state):
         return "checkpoint"
     return "encoder_decoder" if "segmentation_head.0.weight" in state else "encoder"
 
 
-def to_ours(state: Mapping[str, Tensor]) -> State:
-    """A checkpoint's model_state_dict under the names of `G2D` with attention.output "double".
+def from_released(state: Mapping[str, Tensor]) -> State:
+    """A released model_state_dict with the names of a `G2D` with attention.output "double".
 
-    Keys that neither side knows keep their names, so that `load_state` reports them.
+    Unknown keys keep their names, so that `load_state` reports them.
     """
     found: State = {}
     for key, value in state.items():
@@ -87,22 +87,22 @@ def to_ours(state: Mapping[str, Tensor]) -> State:
             found |= {f"pool.{part}.{_PACKED[key]}": rows for part, rows in parts}
         elif not key.startswith(_UNUSED):
             kernel = _KERNEL.fullmatch(key) and value.ndim > 2
-            found[_renamed(key, _PREFIXES)] = value.flatten(1) if kernel else value
+            found[_renamed(key, _FROM_RELEASED)] = value.flatten(1) if kernel else value
     return found
 
 
-def to_theirs(g2d: G2D) -> State:
-    """A method's weights as the model_state_dict of CNN_AE; see `obstacles`.
+def to_released(g2d: G2D) -> State:
+    """A method's weights as a model_state_dict of CNN_AE; see `unsupported_settings`.
 
-    What ours lacks and theirs never reads is 0: `pseudo_conv` and BERT's pooler.
+    Weights that the released code has but does not use are 0: `pseudo_conv` and BERT's pooler.
     """
     ours = {key: value.detach().cpu() for key, value in g2d.state_dict().items()}
-    return named_theirs(ours) | _never_read(g2d)
+    return released_names(ours) | _unused_weights(g2d)
 
 
-def named_theirs(ours: Mapping[str, Tensor]) -> State:
-    """The inverse of `to_ours`; a single output layer is followed by the identity."""
-    found = {_renamed(key, _BACK): value for key, value in ours.items()}
+def released_names(ours: Mapping[str, Tensor]) -> State:
+    """The inverse of `from_released`; a single output layer is followed by the identity."""
+    found = {_renamed(key, _TO_RELEASED): value for key, value in ours.items()}
     for theirs, kind in _PACKED.items():
         found[theirs] = torch.cat([found.pop(f"pool.{part}.{kind}") for part in _PARTS])
     if "pool.out.weight" in found:
@@ -117,8 +117,8 @@ def named_theirs(ours: Mapping[str, Tensor]) -> State:
     return found
 
 
-def obstacles(g2d: G2D) -> list[str]:
-    """The settings for which CNN_AE has no place, as "attention.heads = 3 (there 4)"."""
+def unsupported_settings(g2d: G2D) -> list[str]:
+    """The settings that CNN_AE does not support, as "attention.heads = 3 (there 4)"."""
     settings = read_settings(G2DSettings, g2d.architecture)
     found = {key: _at(settings, key) for key in _FIXED}
     return [
@@ -127,10 +127,10 @@ def obstacles(g2d: G2D) -> list[str]:
 
 
 def read_sizes(state: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
-    """The parts of a `[model]` table that a checkpoint's shapes decide.
+    """The parts of a `[model]` table that follow from the shapes of a checkpoint.
 
-    Raises KeyError with a key that is lacking, IndexError or TypeError for shapes of no tensor of
-    its kind. BERT's heads are taken to be 64 wide.
+    BERT's heads are assumed to be 64 wide. Raises KeyError for a missing key, IndexError or
+    TypeError for a tensor of the wrong rank.
     """
     words = state["lm_model.embeddings.word_embeddings.weight"]
     layers = {key.split(".")[3] for key in state if key.startswith("lm_model.encoder.layer.")}
@@ -143,7 +143,7 @@ def read_sizes(state: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
         "heads": max(words.shape[-1] // _HEAD_WIDTH, 1),
         "feed_forward": len(state["lm_model.encoder.layer.0.intermediate.dense.weight"]),
         "positions": tokens,
-        "max_length": min(tokens, _LONGEST),
+        "max_length": min(tokens, _MAX_TOKENS),
     }
     return {
         "text": text,
@@ -154,11 +154,11 @@ def read_sizes(state: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
 
 
 def count_parameters(state: Mapping[str, Tensor]) -> int:
-    """How many of a state_dict's entries an optimiser steps."""
+    """Number of entries of a state_dict that are parameters, not buffers."""
     return sum(_BUFFER.search(key) is None for key in state)
 
 
-def _never_read(g2d: G2D) -> State:
+def _unused_weights(g2d: G2D) -> State:
     text: Any = g2d.text
     width, hidden = text.projector.second.out_features, text.encoder.width
     shapes = {

@@ -1,4 +1,4 @@
-"""G2D's part of a recipe's `[model]` table. Defaults follow the paper where it says something."""
+"""The `[model]` table of G2D; defaults follow the paper where it states a value."""
 
 from typing import Literal
 
@@ -8,19 +8,19 @@ from g2dbench.methods.shared.settings import DecoderSettings, Settings, TowerSet
 
 
 class AttentionSettings(Settings):
-    """`[model.attention]`: the pooling with one aggregating query, whose weights become the mask.
+    """`[model.attention]`: attention pooling with one query, whose weights become the mask.
 
-    heads: the paper's best is 3, the code has 4. head_dim: 0 is width // heads.
-    stride: 32 attends over the last map; 16 or 8 over the map of that stride joined with the
-    up-sampled coarser ones, for four or sixteen times the pixels.
+    heads: 3 is best in the paper, the code uses 4. head_dim: 0 is width // heads.
+    stride: 32 attends to the last map; 16 or 8 to the map of that stride concatenated with the
+    upsampled coarser ones, with four or sixteen times as many pixels.
     query: a learned token (paper), or the mean of the pixels (code). keys: what the query attends
-    to; "pixels+query" includes itself (code).
-    positions: "learned" (code) binds the method to one image size.
-    output: one linear layer after the heads, or two with nothing between (code: CLIP's pool, in
-    whose forward pass they are one), which also start as torch's MultiheadAttention does.
-    logits: "dot" is q.k / sqrt(head_dim), "cosine" the cosine of q and k; times `scale`.
-    dense: what stands for a pixel in the shared space when a prompt is located: its projection
-    (paper), or its own term of the pooled embedding ("value"), which the loss really aligns.
+    to; "pixels+query" includes the query itself (code).
+    positions: "learned" (code) fixes the image size.
+    output: one linear layer after the heads, or two in a row ("double", code; CLIP's attention pool
+    uses only one), where all layers are initialized as in torch's MultiheadAttention.
+    logits: "dot" is q.k / sqrt(head_dim), "cosine" the cosine of q and k; both times `scale`.
+    dense: the embedding of a pixel when a prompt is located: its projection (paper), or its term of
+    the pooled embedding ("value"), which the contrastive loss aligns.
     """
 
     heads: int = Field(default=3, ge=1)
@@ -36,18 +36,18 @@ class AttentionSettings(Settings):
 
 
 class MaskSettings(Settings):
-    """`[model.mask]`: the five steps from attention to pseudo mask; each can be left out.
+    """`[model.mask]`: the five steps from attention to pseudo mask.
 
     source: "query" is the attention of the aggregating query (paper); "report" the softmax over
-    pixels of each pixel's cosine with the image's own report, at the contrastive temperature.
-    heads: their mean, or one mask and one decoder channel each. body: "otsu" is the pixels
-    brighter than Otsu's threshold, "outline" fills each row between its first and last such pixel:
-    on 117 radiographs with lung masks the former holds 44 to 51 % of the lungs, the latter 95 %.
-    smoothing: the paper's bilateral filter of the binary mask, or a guided filter, which gives the
-    mask the edges of the image. sigma_space and radius in pixels of the input (radius 0 is 1.5
-    sigma, as in OpenCV); sigma_range is the bilateral filter's width in mask values 0 to 1,
-    guide_eps the variance of grey values 0 to 1 below which the guided filter sees no edge.
-    pairing: "shuffled" gives each image the mask of its neighbour in the batch (paper, table 8).
+    pixels of the cosine between a pixel and the image's report, at the contrastive temperature.
+    heads: their mean, or one mask and one decoder channel each. body: "otsu" is the pixels brighter
+    than Otsu's threshold, "outline" fills each row between its first and last such pixel; on 117
+    radiographs with lung masks, "otsu" covers 44 to 51 % of the lungs and "outline" 95 %.
+    smoothing: the paper's bilateral filter of the binary mask, or a guided filter, which aligns the
+    mask with edges of the image. sigma_space, radius: in pixels of the input (radius 0 is 1.5
+    sigma, as in OpenCV). sigma_range: of the bilateral filter, for mask values 0 to 1. guide_eps:
+    variance of grey values 0 to 1 below which the guided filter sees no edge.
+    pairing: "shuffled" gives each image the mask of the previous one in the batch (paper, table 8).
     """
 
     source: Literal["query", "report"] = "query"
@@ -64,18 +64,17 @@ class MaskSettings(Settings):
     pairing: Literal["own", "shuffled"] = "own"
 
     def window(self) -> int:
-        """Radius in pixels of the smoothing filter."""
+        """Radius of the smoothing filter in pixels."""
         return self.radius or max(1, round(1.5 * self.sigma_space))
 
 
 class PixelSettings(Settings):
-    """`[model.pixel]`: the alignment of the decoder's output with its target.
+    """`[model.pixel]`: the loss of the decoder.
 
-    target: the pseudo mask; the image's grey values, which makes the decoder reconstruct (paper,
-    table 5a); or "none", vision-language alignment alone, which leaves the decoder as it began.
-    start: optimiser steps before it is added, 0 for at once. values: soft Dice on probabilities
-    (paper), or on raw logits (code). dice, bce: weights of the two terms for a mask; mse that of
-    the mean squared error for the image.
+    target: the pseudo mask; the grey values of the image, for reconstruction (paper, table 5a); or
+    "none", which does not train the decoder. start: optimizer steps before this loss is added.
+    values: soft Dice of probabilities (paper), or of raw logits (code). dice, bce: weights of the
+    two terms for a mask; mse: weight of the mean squared error for the image.
     """
 
     target: Literal["mask", "image", "none"] = "mask"
@@ -103,7 +102,7 @@ class G2DSettings(TowerSettings):
             raise ValueError(f"attention.heads {self.attention.heads} exceeds width {self.width}")
         if self.mask.smoothing != "none" and self.mask.window() >= self.image.size:
             raise ValueError(
-                f"the smoothing filter's radius {self.mask.window()} is not below image.size "
+                f"the radius {self.mask.window()} of the smoothing filter must be below image.size "
                 f"{self.image.size}: lower mask.sigma_space or mask.radius"
             )
         if self.mask.source == "report" and self.mask.heads == "separate":

@@ -1,7 +1,6 @@
-"""The paper's ablations of G2D, and questions that it leaves open.
+"""The paper's ablation studies of G2D (arXiv 2312.01522, tables 5a to 5f and 8), and further ones.
 
-The first arm of a study is the reference that the others are compared with. Tables are those of
-arXiv 2312.01522, 5a to 5f and 8.
+The first arm of a study is the reference that the others are compared with.
 """
 
 from g2dbench.recipes.study import ENCODER_ONLY, Arm, Study
@@ -9,7 +8,7 @@ from g2dbench.recipes.study import ENCODER_ONLY, Arm, Study
 STUDIES: tuple[Study, ...] = (
     Study(
         "decoder",
-        "what should the decoder learn?",
+        "what should the decoder be trained on?",
         ("5a", "8"),
         (
             Arm("pseudo masks", paper="pseudo-segmentation"),
@@ -21,7 +20,7 @@ STUDIES: tuple[Study, ...] = (
     ),
     Study(
         "threshold",
-        "where should the attention be cut?",
+        "where should the attention be thresholded?",
         ("5b",),
         (
             Arm("85th percentile", ("model.mask.percentile=85",), paper="85th percentile"),
@@ -38,7 +37,7 @@ STUDIES: tuple[Study, ...] = (
     ),
     Study(
         "aggregation",
-        "one mask from all heads, or one each?",
+        "one mask from all heads, or one per head?",
         ("5d",),
         (
             Arm("mean of heads", ("model.mask.heads=mean",), paper="yes"),
@@ -53,7 +52,7 @@ STUDIES: tuple[Study, ...] = (
     ),
     Study(
         "refinement",
-        "do body mask and smoothing help?",
+        "do the body mask and smoothing help?",
         ("5f",),
         (
             Arm("both", paper="both"),
@@ -72,7 +71,7 @@ STUDIES: tuple[Study, ...] = (
     ),
     Study(
         "start",
-        "when should pixel alignment begin?",
+        "when should pixel alignment start?",
         (),
         (
             Arm("the recipe's step"),

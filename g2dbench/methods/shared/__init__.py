@@ -1,1 +1,1 @@
-"""What several pre-training methods share."""
+"""Parts that several pre-training methods share."""

@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def relative_entropy(attention: Tensor) -> float:
-    """(B, H, h, w) -> mean entropy of the heads over that of uniform attention: 1 is no attention.
+    """(B, H, h, w) -> mean entropy of the heads over that of uniform attention, in [0, 1].
 
-    Weights are first made to sum to 1 over the pixels.
+    Each map is first normalized to sum 1 over its pixels.
     """
     flat = attention.float().flatten(2)
     if flat.shape[-1] == 1:

@@ -1,4 +1,4 @@
-"""The contrastive loss over pairs, with weighted directions and a fixed or learned temperature.
+"""The contrastive loss, with weighted directions and a fixed or learned temperature.
 
 Shapes: B pairs of this device, N pairs of all devices, D width.
 """
@@ -42,7 +42,7 @@ class Contrastive(nn.Module):
         return self.log_scale.clamp(max=math.log(_SHARPEST)).exp()
 
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        """(B, D) and (B, D), row i of both being one pair -> scalar."""
+        """(B, D) and (B, D), where row i of both is a pair -> scalar."""
         with torch.autocast(image.device.type, enabled=False):
             image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
             logits = self._devices()
@@ -53,7 +53,7 @@ class Contrastive(nn.Module):
             ) + self._settings.text_to_image * F.cross_entropy(per_text, own)
 
     def _devices(self) -> ClipLoss:
-        """Each device scores its own B rows against all N columns; gradients pass the gathering."""
+        """Logits of the device's own B rows and all N columns; gathering keeps gradients."""
         if self._settings.negatives == "local" or not distributed.is_initialized():
             return ClipLoss()
         return ClipLoss(

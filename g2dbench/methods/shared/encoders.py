@@ -1,4 +1,4 @@
-"""The two encoders that a method trains: smp's CNNs for images, BERT for reports.
+"""The encoders that a method trains: smp's CNNs for images, BERT for reports.
 
 Shapes: B pairs, S image side, L tokens, E the encoder's width.
 """
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, BertConfig, BertModel
 
 from g2dbench.errors import BadCheckpoint, Misuse
-from g2dbench.methods.shared.frozen_text_cache import FrozenPart, run_layers
+from g2dbench.methods.shared.frozen_text_cache import FrozenTextCache, run_layers
 from g2dbench.methods.shared.settings import ImageSettings, TextSettings
 from g2dbench.pretrained.tokenizer import SCRATCH
 from g2dbench.pretrained.weights import find_state, load_state, read_weights
@@ -26,8 +26,8 @@ _ATTENTION = "sdpa"
 def image_encoder(image: ImageSettings) -> nn.Module:
     """An smp encoder: (B, 3, S, S) -> maps of strides 1 (the input itself), 2, 4, to 2^depth.
 
-    Fresh, or with the weights that `image.weights` names: a set that smp publishes for this
-    encoder ("imagenet"), or a file whose keys are those of the encoder.
+    image.weights: "" for random weights, a set that smp publishes for this encoder ("imagenet"), or
+    a file with the keys of the encoder.
     """
     names = smp.encoders.get_encoder_names()
     if image.encoder not in names and not image.encoder.startswith("tu-"):
@@ -44,11 +44,11 @@ def image_encoder(image: ImageSettings) -> nn.Module:
         ) from error
     except TypeError as error:
         raise Misuse(
-            f"image.options holds {', '.join(image.options)}, of which the image encoder "
-            f"{image.encoder!r} does not take all: {error}"
+            f"image.options holds {', '.join(image.options)}, but the image encoder "
+            f"{image.encoder!r} does not accept all of them: {error}"
         ) from error
     except (OSError, RuntimeError, ValueError) as error:
-        raise BadCheckpoint(f"image encoder {image.encoder!r} cannot be made: {error}") from error
+        raise BadCheckpoint(f"image encoder {image.encoder!r} cannot be built: {error}") from error
     if image.weights and published is None:
         state = find_state(read_weights(image.weights), image.weights)
         load_state(encoder, state, image.weights, ignore=(r"^fc\.",))
@@ -58,10 +58,9 @@ def image_encoder(image: ImageSettings) -> nn.Module:
 class TextEncoder(nn.Module):
     """A BERT: (B, L) tokens -> (B, L, E), the last hidden layer.
 
-    From scratch with the sizes of the settings, or a published one with its own. The first
-    `frozen_layers` layers do not learn; nor do the embeddings where `frozen_embeddings` is set.
-    In training, `frozen_cache` and `buckets` save work without changing the outcome beyond
-    rounding; then the hidden states of padding mean nothing.
+    Either random with the sizes of the settings, or published. The first `frozen_layers` layers are
+    frozen, and the embeddings with `frozen_embeddings`. In training, `frozen_cache` and `buckets`
+    save time and change the output only by rounding; hidden states of padding are then undefined.
     """
 
     def __init__(self, text: TextSettings, vocabulary: int) -> None:
@@ -76,15 +75,17 @@ class TextEncoder(nn.Module):
                 f"{config.max_position_embeddings} positions"
             )
         self._settings = text
-        every = config.num_hidden_layers
-        self._depth = every if text.frozen_layers < 0 else text.frozen_layers
+        layers = config.num_hidden_layers
+        self._frozen_layers = layers if text.frozen_layers < 0 else text.frozen_layers
         self._frozen = self._freeze(text)
-        self._first: FrozenPart | None = None
+        self._frozen_cache: FrozenTextCache | None = None
         if text.frozen_cache:
-            self._first = FrozenPart(self.bert, self._depth, text.frozen_cache * 2**20)
+            self._frozen_cache = FrozenTextCache(
+                self.bert, self._frozen_layers, text.frozen_cache * 2**20
+            )
 
     def train(self, mode: bool = True) -> "TextEncoder":
-        """As every module's; the frozen part stays in eval mode where the settings say so."""
+        """Set the mode; with `frozen_mode` "eval" the frozen part stays in eval mode."""
         super().train(mode)
         if self._settings.frozen_mode == "eval":
             for module in self._frozen:
@@ -105,17 +106,17 @@ class TextEncoder(nn.Module):
         return torch.cat(parts)[order.argsort()]
 
     def _encode(self, tokens: Tensor, attention: Tensor) -> Tensor:
-        if not self.training or self._first is None:
+        if not self.training or self._frozen_cache is None:
             whole: Tensor = self.bert(input_ids=tokens, attention_mask=attention).last_hidden_state
             return whole
-        hidden = self._first(tokens, attention)
+        hidden = self._frozen_cache(tokens, attention)
         allowed = None if attention.all() else attention.bool()[:, None, None]
-        return run_layers(self.bert.encoder.layer[self._depth :], hidden, allowed)
+        return run_layers(self.bert.encoder.layer[self._frozen_layers :], hidden, allowed)
 
     def states(self, tokens: Tensor, attention: Tensor) -> tuple[Tensor, ...]:
         """(B, L) and (B, L) -> the embeddings and the output of every layer, each (B, L, E).
 
-        Computed anew each time: neither `frozen_cache` nor `buckets` saves work here.
+        `frozen_cache` and `buckets` are not used here.
         """
         hidden: tuple[Tensor, ...] = self.bert(
             input_ids=tokens, attention_mask=attention, output_hidden_states=True
@@ -123,7 +124,7 @@ class TextEncoder(nn.Module):
         return hidden
 
     def sizes(self) -> dict[str, Any]:
-        """The settings that rebuild an encoder of this shape from scratch."""
+        """The settings that build an encoder of this shape with random weights."""
         config = self.bert.config
         return {
             "source": SCRATCH,
@@ -141,7 +142,7 @@ class TextEncoder(nn.Module):
             raise Misuse(
                 f"text.frozen_layers is {text.frozen_layers}, the text encoder has {len(layers)}"
             )
-        frozen = list(layers[: self._depth])
+        frozen = list(layers[: self._frozen_layers])
         if text.frozen_embeddings:
             frozen.append(self.bert.embeddings)
         for module in frozen:
@@ -165,10 +166,10 @@ def _scratch(text: TextSettings, vocabulary: int) -> BertModel:
 
 
 def _published(text: TextSettings, vocabulary: int) -> BertModel:
-    """A BERT from a folder or the hub, its vocabulary cut to the tokens that the tokenizer has."""
+    """A BERT from a folder or the hub, with its vocabulary reduced to that of the tokenizer."""
     try:
         config = AutoConfig.from_pretrained(text.source)
-        _check_plain(config, text.source)
+        _check_standard_bert(config, text.source)
         model: BertModel = BertModel.from_pretrained(
             text.source,
             add_pooling_layer=False,
@@ -178,8 +179,8 @@ def _published(text: TextSettings, vocabulary: int) -> BertModel:
         )
     except OSError as error:
         raise BadCheckpoint(
-            f"text.source {text.source!r} is no folder with a BERT, and neither the hub nor its "
-            f"local cache gave one: {str(error).splitlines()[0]}"
+            f"text.source {text.source!r} is not a folder with a BERT, and neither the hub nor its "
+            f"local cache has it: {str(error).splitlines()[0]}"
         ) from error
     if vocabulary > config.vocab_size:
         raise Misuse(
@@ -190,11 +191,11 @@ def _published(text: TextSettings, vocabulary: int) -> BertModel:
     return model
 
 
-def _check_plain(config: Any, source: str) -> None:
-    """A run is rebuilt from sizes alone, so only what the sizes describe may be trained."""
-    plain = BertConfig()
+def _check_standard_bert(config: Any, source: str) -> None:
+    """Raise Misuse for a BERT that its sizes do not fully describe: a run is rebuilt from them."""
+    standard = BertConfig()
     for key in ("model_type", "hidden_act", "layer_norm_eps", "type_vocab_size"):
-        found, wanted = getattr(config, key, None), getattr(plain, key)
+        found, wanted = getattr(config, key, None), getattr(standard, key)
         if found != wanted:
             raise Misuse(
                 f"text.source {source!r} has {key} {found!r}; methods train BERT text encoders, "

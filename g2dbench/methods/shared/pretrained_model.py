@@ -1,4 +1,4 @@
-"""The model that a contrastive method leaves behind: embeds, gives features, locates.
+"""The model that a method trains: embeds, gives features, locates.
 
 Shapes: B images, S image side, T texts, C channels, D width of the shared space, h w grid.
 """
@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from g2dbench.methods.shared.two_towers import ImageMethod, Towers
+from g2dbench.methods.shared.two_towers import ImageEncoderMethod, TwoTowers
 from g2dbench.model import Grounding, Model
 
 _TEXTS_AT_ONCE = 64
 
 
-class PretrainedImages(Model):
-    """A trained method's image encoder, evaluated; it holds the method, so weights are shared."""
+class PretrainedImageModel(Model):
+    """The image encoder of a trained method, with which it shares its weights."""
 
-    def __init__(self, towers: ImageMethod) -> None:
+    def __init__(self, towers: ImageEncoderMethod) -> None:
         super().__init__()
         self.towers = towers
         self.preprocess = towers.preprocess
@@ -31,23 +31,23 @@ class PretrainedImages(Model):
         return self.towers.pyramid(images)
 
     def pooled(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, C): mean over the pixels of the encoder's last map, unprojected.
+        """(B, 3, S, S) -> (B, C): mean of the encoder's last map, without projector.
 
-        2048 wide for a ResNet-50: what the linear probe of the papers stands on.
+        This is the input of the papers' linear probe, C = 2048 for a ResNet-50.
         """
         return self.towers.pyramid(images)[-1].mean((2, 3))
 
 
-class Pretrained(PretrainedImages):
-    """A trained method with a space of image and report.
+class PretrainedImageTextModel(PretrainedImageModel):
+    """A trained method with a shared space of images and reports.
 
-    locate: BioViL's pipeline: cosine between the projected pixels and the projected prompt; the
-    publications give no threshold.
+    It locates texts as BioViL does, by the cosine between projected pixels and projected prompt;
+    the publications give no threshold.
     """
 
-    towers: Towers
+    towers: TwoTowers
 
-    def __init__(self, towers: Towers) -> None:
+    def __init__(self, towers: TwoTowers) -> None:
         super().__init__(towers)
         self.grounding = Grounding("bilinear", None)
 
@@ -57,8 +57,8 @@ class Pretrained(PretrainedImages):
         return F.normalize(embedded.float(), dim=-1)
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """T texts -> (T, D), each row of length 1, fp32; longer ones are cut at `max_length`."""
-        return self._read(self.towers.text, texts)
+        """T texts, truncated at `max_length` -> (T, D), each row of length 1, fp32."""
+        return self._encode_texts(self.towers.text, texts)
 
     def embed_prompts(self, texts: Sequence[str]) -> Tensor:
         """T texts -> (T, D), each row of length 1, fp32: what `locate` compares with the pixels."""
@@ -71,11 +71,13 @@ class Pretrained(PretrainedImages):
         with torch.autocast(images.device.type, enabled=False):
             return torch.einsum("bdhw,td->bthw", pixels, prompts)
 
-    def _read(self, reader: Callable[[Tensor, Tensor], Tensor], texts: Sequence[str]) -> Tensor:
-        """T texts -> (T, D) through tokens and attention, some at once; rows of length 1, fp32."""
+    def _encode_texts(
+        self, encode: Callable[[Tensor, Tensor], Tensor], texts: Sequence[str]
+    ) -> Tensor:
+        """T texts -> (T, D), encoded in batches; rows of length 1, fp32."""
         device = next(self.parameters()).device
         rows = []
         for at in range(0, len(texts), _TEXTS_AT_ONCE):
             tokens, attention = self.towers.tokenize(texts[at : at + _TEXTS_AT_ONCE])
-            rows.append(reader(tokens.to(device), attention.to(device)).float())
+            rows.append(encode(tokens.to(device), attention.to(device)).float())
         return F.normalize(torch.cat(rows), dim=-1)

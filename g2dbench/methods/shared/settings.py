@@ -1,4 +1,4 @@
-"""A recipe's `[model]` table, typed: what both towers, their projectors and the loss can be."""
+"""The typed `[model]` table of a recipe: encoders, projectors, contrastive loss, decoder."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
@@ -12,11 +12,11 @@ from g2dbench.registry import unknown
 
 Width = Annotated[int, Field(ge=1)]
 Option = bool | int | float | list[int] | list[float]
-"""Of an encoder: never text, which may name a file to load."""
+"""An option of an encoder; text is excluded, since it could name a file to load."""
 
 
 class Settings(BaseModel):
-    """Frozen; a key it does not know is refused."""
+    """Frozen settings that refuse unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -24,10 +24,10 @@ class Settings(BaseModel):
 class ImageSettings(Settings):
     """`[model.image]`: encoder and input; the last seven keys are those of `Preprocess`.
 
-    depth: halvings from the image to the encoder's last map, whose stride is 2 to this power.
-    options: what else the constructor of one of timm's encoders ("tu-...") takes, as the
-    "channels" of a ResNet's four stages.
-    weights: "" for none, a set that smp publishes ("imagenet"), or a file.
+    depth: the encoder's last map has stride 2^depth.
+    options: further arguments of a timm encoder ("tu-..."), such as "channels" of the four stages
+    of a ResNet.
+    weights: "" for random ones, a set that smp publishes ("imagenet"), or a file.
     """
 
     encoder: str = "resnet50"
@@ -46,37 +46,37 @@ class ImageSettings(Settings):
     def _takes(self) -> "ImageSettings":
         if self.options and not self.encoder.startswith("tu-"):
             raise ValueError(
-                f"options are those of timm's encoders, and smp's {self.encoder!r} takes none: "
-                f"encoder = 'tu-{self.encoder}', or leave them out"
+                f"only timm's encoders accept options, smp's {self.encoder!r} does not: use "
+                f"encoder = 'tu-{self.encoder}', or leave the options out"
             )
         return self
 
     @model_validator(mode="after")
     def _planes(self) -> "ImageSettings":
         if len(self.mean) not in (1, 3) or len(self.std) not in (1, 3) or min(self.std) <= 0:
-            raise ValueError("mean and std have one or three values, those of std above 0")
+            raise ValueError("mean and std must have one or three values, those of std above 0")
         return self
 
     def preprocess(self) -> Preprocess:
-        """What turns a radiograph into this encoder's input."""
+        """The preprocessing that turns a radiograph into the encoder's input."""
         return Preprocess(**self.model_dump(exclude={"encoder", "depth", "options", "weights"}))
 
 
 class TextSettings(Settings):
-    """`[model.text]`: tokenizer, BERT, and which token stands for the report.
+    """`[model.text]`: tokenizer, BERT, and the pooling of its tokens.
 
-    source: "scratch", a folder, or a hub id; only "scratch" reads the sizes that follow, up to
-    `positions`. dropout: of every layer, whatever the source; 0 in G2D's released code, which
-    never takes its BERT out of the evaluation mode in which it was loaded.
-    feed_forward: 0 is four times `hidden`; positions: 0 is `max_length`.
+    source: "scratch" (random weights), a folder, or a hub id; the sizes from `layers` to
+    `positions` are used only with "scratch". feed_forward: 0 is four times `hidden`; positions: 0
+    is `max_length`. dropout: of every layer, for any source; 0 corresponds to G2D's released code,
+    which leaves its BERT in evaluation mode.
     padding: of training batches and prompts. pool: the [CLS] token, or the mean of all tokens
-    that are no padding. project: the pooled vector, or every token (padding too, as in G2D's
-    released code, where the batch norm sees them) before pooling.
-    frozen_layers: the first so many do not learn, -1 for all. frozen_mode: whether the frozen part
-    drops out while training, as in G2D's released code.
-    frozen_cache: MiB in which the output of the frozen part is kept, once per report; 0 computes
-    it in every step. buckets: parts of a batch, by length, that are padded and encoded by
-    themselves; the batch's pairs stay what they are.
+    except padding. project: the pooled vector, or every token before pooling (including padding,
+    which enters the batch norm, as in G2D's released code).
+    frozen_layers: number of first layers that are frozen, -1 for all. frozen_mode: mode of the
+    frozen part during training; "eval" means no dropout.
+    frozen_cache: MiB for cached outputs of the frozen part, one per report; 0 for no cache.
+    buckets: number of groups by length in which the reports of a batch are padded and encoded; the
+    contrastive batch stays the same.
     """
 
     source: str = SCRATCH
@@ -100,33 +100,33 @@ class TextSettings(Settings):
     @model_validator(mode="after")
     def _whole_heads(self) -> "TextSettings":
         if self.source == SCRATCH and self.hidden % self.heads:
-            raise ValueError(f"hidden {self.hidden} is no multiple of heads {self.heads}")
+            raise ValueError(f"hidden {self.hidden} is not a multiple of heads {self.heads}")
         return self
 
     @model_validator(mode="after")
     def _same_outcome(self) -> "TextSettings":
-        """What saves work must not change what is trained."""
+        """Options that save time must not change the training."""
         constant = self.frozen_layers and self.frozen_embeddings and self.frozen_mode == "eval"
         if self.frozen_cache and not constant:
             raise ValueError(
-                "frozen_cache needs an output that never changes: frozen_layers above 0, "
+                "frozen_cache needs a constant output: frozen_layers above 0, "
                 'frozen_embeddings = true and frozen_mode = "eval"'
             )
         if (self.frozen_cache or self.buckets > 1) and self.project == "tokens":
             raise ValueError(
                 'project "tokens" reads the padding, which frozen_cache and buckets leave out: '
-                'take project = "pooled", or frozen_cache = 0 and buckets = 1'
+                'use project = "pooled", or frozen_cache = 0 and buckets = 1'
             )
         return self
 
 
 class ProjectorSettings(Settings):
-    """`[model.projector]`: two linear layers with a ReLU between, into the shared space.
+    """`[model.projector]`: linear, ReLU, linear, into the shared space.
 
     hidden: 0 is the width of the shared space, -1 the width of the input.
-    norm: "batch" is a batch norm without affine before the ReLU, and linear layers without bias
-    (G2D's released code); "layer" a layer norm; "none" biases alone (ConVIRT); "both" biases, a
-    batch norm before the ReLU and one without affine after the last layer (MGCA, M-FLAG).
+    norm: before the ReLU. "batch": batch norm without affine, and linear layers without bias (G2D's
+    released code); "layer": layer norm; "none": no norm, with biases (ConVIRT); "both": biases, a
+    batch norm, and another without affine after the last layer (MGCA, M-FLAG).
     """
 
     hidden: int = Field(default=0, ge=-1)
@@ -136,9 +136,9 @@ class ProjectorSettings(Settings):
 class ContrastiveSettings(Settings):
     """`[model.contrastive]`: cross-entropy over cosines divided by the temperature.
 
-    image_to_text, text_to_image: weights of the two directions. learned: the temperature is a
-    parameter (its inverse kept within 100, as in CLIP). negatives: those of this device, or
-    gathered from all devices.
+    image_to_text, text_to_image: weights of the two directions. learned: whether the temperature
+    is learned (with an inverse of at most 100, as in CLIP). negatives: of this device ("local"), or
+    of all devices ("gathered").
     """
 
     temperature: float = Field(default=0.07, gt=0)
@@ -155,7 +155,7 @@ class ContrastiveSettings(Settings):
 
 
 class InputSettings(Settings):
-    """What every method has that brings image and report into one space of `width`."""
+    """Settings of a method with an image encoder, a text encoder and a shared space of `width`."""
 
     width: int = Field(default=128, ge=1)
     image: ImageSettings = ImageSettings()
@@ -163,13 +163,13 @@ class InputSettings(Settings):
 
 
 class ProjectedSettings(InputSettings):
-    """The same with a projector behind each encoder."""
+    """`InputSettings` with a projector behind each encoder."""
 
     projector: ProjectorSettings = ProjectorSettings()
 
 
 class TowerSettings(ProjectedSettings):
-    """The same with a contrastive loss."""
+    """`ProjectedSettings` with a contrastive loss."""
 
     contrastive: ContrastiveSettings = ContrastiveSettings()
 
@@ -177,23 +177,23 @@ class TowerSettings(ProjectedSettings):
 class DecoderSettings(Settings):
     """`[model.decoder]`: the U-Net decoder.
 
-    channels: of its blocks, coarse to fine (stride 1), one for each halving of the encoder; smp's,
-    and so G2D's, are 256 to 16.
+    channels: one value per block, from coarse to fine (stride 1), as many as `image.depth`; the
+    default is that of smp and G2D.
     """
 
     channels: tuple[Width, ...] = (256, 128, 64, 32, 16)
 
     def check(self, image: ImageSettings) -> None:
-        """ValueError where the decoder has not as many blocks as this encoder has halvings."""
+        """Raise ValueError unless the decoder has `image.depth` blocks."""
         if len(self.channels) != image.depth:
             raise ValueError(
-                f"decoder.channels has {len(self.channels)} values, image.depth is {image.depth}: "
-                "the decoder doubles the map once for each halving"
+                f"decoder.channels has {len(self.channels)} values, but needs image.depth = "
+                f"{image.depth}: one block per halving of the encoder"
             )
 
 
 def check_stride(name: str, stride: int, image: ImageSettings) -> None:
-    """ValueError where the setting of this name asks for a map that the encoder does not make."""
+    """Raise ValueError if the encoder has no map of this stride; name: of the setting."""
     if stride > 2**image.depth:
         raise ValueError(
             f"{name} is {stride}, but the last map of an encoder with image.depth {image.depth} "
@@ -205,7 +205,7 @@ T = TypeVar("T", bound=Settings)
 
 
 def read_settings(kind: type[T], table: Mapping[str, Any]) -> T:
-    """The settings of a recipe's `[model]` table; Misuse names the key, its value, the way out."""
+    """Parse a recipe's `[model]` table; raises Misuse with the key, its value and the reason."""
     try:
         return kind.model_validate(dict(table))
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Two towers and one space: what every contrastive method of image and report shares.
+"""Base classes of two-tower methods: image and text encoders with a shared embedding space.
 
 Shapes: B pairs, C channels, S image side, h w grid, L tokens, D width of the shared space.
 """
@@ -23,9 +23,9 @@ from g2dbench.pretrained.tokenizer import SCRATCH, Tokenize
 
 
 class Projector(nn.Module):
-    """Linear, norm, ReLU, linear (norm) over the last axis: (..., C) -> (..., D).
+    """Linear, norm, ReLU, linear, optional norm over the last axis: (..., C) -> (..., D).
 
-    On a map with its channels last it is the 1 x 1 convolution of the published methods.
+    On a map with channels last it equals the 1 x 1 convolutions of the published methods.
     """
 
     def __init__(self, projector: ProjectorSettings, channels: int, width: int) -> None:
@@ -56,14 +56,14 @@ def _norm(projector: ProjectorSettings, hidden: int) -> nn.Module:
     return nn.Identity()
 
 
-class TextSide(nn.Module):
-    """Report to the shared space: (B, L) tokens and attention -> (B, D), not normalised."""
+class BaseTextTower(nn.Module):
+    """Base class of text towers: (B, L) tokens and attention -> (B, D), not normalized."""
 
     encoder: TextEncoder
 
 
-class TextTower(TextSide):
-    """Report to the shared space: encoder, pooling, projector, in the order of the settings."""
+class TextTower(BaseTextTower):
+    """Embeds reports: encoder, pooling and projector, in the order that the settings give."""
 
     def __init__(self, settings: ProjectedSettings, vocabulary: int) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class TextTower(TextSide):
         self._text: TextSettings = settings.text
 
     def forward(self, tokens: Tensor, attention: Tensor) -> Tensor:
-        """(B, L) and (B, L) -> (B, D), not normalised."""
+        """(B, L) and (B, L) -> (B, D), not normalized."""
         return self.project(self.encoder(tokens, attention), attention)
 
     def project(self, hidden: Tensor, attention: Tensor) -> Tensor:
@@ -89,14 +89,14 @@ class TextTower(TextSide):
         return (hidden * weights).sum(1) / weights.sum(1)
 
 
-class ImageMethod(Method):
-    """Base of every method: an image encoder, preprocessing, tokenising.
+class ImageEncoderMethod(Method):
+    """Base class of all methods here: image encoder, preprocessing, tokenization.
 
-    Attributes: `channels` and `strides` describe `pyramid`, fine to coarse; `uncut` is that of
-    `Separable`, for those that have its other parts.
+    Attributes: `channels` and `strides` describe `pyramid`, fine to coarse; `why_whole` belongs to
+    the protocol `Separable`, which some methods implement.
     """
 
-    uncut = ""
+    why_whole = ""
     channels: tuple[int, ...]
     strides: tuple[int, ...]
 
@@ -112,14 +112,14 @@ class ImageMethod(Method):
         """(B, 3, S, S) -> [(B, channels[i], S / strides[i], S / strides[i])]."""
 
 
-class Towers(ImageMethod):
-    """Base of the methods that bring image and report into one space; the text side is given.
+class TwoTowers(ImageEncoderMethod):
+    """Base class of methods that embed images and reports in one space.
 
-    A method adds its image side: `pyramid`, `embed_pyramid` and `dense`.
+    The text tower is given; a method adds its image tower: `pyramid`, `embed_pyramid`, `dense`.
     """
 
     def __init__(
-        self, settings: InputSettings, text: TextSide, tokenizer: PreTrainedTokenizerFast
+        self, settings: InputSettings, text: BaseTextTower, tokenizer: PreTrainedTokenizerFast
     ) -> None:
         super().__init__(settings, tokenizer)
         self.text = text
@@ -128,27 +128,27 @@ class Towers(ImageMethod):
 
     @abstractmethod
     def embed_pyramid(self, pyramid: list[Tensor]) -> Tensor:
-        """Pyramid -> (B, D), not normalised: what the contrastive loss compares with the text."""
+        """Pyramid -> (B, D), not normalized: the embedding for the contrastive loss."""
 
     @abstractmethod
     def dense(self, pyramid: list[Tensor]) -> Tensor:
-        """Pyramid -> (B, D, h, w), not normalised: the shared space at every pixel of a grid."""
+        """Pyramid -> (B, D, h, w), not normalized: the embedding of every pixel of a grid."""
 
 
-class PooledTowers(Towers):
-    """Towers whose image side is a CNN and a projector on the mean of its last map."""
+class PooledTwoTowers(TwoTowers):
+    """Two towers whose image tower projects the mean of a CNN's last map."""
 
     def __init__(
-        self, settings: ProjectedSettings, text: TextSide, tokenizer: PreTrainedTokenizerFast
+        self, settings: ProjectedSettings, text: BaseTextTower, tokenizer: PreTrainedTokenizerFast
     ) -> None:
         super().__init__(settings, text, tokenizer)
         self.encoder = image_encoder(settings.image)
-        self.channels, self.strides = levels(self.encoder)
+        self.channels, self.strides = pyramid_levels(self.encoder)
         self.projector = Projector(settings.projector, self.channels[-1], settings.width)
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """(B, 3, S, S) -> the encoder's maps from stride 2 on."""
-        return present(self.encoder(images))
+        return non_empty_levels(self.encoder(images))
 
     def embed_pyramid(self, pyramid: list[Tensor]) -> Tensor:
         """Pyramid -> (B, D): projected mean of the last map."""
@@ -156,35 +156,35 @@ class PooledTowers(Towers):
         return embedded
 
     def dense(self, pyramid: list[Tensor]) -> Tensor:
-        """Pyramid -> (B, D, h, w): the same projection, pixel by pixel."""
-        return by_pixel(self.projector, pyramid[-1])
+        """Pyramid -> (B, D, h, w): the same projection for every pixel."""
+        return project_pixels(self.projector, pyramid[-1])
 
 
 def check_pairs(batch: Batch) -> None:
-    """Refuse a batch that has nothing to contrast."""
+    """Raise Misuse for a batch without negatives."""
     if len(batch.images) < 2:
         raise Misuse(
             f"a training batch has {len(batch.images)} pair: a contrastive loss needs at least 2; "
-            "take a larger batch size and drop the last, incomplete batch"
+            "use a larger batch size and drop the last, incomplete batch"
         )
 
 
-def by_pixel(projector: Projector, feature: Tensor) -> Tensor:
-    """(B, C, h, w) -> (B, D, h, w) through a projector, pixel by pixel."""
+def project_pixels(projector: Projector, feature: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, D, h, w): apply a projector to every pixel."""
     pixels: Tensor = projector(feature.permute(0, 2, 3, 1))
     return pixels.permute(0, 3, 1, 2)
 
 
-def levels(encoder: nn.Module) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Channels and strides of the levels that an smp encoder really has, without its input.
+def pyramid_levels(encoder: nn.Module) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Channels and strides of an smp encoder's non-empty levels, without the input.
 
-    Transformers of smp give an empty map at stride 2.
+    smp's transformers have an empty map at stride 2.
     """
     channels = cast(list[int], encoder.out_channels)
     found = [(width, 2**level) for level, width in enumerate(channels) if level and width]
     return tuple(width for width, _ in found), tuple(stride for _, stride in found)
 
 
-def present(pyramid: list[Tensor]) -> list[Tensor]:
-    """smp's six maps without the input and without empty ones."""
+def non_empty_levels(pyramid: list[Tensor]) -> list[Tensor]:
+    """The maps of an smp encoder without the input and empty levels."""
     return [feature for feature in pyramid[1:] if feature.shape[1]]

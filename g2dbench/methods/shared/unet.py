@@ -1,11 +1,11 @@
-"""smp's U-Net: made around an encoder, run, and its decoder handed on.
+"""smp's U-Net around a given encoder, with a faster forward pass of its decoder.
 
 Shapes: B images, S side, C channels of the coarse map, K of the skip, O of the output, h w grid.
-The decoder runs without its up-sampled and joined maps.
-A 3 x 3 convolution of a map repeated 2 x 2 reads each coarse pixel up to nine times. Summing those
-weights first gives a 4 x 4 transposed convolution of stride 2 on the coarse map itself: the same
-sums, 4/9 of the products, and neither the repeated nor the joined map is ever written.
-Weights, their names and the order of the layers are smp's; results differ in rounding alone.
+smp's decoder upsamples a map 2 x 2 (nearest), concatenates the skip, and convolves. A 3 x 3
+convolution of an upsampled map reads each coarse pixel up to nine times; summing those weights
+first gives a 4 x 4 transposed convolution of stride 2 on the coarse map: the same sums with 4/9 of
+the products, and no upsampled or concatenated map in memory.
+Weights, their names and the order of layers are smp's; results differ only by rounding.
 """
 
 import copy
@@ -19,10 +19,10 @@ from torch.nn import functional as F
 from g2dbench.methods.shared.settings import DecoderSettings, ImageSettings
 
 
-def unet_around(
+def make_unet(
     encoder: nn.Module, image: ImageSettings, decoder: DecoderSettings, outputs: int
 ) -> Any:
-    """smp's Unet around the encoder that was made of these settings."""
+    """smp's Unet around an encoder that was built from these settings."""
     unet = smp.Unet(
         image.encoder, image.depth, None,
         classes=outputs, decoder_channels=decoder.channels, **image.options,
@@ -32,7 +32,7 @@ def unet_around(
 
 
 class Decoder(nn.Module):
-    """A copy of a U-Net's decoder and head by themselves, over the pyramid of `features`."""
+    """A copy of a U-Net's decoder and head, applied to the pyramid of `features`."""
 
     def __init__(self, unet: Any, strides: tuple[int, ...]) -> None:
         super().__init__()
@@ -41,20 +41,20 @@ class Decoder(nn.Module):
         self._strides = strides
 
     def forward(self, pyramid: list[Tensor]) -> Tensor:
-        """Maps of strides 2 to the last -> (B, 1, S, S) logits; of several outputs, their mean."""
+        """Pyramid -> (B, 1, S, S) logits; several outputs are averaged."""
         return decode(self.decoder, self.head, pyramid, self._strides).mean(1, keepdim=True)
 
 
 def decode(
     decoder: Any, head: nn.Module, pyramid: list[Tensor], strides: tuple[int, ...]
 ) -> Tensor:
-    """Pyramid of these strides -> (B, O, S, S) through smp's decoder and its head."""
+    """Pyramid with these strides -> (B, O, S, S), by smp's decoder and its head."""
     logits: Tensor = head(run_decoder(decoder, decoder_input(pyramid, strides)))
     return logits
 
 
 def decoder_input(pyramid: list[Tensor], strides: tuple[int, ...]) -> list[Tensor]:
-    """The levels of smp's decoder from stride 2 on: maps where there are some, else empty ones."""
+    """The input of smp's decoder from stride 2 on, with empty maps for missing levels."""
     given = dict(zip(strides, pyramid, strict=True))
     last = pyramid[-1]
     batch, side = len(last), last.shape[-1] * strides[-1]
@@ -65,7 +65,7 @@ def decoder_input(pyramid: list[Tensor], strides: tuple[int, ...]) -> list[Tenso
 
 
 def run_decoder(decoder: Any, pyramid: list[Tensor]) -> Tensor:
-    """smp's UnetDecoder on maps from stride 2 on -> (B, O, S, S), before the head.
+    """Maps from stride 2 on -> (B, O, S, S), by smp's UnetDecoder, without the head.
 
     A map without channels stands for a level that the encoder does not have.
     """
@@ -73,24 +73,24 @@ def run_decoder(decoder: Any, pyramid: list[Tensor]) -> Tensor:
     x: Tensor = decoder.center(last)
     for block, skip in zip_longest(decoder.blocks, skips):
         convolution, *rest = block.conv1
-        x = _double(x, skip, convolution.weight)
+        x = _upsample_convolve(x, skip, convolution.weight)
         for layer in rest:
             x = layer(x)
         x = block.conv2(x)
     return x
 
 
-def _double(x: Tensor, skip: Tensor | None, kernel: Tensor) -> Tensor:
+def _upsample_convolve(x: Tensor, skip: Tensor | None, kernel: Tensor) -> Tensor:
     """(B, C, h, w), (B, K, 2h, 2w), (O, C + K, 3, 3) -> (B, O, 2h, 2w)."""
     channels = x.shape[1]
-    wide = F.conv_transpose2d(x, spread(kernel[:, :channels]), stride=2, padding=1)
+    wide = F.conv_transpose2d(x, transposed_kernel(kernel[:, :channels]), stride=2, padding=1)
     if skip is None or not skip.shape[1]:
         return wide
     return wide + F.conv2d(skip, kernel[:, channels:], padding=1)
 
 
-def spread(kernel: Tensor) -> Tensor:
-    """(O, C, 3, 3) after nearest up-sampling -> (C, O, 4, 4) of the transposed convolution."""
+def transposed_kernel(kernel: Tensor) -> Tensor:
+    """Kernel (O, C, 3, 3) after nearest upsampling -> transposed convolution (C, O, 4, 4)."""
     padded = F.pad(kernel, (1, 1, 1, 1))
     rows = padded[..., :-1, :] + padded[..., 1:, :]
     return (rows[..., :-1] + rows[..., 1:]).flip(-1, -2).transpose(0, 1)

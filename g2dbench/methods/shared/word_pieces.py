@@ -1,8 +1,8 @@
-"""Words of a report: what the methods read that align words with image regions.
+"""Groups word pieces into words, for methods that align words with image regions.
 
 Shapes: B reports, L tokens, W words of the longest report, E the text encoder's width.
-A word is a word piece with the pieces "##x" that follow it; its values are their sum, as in the
-released code of GLoRIA and MGCA. [CLS] and [SEP] are words here; the methods choose.
+A word is a word piece with the pieces "##x" that follow it; its features are their sum, as in the
+released code of GLoRIA and MGCA. [CLS] and [SEP] count as words here; methods may exclude them.
 """
 
 import math
@@ -17,20 +17,20 @@ from g2dbench.methods.shared.settings import TextSettings
 
 
 class WordTextSettings(TextSettings):
-    """`[model.text]` of a method that reads more of the encoder than its last layer."""
+    """`[model.text]` of a method that reads several layers of the encoder."""
 
     @model_validator(mode="after")
     def _every_layer(self) -> "WordTextSettings":
         if self.frozen_cache or self.buckets > 1:
             raise ValueError(
                 "this method reads several layers of the text encoder, which frozen_cache and "
-                "buckets leave out: take frozen_cache = 0 and buckets = 1"
+                "buckets leave out: use frozen_cache = 0 and buckets = 1"
             )
         return self
 
 
-class Words(nn.Module):
-    """Which tokens make up which word, for the vocabulary of one tokenizer."""
+class WordGrouping(nn.Module):
+    """Maps the tokens of a tokenizer to words."""
 
     continues: Tensor
 
@@ -39,26 +39,26 @@ class Words(nn.Module):
         pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
         continues = torch.tensor([piece.startswith("##") for piece in pieces])
         self.register_buffer("continues", continues, persistent=False)
-        self._end = int(tokenizer.sep_token_id)
+        self._sep_id = int(tokenizer.sep_token_id)
 
     def forward(self, tokens: Tensor, attention: Tensor) -> Tensor:
-        """(B, L) and (B, L) -> (B, W, L) of 0 and 1, fp32: row w holds the tokens of word w.
+        """(B, L) and (B, L) -> (B, W, L) of 0 and 1, fp32: row w marks the tokens of word w.
 
-        Rows without a token stand for words that the report does not have. `rows @ values` sums
-        the pieces; a product, unlike a scattered sum, is the same in every run on a GPU.
+        Rows without a token are padding. `rows @ features` sums the pieces of each word; unlike
+        scatter_add, a matrix product is deterministic on a GPU.
         """
         place = (~self.continues[tokens]).cumsum(1) - 1
         rows = torch.arange(int(place.max()) + 1, device=tokens.device)
         own = (place[:, None] == rows[:, None]) & attention.bool()[:, None]
         return own[:, own.any(2).any(0)].float()
 
-    def ends(self, tokens: Tensor, rows: Tensor) -> Tensor:
+    def is_sep(self, tokens: Tensor, rows: Tensor) -> Tensor:
         """(B, L) and (B, W, L) -> (B, W): which words are [SEP]."""
-        return (rows * (tokens == self._end)[:, None]).any(2)
+        return (rows * (tokens == self._sep_id)[:, None]).any(2)
 
 
 @torch.no_grad()
-def attention_of_cls(bert: Any, before: Tensor, attention: Tensor) -> Tensor:
+def cls_attention(bert: Any, before: Tensor, attention: Tensor) -> Tensor:
     """The last layer's input (B, L, E) and (B, L) -> (B, L): attention of [CLS] to each token.
 
     Mean over the heads, without dropout, no gradient; fp32.
@@ -74,10 +74,10 @@ def attention_of_cls(bert: Any, before: Tensor, attention: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def clipped_shares(weights: Tensor) -> Tensor:
-    """(B, W) >= 0 -> (B, W): clipped to the first and ninth decile of a row's positive ones, sum 1.
+def clipped_weights(weights: Tensor) -> Tensor:
+    """(B, W) >= 0 -> (B, W): positive weights clipped to their 1st and 9th decile, rows sum to 1.
 
-    Zeros stay, and rows of zeros. Source: HKU-MedAI/MGCA mgca_module.py, word_atten_weights.
+    Zeros stay zeros. Source: HKU-MedAI/MGCA mgca_module.py, word_atten_weights.
     """
     positive = weights > 0
     known = weights.masked_fill(~positive, torch.nan)

@@ -1,4 +1,4 @@
-"""How pairs become batches, whether they lie in memory or are streamed.
+"""Collates pairs into batches, for pairs in memory and for streamed ones.
 
 Shapes: N reports, B pairs of a batch, S image side, L tokens of a batch, C channels.
 """
@@ -14,20 +14,20 @@ from torch.nn import functional as F
 from g2dbench.method import Batch
 from g2dbench.preprocess import Preprocess
 from g2dbench.pretrained.tokenizer import Tokenize
-from g2dbench.recipes.recipe import Policy
+from g2dbench.recipes.recipe import AugmentPolicy
 
-LENGTHS = 8
-"""Token rows are padded to a multiple of this."""
+LENGTH_MULTIPLE = 8
+"""Token rows are padded to a multiple of this length."""
 
 _CHUNK = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batching:
-    """What a loader is told.
+class LoaderSettings:
+    """Settings of a loader.
 
-    batch_size: pairs of this process. policy: how images are varied in training. workers: further
-    processes that read images. rank of world: this process's share of each epoch.
+    batch_size: pairs per process. policy: augmentation of training images. workers: additional
+    processes that read images. rank, world_size: this process among all that train.
     """
 
     preprocess: Preprocess
@@ -35,43 +35,45 @@ class Batching:
     batch_size: int
     seed: int
     device: torch.device
-    policy: Policy = "none"
+    policy: AugmentPolicy = "none"
     workers: int = 0
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
 
 
-class Tokens:
-    """Reports as token ids, tokenised once."""
+class TokenizedReports:
+    """Reports as token ids, tokenized once."""
 
     def __init__(self, reports: Sequence[str], tokenize: Tokenize) -> None:
-        """Tokenise; int32 rows, padded to the longest report of all."""
+        """Tokenize into int32 rows, padded to the longest of all reports."""
         starts = range(0, len(reports), _CHUNK)
         parts = [tokenize(reports[at : at + _CHUNK]) for at in starts]
-        self._whole = tokenize.padding == "max_length"
+        self._pad_to_maximum = tokenize.padding == "max_length"
         width = max((ids.shape[1] for ids, _ in parts), default=0)
-        self._most = max(min(_up(width), tokenize.max_length), width)
+        self._max_length = max(min(_round_up(width), tokenize.max_length), width)
         pad = int(tokenize.tokenizer.pad_token_id)
-        self._ids = torch.full((len(reports), self._most), pad, dtype=torch.int32)
-        self._seen = torch.zeros(len(reports), self._most, dtype=torch.bool)
-        for at, (ids, seen) in zip(starts, parts, strict=True):
+        self._ids = torch.full((len(reports), self._max_length), pad, dtype=torch.int32)
+        self._attention = torch.zeros(len(reports), self._max_length, dtype=torch.bool)
+        for at, (ids, attention) in zip(starts, parts, strict=True):
             self._ids[at : at + len(ids), : ids.shape[1]] = ids.int()
-            self._seen[at : at + len(ids), : ids.shape[1]] = seen.bool()
+            self._attention[at : at + len(ids), : ids.shape[1]] = attention.bool()
 
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Rows (B,) -> tokens and attention (B, L) int64, L a multiple of 8 or `max_length`."""
-        seen = self._seen[rows]
-        longest = int(seen.any(0).nonzero().max()) + 1
-        width = self._most if self._whole else min(_up(longest), self._most)
-        return self._ids[rows, :width].long(), seen[:, :width].long()
+        attention = self._attention[rows]
+        longest = int(attention.any(0).nonzero().max()) + 1
+        width = self._max_length
+        if not self._pad_to_maximum:
+            width = min(_round_up(longest), width)
+        return self._ids[rows, :width].long(), attention[:, :width].long()
 
 
-class Press:
-    """Makes batches for a device: images normalised as `preprocess` does."""
+class Collator:
+    """Makes batches on a device, with images normalized as `preprocess` does."""
 
     def __init__(self, preprocess: Preprocess, device: torch.device) -> None:
         self._device = device
-        self._normalised = _normalised(preprocess).to(device)
+        self._normalized_levels = _normalized_levels(preprocess).to(device)
 
     def batch(
         self, pixels: Tensor, tokens: Tensor, attention: Tensor, ids: tuple[str, ...], step: int
@@ -79,8 +81,8 @@ class Press:
         """Pixels (B, S, S) uint8, tokens and attention (B, L) -> a batch."""
         on_device = pixels.to(self._device, non_blocking=True).int()
         return Batch(
-            # a table of 256 rows, read once per pixel, writes channels last in one pass
-            images=F.embedding(on_device, self._normalised).permute(0, 3, 1, 2),
+            # an embedding of 256 rows normalizes and writes channels last in one pass
+            images=F.embedding(on_device, self._normalized_levels).permute(0, 3, 1, 2),
             tokens=tokens.to(self._device),
             attention=attention.to(self._device),
             ids=ids,
@@ -88,17 +90,17 @@ class Press:
         )
 
 
-def _normalised(preprocess: Preprocess) -> Tensor:
-    """(256, C): each grey value as `preprocess` normalises it."""
+def _normalized_levels(preprocess: Preprocess) -> Tensor:
+    """(256, C): each grey value, normalized by `preprocess`."""
     grey = torch.arange(256).float().div_(255).unsqueeze(1).expand(-1, preprocess.channels)
     return (grey - torch.tensor(preprocess.mean)) / torch.tensor(preprocess.std)
 
 
-def deaf(worker: int) -> None:
-    """Leave Ctrl-C and SIGTERM to the process that trains, which ends its workers when it stops."""
+def ignore_interrupts(worker: int) -> None:
+    """Ignore Ctrl-C and SIGTERM in a worker: the training process stops its workers itself."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
-def _up(length: int) -> int:
-    return -(-length // LENGTHS) * LENGTHS
+def _round_up(length: int) -> int:
+    return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE

@@ -1,10 +1,9 @@
-"""Image-report pairs in an order that can be taken up again anywhere.
+"""Loads image-report pairs of a data set in an order that can be resumed at any batch.
 
 Shapes: N pairs, B pairs of a batch, S image side, L tokens of a batch, C channels.
-The order of epoch e is a pure function of (seed, e, N), an image's augmentation one of (seed, e,
-its position in the data set): nothing depends on workers, on the device or on where an epoch was
-interrupted. Reports are tokenised once. In training the last, incomplete batch of an epoch is
-dropped; its pairs come up in the next epoch, whose order is another one.
+The order of epoch e is a pure function of (seed, e, N), the augmentation of an image one of (seed,
+e, its position in the data set): neither depends on workers, device or interruptions. In training
+the last, incomplete batch of an epoch is dropped; the next epoch has another order.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,25 +21,30 @@ from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, Misuse
 from g2dbench.method import Batch
 from g2dbench.preprocess import Preprocess
-from g2dbench.recipes.recipe import Policy
+from g2dbench.recipes.recipe import AugmentPolicy
 from g2dbench.sample import Sample, Views, is_frontal
-from g2dbench.training.batches.augmentation import DRAWS, augment
-from g2dbench.training.batches.collate import Batching, Press, Tokens, deaf
+from g2dbench.training.batches.augmentation import RANDOM_NUMBERS, augment
+from g2dbench.training.batches.collate import (
+    Collator,
+    LoaderSettings,
+    TokenizedReports,
+    ignore_interrupts,
+)
 
-KEPT_BYTES = 2 * 2**30
-"""Scaled images are kept in memory up to this size; larger sets are read again every epoch."""
+CACHE_BYTES = 2 * 2**30
+"""Scaled images are cached in memory up to this size; larger sets are read again every epoch."""
 
-ORDER, AUGMENT = 1, 2
-"""Streams of random numbers of an epoch: its order, and how it varies its images."""
+ORDER_STREAM, AUGMENT_STREAM = 1, 2
+"""Random streams of an epoch: the order of its pairs, and the augmentation of its images."""
 
 _CHUNK = 1024
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Images that have a report, in data set order; reports are cleaned.
+    """Images that have a report, in data set order, with cleaned reports.
 
-    groups: one row (study, report) per pair, for retrieval: pairs that share either are right.
+    groups: one row (study, report) per pair; in retrieval, pairs that share either are correct.
     """
 
     dataset: Dataset
@@ -51,16 +55,16 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.reports)
 
-    def first(self, most: int) -> "Pairs":
-        """These pairs, or the first `most` of them."""
-        if len(self) <= most:
+    def first(self, count: int) -> "Pairs":
+        """These pairs, or the first `count` of them."""
+        if len(self) <= count:
             return self
-        dataset = self.dataset.take(range(most))
-        return Pairs(dataset, self.reports[:most], self.ids[:most], self.groups[:most])
+        dataset = self.dataset.take(range(count))
+        return Pairs(dataset, self.reports[:count], self.ids[:count], self.groups[:count])
 
 
 def find_pairs(dataset: Dataset, views: Views, cleaning: CleaningName = DEFAULT) -> Pairs:
-    """The pairs of a data set; an image of unknown view counts as frontal. May be empty."""
+    """The pairs of a data set, possibly none; an image of unknown view counts as frontal."""
     table = dataset.table
     reports = [clean(_text(report), cleaning).text for report in table["report"]]
     wanted = [views == "all" or is_frontal(_text(view)) for view in table["view"]]
@@ -78,7 +82,7 @@ def find_pairs(dataset: Dataset, views: Views, cleaning: CleaningName = DEFAULT)
 def training_pairs(
     dataset: Dataset, views: Views, batch_size: int, cleaning: CleaningName = DEFAULT
 ) -> Pairs:
-    """The pairs of the training split; BadData where there are none, Misuse for too few."""
+    """The pairs of the training split; raises BadData if there are none, Misuse for too few."""
     found = find_pairs(dataset.split("train"), views, cleaning)
     name = dataset.card.name
     if not found.reports:
@@ -95,8 +99,8 @@ def training_pairs(
     return found
 
 
-class Pixels(data.Dataset[Tensor]):
-    """Images as a model's `preprocess` cuts them, before it normalises: (S, S) uint8."""
+class CroppedImages(data.Dataset[Tensor]):
+    """Images cropped and scaled by a model's `preprocess`, not normalized: (S, S) uint8."""
 
     def __init__(self, dataset: Dataset | Sequence[Sample], preprocess: Preprocess) -> None:
         self._dataset, self._preprocess = dataset, preprocess
@@ -108,101 +112,107 @@ class Pixels(data.Dataset[Tensor]):
         return torch.from_numpy(self._preprocess.cut(self._dataset[index].image))
 
 
-Images = Pixels | Tensor
+Images = CroppedImages | Tensor
 """Images by their row, (S, S) uint8 each."""
 
 
-class Varied(data.Dataset[Tensor]):
-    """Images as an epoch varies them, (S, S) uint8; draws: (N, `DRAWS`)."""
+class AugmentedImages(data.Dataset[Tensor]):
+    """Images as augmented in one epoch, (S, S) uint8; uniform: (N, `RANDOM_NUMBERS`)."""
 
-    def __init__(self, images: Images, draws: NDArray[np.float64], policy: Policy) -> None:
-        self._images, self._draws, self._policy = images, draws, policy
+    def __init__(self, images: Images, uniform: NDArray[np.float64], policy: AugmentPolicy) -> None:
+        self._images, self._random_numbers, self._policy = images, uniform, policy
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __getitem__(self, row: int) -> Tensor:
-        varied = augment(self._images[row].numpy(), self._draws[row], self._policy)
-        return torch.from_numpy(varied)
+        augmented = augment(self._images[row].numpy(), self._random_numbers[row], self._policy)
+        return torch.from_numpy(augmented)
 
 
-class Loader:
+class PairLoader:
     """Batches of pairs on the device, augmented in training."""
 
-    def __init__(self, pairs: Pairs, how: Batching) -> None:
-        self._pairs, self._how = pairs, how
-        self._tokens = Tokens(pairs.reports, how.tokenize)
-        self._pixels = Pixels(pairs.dataset, how.preprocess)
-        self._kept: Tensor | None = None
-        self._press = Press(how.preprocess, how.device)
+    def __init__(self, pairs: Pairs, settings: LoaderSettings) -> None:
+        self._pairs, self._settings = pairs, settings
+        self._tokens = TokenizedReports(pairs.reports, settings.tokenize)
+        self._cropped = CroppedImages(pairs.dataset, settings.preprocess)
+        self._cached: Tensor | None = None
+        self._collator = Collator(settings.preprocess, settings.device)
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of an epoch."""
-        return len(self._pairs) // (self._how.batch_size * self._how.world)
+        """Optimizer steps of an epoch."""
+        return len(self._pairs) // (self._settings.batch_size * self._settings.world_size)
 
     def order(self, epoch: int) -> Tensor:
-        """This process's rows of an epoch, (steps, B)."""
-        how = self._how
-        shuffled = _generator(how.seed, ORDER, epoch).permutation(len(self._pairs))
-        used = shuffled[: self.steps * how.world * how.batch_size]
-        shares = used.reshape(self.steps, how.world, how.batch_size)
-        return torch.from_numpy(shares[:, how.rank].copy())
+        """Rows of this process in an epoch, (steps, B)."""
+        settings = self._settings
+        shuffled = _epoch_generator(settings.seed, ORDER_STREAM, epoch).permutation(
+            len(self._pairs)
+        )
+        used = shuffled[: self.steps * settings.world_size * settings.batch_size]
+        shares = used.reshape(self.steps, settings.world_size, settings.batch_size)
+        return torch.from_numpy(shares[:, settings.rank].copy())
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The training batches of an epoch from batch `first` on."""
-        draws = _generator(self._how.seed, AUGMENT, epoch).random((len(self._pairs), DRAWS))
+        uniform = _epoch_generator(self._settings.seed, AUGMENT_STREAM, epoch).random(
+            (len(self._pairs), RANDOM_NUMBERS)
+        )
         batches = list(self.order(epoch)[first:])
-        pixels = self._fetch(Varied(self._images(), draws, self._how.policy), batches)
-        for at, (rows, varied) in enumerate(zip(batches, pixels, strict=True), first):
-            yield self._batch(rows, varied, epoch * self.steps + at)
+        pixels = self._fetch(
+            AugmentedImages(self._images(), uniform, self._settings.policy), batches
+        )
+        for at, (rows, augmented) in enumerate(zip(batches, pixels, strict=True), first):
+            yield self._batch(rows, augmented, epoch * self.steps + at)
 
-    def plain(self, step: int = 0) -> Iterator[Batch]:
-        """All pairs in order, as they are; the last batch may be smaller."""
-        batches = list(torch.arange(len(self._pairs)).split(self._how.batch_size))
+    def unaugmented(self, step: int = 0) -> Iterator[Batch]:
+        """All pairs in order, without augmentation; the last batch may be smaller."""
+        batches = list(torch.arange(len(self._pairs)).split(self._settings.batch_size))
         for rows, pixels in zip(batches, self._fetch(self._images(), batches), strict=True):
             yield self._batch(rows, pixels, step)
 
-    def words(self, ids: Sequence[str]) -> NDArray[np.object_]:
-        """Study and report, (B, 2), of pairs by their ids."""
-        return self._pairs.groups[[self._row_of[name] for name in ids]]
+    def groups(self, ids: Sequence[str]) -> NDArray[np.object_]:
+        """Study and report, (B, 2), of the pairs with these ids."""
+        return self._pairs.groups[[self._row_by_id[name] for name in ids]]
 
     @cached_property
-    def _row_of(self) -> dict[str, int]:
+    def _row_by_id(self) -> dict[str, int]:
         return {name: row for row, name in enumerate(self._pairs.ids)}
 
     def _images(self) -> Images:
-        """All images, (S, S) uint8 each: in memory where they fit, else read one by one."""
-        if len(self._pairs) * self._how.preprocess.size**2 > KEPT_BYTES:
-            return self._pixels
-        if self._kept is None:
+        """All images, (S, S) uint8 each: in memory if they fit, else read one by one."""
+        if len(self._pairs) * self._settings.preprocess.size**2 > CACHE_BYTES:
+            return self._cropped
+        if self._cached is None:
             chunks = torch.arange(len(self._pairs)).split(_CHUNK)
-            self._kept = torch.cat(list(self._fetch(self._pixels, list(chunks))))
-        return self._kept
+            self._cached = torch.cat(list(self._fetch(self._cropped, list(chunks))))
+        return self._cached
 
-    def _fetch(self, images: Images | Varied, batches: list[Tensor]) -> Iterator[Tensor]:
-        """Pixels (B, S, S) uint8 of each batch, by `workers` processes or this one."""
+    def _fetch(self, images: Images | AugmentedImages, batches: list[Tensor]) -> Iterator[Tensor]:
+        """Pixels (B, S, S) uint8 of each batch, read by the workers or by this process."""
         return iter(
             data.DataLoader(
                 images,  # type: ignore[arg-type]  # a tensor is a sequence of its rows
                 batch_sampler=[rows.tolist() for rows in batches],
-                num_workers=self._how.workers,
-                worker_init_fn=deaf,
+                num_workers=self._settings.workers,
+                worker_init_fn=ignore_interrupts,
                 generator=torch.Generator(),
-                pin_memory=self._how.device.type == "cuda",
+                pin_memory=self._settings.device.type == "cuda",
             )
         )
 
     def _batch(self, rows: Tensor, pixels: Tensor, step: int) -> Batch:
-        """Pixels (B, S, S) uint8 joined with the reports of their rows."""
+        """Collate pixels (B, S, S) uint8 with the reports of their rows."""
         ids = tuple(self._pairs.ids[row] for row in rows.tolist())
-        return self._press.batch(pixels, *self._tokens.batch(rows), ids, step)
+        return self._collator.batch(pixels, *self._tokens.batch(rows), ids, step)
 
 
-def _generator(seed: int, stream: int, epoch: int) -> np.random.Generator:
+def _epoch_generator(seed: int, stream: int, epoch: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([seed, stream, epoch]))
 
 
 def _text(value: object) -> str | None:
-    """A table's cell as text; pandas has None or NaN where there is none."""
+    """The text of a table cell; an empty cell is None or NaN in pandas."""
     return value if isinstance(value, str) else None

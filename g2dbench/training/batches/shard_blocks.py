@@ -1,7 +1,7 @@
-"""Neighbouring rows of a shard, read, decoded and varied: what a loader worker does for a stream.
+"""Loader workers read, decode and augment blocks of neighboring rows of a shard.
 
-Shapes: n rows of a block, S image side. A block is found by numbers alone, and what it holds is a
-function of them and of the shard: not of who reads it, or of which of its rows were read before.
+Shapes: n rows of a block, S image side. The content of a block depends only on its request and the
+shard: not on the worker that reads it, nor on which of its rows were read before.
 """
 
 from dataclasses import dataclass
@@ -20,15 +20,15 @@ from g2dbench.data.shards.files import BLOCK, Rows, Told, open_shard
 from g2dbench.data.shards.index import Kind
 from g2dbench.errors import BadData, G2DBenchError
 from g2dbench.preprocess import Preprocess
-from g2dbench.recipes.recipe import Policy
+from g2dbench.recipes.recipe import AugmentPolicy
 from g2dbench.sample import Sample
-from g2dbench.training.batches.augmentation import DRAWS
-from g2dbench.training.batches.pair_loader import AUGMENT, Pixels, Varied
+from g2dbench.training.batches.augmentation import RANDOM_NUMBERS
+from g2dbench.training.batches.pair_loader import AUGMENT_STREAM, AugmentedImages, CroppedImages
 
 
 @dataclass(frozen=True)
-class Layout:
-    """What all shards of a data set have in common; side: images are reduced to it, in pixels."""
+class ShardFormat:
+    """What all shards of a data set have in common; side: images are reduced to this, in pixels."""
 
     kind: Kind
     columns: Columns
@@ -37,10 +37,10 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Task:
-    """A block. shard: its number; where: its address; path: where it lies on this machine.
+class BlockRequest:
+    """The rows of a block to read. shard: its number; where: its address; path: its local file.
 
-    usable: the rows of the block that are pairs, ascending; wanted: those to be read now.
+    usable: all rows of the block that are pairs, ascending; wanted: those to read now.
     """
 
     shard: int
@@ -50,7 +50,7 @@ class Task:
     wanted: tuple[int, ...]
 
 
-class Broken(NamedTuple):
+class UnreadableRow(NamedTuple):
     """A row whose image cannot be read, and why."""
 
     row: int
@@ -58,54 +58,58 @@ class Broken(NamedTuple):
 
 
 class Block(NamedTuple):
-    """The wanted rows of a task: (study or id, report) and id of each, pixels (n, S, S) uint8."""
+    """The wanted rows of a request: ids, (study or id, report), and pixels (n, S, S) uint8."""
 
-    task: Task
+    request: BlockRequest
     ids: list[str]
     groups: list[tuple[str, str]]
     pixels: NDArray[np.uint8]
-    broken: list[Broken]
+    unreadable: list[UnreadableRow]
 
 
-def read_samples(layout: Layout, task: Task) -> tuple[list[Sample], list[Broken]]:
+def read_samples(
+    shard_format: ShardFormat, request: BlockRequest
+) -> tuple[list[Sample], list[UnreadableRow]]:
     """A sample for each wanted row, with its cleaned report, and the rows that cannot be read.
 
-    The place of such a row is taken by the next pair of the block that can be read, round its end.
-    BadData where there is none, or where texts or the shard as a whole are broken.
+    The next readable pair of the block (after its end: from its start) replaces an unreadable row.
+    Raises BadData if there is none, or if texts or the whole shard are damaged.
     """
-    rows = open_shard(task.path, layout.kind, task.where)
-    told = dict(zip(task.usable, rows.told(task.usable, layout.columns), strict=True))
-    read: dict[int, Sample | Broken] = {}
+    rows = open_shard(request.path, shard_format.kind, request.where)
+    told = dict(zip(request.usable, rows.told(request.usable, shard_format.columns), strict=True))
+    read: dict[int, Sample | UnreadableRow] = {}
     samples = []
-    for row in task.wanted:
-        at = task.usable.index(row)
-        for candidate in (*task.usable[at:], *task.usable[:at]):
+    for row in request.wanted:
+        at = request.usable.index(row)
+        for candidate in (*request.usable[at:], *request.usable[:at]):
             if candidate not in read:
-                read[candidate] = _read(rows, candidate, told[candidate], layout, task)
+                read[candidate] = _read_row(rows, candidate, told[candidate], shard_format, request)
             found = read[candidate]
             if isinstance(found, Sample):
                 samples.append(found)
                 break
         else:
-            raise BadData(f"none of the images around {_first_reason(read)} can be read")
-    return samples, [found for found in read.values() if isinstance(found, Broken)]
+            raise BadData(f"no image of its block can be read: {_first_reason(read)}")
+    return samples, [found for found in read.values() if isinstance(found, UnreadableRow)]
 
 
-def _read(rows: Rows, row: int, told: Told, layout: Layout, task: Task) -> Sample | Broken:
-    report = clean(told.report, layout.cleaning).text
+def _read_row(
+    rows: Rows, row: int, told: Told, shard_format: ShardFormat, request: BlockRequest
+) -> Sample | UnreadableRow:
+    report = clean(told.report, shard_format.cleaning).text
     if not report:
         raise BadData(
-            f"{task.where}, row {row} ({told.id}): the index counts it as a pair, but the cleaning "
-            f"{layout.cleaning!r} keeps nothing of its report: it was made by another g2dbench; "
-            "export or count the data set anew"
+            f"{request.where}, row {row} ({told.id}): the index counts it as a pair, but the "
+            f"cleaning {shard_format.cleaning!r} keeps nothing of its report: the index is from "
+            "another version of g2dbench; export the data set or build its index again"
         )
-    (data,) = rows.images([row], layout.columns)
+    (data,) = rows.images([row], shard_format.columns)
     try:
         if data is None:
-            raise BadData("it holds no image")
-        image, _ = decode_image(data, Path(told.id), layout.side)
+            raise BadData("the row has no image")
+        image, _ = decode_image(data, Path(told.id), shard_format.side)
     except (BadData, MemoryError) as error:
-        return Broken(row, f"{task.where}, row {row} ({told.id}): {error or 'too large'}")
+        return UnreadableRow(row, f"{request.where}, row {row} ({told.id}): {error or 'too large'}")
     return Sample(
         id=told.id,
         image=image,
@@ -117,33 +121,42 @@ def _read(rows: Rows, row: int, told: Told, layout: Layout, task: Task) -> Sampl
     )
 
 
-def _first_reason(read: dict[int, Sample | Broken]) -> str:
-    return next(found.reason for found in read.values() if isinstance(found, Broken))
+def _first_reason(read: dict[int, Sample | UnreadableRow]) -> str:
+    return next(found.reason for found in read.values() if isinstance(found, UnreadableRow))
 
 
-class Blocks(data.Dataset[Block | G2DBenchError]):
-    """The blocks of an epoch by their task; an error is a result, so that a worker's is whole."""
+class BlockDataset(data.Dataset[Block | G2DBenchError]):
+    """Blocks of an epoch, by request; errors are returned, as a DataLoader alters raised ones."""
 
     def __init__(
-        self, layout: Layout, preprocess: Preprocess, policy: Policy, seed: int, epoch: int
+        self,
+        shard_format: ShardFormat,
+        preprocess: Preprocess,
+        policy: AugmentPolicy,
+        seed: int,
+        epoch: int,
     ) -> None:
-        self._layout, self._preprocess, self._policy = layout, preprocess, policy
+        self._shard_format, self._preprocess, self._policy = shard_format, preprocess, policy
         self._seed, self._epoch = seed, epoch
 
-    def __getitem__(self, task: Task) -> Block | G2DBenchError:
+    def __getitem__(self, request: BlockRequest) -> Block | G2DBenchError:
         try:
-            samples, broken = read_samples(self._layout, task)
+            samples, unreadable = read_samples(self._shard_format, request)
         except G2DBenchError as error:
             return error
-        # Each pair's own row is what varies it, also where another took its place.
-        varied = Varied(Pixels(samples, self._preprocess), self._draws(task), self._policy)
-        pixels = torch.stack([varied[at] for at in range(len(samples))])
+        # The wanted row decides the augmentation, even if another pair replaces an unreadable one.
+        augmented = AugmentedImages(
+            CroppedImages(samples, self._preprocess), self._random_numbers(request), self._policy
+        )
+        pixels = torch.stack([augmented[at] for at in range(len(samples))])
         groups = [(sample.study or sample.id, sample.report or "") for sample in samples]
-        return Block(task, [sample.id for sample in samples], groups, pixels.numpy(), broken)
+        return Block(request, [sample.id for sample in samples], groups, pixels.numpy(), unreadable)
 
-    def _draws(self, task: Task) -> NDArray[np.float64]:
-        """(n, `DRAWS`), each row by (seed, epoch, shard, row)."""
-        block = task.usable[0] // BLOCK
-        numbers = np.random.SeedSequence([self._seed, AUGMENT, self._epoch, task.shard, block])
-        table = np.random.default_rng(numbers).random((BLOCK, DRAWS))
-        return table[[row % BLOCK for row in task.wanted]]
+    def _random_numbers(self, request: BlockRequest) -> NDArray[np.float64]:
+        """(n, `RANDOM_NUMBERS`), each row a function of (seed, epoch, shard, row)."""
+        block = request.usable[0] // BLOCK
+        numbers = np.random.SeedSequence(
+            [self._seed, AUGMENT_STREAM, self._epoch, request.shard, block]
+        )
+        table = np.random.default_rng(numbers).random((BLOCK, RANDOM_NUMBERS))
+        return table[[row % BLOCK for row in request.wanted]]

@@ -1,4 +1,4 @@
-"""Where the batches of a training come from: a prepared store, or a stream of shards."""
+"""The source of training batches: a prepared store, or a stream of shards."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
@@ -11,54 +11,54 @@ from g2dbench.data.shards.stream import Stream
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, Misuse
 from g2dbench.method import Batch
-from g2dbench.recipes.recipe import Data
+from g2dbench.recipes.recipe import DataSettings
 from g2dbench.training.batches import pair_loader
-from g2dbench.training.batches.collate import Batching
-from g2dbench.training.batches.pair_loader import Loader, Pairs
+from g2dbench.training.batches.collate import LoaderSettings
+from g2dbench.training.batches.pair_loader import PairLoader, Pairs
 from g2dbench.training.batches.shard_loader import StreamLoader, StreamPairs
 
-MOST = 2000
-"""Held-out pairs that are ranked at most; the pool's size decides what a recall means."""
+MAX_HELD_OUT = 2000
+"""At most this many held-out pairs are ranked; recalls depend on the size of the pool."""
 
 
 class TrainingPairs(Protocol):
-    """Training pairs, in memory or not."""
+    """Training pairs, in memory or streamed."""
 
     @property
     def reports(self) -> Iterable[str]:
-        """Those that a tokenizer is trained on."""
+        """The reports that a tokenizer is trained on."""
         ...
 
     def __len__(self) -> int: ...
 
-    def first(self, most: int) -> Pairs:
-        """The first of them, at most so many, in memory."""
+    def first(self, count: int) -> Pairs:
+        """The first pairs, at most `count`, in memory."""
         ...
 
 
-class Batches(Protocol):
-    """What `Loader` and `StreamLoader` do."""
+class BatchLoader(Protocol):
+    """The interface of `PairLoader` and `StreamLoader`."""
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of an epoch."""
+        """Optimizer steps of an epoch."""
         ...
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The training batches of an epoch from batch `first` on."""
         ...
 
-    def plain(self, step: int = 0) -> Iterator[Batch]:
-        """Pairs as they are, always the same."""
+    def unaugmented(self, step: int = 0) -> Iterator[Batch]:
+        """Fixed pairs, without augmentation."""
         ...
 
-    def words(self, ids: Sequence[str]) -> NDArray[np.object_]:
-        """Study and report, (B, 2), of pairs of the batch that was given last."""
+    def groups(self, ids: Sequence[str]) -> NDArray[np.object_]:
+        """Study and report, (B, 2), of pairs of the last batch, by id."""
         ...
 
 
-def training_pairs(dataset: Dataset | Stream, data: Data, least: int) -> TrainingPairs:
-    """The pairs of the training split; BadData where there are none, Misuse for too few."""
+def training_pairs(dataset: Dataset | Stream, data: DataSettings, least: int) -> TrainingPairs:
+    """The pairs of the training split; raises BadData if there are none, Misuse for too few."""
     if not isinstance(dataset, Stream):
         return pair_loader.training_pairs(dataset, data.views, least, data.cleaning)
     pairs = StreamPairs(dataset, TRAIN, data.views, data.cleaning)
@@ -76,18 +76,20 @@ def training_pairs(dataset: Dataset | Stream, data: Data, least: int) -> Trainin
     return pairs
 
 
-def held_out_pairs(dataset: Dataset | Stream, data: Data) -> Pairs | None:
-    """At most `MOST` pairs of the validation split, in memory; None where there is none."""
+def held_out_pairs(dataset: Dataset | Stream, data: DataSettings) -> Pairs | None:
+    """At most `MAX_HELD_OUT` pairs of the validation split, in memory; None without one."""
     if isinstance(dataset, Stream):
-        return StreamPairs(dataset, VALID, data.views, data.cleaning).first(MOST)
+        return StreamPairs(dataset, VALID, data.views, data.cleaning).first(MAX_HELD_OUT)
     if not (dataset.table["split"] == VALID).any():
         return None
-    return pair_loader.find_pairs(dataset.split(VALID), data.views, data.cleaning).first(MOST)
+    return pair_loader.find_pairs(dataset.split(VALID), data.views, data.cleaning).first(
+        MAX_HELD_OUT
+    )
 
 
-def load(pairs: TrainingPairs, how: Batching) -> Batches:
+def make_loader(pairs: TrainingPairs, settings: LoaderSettings) -> BatchLoader:
     """A loader of these pairs."""
     if isinstance(pairs, StreamPairs):
-        return StreamLoader(pairs, how)
+        return StreamLoader(pairs, settings)
     assert isinstance(pairs, Pairs)
-    return Loader(pairs, how)
+    return PairLoader(pairs, settings)

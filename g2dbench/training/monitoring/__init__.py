@@ -1,1 +1,1 @@
-"""What is watched while training runs: held-out scores, warnings, trackers."""
+"""Monitoring of a training: held-out retrieval, contact sheets, warnings, trackers."""

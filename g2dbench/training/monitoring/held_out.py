@@ -1,6 +1,6 @@
-"""Held-out pairs: do image and report find each other, and what the method says of itself.
+"""Evaluation on held-out pairs: retrieval between image and report, and the method's monitors.
 
-Shapes: N pairs, D width. Nothing here touches weights, gradients or random numbers.
+Shapes: N pairs, D width. Nothing here changes weights, gradients or random numbers.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,42 +17,48 @@ from g2dbench.method import Method
 from g2dbench.metrics.retrieval import KS, recalls
 from g2dbench.model import Embeds
 from g2dbench.training.batches.pair_loader import Pairs
-from g2dbench.training.batches.source import Batches
+from g2dbench.training.batches.source import BatchLoader
 
-Cast = Callable[[], AbstractContextManager[object]]
+Autocast = Callable[[], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True)
-class Heldout:
-    """Held-out pairs, ready to be embedded; `cast` gives the autocast context of training."""
+class HeldOut:
+    """Held-out pairs and their loader; `autocast` gives the autocast context of training."""
 
     pairs: Pairs
-    loader: Batches
-    cast: Cast
+    loader: BatchLoader
+    autocast: Autocast
 
-    def figures(self, method: Method, step: int) -> dict[str, float]:
-        """Retrieval and monitors of the method in eval mode, which is put back to training."""
-        with evaluated(method), self.cast():
+    def evaluate(self, method: Method, step: int) -> dict[str, float]:
+        """Retrieval and monitors in eval mode; the method's mode is restored afterwards."""
+        with eval_mode(method), self.autocast():
             return {**self._retrieval(method), **self._monitors(method, step)}
 
     def _retrieval(self, method: Method) -> dict[str, float]:
-        """R@1, R@5 and R@10, and what guessing would give for R@10."""
+        """R@1, R@5 and R@10, and the R@10 of a random ranking."""
         model = method.as_model()
         if not isinstance(model, Embeds) or len(self.pairs) < 2:
             return {}
-        images = torch.cat([model.embed_images(batch.images) for batch in self.loader.plain()])
+        images = torch.cat(
+            [model.embed_images(batch.images) for batch in self.loader.unaugmented()]
+        )
         texts = model.embed_texts(self.pairs.reports)
         found = mean_recalls(images, texts, self.pairs.groups)
-        return {**found, "chance_r10": chance(self.pairs.groups, 10), "pool": float(len(images))}
+        return {
+            **found,
+            "chance_r10": chance_recall(self.pairs.groups, 10),
+            "pool": float(len(images)),
+        }
 
     def _monitors(self, method: Method, step: int) -> dict[str, float]:
-        """The method's own figures on the first held-out batch."""
-        return dict(method.monitors(next(iter(self.loader.plain(step)))))
+        """The method's own monitors on the first held-out batch."""
+        return dict(method.monitors(next(iter(self.loader.unaugmented(step)))))
 
 
 @contextmanager
-def evaluated(module: nn.Module) -> Iterator[None]:
-    """Eval mode without gradient; afterwards every part is in the mode that it had."""
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Eval mode without gradient; the mode of every submodule is restored afterwards."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -68,30 +74,30 @@ def mean_recalls(
 ) -> dict[str, float]:
     """(N, D), (N, D) and their (N, G) group ids -> "r1", ...: the mean of both directions.
 
-    Raises Stopped where an embedding is not finite: the weights are lost.
+    Raises Stopped if an embedding is not finite: the training has diverged.
     """
     try:
-        found = recalls(_numbers(images), _numbers(texts), groups, ks)
+        found = recalls(_to_numpy(images), _to_numpy(texts), groups, ks)
     except ValueError as error:
         raise Stopped(
-            f"{error}: training has diverged; start anew with a lower --set optim.lr or "
+            f"{error}: training has diverged; start again with a lower --set optim.lr or "
             "--precision fp32"
         ) from error
     return {f"r{k}": (found[f"image_to_text_r{k}"] + found[f"text_to_image_r{k}"]) / 2 for k in ks}
 
 
-def chance(groups: NDArray[np.object_], k: int) -> float:
-    """Expected R@k of a random ranking, (N, G) group ids: pairs that share an id count as right."""
+def chance_recall(groups: NDArray[np.object_], k: int) -> float:
+    """(N, G) group ids -> expected R@k of a random ranking; pairs that share an id are correct."""
     pairs = len(groups)
-    right = np.zeros((pairs, pairs), dtype=bool)
+    correct = np.zeros((pairs, pairs), dtype=bool)
     for kind in groups.T:
         codes = np.unique(kind.astype(str), return_inverse=True)[1]
-        right |= codes[:, None] == codes[None, :]
-    wrong = pairs - right.sum(1)
-    drawn = np.arange(min(k, pairs))
-    missed = np.prod(np.clip(wrong[:, None] - drawn, 0, None) / (pairs - drawn), axis=1)
+        correct |= codes[:, None] == codes[None, :]
+    wrong = pairs - correct.sum(1)
+    rank = np.arange(min(k, pairs))
+    missed = np.prod(np.clip(wrong[:, None] - rank, 0, None) / (pairs - rank), axis=1)
     return float(1 - missed.mean())
 
 
-def _numbers(rows: Tensor) -> NDArray[np.float32]:
+def _to_numpy(rows: Tensor) -> NDArray[np.float32]:
     return np.asarray(rows.float().cpu().numpy())

@@ -1,7 +1,7 @@
-"""Where else a training's figures go: TensorBoard, W&B and what else accelerate knows.
+"""Experiment trackers: TensorBoard, W&B and whatever else accelerate supports.
 
-A tracker is a guest: one that fails while training is left out with a sentence, and the run goes
-on, for log.csv and steps.csv hold the same figures.
+A tracker that fails during training is dropped with a warning, and the run continues: log.csv and
+steps.csv hold the same values.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,12 +16,12 @@ from g2dbench.errors import Misuse
 from g2dbench.registry import unknown
 
 PROJECT = "g2dbench"
-_PACKAGES = {"comet_ml": "comet-ml"}  # where the package is not called like the tracker
+_PACKAGES = {"comet_ml": "comet-ml"}  # if the package is not named as the tracker
 _PICTURES: dict[str, dict[str, Any]] = {"tensorboard": {"dataformats": "NHWC"}, "wandb": {}}
 
 
 def check(names: tuple[str, ...]) -> None:
-    """Misuse for a name that accelerate does not know, and for one whose package is missing."""
+    """Raise Misuse for a tracker that accelerate does not know, or whose package is missing."""
     known = sorted(LOGGER_TYPE_TO_CLASS)
     installed = {str(name) for name in get_available_trackers()}
     for name in names:
@@ -43,9 +43,9 @@ class Trackers:
         self._running: dict[str, Any] = {}
 
     def start(self, folder: Path, name: str, config: Mapping[str, Any], step: int) -> None:
-        """Open each with the run's name and settings; what it has from `step` on comes again.
+        """Start each tracker with the run's name and settings, and drop its values from `step` on.
 
-        Raises Misuse where a tracker does not start: nothing was trained yet.
+        Raises Misuse if a tracker does not start; nothing has been trained yet.
         """
         for kind in self._names:
             try:
@@ -56,22 +56,22 @@ class Trackers:
                 raise Misuse(f"--track {kind} cannot start: {error}") from error
             self._running[kind] = tracker
 
-    def log(self, figures: Mapping[str, Any], step: int) -> None:
-        """Hand on numbers by name."""
-        self._each(lambda kind, tracker: tracker.log(dict(figures), step=step))
+    def log(self, values: Mapping[str, Any], step: int) -> None:
+        """Log numbers by name."""
+        self._each(lambda kind, tracker: tracker.log(dict(values), step=step))
 
-    def show(self, name: str, picture: Image.Image, step: int) -> None:
-        """Hand on a picture, to those that take one."""
+    def log_image(self, name: str, picture: Image.Image, step: int) -> None:
+        """Log a picture, to the trackers that accept one."""
         pixels = np.asarray(picture)[None]
 
-        def hand(kind: str, tracker: Any) -> None:
+        def log_to(kind: str, tracker: Any) -> None:
             if kind in _PICTURES:
                 tracker.log_images({name: pixels}, step=step, **_PICTURES[kind])
 
-        self._each(hand)
+        self._each(log_to)
 
     def close(self) -> None:
-        """Let each write out what it still holds."""
+        """Flush and close all trackers."""
         self._each(lambda kind, tracker: tracker.finish())
         self._running = {}
 
@@ -79,16 +79,16 @@ class Trackers:
         for kind, tracker in list(self._running.items()):
             try:
                 action(kind, tracker)
-            except Exception as error:  # a network, a quota, a disk: none is worth the run
+            except Exception as error:  # no network, quota or disk of a tracker may end the run
                 del self._running[kind]
                 self._echo(
-                    f"warning: {kind} failed and is left out from here on ({error}); log.csv and "
-                    "steps.csv go on"
+                    f"warning: {kind} failed and is not used any more ({error}); log.csv and "
+                    "steps.csv continue"
                 )
 
 
 def _make(kind: str, folder: Path, name: str, step: int) -> Any:
-    """accelerate's tracker of a kind; those that keep files keep them in the run's folder."""
+    """accelerate's tracker of this kind; trackers that write files do so in the run's folder."""
     if kind == "tensorboard":
         return LOGGER_TYPE_TO_CLASS[kind](kind, folder, purge_step=step)
     options = {"wandb": {"name": name, "dir": str(folder)}}.get(kind, {})

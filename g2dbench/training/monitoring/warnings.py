@@ -1,28 +1,28 @@
-"""Warnings while training runs: each is told when it first applies, and when it no longer does.
+"""Warnings during training: each is printed when it first applies and when it is resolved.
 
-A rule is a pure function of the figures of `log.csv` and `steps.csv`, so that a resumed training
-knows from these files what was told before. Rules of one method are the method's own
-(`Method.warning_rules`); those here are for every method.
+A rule is a pure function of the values in `log.csv` and `steps.csv`, so that a resumed training
+knows from these files which warnings were printed. The rules here apply to every method; a method
+adds its own (`Method.warning_rules`).
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from g2dbench.method import Figures, WarningRule
+from g2dbench.method import MonitorValues, WarningRule
 
-LOOKS_TO_RESOLVE = 2
-"""Looks in a row at which a rule does not apply before its warning counts as resolved."""
+CHECKS_TO_RESOLVE = 2
+"""A warning is resolved once its rule does not apply at this many checks in a row."""
 
 
-def is_guessing(figures: Figures) -> bool:
+def is_guessing(values: MonitorValues) -> bool:
     """Whether R@10 lies within three standard errors of chance (both directions of N queries).
 
-    Never where the pool is so small that guessing is nearly always right.
+    Always false if the pool is so small that guessing is nearly always right.
     """
-    share, queries = figures["chance_r10"], 2 * figures["pool"]
+    share, queries = values["chance_r10"], 2 * values["pool"]
     limit = share + 3 * float(np.sqrt(share * (1 - share) / queries))
-    return figures["r10"] <= limit < 1
+    return values["r10"] <= limit < 1
 
 
 RULES = (
@@ -30,7 +30,7 @@ RULES = (
         "r10",
         is_guessing,
         "held-out retrieval is no better than guessing (R@10 {r10:.3f} of {pool:.0f}, chance "
-        "{chance_r10:.3f}): image and report have not found together. Try more epochs, more data, "
+        "{chance_r10:.3f}): images and reports are not aligned yet. Try more epochs, more data, "
         "or another optim.lr",
         "held-out retrieval is better than guessing (R@10 {r10:.3f}, chance {chance_r10:.3f})",
     ),
@@ -38,30 +38,30 @@ RULES = (
 
 
 class WarningLog:
-    """Which rules apply by now, so that each is told once when it comes and once when it goes."""
+    """The active warnings, so that each is printed once when it appears and once when resolved."""
 
     def __init__(self, rules: Sequence[WarningRule]) -> None:
-        """rules: the method's own; those of every method are added."""
+        """rules: the method's own; `RULES` are added."""
         self._rules = (*RULES, *rules)
-        self._active: dict[WarningRule, int] = {}  # looks without it, for each that was told
+        self._active: dict[WarningRule, int] = {}  # warning -> checks in a row without it
 
-    def look(self, figures: Figures) -> list[str]:
-        """Judge some figures; what is to be told now."""
+    def update(self, values: MonitorValues) -> list[str]:
+        """Check the rules on new values; returns the sentences to print now."""
         found = []
         for rule in self._rules:
-            if rule.figure in figures:
-                found += self._news(rule, figures)
+            if rule.monitor in values:
+                found += self._judge(rule, values)
         return found
 
-    def _news(self, rule: WarningRule, figures: Figures) -> list[str]:
-        if rule.applies(figures):
+    def _judge(self, rule: WarningRule, values: MonitorValues) -> list[str]:
+        if rule.applies(values):
             new = rule not in self._active
             self._active[rule] = 0
-            return [f"warning: {rule.warning.format_map(figures)}"] if new else []
+            return [f"warning: {rule.warning.format_map(values)}"] if new else []
         if rule not in self._active:
             return []
         self._active[rule] += 1
-        if self._active[rule] < LOOKS_TO_RESOLVE:
+        if self._active[rule] < CHECKS_TO_RESOLVE:
             return []
         del self._active[rule]
-        return [f"resolved: {rule.resolved.format_map(figures)}"]
+        return [f"resolved: {rule.resolved.format_map(values)}"]

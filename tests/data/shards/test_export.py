@@ -23,7 +23,7 @@ from g2dbench.errors import BadData, Misuse
 from g2dbench.progress import quiet
 from g2dbench.registry import Registry
 from g2dbench.training.batches.pair_loader import find_pairs
-from g2dbench.training.batches.shard_blocks import Layout, Task, read_samples
+from g2dbench.training.batches.shard_blocks import BlockRequest, ShardFormat, read_samples
 
 pytestmark = pytest.mark.integration
 
@@ -208,8 +208,8 @@ def test_a_sample_of_a_shard_is_that_of_the_store(small_store: Path, tmp_path: P
     index = exported(small_store, tmp_path)
     shard = index.shards[0]
     rows = tuple(shard.pairs("train", "all", "raw").tolist())
-    layout = Layout("parquet", index.columns, 32, "raw")
-    samples, broken = read_samples(layout, Task(0, "x", tmp_path / shard.name, rows, rows))
+    layout = ShardFormat("parquet", index.columns, 32, "raw")
+    samples, broken = read_samples(layout, BlockRequest(0, "x", tmp_path / shard.name, rows, rows))
     assert not broken
     assert len(samples) == len(rows) > 0
     pictures = {sample.id: sample.image for sample in store}

@@ -17,7 +17,7 @@ from g2dbench.method import Batch
 from g2dbench.preprocess import Preprocess
 from g2dbench.pretrained.tokenizer import Tokenize, train_wordpiece
 from g2dbench.training.batches import source
-from g2dbench.training.batches.collate import Batching
+from g2dbench.training.batches.collate import LoaderSettings
 from g2dbench.training.batches.pair_loader import find_pairs
 
 pytestmark = pytest.mark.integration
@@ -85,13 +85,13 @@ def test_an_epoch_has_each_pair_once_over_ranks_and_workers(
     for world in (1, 2, 3):
         found: list[str] = []
         for rank in range(world):
-            loader = a_loader(opened(tmp_path / "s", tmp_path), rank=rank, world=world)
+            loader = a_loader(opened(tmp_path / "s", tmp_path), rank=rank, world_size=world)
             alone = list(loader.epoch(1))
             assert len(alone) == loader.steps == 91 // world // 4
             # Workers cost seconds to start: one rank of each world shows that they change nothing.
             if rank == world - 1 and kind == "webdataset":
                 helped = a_loader(
-                    opened(tmp_path / "s", tmp_path), rank=rank, world=world, workers=2
+                    opened(tmp_path / "s", tmp_path), rank=rank, world_size=world, workers=2
                 )
                 assert all(map(same, alone, helped.epoch(1)))
             found += ids_of(alone)
@@ -104,14 +104,14 @@ def test_formats_and_shard_sizes_give_the_same_pixels(small_store: Path, tmp_pat
     store = the_store(small_store)
     pairs = find_pairs(store.split("train"), "frontal")
     tokenize = Tokenize(train_wordpiece(pairs.reports, 200), 32)
-    how = Batching(
+    settings = LoaderSettings(
         preprocess=Preprocess(size=32), tokenize=tokenize,
         batch_size=7, seed=0, device=torch.device("cpu"),
     )  # fmt: skip
-    plain = source.load(pairs, how)
+    plain = source.make_loader(pairs, settings)
     wanted = {
         name: (image, tokens[seen.bool()].tolist())
-        for batch in plain.plain()
+        for batch in plain.unaugmented()
         for name, image, tokens, seen in zip(
             batch.ids, batch.images, batch.tokens, batch.attention, strict=True
         )
@@ -120,13 +120,13 @@ def test_formats_and_shard_sizes_give_the_same_pixels(small_store: Path, tmp_pat
         out = tmp_path / f"{kind}{images}"
         exported(small_store, out, kind, images)
         found = source.training_pairs(opened(out, tmp_path), DATA, 1)
-        loader = source.load(found, how)
+        loader = source.make_loader(found, settings)
         for batch in loader.epoch(0):
             for at, name in enumerate(batch.ids):
                 image, tokens = wanted[name]
                 assert torch.equal(batch.images[at], image)
                 assert batch.tokens[at][batch.attention[at].bool()].tolist() == tokens
-            assert [report for _, report in loader.words(batch.ids)] == [
+            assert [report for _, report in loader.groups(batch.ids)] == [
                 pairs.reports[pairs.ids.index(name)] for name in batch.ids
             ]
         assert loader.steps == 13
@@ -180,7 +180,7 @@ def test_epochs_seeds_worlds_and_buffers_differ_and_nothing_else(
         ids_of(a_loader(opened(tmp_path / "s", tmp_path)).epoch(1)),
         ids_of(a_loader(opened(tmp_path / "s", tmp_path), seed=1).epoch(0)),
         ids_of(a_loader(opened(tmp_path / "s", tmp_path, buffer=8)).epoch(0)),
-        ids_of(a_loader(opened(tmp_path / "s", tmp_path), world=2).epoch(0)),
+        ids_of(a_loader(opened(tmp_path / "s", tmp_path), world_size=2).epoch(0)),
     ]
     assert all(other != base for other in others)
     prints = {opened(tmp_path / "s", tmp_path, buffer=b).fingerprint for b in (8, 16)}
@@ -195,7 +195,7 @@ def test_what_is_held_stays_within_the_buffer_and_a_block(
     monkeypatch.setattr("g2dbench.training.batches.shard_blocks.BLOCK", 8)
     loader = a_loader(opened(tmp_path / "s", tmp_path, buffer=5), batch_size=4)
     read = 0
-    arriving = loader._arriving
+    arriving = loader._read_blocks
 
     def counting(*words: Any) -> Any:
         nonlocal read
@@ -203,7 +203,7 @@ def test_what_is_held_stays_within_the_buffer_and_a_block(
             read += len(part)
             yield part
 
-    monkeypatch.setattr(loader, "_arriving", counting)
+    monkeypatch.setattr(loader, "_read_blocks", counting)
     for at, _ in enumerate(loader.epoch(0)):
         assert read - (at + 1) * 4 < 5 + 8
     assert read == loader.steps * 4

@@ -17,9 +17,9 @@ from g2dbench.data.shards import remote
 from g2dbench.data.shards.remote import Place, expand, split_address
 from g2dbench.errors import BadData, Misuse, Stopped
 from g2dbench.recipes.recipe import override
-from g2dbench.runs.checkpoints import Saving
+from g2dbench.runs.checkpoints import CheckpointPolicy
 from g2dbench.runs.folder import read_info
-from g2dbench.training.monitoring.monitor import Watching
+from g2dbench.training.monitoring.monitor import MonitorSettings
 
 pytestmark = pytest.mark.integration
 
@@ -67,7 +67,7 @@ def trained(
     """One of two processes: a training over http; one over S3, ended and gone on with."""
     trainee.enter(rank, 2, port)
     os.environ.update(environment)
-    settings: dict[str, Any] = {"recipe": recipe(), "saving": Saving(steps=2)}
+    settings: dict[str, Any] = {"recipe": recipe(), "checkpointing": CheckpointPolicy(steps=2)}
     fits.fit(out / "http", opened(http, out), **settings)  # type: ignore[arg-type]
     (out / f"{rank}.pid").write_text(str(os.getpid()))
     ask = term_at(9, out / "1.pid")
@@ -210,8 +210,8 @@ def test_addresses_are_taken_apart() -> None:
 def test_a_stream_without_held_out_pairs_is_watched_and_goes_on(tmp_path: Path) -> None:
     tar_of(tmp_path / "own/train-0.tar", some_members(40))
     tar_of(tmp_path / "own/train-1.tar", [("x.png", png()), ("x.txt", b"One more.")])
-    closely = Watching(every=1, sheet_every=0)
-    settings: dict[str, Any] = {"recipe": recipe(), "watching": closely}
+    closely = MonitorSettings(every=1, sheet_every=0)
+    settings: dict[str, Any] = {"recipe": recipe(), "monitoring": closely}
 
     def fit(name: str, **more: Any) -> Any:
         stream = opened(tmp_path / "own", tmp_path, side=32)
@@ -219,7 +219,7 @@ def test_a_stream_without_held_out_pairs_is_watched_and_goes_on(tmp_path: Path) 
 
     whole = fit("whole")
     with pytest.raises(Stopped):
-        fit("part", progress=fits.interrupt_at(8), saving=Saving(steps=3))
+        fit("part", progress=fits.interrupt_at(8), checkpointing=CheckpointPolicy(steps=3))
     assert fit("part", resume=True).info.digest == whole.info.digest
     assert whole.label.endswith("@own")
     rows = (whole.folder / "steps.csv").read_text().splitlines()

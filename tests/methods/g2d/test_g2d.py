@@ -1,4 +1,4 @@
-"""G2D: attention pool, pixel loss, decoder, where the gradients go, and the signs of failure."""
+"""G2D: attention pooling, pixel loss, decoder, flow of gradients, and monitors."""
 
 from typing import Any
 
@@ -78,8 +78,8 @@ def test_the_attention_pool_is_torchs_multi_head_attention() -> None:
     torch.testing.assert_close(attention, weights[:, :, 0].unflatten(-1, (4, 4)))
 
 
-def test_the_released_attention_pool_is_a_setting() -> None:
-    """Numbers of PRETRAIN/models/cnn_ae.py AttentionPool2d(4, 8, 2, 8), its weights waves."""
+def test_the_released_attention_pool_is_available_as_a_setting() -> None:
+    """Values of PRETRAIN/models/cnn_ae.py AttentionPool2d(4, 8, 2, 8), with waves as weights."""
     own = AttentionPool(AttentionSettings.model_validate(CODE), 8, 4)
     joint, bias = wave(24, 8, phase=3), wave(24, phase=2)
     for index, part in enumerate((own.query, own.key, own.value)):
@@ -97,7 +97,7 @@ def test_the_released_attention_pool_is_a_setting() -> None:
 
 
 @pytest.mark.parametrize("heads", [1, 2, 3, 4, 5])
-def test_any_number_of_heads_and_weights_that_sum_to_one(heads: int) -> None:
+def test_any_number_of_heads_has_weights_that_sum_to_one(heads: int) -> None:
     pooled, attention = pool(heads=heads)(wave(2, 8, 4, 4))
     assert pooled.shape == (2, 8)
     assert attention.shape == (2, heads, 4, 4)
@@ -137,8 +137,8 @@ def test_pixel_loss_by_hand() -> None:
     assert float(pixel_alignment(logits, mask, only)) == pytest.approx(bce, rel=1e-6)
 
 
-def test_the_released_pixel_loss_is_a_setting() -> None:
-    """The number is what PRETRAIN/utils/loss.py bceDiceLoss gives for these waves."""
+def test_the_released_pixel_loss_is_available_as_a_setting() -> None:
+    """The value is that of PRETRAIN/utils/loss.py bceDiceLoss for these waves."""
     logits, mask = wave(2, 1, 4, 4, phase=0.5) * 3, (wave(2, 1, 4, 4, phase=1.0) > 0).float()
     code = PixelSettings(values="logits", dice=1, bce=0.2)
     assert float(pixel_alignment(logits, mask, code)) == pytest.approx(
@@ -211,7 +211,7 @@ def test_pixel_alignment_reaches_the_encoder_through_the_decoder_and_never_the_m
     assert gradients["unet.decoder.blocks.0.conv1.0.weight"].grad.abs().sum() > 0
 
 
-def test_alignment_leaves_the_decoder_alone(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_alignment_gives_the_decoder_no_gradient(tokenizer: PreTrainedTokenizerFast) -> None:
     method = build(tokenizer).train()
     method.losses(batch(method))["vla"].backward()
     reached = {n for n, p in method.named_parameters() if p.grad is not None}
@@ -256,7 +256,9 @@ def test_the_decoder_is_smps_in_values_and_gradients(encoder: str) -> None:
         torch.testing.assert_close(own, slope, rtol=1e-7, atol=1e-8)
 
 
-def test_the_decoder_is_a_copy_that_draws_the_same(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_the_transferred_decoder_is_a_copy_with_equal_outputs(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
     model = build(tokenizer).as_model().eval()
     decoder, images = model.pretrained_decoder(), torch.rand(2, 3, 64, 64)
     with torch.no_grad():
@@ -286,10 +288,13 @@ def test_impossible_settings_are_refused(tokenizer: PreTrainedTokenizerFast) -> 
         ({"attention": {"stride": 4}}, r"model.attention.stride = 4"),
         ({"mask": {"source": "report", "heads": "separate"}}, "needs source = query"),
         ({"mask": {"heads": "separate"}, "pixel": {"target": "image"}}, "needs target = mask"),
-        ({"decoder": {"channels": [16, 8]}}, "decoder.channels has 2 values, image.depth is 5"),
+        (
+            {"decoder": {"channels": [16, 8]}},
+            "decoder.channels has 2 values, but needs image.depth = 5",
+        ),
         ({"image": {"depth": 3}, "attention": {"stride": 16}}, "last map .* has stride 8"),
-        ({"image": {"encoder": "resnet18", "options": {"channels": [8]}}}, "takes none"),
-        ({"image": {"encoder": "tu-resnet18", "options": {"chanels": [8]}}}, "does not take all"),
+        ({"image": {"encoder": "resnet18", "options": {"channels": [8]}}}, "does not: use"),
+        ({"image": {"encoder": "tu-resnet18", "options": {"chanels": [8]}}}, "does not accept all"),
         ({"image": {"options": {"checkpoint_path": "x.pth"}}}, "model.image.options"),
         ({"pixels": {}}, "did you mean 'pixel'"),
     ]
@@ -298,7 +303,7 @@ def test_impossible_settings_are_refused(tokenizer: PreTrainedTokenizerFast) -> 
             build(tokenizer, **changes)
 
 
-def test_monitors_give_one_figure_each_and_change_nothing(
+def test_monitors_give_one_value_each_and_change_nothing(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     method = build(tokenizer).eval()
@@ -323,15 +328,15 @@ def test_monitors_by_hand() -> None:
     assert monitors.share(a) == 0.5
     assert monitors.overlap(a) == pytest.approx((1 / 3 + 1 + 1 / 3) / 3)
     assert monitors.overlap(torch.zeros(2, 1, 2, 2)) == 1
-    assert monitors.agreement(a[:2], a[1:]) == pytest.approx(0.5)
-    assert monitors.agreement(a * 0, a * 0) == 1
+    assert monitors.decoder_dice(a[:2], a[1:]) == pytest.approx(0.5)
+    assert monitors.decoder_dice(a * 0, a * 0) == 1
     empty, full = torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)
     some = torch.cat([empty, full, a[:2]])
     assert (monitors.emptiness(some), monitors.fullness(some)) == (0.25, 0.25)
     corners = torch.tensor([[1.0, 0], [0, 1]]).view(1, 1, 2, 2)
     assert monitors.parts(torch.cat([corners, full])) == 1.5
     assert monitors.parts(empty) == 0
-    found = monitors.figures(a[:1], a[:1])
+    found = monitors.mask_monitors(a[:1], a[:1])
     assert found["mask_overlap_chance"] == pytest.approx(0.5 / 1.5)
 
 
@@ -346,7 +351,7 @@ def test_connected_parts_are_those_of_opencv() -> None:
 def test_chance_overlap_is_that_of_independent_masks() -> None:
     draw = torch.Generator().manual_seed(0)
     masks = (torch.rand(8, 1, 64, 64, generator=draw) > 0.8).float()
-    found = monitors.figures(masks, masks)
+    found = monitors.mask_monitors(masks, masks)
     assert found["mask_overlap"] == pytest.approx(found["mask_overlap_chance"], abs=0.01)
 
 
@@ -368,7 +373,7 @@ def test_panels_are_the_steps_of_the_mask_of_each_image(
     assert all(0 <= map_.min() <= map_.max() <= 1 for map_ in found.values())
 
 
-def test_panels_of_masks_from_the_report_need_one(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_panels_of_masks_from_the_report_need_a_report(tokenizer: PreTrainedTokenizerFast) -> None:
     method = build(tokenizer, mask={"source": "report"}, pixel={"target": "none"}).eval()
     model, given = method.as_model(), batch(method)
     reports = ["the heart is large", "no effusion", "lungs are clear"]

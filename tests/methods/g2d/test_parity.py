@@ -19,7 +19,7 @@ from transformers import BertTokenizerFast
 from g2dbench.cards import MethodCard
 from g2dbench.method import Batch
 from g2dbench.methods.g2d.export import export
-from g2dbench.methods.g2d.released import named_theirs, to_ours, to_theirs
+from g2dbench.methods.g2d.released import from_released, released_names, to_released
 from g2dbench.pretrained.weights import load_state
 from g2dbench.recipes import recipe as recipes
 from g2dbench.registry import Registry
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.integration
 GOLDEN = Path(__file__).parents[2] / "golden"
 make = SimpleNamespace(**runpy.run_path(str(GOLDEN / "make_g2d.py")))
 CLOSE = 1e-5
-"""Largest difference, on numbers of size about 1; of a gradient, to its largest value."""
+"""Largest difference for values of about 1; for a gradient, relative to its largest value."""
 STEP = 200
 """The first step with pixel alignment."""
 
@@ -53,10 +53,10 @@ def give_drawn(method: Any, seed: int) -> Any:
     """The weights that `make_g2d.build_drawn` gives the original."""
     theirs = {
         key: make.drawn.tensor(key, tuple(value.shape), seed)
-        for key, value in to_theirs(method).items()
+        for key, value in to_released(method).items()
         if value.is_floating_point()
     }
-    load_state(method, to_ours(theirs), "drawn weights")
+    load_state(method, from_released(theirs), "drawn weights")
     return method
 
 
@@ -95,7 +95,7 @@ def single(found: dict[str, Tensor]) -> dict[str, Tensor]:
 def gradients(method: Any) -> dict[str, Tensor]:
     """The gradients under the original's names."""
     found = {k: torch.zeros_like(v) if v.grad is None else v.grad for k, v in named(method)}
-    theirs = named_theirs(found)
+    theirs = released_names(found)
     return {f"gradient {name}": theirs[name] for name in make.GRADIENTS}
 
 
@@ -125,14 +125,14 @@ def answer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
     return single(answers(give_drawn(method, make.SEED), make.SEED))
 
 
-def test_the_golden_numbers_of_the_original_come_out(answer: dict[str, Tensor]) -> None:
+def test_values_equal_the_golden_values_of_the_original(answer: dict[str, Tensor]) -> None:
     golden = json.loads(make.GOLDEN.read_text(encoding="utf-8"))
     wanted = {name: torch.tensor(values) for name, values in golden.items()}
     assert wanted["mask"].unique().tolist() == [0, 1]
     compare(make.thinned(answer), wanted)
 
 
-def test_the_mask_is_that_of_numpys_quantile_all_over(answer: dict[str, Tensor]) -> None:
+def test_the_mask_equals_numpys_quantile_everywhere(answer: dict[str, Tensor]) -> None:
     blocks = answer["mask"].unfold(2, 32, 32).unfold(3, 32, 32)
     assert torch.equal(blocks.amin((4, 5)), blocks.amax((4, 5)))
     assert answer["mask"].mean((1, 2, 3)).tolist() == [2 / 16] * len(make.REPORTS)
@@ -147,20 +147,20 @@ def source() -> str:
     return found
 
 
-def test_the_original_beside_it_agrees(source: str, tmp_path: Path) -> None:
+def test_values_equal_those_of_the_original_code(source: str, tmp_path: Path) -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         original = make.build_drawn(source, tmp_path, seed=7)
         theirs = make.answers(source, original, seed=7)
     compare(single(answers(give_drawn(build(tmp_path), 7), seed=7)), single(theirs))
 
 
-def test_what_learns_is_what_learns_in_the_original(source: str, tmp_path: Path) -> None:
+def test_trainable_weights_are_those_of_the_original(source: str, tmp_path: Path) -> None:
     make.write_text_folder(tmp_path)
     theirs = {n for n, p in make.build(source, tmp_path).named_parameters() if p.requires_grad}
     method = build(tmp_path)
     learning = {name: value for name, value in method.named_parameters() if value.requires_grad}
     unused = {name for name in theirs if name.startswith(("pseudo_conv.", "lm_model.pooler."))}
-    assert set(named_theirs(learning)) == theirs - unused
+    assert set(released_names(learning)) == theirs - unused
 
 
 def test_an_export_loads_strictly_in_the_original(source: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Each step of the pseudo mask against NumPy, OpenCV and scikit-learn, on random and odd input."""
+"""Each step of the pseudo mask against NumPy, OpenCV and scikit-learn, on random and edge cases."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from g2dbench.methods.g2d.pseudo_mask import (
     PseudoMask,
     above_mixture,
     above_percentile,
-    bilateral,
+    bilateral_filter,
     body_mask,
     disc_window,
     histogram,
@@ -55,7 +55,7 @@ def test_percentile_is_numpys_quantile_even_with_ties(percentile: float) -> None
         np.testing.assert_array_equal(found, scores > cut)
 
 
-def test_percentile_takes_a_single_pixel() -> None:
+def test_percentile_works_on_a_single_pixel() -> None:
     assert not above_percentile(torch.ones(1, 1, 1, 1), 85).any()
 
 
@@ -68,7 +68,7 @@ def test_otsu_is_opencvs() -> None:
     assert found == wanted
 
 
-def test_otsu_splits_two_values_and_takes_one_value_for_body_unless_black() -> None:
+def test_otsu_splits_two_values_and_a_single_value_is_body_unless_black() -> None:
     two = torch.tensor([[[10, 10], [200, 10]]])
     assert body_mask(two).tolist() == [[[False, False], [True, False]]]
     assert body_mask(torch.full((1, 4, 4), 128)).all()
@@ -94,7 +94,7 @@ def test_bilateral_is_opencvs_up_to_the_border(radius: int, space: float, range_
     blocks = np.kron(random.integers(0, 2, (3, 6, 7)), np.ones((1, 8, 8))).astype(np.float32)
     noise = (random.random((2, 48, 56)) > 0.8).astype(np.float32)
     masks = np.concatenate([blocks, noise])
-    found = bilateral(torch.from_numpy(masks)[:, None], disc_window(space, radius), range_)
+    found = bilateral_filter(torch.from_numpy(masks)[:, None], disc_window(space, radius), range_)
     for mask, out in zip(masks, found[:, 0].numpy(), strict=True):
         wanted = cv2.bilateralFilter(
             mask, 2 * radius + 1, range_, space, borderType=cv2.BORDER_REFLECT_101
@@ -102,9 +102,9 @@ def test_bilateral_is_opencvs_up_to_the_border(radius: int, space: float, range_
         np.testing.assert_allclose(out, wanted, atol=1e-5)
 
 
-def test_bilateral_leaves_empty_and_full_masks_alone() -> None:
+def test_bilateral_does_not_change_empty_and_full_masks() -> None:
     both = torch.stack([torch.zeros(1, 20, 20), torch.ones(1, 20, 20)])
-    torch.testing.assert_close(bilateral(both, disc_window(2, 3), 1.0), both)
+    torch.testing.assert_close(bilateral_filter(both, disc_window(2, 3), 1.0), both)
 
 
 def test_mixture_agrees_with_scikit_learn() -> None:
@@ -122,7 +122,7 @@ def test_mixture_of_a_constant_map_is_empty() -> None:
     assert not above_mixture(torch.full((2, 1, 8, 8), 0.25)).any()
 
 
-def test_released_codes_mask_is_a_setting() -> None:
+def test_the_released_mask_is_available_as_a_setting() -> None:
     code = MaskSettings(upsampling="nearest", body="none", smoothing="none")
     given = attention(5, 4, 8)
     found = PseudoMask(code, IMAGENET)(given, torch.randn(5, 3, 64, 64))[:, 0].numpy()
@@ -160,7 +160,7 @@ def test_attention_outside_the_body_does_not_count() -> None:
     assert mask.sum() == 32 * 32
 
 
-def test_normalisation_is_undone_before_the_histogram() -> None:
+def test_normalization_is_undone_before_the_histogram() -> None:
     grey = greys(1, 64)[0]
     plain, body = Preprocess(size=64), MaskSettings(body="otsu")
     given = attention(1, 3, 2)

@@ -1,4 +1,4 @@
-"""The authors' files load safely and say what they hold; ours go out and come back bit for bit."""
+"""The authors' files load safely, with the right capabilities; exports load bit for bit."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from g2dbench.cli import app
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.evaluation.model_reference import resolve
 from g2dbench.methods.g2d.export import Export, export
-from g2dbench.methods.g2d.released import find_layout, named_theirs, to_ours, to_theirs
+from g2dbench.methods.g2d.released import find_layout, from_released, released_names, to_released
 from g2dbench.model import Identity, Model, capabilities
 from g2dbench.pretrained.tokenizer import save_tokenizer, train_wordpiece
 from g2dbench.pretrained.weights import digest
@@ -37,7 +37,7 @@ OURS: dict[str, Any] = {
     "text": TEXT,
     "attention": {**CODE, "dense": "projected"},
 }
-"""A G2D that a checkpoint of the released code can hold, with an encoder of another name."""
+"""A G2D that a checkpoint of the released code can hold, with another encoder."""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build(tokenizer: PreTrainedTokenizerFast, **changes: Any) -> Any:
-    """A G2D whose every number, running statistics too, differs from its start."""
+    """A G2D whose weights and running statistics all differ from their initial values."""
     module = Registry().find(MethodCard, "g2d").load()
     method = module.build({**OURS, **changes}, tokenizer, 0)
     draw = torch.Generator().manual_seed(1)
@@ -80,7 +80,7 @@ def exported(method: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def theirs(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the released trainer leaves: ResNet-50, 256 px, and the word pieces beside it."""
+    """Files of the released trainer: ResNet-50, 256 px, with the tokenizer beside them."""
     folder = tmp_path_factory.mktemp("theirs")
     image = {"encoder": "resnet50", "size": 256}
     attention = {**CODE, "output": "double"}
@@ -89,7 +89,11 @@ def theirs(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPath
     torch.save(method.unet.encoder.state_dict(), folder / "n_encoder.pth")
     torch.save(unet, folder / "n_encoder_decoder.pth")
     torch.save(
-        {"epoch": 6, "model_state_dict": to_theirs(method), "optimizer_state_dict": {"state": {}}},
+        {
+            "epoch": 6,
+            "model_state_dict": to_released(method),
+            "optimizer_state_dict": {"state": {}},
+        },
         folder / "n_6_checkpoint.pth",
     )
     save_tokenizer(tokenizer, folder)
@@ -107,7 +111,7 @@ def file_of(folder: Path, layout: str) -> Path:
 
 @torch.no_grad()
 def said(model: Any, images: Tensor) -> dict[str, Tensor]:
-    """All that a model can say of images and TEXTS."""
+    """All outputs of a model for images and TEXTS."""
     maps = model.features(images)
     found = {f"map {at}": one for at, one in enumerate(maps)} | {"pooled": model.pooled(images)}
     if "decodes" in capabilities(model):
@@ -119,7 +123,7 @@ def said(model: Any, images: Tensor) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_what_goes_out_comes_back_bit_for_bit(layout: str, method: Any, exported: Path) -> None:
+def test_an_exported_file_loads_bit_for_bit(layout: str, method: Any, exported: Path) -> None:
     model = load(file_of(exported, layout))
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     found, wanted = said(model, images), said(as_model(method), images)
@@ -138,7 +142,7 @@ CAN = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_released_file_says_what_it_can(layout: str, theirs: Path) -> None:
+def test_a_released_file_has_the_capabilities_of_its_layout(layout: str, theirs: Path) -> None:
     file = file_of(theirs, layout)
     model = load(file)
     assert capabilities(model) == model.card.capabilities == CAN[layout]
@@ -151,7 +155,7 @@ def test_a_released_file_says_what_it_can(layout: str, theirs: Path) -> None:
     assert not model.fixed_size
 
 
-def test_a_whole_checkpoint_is_recognised_without_a_name(theirs: Path) -> None:
+def test_a_checkpoint_is_recognized_by_its_content(theirs: Path) -> None:
     reference = resolve(str(file_of(theirs, "checkpoint")), Registry())
     assert reference.name == "g2d"
 
@@ -165,7 +169,7 @@ class Runs:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_nothing_in_a_file_runs(layout: str, exported: Path, tmp_path: Path) -> None:
+def test_no_code_in_a_file_is_executed(layout: str, exported: Path, tmp_path: Path) -> None:
     for file in ("model.json", "text_model"):
         (tmp_path / file).symlink_to(exported / file)
     honest = file_of(exported, layout)
@@ -178,10 +182,10 @@ def test_nothing_in_a_file_runs(layout: str, exported: Path, tmp_path: Path) -> 
     assert (tmp_path / "ran").exists(), "the file was harmless: this test proves nothing"
 
 
-def test_names_go_there_and_back(method: Any) -> None:
+def test_names_convert_in_both_directions(method: Any) -> None:
     state = method.state_dict()
-    there = to_theirs(method)
-    back = to_ours(there)
+    there = to_released(method)
+    back = from_released(there)
     single = {key: value for key, value in state.items() if not key.startswith("pool.out.")}
     for key, value in single.items():
         assert torch.equal(back.pop(key), value), key
@@ -189,7 +193,7 @@ def test_names_go_there_and_back(method: Any) -> None:
     assert torch.equal(back.pop("pool.out.1.weight"), torch.eye(8))
     assert set(back) == {"pool.out.0.bias", "pool.out.1.bias"}
     assert find_layout(there) == "checkpoint"
-    assert set(there) - set(named_theirs(state)) == {
+    assert set(there) - set(released_names(state)) == {
         "pseudo_conv.weight", "pseudo_conv.bias",
         "lm_model.pooler.dense.weight", "lm_model.pooler.dense.bias",
     }  # fmt: skip
@@ -200,9 +204,7 @@ def save(state: object, file: Path) -> Path:
     return file
 
 
-def test_word_pieces_are_needed_for_a_checkpoint_and_must_be_its_own(
-    theirs: Path, tmp_path: Path
-) -> None:
+def test_a_checkpoint_needs_its_own_tokenizer(theirs: Path, tmp_path: Path) -> None:
     alone = tmp_path / "n_6_checkpoint.pth"
     alone.symlink_to(file_of(theirs, "checkpoint"))
     with pytest.raises(BadCheckpoint, match=r"vocab\.txt of emilyalsentzer.*encoder_decoder"):
@@ -234,7 +236,7 @@ BROKEN: list[tuple[dict[str, Tensor], str]] = [
 
 
 @pytest.mark.parametrize(("state", "words"), BROKEN)
-def test_a_file_that_is_no_g2d_is_refused(
+def test_a_file_that_is_not_a_g2d_is_refused(
     state: dict[str, Tensor], words: str, tmp_path: Path
 ) -> None:
     with pytest.raises(BadCheckpoint, match=words):
@@ -242,7 +244,7 @@ def test_a_file_that_is_no_g2d_is_refused(
 
 
 @pytest.mark.parametrize("name", ["attnpool.mhsa.in_proj_weight", "proj_v.0.weight"])
-def test_a_checkpoint_with_a_bent_tensor_is_refused(
+def test_a_checkpoint_with_a_tensor_of_the_wrong_shape_is_refused(
     name: str, exported: Path, tmp_path: Path
 ) -> None:
     for file in ("model.json", "text_model"):
@@ -289,19 +291,19 @@ def test_an_export_leaves_out_what_a_layout_cannot_hold(
     assert set(done.left_out.values()) == {"the decoder was not trained"}
 
 
-def test_an_export_wants_a_g2d_and_an_empty_folder(
+def test_an_export_needs_a_g2d_and_an_empty_folder(
     method: Any, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     optim = recipes.load("g2d-tiny").optim
     (tmp_path / "file").touch()
     for out in (tmp_path, tmp_path / "file"):
-        with pytest.raises(Misuse, match="no empty folder"):
+        with pytest.raises(Misuse, match="not an empty folder"):
             export(as_model(method), out, "x", optim)
-    with pytest.raises(Misuse, match="holds no folder"):
+    with pytest.raises(Misuse, match="leave the folder out"):
         export(as_model(method), tmp_path / "new", "../x", optim)
     other = Registry().find(MethodCard, "convirt").load()
     table = {"image": {"encoder": "resnet18", "size": 64}, "text": {**TEXT, "hidden": 24}}
-    with pytest.raises(Misuse, match="is no G2D"):
+    with pytest.raises(Misuse, match="is not a G2D"):
         export(as_model(other.build(table, tokenizer, 0)), tmp_path / "new", "x", optim)
     assert not (tmp_path / "new").exists()
 
@@ -331,7 +333,7 @@ def test_the_command_writes_what_a_run_holds(
     assert again.exit_code == 2
 
 
-def test_the_optimiser_of_a_checkpoint_fits_its_parameters(exported: Path) -> None:
+def test_the_optimizer_of_a_checkpoint_fits_its_parameters(exported: Path) -> None:
     saved = torch.load(file_of(exported, "checkpoint"), weights_only=True)
     learned = [
         nn.Parameter(value)

@@ -1,4 +1,4 @@
-"""Text encoders that save work: the frozen part's cache and batches cut by length."""
+"""Faster text encoders: the cache of the frozen part, and buckets by length."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from g2dbench.errors import Misuse
 from g2dbench.methods.shared.encoders import TextEncoder
-from g2dbench.methods.shared.frozen_text_cache import FrozenPart, run_layers
+from g2dbench.methods.shared.frozen_text_cache import FrozenTextCache, run_layers
 from g2dbench.methods.shared.settings import TowerSettings, read_settings
 
 FROZEN = {"frozen_layers": 2, "frozen_embeddings": True, "frozen_mode": "eval"}
@@ -22,7 +22,7 @@ def encoder(**changes: Any) -> TextEncoder:
 
 
 def reports(*lengths: int) -> tuple[Tensor, Tensor]:
-    """Report i has tokens that follow from its length alone, so that equal lengths are equal."""
+    """Reports whose tokens depend only on their length, so that equal lengths are equal."""
     width = max(lengths)
     attention = (torch.arange(width) < torch.tensor(lengths)[:, None]).long()
     words = (torch.arange(width) * 7 + torch.tensor(lengths)[:, None] * 3) % 45 + 5
@@ -38,20 +38,20 @@ def outcome(made: TextEncoder, tokens: Tensor, attention: Tensor) -> tuple[Tenso
 
 
 @pytest.mark.parametrize("lower", [None, torch.bfloat16])
-def test_what_the_cache_gives_is_what_computing_again_gives(lower: torch.dtype | None) -> None:
+def test_cached_outputs_equal_computed_outputs(lower: torch.dtype | None) -> None:
     made = encoder(**FROZEN)
-    cached, anew = (FrozenPart(made.bert, 2, limit) for limit in (2**20, 0))
+    cached, anew = (FrozenTextCache(made.bert, 2, limit) for limit in (2**20, 0))
     with torch.autocast("cpu", dtype=lower, enabled=lower is not None):
         for lengths in ((5, 24, 9, 5), (9,), (24, 5), (3, 9, 17)):
             assert torch.equal(cached(*reports(*lengths)), anew(*reports(*lengths)))
-    assert len(cached._kept) == 5
+    assert len(cached._cached) == 5
     assert anew.bytes == 0
 
 
-def test_each_report_is_computed_once_and_the_limit_is_kept(
+def test_each_report_is_computed_once_and_the_limit_holds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    part = FrozenPart(encoder(**FROZEN).bert, 2, 10 * 32 * 4)
+    part = FrozenTextCache(encoder(**FROZEN).bert, 2, 10 * 32 * 4)
     asked: list[int] = []
     compute = part.compute
     monkeypatch.setattr(part, "compute", lambda row: asked.append(len(row)) or compute(row))
@@ -61,22 +61,22 @@ def test_each_report_is_computed_once_and_the_limit_is_kept(
     assert part.bytes == 10 * 32 * 4
 
 
-def test_a_changed_weight_or_precision_is_never_answered_from_the_cache() -> None:
+def test_a_changed_weight_or_precision_invalidates_the_cache() -> None:
     made = encoder(**FROZEN)
-    part = FrozenPart(made.bert, 2, 2**20)
+    part = FrozenTextCache(made.bert, 2, 2**20)
     before = part(*reports(7))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert not torch.equal(part(*reports(7)).float(), before)
     assert torch.equal(part(*reports(7)), before)
     made.load_state_dict({name: w * 1.5 for name, w in made.state_dict().items()})
-    assert torch.equal(part(*reports(7)), FrozenPart(made.bert, 2, 0)(*reports(7)))
+    assert torch.equal(part(*reports(7)), FrozenTextCache(made.bert, 2, 0)(*reports(7)))
     assert not torch.equal(part(*reports(7)), before)
 
 
 @pytest.mark.parametrize(
     "saving", [{"frozen_cache": 1}, {"buckets": 3}, {"buckets": 9, "frozen_cache": 1}], ids=str
 )
-def test_saving_work_changes_neither_values_nor_gradients(saving: dict[str, int]) -> None:
+def test_cache_and_buckets_change_neither_values_nor_gradients(saving: dict[str, int]) -> None:
     plain, saved = encoder(**FROZEN), encoder(**FROZEN, **saving)
     for lengths in ((5, 24, 9, 5, 12), (12, 3), (24, 24, 5)):
         wanted, slopes = outcome(plain, *reports(*lengths))
@@ -87,7 +87,7 @@ def test_saving_work_changes_neither_values_nor_gradients(saving: dict[str, int]
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
-def test_buckets_pass_the_gradient_to_all_that_learns() -> None:
+def test_buckets_give_all_trainable_weights_a_gradient() -> None:
     wanted, slopes = outcome(encoder(), *reports(5, 24, 9, 5))
     found, own = outcome(encoder(buckets=2), *reports(5, 24, 9, 5))
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
@@ -95,7 +95,7 @@ def test_buckets_pass_the_gradient_to_all_that_learns() -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
-def test_the_frozen_part_drops_nothing_out_in_eval_mode() -> None:
+def test_the_frozen_part_has_no_dropout_in_eval_mode() -> None:
     tokens = reports(9, 9)
     quiet, loud = (
         encoder(**{**FROZEN, "frozen_mode": mode, "dropout": 0.5}) for mode in ("eval", "train")
@@ -108,7 +108,7 @@ def test_the_frozen_part_drops_nothing_out_in_eval_mode() -> None:
     assert not torch.equal(first[0], first[1])
 
 
-def test_evaluation_takes_the_plain_way() -> None:
+def test_evaluation_uses_neither_cache_nor_buckets() -> None:
     plain, saved = encoder(**FROZEN).eval(), encoder(**FROZEN, frozen_cache=1, buckets=2).eval()
     assert torch.equal(plain(*reports(5, 24)), saved(*reports(5, 24)))
 
@@ -123,7 +123,7 @@ def test_evaluation_takes_the_plain_way() -> None:
         ({"buckets": 2, "project": "tokens"}, "reads the padding"),
     ],
 )
-def test_a_saving_that_would_change_the_outcome_is_refused(
+def test_an_option_that_would_change_the_training_is_refused(
     changes: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(Misuse, match=words):

@@ -1,4 +1,4 @@
-"""What the methods share: settings, contrastive loss, projector, text tower; and ConVIRT."""
+"""Shared parts of methods: settings, contrastive loss, projector, text tower; and ConVIRT."""
 
 import math
 import subprocess
@@ -47,14 +47,14 @@ def pairs(count: int, width: int = 5) -> tuple[Tensor, Tensor]:
     return torch.randn(count, width, generator=draw), torch.randn(count, width, generator=draw)
 
 
-def test_half_and_half_is_clips_loss() -> None:
+def test_equal_weights_give_clips_loss() -> None:
     image, text = pairs(7)
     own = Contrastive(ContrastiveSettings(temperature=0.05))(image, text)
     theirs = ClipLoss()(F.normalize(image, dim=-1), F.normalize(text, dim=-1), 20.0)
     torch.testing.assert_close(own, theirs)
 
 
-def test_directions_are_weighted_as_worked_by_hand() -> None:
+def test_weighted_directions_by_hand() -> None:
     image = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
     text = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
     h = math.sqrt(0.5)
@@ -66,7 +66,7 @@ def test_directions_are_weighted_as_worked_by_hand() -> None:
 
 
 def test_released_g2d_loss_is_the_sum_of_both_directions() -> None:
-    """The number is what PRETRAIN/utils/loss.py clip_loss gives for these two waves."""
+    """The value is that of PRETRAIN/utils/loss.py clip_loss for these two waves."""
     at = torch.arange(30, dtype=torch.float64) * 1.7
     image = (torch.sin(at + 0.1) * 0.6).float().view(6, 5)
     text = ((torch.sin(at + 2.0) * 0.6).float() ** 2).view(6, 5)
@@ -139,7 +139,7 @@ def test_the_projector_is_two_pointwise_convolutions(norm: str) -> None:
 
 @pytest.mark.parametrize("pool", ["cls", "mean"])
 @pytest.mark.parametrize("project", ["pooled", "tokens"])
-def test_padding_does_not_move_a_text(
+def test_padding_does_not_change_a_text_embedding(
     pool: str, project: str, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     table = {"text": {**TEXT, "pool": pool, "project": project}, "width": 8}
@@ -165,7 +165,7 @@ def bert(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> tuple[Path, Bert
     return tmp_path / "bert", model
 
 
-def test_a_published_bert_is_loaded_frozen_as_asked_and_rebuilt_without_it(
+def test_a_published_bert_is_loaded_frozen_and_rebuilt_without_download(
     bert: tuple[Path, BertModel], tokenizer: PreTrainedTokenizerFast
 ) -> None:
     folder, source = bert
@@ -183,7 +183,7 @@ def test_a_published_bert_is_loaded_frozen_as_asked_and_rebuilt_without_it(
     assert torch.equal(a, b)
 
 
-def test_what_no_method_can_be_built_from_is_refused_in_a_sentence(
+def test_impossible_settings_are_refused_with_a_reason(
     bert: tuple[Path, BertModel], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     folder = str(bert[0])
@@ -201,7 +201,7 @@ def test_what_no_method_can_be_built_from_is_refused_in_a_sentence(
         ({"text": {"hidden": 3, "heads": 2}}, Misuse, r"\[model.text\]"),
         ({"text": {**TEXT, "frozen_layers": 2}}, Misuse, "frozen_layers is 2"),
         ({"text": {"source": folder, "max_length": 64}}, Misuse, "32 positions"),
-        ({"text": {"source": str(tmp_path / "none")}}, BadCheckpoint, "no folder with a BERT"),
+        ({"text": {"source": str(tmp_path / "none")}}, BadCheckpoint, "not a folder with a BERT"),
         ({"contrastive": {"image_to_text": 0, "text_to_image": 0}}, Misuse, "both 0"),
         ({"image": 3}, Misuse, "model.image = 3"),
     ]

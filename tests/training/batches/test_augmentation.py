@@ -1,4 +1,4 @@
-"""Augmentation agrees with torchvision and Pillow, and treats each image by its own numbers."""
+"""Augmentation agrees with torchvision and Pillow, and depends on each image's numbers only."""
 
 import cv2
 import numpy as np
@@ -8,10 +8,10 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as reference
 
-from g2dbench.recipes.recipe import Policy
+from g2dbench.recipes.recipe import AugmentPolicy
 from g2dbench.training.batches import augmentation as ours
 
-POLICIES: tuple[Policy, ...] = ("none", "light", "paper", "code")
+POLICIES: tuple[AugmentPolicy, ...] = ("none", "light", "paper", "code")
 LEVELS = np.arange(256) / 255
 
 
@@ -20,7 +20,7 @@ def noise(side: int = 32, seed: int = 0) -> ours.Grey:
 
 
 def smooth(side: int) -> ours.Grey:
-    """Noise that changes slowly and ends black: a neighbour differs by a few grey values."""
+    """Noise that changes slowly and ends black: a neighbor differs by a few grey values."""
     blurred = cv2.GaussianBlur(noise(side).astype(np.float32), (0, 0), 3)
     whole = (blurred - blurred.min()) / np.ptp(blurred) * 255
     window = np.hanning(side)
@@ -28,7 +28,7 @@ def smooth(side: int) -> ours.Grey:
 
 
 def draws(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).random(ours.DRAWS)
+    return np.random.default_rng(seed).random(ours.RANDOM_NUMBERS)
 
 
 MOVES = pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_affine_is_torchvisions(
 
 
 @MOVES
-def test_the_nearest_pixel_is_pillows(
+def test_nearest_sampling_is_pillows(
     angle: float, shear: float, zoom: float, x: float, y: float
 ) -> None:
     image, right, down = noise(64), round(x * 64), round(y * 64)
@@ -64,7 +64,7 @@ def test_the_nearest_pixel_is_pillows(
     assert (found != np.asarray(expected)).mean() < 0.01  # ties between two pixels
 
 
-def test_a_perspective_puts_the_corners_where_they_are_drawn() -> None:
+def test_a_perspective_moves_the_corners_to_the_inset() -> None:
     corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
     for seed in range(5):
         inset = np.random.default_rng(seed).random((4, 2)) * 0.5
@@ -89,29 +89,29 @@ def test_intensities_are_torchvisions() -> None:
     image = (noise() * 0.7 + 25).astype(np.uint8)
     exact = torch.from_numpy(image)[None].double() / 255
     for found, expected in (
-        (ours.brighten(LEVELS, 1.3), reference.adjust_brightness(exact, 1.3)),
-        (ours.stretch_contrast(LEVELS, 1.3, image), reference.adjust_contrast(exact, 1.3)),
+        (ours.adjust_brightness(LEVELS, 1.3), reference.adjust_brightness(exact, 1.3)),
+        (ours.adjust_contrast(LEVELS, 1.3, image), reference.adjust_contrast(exact, 1.3)),
         (ours.autocontrast(image), reference.autocontrast(exact)),
     ):
         assert np.allclose(found[image], expected[0], atol=1e-6)
-        assert np.array_equal(ours.retone(image, found), np.rint(found[image] * 255))
+        assert np.array_equal(ours.apply_curve(image, found), np.rint(found[image] * 255))
 
 
-def test_contrast_turns_about_the_mean_of_what_was_brightened() -> None:
+def test_contrast_scales_about_the_mean_after_brightness() -> None:
     image = noise()
     bright = reference.adjust_brightness(torch.from_numpy(image)[None].double() / 255, 1.5)
     expected = reference.adjust_contrast(bright, 0.5)[0]
-    found = ours.stretch_contrast(ours.brighten(LEVELS, 1.5), 0.5, image)
+    found = ours.adjust_contrast(ours.adjust_brightness(LEVELS, 1.5), 0.5, image)
     assert np.allclose(found[image], expected, atol=1e-6)
 
 
-def test_autocontrast_leaves_a_constant_image() -> None:
+def test_autocontrast_does_not_change_a_constant_image() -> None:
     image = np.full((4, 4), 77, np.uint8)
-    assert np.array_equal(ours.retone(image, ours.autocontrast(image)), image)
+    assert np.array_equal(ours.apply_curve(image, ours.autocontrast(image)), image)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_black_stays_black_and_nothing_else_is_touched(policy: Policy) -> None:
+def test_black_stays_black_and_the_input_is_not_changed(policy: AugmentPolicy) -> None:
     for seed in range(16):
         image = noise(seed=seed)
         before = image.copy()
@@ -123,19 +123,19 @@ def test_black_stays_black_and_nothing_else_is_touched(policy: Policy) -> None:
 
 
 @pytest.mark.parametrize("policy", ["light", "paper", "code"])
-def test_a_policy_varies_and_none_does_not(policy: Policy) -> None:
+def test_every_policy_but_none_changes_images(policy: AugmentPolicy) -> None:
     images = [noise(seed=seed) for seed in range(64)]
     changed = []
     for seed, image in enumerate(images):
         assert np.array_equal(ours.augment(image, draws(seed), "none"), image)
         changed.append((ours.augment(image, draws(seed), policy) != image).any())
-    # of noise that spans all values auto contrast changes nothing
+    # auto contrast does not change noise that spans all values
     expected = {"paper": 0.5}.get(policy, 1.0)
     assert np.mean(changed) == pytest.approx(expected, abs=0.15)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_left_stays_left(policy: Policy) -> None:
+def test_left_stays_left(policy: AugmentPolicy) -> None:
     image = np.zeros((32, 32), np.uint8)
     image[:, :8] = 255
     for seed in range(32):

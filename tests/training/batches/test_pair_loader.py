@@ -1,4 +1,4 @@
-"""The order of the data and what a batch holds: pure functions of seed, epoch and position."""
+"""The order of the data and the content of batches are functions of seed, epoch and position."""
 
 from dataclasses import replace
 
@@ -12,8 +12,8 @@ from g2dbench.method import Batch
 from g2dbench.preprocess import Preprocess
 from g2dbench.pretrained.tokenizer import Tokenize, train_wordpiece
 from g2dbench.sample import is_frontal
-from g2dbench.training.batches.collate import Batching, Tokens
-from g2dbench.training.batches.pair_loader import Loader, find_pairs, training_pairs
+from g2dbench.training.batches.collate import LoaderSettings, TokenizedReports
+from g2dbench.training.batches.pair_loader import PairLoader, find_pairs, training_pairs
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -36,7 +36,7 @@ def test_an_epoch_is_a_permutation_and_epochs_and_seeds_differ() -> None:
     assert orders[0] != a_loader(some(22), seed=1).order(0).flatten().tolist()
 
 
-def test_an_epoch_taken_up_in_its_middle_goes_on_as_it_would_have() -> None:
+def test_an_epoch_resumed_in_its_middle_gives_the_same_batches() -> None:
     whole = list(a_loader(some(22)).epoch(3))
     rest = list(a_loader(some(22)).epoch(3, first=2))
     assert [batch.step for batch in whole] == [15, 16, 17, 18, 19]
@@ -46,13 +46,13 @@ def test_an_epoch_taken_up_in_its_middle_goes_on_as_it_would_have() -> None:
 
 def test_workers_and_memory_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = list(a_loader(some(10)).epoch(1))
-    monkeypatch.setattr("g2dbench.training.batches.pair_loader.KEPT_BYTES", 0)
+    monkeypatch.setattr("g2dbench.training.batches.pair_loader.CACHE_BYTES", 0)
     for workers in (0, 2):
         again = list(a_loader(some(10), workers=workers).epoch(1))
         assert all(same(a, b) for a, b in zip(kept, again, strict=True))
 
 
-def test_augmentation_belongs_to_the_image_not_to_its_batch() -> None:
+def test_augmentation_depends_on_the_image_not_on_its_batch() -> None:
     def images(batch_size: int) -> dict[str, torch.Tensor]:
         batches = a_loader(some(12), batch_size=batch_size).epoch(2)
         return {name: image for b in batches for name, image in zip(b.ids, b.images, strict=True)}
@@ -65,7 +65,7 @@ def test_augmentation_belongs_to_the_image_not_to_its_batch() -> None:
 
 
 def test_processes_share_an_epoch_without_overlap() -> None:
-    parts = [a_loader(some(26), rank=rank, world=3) for rank in range(3)]
+    parts = [a_loader(some(26), rank=rank, world_size=3) for rank in range(3)]
     assert [part.steps for part in parts] == [2, 2, 2]
     seen = [name for part in parts for batch in part.epoch(0) for name in batch.ids]
     assert len(seen) == len(set(seen)) == 24
@@ -81,16 +81,18 @@ def test_processes_share_an_epoch_without_overlap() -> None:
         {"channels": 1},
     ],
 )
-def test_unvaried_images_are_bit_for_bit_what_the_model_is_evaluated_on(
+def test_unaugmented_images_equal_the_inputs_of_evaluation_bit_for_bit(
     changes: dict[str, object],
 ) -> None:
     dataset = some(6)
     preprocess = replace(Preprocess(size=32, mean=(0.5,), std=(0.25,)), **changes)  # type: ignore[arg-type]
     pairs = find_pairs(dataset, "frontal")
     tokenize = Tokenize(train_wordpiece(pairs.reports, 60), 16)
-    how = Batching(preprocess=preprocess, tokenize=tokenize, batch_size=4, seed=0, device=CPU)
-    loader = Loader(pairs, how)
-    plain = list(loader.plain())
+    settings = LoaderSettings(
+        preprocess=preprocess, tokenize=tokenize, batch_size=4, seed=0, device=CPU
+    )
+    loader = PairLoader(pairs, settings)
+    plain = list(loader.unaugmented())
     assert [len(batch.ids) for batch in plain] == [4, 2]
     for batch in plain:
         for name, image in zip(batch.ids, batch.images, strict=True):
@@ -100,7 +102,7 @@ def test_unvaried_images_are_bit_for_bit_what_the_model_is_evaluated_on(
 def test_tokens_are_the_tokenizers_padded_to_a_multiple_of_eight() -> None:
     reports = ["left", "left lungs clear heart normal right nodule effusion clear", "heart normal"]
     tokenizer = train_wordpiece(reports, 80)
-    cached = Tokens(reports, Tokenize(tokenizer, 64))
+    cached = TokenizedReports(reports, Tokenize(tokenizer, 64))
     for rows in ([0], [1, 0], [2, 1, 0]):
         tokens, attention = cached.batch(torch.tensor(rows))
         expected, seen = Tokenize(tokenizer, 64)([reports[row] for row in rows])
@@ -115,8 +117,11 @@ def test_tokens_are_the_tokenizers_padded_to_a_multiple_of_eight() -> None:
 def test_tokens_never_exceed_the_positions_of_the_encoder() -> None:
     reports = ["left lungs clear heart normal right nodule effusion clear lungs", "left"]
     tokenizer = train_wordpiece(reports, 80)
-    assert Tokens(reports, Tokenize(tokenizer, 11)).batch(torch.tensor([0]))[0].shape[1] == 11
-    padded = Tokens(reports, Tokenize(tokenizer, 20, "max_length"))
+    assert (
+        TokenizedReports(reports, Tokenize(tokenizer, 11)).batch(torch.tensor([0]))[0].shape[1]
+        == 11
+    )
+    padded = TokenizedReports(reports, Tokenize(tokenizer, 20, "max_length"))
     assert padded.batch(torch.tensor([1]))[0].shape[1] == 20
 
 
@@ -145,7 +150,7 @@ def test_other_views(view: str) -> None:
     assert not is_frontal(view)
 
 
-def test_no_pairs_and_too_few_pairs_are_said_in_words() -> None:
+def test_no_pairs_and_too_few_pairs_are_refused_with_a_reason() -> None:
     silent = MemoryDataset([replace(sample, report=None) for sample in some(4)], FAKE, 32)
     with pytest.raises(BadData, match="no frontal training image with a report"):
         training_pairs(silent, "frontal", 2)

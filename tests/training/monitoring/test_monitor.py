@@ -1,4 +1,4 @@
-"""Watching a training: it changes no bit, survives an interruption, and tells signs in words."""
+"""Monitoring changes no bit of a training, survives an interruption, and prints warnings."""
 
 import csv
 import os
@@ -25,8 +25,8 @@ from g2dbench.registry import Registry
 from g2dbench.runs.folder import LOG_FILE, RunFolder
 from g2dbench.training import fit as train
 from g2dbench.training.monitoring import held_out, monitor, trackers, warnings
-from g2dbench.training.monitoring.gradient_shares import gradient_shares, undisturbed
-from g2dbench.training.monitoring.monitor import STEPS_FILE, Watch, Watching
+from g2dbench.training.monitoring.gradient_shares import gradient_shares, state_restored
+from g2dbench.training.monitoring.monitor import STEPS_FILE, Monitor, MonitorSettings
 
 pytestmark = pytest.mark.integration
 
@@ -98,13 +98,13 @@ def batch(method: Method, step: int = 9) -> Batch:
     return Batch(images, *method.tokenize(reports), ("a", "b", "c"), step)
 
 
-def test_a_watched_training_ends_in_the_same_bits(
+def test_a_monitored_training_ends_in_the_same_bits(
     fit: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked = fit("looked", watching=Watching(("tensorboard",), every=1, sheet_every=3))
+    looked = fit("looked", monitoring=MonitorSettings(("tensorboard",), every=1, sheet_every=3))
     with monkeypatch.context() as blind:
         for name in ("start", "step", "epoch"):
-            blind.setattr(Watch, name, lambda *_: None)
+            blind.setattr(Monitor, name, lambda *_: None)
         plain = fit("plain")
     assert not (plain.folder / STEPS_FILE).exists()
     assert looked.info.digest == plain.info.digest
@@ -133,15 +133,17 @@ def test_a_watched_training_ends_in_the_same_bits(
     assert [e.step for e in events.Images("masks")] == list(range(3, steps + 1, 3))
 
 
-def test_an_interrupted_training_is_watched_as_one(fit: Callable[..., RunFolder]) -> None:
+def test_an_interrupted_training_has_the_logs_of_an_uninterrupted_one(
+    fit: Callable[..., RunFolder],
+) -> None:
     flat = recipe(attention={"stride": 16, "scale": 1e-4})
-    watching = Watching(every=2)
+    monitoring = MonitorSettings(every=2)
     whole_said: list[str] = []
-    whole = fit("whole", recipe=flat, watching=watching, echo=whole_said.append)
+    whole = fit("whole", recipe=flat, monitoring=monitoring, echo=whole_said.append)
     said: list[str] = []
     with pytest.raises(Stopped):
-        fit("part", recipe=flat, watching=watching, echo=said.append, progress=interrupt_at(6))
-    resumed = fit("part", recipe=flat, watching=watching, echo=said.append, resume=True)
+        fit("part", recipe=flat, monitoring=monitoring, echo=said.append, progress=interrupt_at(6))
+    resumed = fit("part", recipe=flat, monitoring=monitoring, echo=said.append, resume=True)
     assert resumed.info.digest == whole.info.digest
     assert rows(resumed, STEPS_FILE) == rows(whole, STEPS_FILE)
     told = [line for line in whole_said if line.startswith("warning: ")]
@@ -149,10 +151,10 @@ def test_an_interrupted_training_is_watched_as_one(fit: Callable[..., RunFolder]
     assert [line for line in said if line.startswith("warning: ")] == told
 
 
-def test_a_method_without_maps_is_watched_without_sheets(fit: Callable[..., RunFolder]) -> None:
+def test_a_method_without_maps_is_monitored_without_sheets(fit: Callable[..., RunFolder]) -> None:
     model = {k: MODEL[k] for k in ("width", "image", "text")}
     chosen = recipe("convirt").model_copy(update={"model": model})
-    run = fit("convirt", recipe=chosen, watching=Watching(every=3), epochs=1)
+    run = fit("convirt", recipe=chosen, monitoring=MonitorSettings(every=3), epochs=1)
     assert not (run.folder / monitor.SHEETS).exists()
     found = rows(run, STEPS_FILE)
     assert {"contrastive", "batch_r1", "lr"} <= set(found[0])
@@ -178,7 +180,7 @@ def test_gradient_shares_are_those_of_two_backward_passes() -> None:
     assert gradient_shares(method, batch(method, step=0), _plain) == {}
 
 
-def test_gradient_shares_leave_no_trace() -> None:
+def test_gradient_shares_do_not_change_the_training() -> None:
     method = build().train()
     method.text.encoder.eval()
     torch.manual_seed(3)
@@ -193,7 +195,7 @@ def test_gradient_shares_leave_no_trace() -> None:
 
 
 class Restless(nn.Module):
-    """Renews a weight in place and replaces a buffer, as momentum queues and prototypes do."""
+    """Changes a weight in place and replaces a buffer, as momentum queues and prototypes do."""
 
     queue: Tensor
 
@@ -209,12 +211,12 @@ class Restless(nn.Module):
         torch.rand(5)
 
 
-def test_what_a_forward_pass_renews_is_put_back_even_after_an_error() -> None:
+def test_what_a_forward_pass_changes_is_restored_even_after_an_error() -> None:
     module = Restless().eval()
     weight, queue = module.prototypes.detach().clone(), module.queue
 
     def fail() -> None:
-        with undisturbed(module, CPU):
+        with state_restored(module, CPU):
             module.train()()
             raise KeyError
 
@@ -226,18 +228,18 @@ def test_what_a_forward_pass_renews_is_put_back_even_after_an_error() -> None:
     assert not module.training
 
 
-def test_evaluation_puts_back_the_mode_of_every_part() -> None:
+def test_evaluation_restores_the_mode_of_every_submodule() -> None:
     module = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(2)).train()
     module[1].eval()
-    with held_out.evaluated(module):
+    with held_out.eval_mode(module):
         assert not any(part.training for part in module.modules())
         assert not torch.is_grad_enabled()
     assert [part.training for part in module] == [True, False]
 
 
 def told(figures: dict[str, float]) -> list[str]:
-    """What is told at the first look of a G2D training."""
-    return warnings.WarningLog(G2D.warning_rules).look(figures)
+    """The warnings at the first check of a G2D training."""
+    return warnings.WarningLog(G2D.warning_rules).update(figures)
 
 
 def test_each_rule_applies_at_its_limit_and_says_what_to_try() -> None:
@@ -258,23 +260,23 @@ def test_each_rule_applies_at_its_limit_and_says_what_to_try() -> None:
             assert len(found) == bool(words)
             assert all(words in text and "ry " in text for text in found)
     rules = (*warnings.RULES, *G2D.warning_rules)
-    assert {rule.figure for rule in rules} == {"r10", *cases}
+    assert {rule.monitor for rule in rules} == {"r10", *cases}
 
 
-def test_a_warning_is_told_when_it_comes_and_when_it_has_gone() -> None:
+def test_a_warning_is_printed_when_it_appears_and_when_it_is_resolved() -> None:
     log = warnings.WarningLog(G2D.warning_rules)
     values = [0.5, 0.98, 0.99, 0.5, 0.98, 0.5, 0.5, 0.5, 0.99]
-    said = [log.look({"attention_entropy": value}) for value in values]
+    said = [log.update({"attention_entropy": value}) for value in values]
     assert [len(lines) for lines in said] == [0, 1, 0, 0, 0, 0, 1, 0, 1]
     assert said[1][0].startswith("warning: the attention is all but uniform (0.980")
     assert said[6] == [
-        "resolved: the attention is no longer uniform (0.500 of the largest entropy)"
+        "resolved: the attention is no longer uniform (0.500 of the maximum entropy)"
     ]
-    assert log.look({"mask_share": 0.1}) == []
+    assert log.update({"mask_share": 0.1}) == []
 
 
-def test_a_method_without_rules_of_its_own_has_those_of_every_method() -> None:
-    assert warnings.WarningLog(()).look({"attention_entropy": 0.99}) == []
+def test_a_method_without_own_rules_has_the_common_ones() -> None:
+    assert warnings.WarningLog(()).update({"attention_entropy": 0.99}) == []
 
 
 def order(said: list[str]) -> list[str]:
@@ -282,32 +284,32 @@ def order(said: list[str]) -> list[str]:
     return [word for word in told if word.startswith(("uniform", "epoch"))]
 
 
-def test_signs_wait_for_the_warm_up(fit: Callable[..., RunFolder]) -> None:
+def test_warnings_wait_for_the_warm_up(fit: Callable[..., RunFolder]) -> None:
     flat = recipe(attention={"stride": 16, "scale": 1e-4})
     said: list[str] = []
-    fit("flat", recipe=flat, watching=Watching(every=3), echo=said.append)
-    # Judged from a quarter of the steps on, which is before the first of two epochs ends.
+    fit("flat", recipe=flat, monitoring=MonitorSettings(every=3), echo=said.append)
+    # Checked from a quarter of the steps on, which is before the first of two epochs ends.
     assert order(said) == ["uniform", "epoch 1", "epoch 2"]
     late = flat.model_copy(update={"optim": flat.optim.model_copy(update={"warmup_steps": 9})})
     said.clear()
-    fit("late", recipe=late, watching=Watching(every=3), echo=said.append)
+    fit("late", recipe=late, monitoring=MonitorSettings(every=3), echo=said.append)
     assert order(said) == ["epoch 1", "uniform", "epoch 2"]
 
 
-def test_unknown_and_missing_trackers_are_said_before_training(
+def test_unknown_and_missing_trackers_are_refused_before_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(Misuse, match="no tracker 'tensorbord': did you mean 'tensorboard'"):
-        Watching(("tensorbord",))
+        MonitorSettings(("tensorbord",))
     monkeypatch.setattr(trackers, "get_available_trackers", lambda: [])
     with pytest.raises(Misuse, match="pip install comet-ml"):
-        Watching(("comet_ml",))
+        MonitorSettings(("comet_ml",))
     with pytest.raises(Misuse, match="pip install tensorboard"):
-        Watching(("tensorboard",))
+        MonitorSettings(("tensorboard",))
 
 
 class Broken:
-    """A tracker whose network goes away after the first figures."""
+    """A tracker that loses its network after the first values."""
 
     requires_logging_directory = False
     calls = 0
@@ -331,23 +333,23 @@ class Broken:
     def finish(self) -> None: ...
 
 
-def test_a_tracker_that_fails_costs_a_sentence_and_no_run(
+def test_a_failing_tracker_gives_a_warning_and_does_not_end_the_run(
     fit: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trackers, "get_available_trackers", lambda: ["wandb"])
     monkeypatch.setitem(trackers.LOGGER_TYPE_TO_CLASS, "wandb", Broken)
     said: list[str] = []
-    run = fit("run", watching=Watching(("wandb",), every=2), epochs=1, echo=said.append)
+    run = fit("run", monitoring=MonitorSettings(("wandb",), every=2), epochs=1, echo=said.append)
     assert run.info.status == "complete"
     assert Broken.calls == 2
     (line,) = [line for line in said if "wandb" in line]
-    assert "left out from here on (no route to host)" in line
+    assert "not used any more (no route to host)" in line
     monkeypatch.setattr(Broken, "start", lambda self: 1 / 0)
     with pytest.raises(Misuse, match="--track wandb cannot start: division by zero"):
-        fit("other", watching=Watching(("wandb",)), epochs=1)
+        fit("other", monitoring=MonitorSettings(("wandb",)), epochs=1)
 
 
-def test_embeddings_that_are_not_finite_stop_in_words() -> None:
+def test_embeddings_that_are_not_finite_stop_the_training() -> None:
     rows = torch.tensor([[1.0, 0.0], [float("nan"), 1.0]])
     groups = np.array([["a"], ["b"]], dtype=object)
     with pytest.raises(Stopped, match=r"not finite.*lower --set optim.lr"):
@@ -360,14 +362,14 @@ def test_chance_is_that_of_random_rankings() -> None:
     same = groups[:, None, 1] == groups[None, :, 1]
     drawn = [rng.permutation(30)[:4] for _ in range(4000)]
     found = np.mean([same[row][picked].any() for picked in drawn for row in range(30)])
-    assert held_out.chance(groups, 4) == pytest.approx(found, abs=0.01)
-    assert held_out.chance(groups[:3], 10) == 1.0
+    assert held_out.chance_recall(groups, 4) == pytest.approx(found, abs=0.01)
+    assert held_out.chance_recall(groups[:3], 10) == 1.0
 
 
-def test_a_sheet_in_the_run_folder_is_a_picture_of_six_images(
+def test_a_contact_sheet_in_the_run_folder_has_six_images(
     fit: Callable[..., RunFolder],
 ) -> None:
-    run = fit("run", epochs=1, watching=Watching(every=0))
+    run = fit("run", epochs=1, monitoring=MonitorSettings(every=0))
     (path,) = (run.folder / monitor.SHEETS).iterdir()
     with Image.open(path) as picture:
         assert picture.width < 1000

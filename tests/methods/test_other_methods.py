@@ -1,4 +1,4 @@
-"""GLoRIA, MGCA, M-FLAG and MAE: their losses against the originals, plain loops and hand work."""
+"""GLoRIA, MGCA, M-FLAG and MAE: losses against the originals, plain loops and values by hand."""
 
 import json
 import math
@@ -17,9 +17,9 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from g2dbench.cards import MethodCard
 from g2dbench.errors import Misuse
 from g2dbench.method import Batch, Method
-from g2dbench.methods._mgca_losses import assignments, prototype_loss, token_loss
+from g2dbench.methods._mgca_losses import prototype_loss, sinkhorn, token_loss
 from g2dbench.methods.shared.contrastive import Contrastive
-from g2dbench.methods.shared.word_pieces import Words, attention_of_cls, clipped_shares
+from g2dbench.methods.shared.word_pieces import WordGrouping, clipped_weights, cls_attention
 from g2dbench.model import capabilities
 from g2dbench.pretrained.tokenizer import train_wordpiece
 from g2dbench.registry import Registry
@@ -53,29 +53,29 @@ def batch(method: Method, step: int = 0) -> Batch:
 
 
 def ours(given: dict[str, Tensor], lengths: list[int]) -> dict[str, dict[str, float]]:
-    """The losses of the four methods on representations, as make_methods.py names them."""
+    """The losses of the four methods on representations, with the names of make_methods.py."""
     words, regions = given["words"], given["regions"]
     exist = torch.arange(words.shape[1]) < torch.tensor(lengths)[:, None]
     similarity = GLORIA.word_similarity(regions, words, exist, LOCAL)
     unit = {name: F.normalize(given[name], dim=-1) for name in ("words", "regions", "prototypes")}
-    every, shares = torch.ones_like(exist), clipped_shares(given["weights"])
+    every, shares = torch.ones_like(exist), clipped_weights(given["weights"])
     image, text = given["image"], given["text"]
     error = {
         target: MAE.masked_error(
             given["painted"],
             given["grey"],
             given["hidden"],
-            MAE.HidingSettings(patch=8, target=target),
+            MAE.MaskSettings(patch=8, target=target),
         )
         for target in ("grey", "patch")
     }
     found = {
         "gloria": {
-            "global": Contrastive(GLORIA.GloriaLoss())(image, text),
-            "local": GLORIA.both_directions(similarity),
+            "global": Contrastive(GLORIA.GloriaContrastiveSettings())(image, text),
+            "local": GLORIA.symmetric_cross_entropy(similarity),
         },
         "mgca": {
-            "ita": Contrastive(MGCA.MgcaLoss())(image, text),
+            "ita": Contrastive(MGCA.MgcaContrastiveSettings())(image, text),
             "cta": token_loss(unit["regions"], unit["words"], every, shares, 0.1),
             "cpa": prototype_loss(image, text, unit["prototypes"], 0.2, 0.05, 3),
         },
@@ -95,11 +95,11 @@ def check(wanted: dict[str, Any], seed: int) -> None:
             assert found[method] == pytest.approx(losses, rel=2e-5, abs=2e-5), (name, method)
 
 
-def test_the_golden_losses_of_the_originals_come_out() -> None:
+def test_losses_equal_the_golden_losses_of_the_originals() -> None:
     check(json.loads(make.GOLDEN.read_text(encoding="utf-8")), make.SEED)
 
 
-def test_the_originals_beside_us_agree() -> None:
+def test_losses_equal_those_of_the_original_code() -> None:
     folder = os.environ.get(make.VARIABLE)
     if not folder:
         pytest.skip(f"set {make.VARIABLE} to a folder with the originals (make_methods.py)")
@@ -111,7 +111,7 @@ def unit(*shape: int, seed: int = 0) -> Tensor:
     return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
-def test_glorias_similarity_is_what_plain_loops_say() -> None:
+def test_glorias_similarity_equals_plain_loops() -> None:
     regions, words = unit(3, 4, 5) * 3, unit(3, 6, 5, seed=1) * 2
     lengths = [6, 1, 4]
     exist = torch.arange(6) < torch.tensor(lengths)[:, None]
@@ -136,10 +136,10 @@ def test_glorias_similarity_is_what_plain_loops_say() -> None:
             assert float(found[image, report]) == pytest.approx(10 * math.log(total), rel=1e-5)
 
 
-def test_mgcas_token_loss_is_what_plain_loops_say_and_reads_no_padding() -> None:
+def test_mgcas_token_loss_equals_plain_loops_and_ignores_padding() -> None:
     regions, words, lengths = unit(3, 4, 5), unit(3, 6, 5, seed=1), [6, 1, 4]
     exist = torch.arange(6) < torch.tensor(lengths)[:, None]
-    weights = clipped_shares(torch.rand(3, 6, generator=torch.Generator().manual_seed(2)) * exist)
+    weights = clipped_weights(torch.rand(3, 6, generator=torch.Generator().manual_seed(2)) * exist)
     total = 0.0
     for pair, length in enumerate(lengths):
         r, w = regions[pair], words[pair, :length]
@@ -157,13 +157,13 @@ def test_mgcas_token_loss_is_what_plain_loops_say_and_reads_no_padding() -> None
     assert float(found) == pytest.approx(total / 3, rel=1e-5)
 
 
-def test_reports_without_words_or_all_alike_give_finite_losses_and_gradients() -> None:
+def test_empty_or_identical_reports_give_finite_losses_and_gradients() -> None:
     regions = unit(2, 4, 5).requires_grad_()
     words = unit(1, 3, 5, seed=1).expand(2, 3, 5).clone().requires_grad_()
     for exist in (torch.zeros(2, 3), torch.tensor([[1, 1, 0], [0, 0, 0]]), torch.ones(2, 3)):
         real = exist.bool()
-        local = GLORIA.both_directions(GLORIA.word_similarity(regions, words, real, LOCAL))
-        weights = clipped_shares(real.float())
+        local = GLORIA.symmetric_cross_entropy(GLORIA.word_similarity(regions, words, real, LOCAL))
+        weights = clipped_weights(real.float())
         cta = token_loss(regions, words, real, weights, 0.1)
         (local + cta).backward()
         assert torch.stack([local, cta]).isfinite().all()
@@ -173,7 +173,7 @@ def test_reports_without_words_or_all_alike_give_finite_losses_and_gradients() -
     none = torch.zeros(2, 3, dtype=torch.bool)
     regions, words = regions.detach(), words.detach()
     assert float(token_loss(regions, words, none, none.float(), 0.1)) == 0
-    blind = GLORIA.both_directions(GLORIA.word_similarity(regions, words, none, LOCAL))
+    blind = GLORIA.symmetric_cross_entropy(GLORIA.word_similarity(regions, words, none, LOCAL))
     assert float(blind) == pytest.approx(2 * math.log(2))
 
 
@@ -187,15 +187,15 @@ def test_losses_are_fp32_under_autocast() -> None:
         assert cast[method] == pytest.approx(losses, rel=1e-6), method
 
 
-def test_assignments_share_the_prototypes_and_survive_a_tiny_epsilon() -> None:
+def test_sinkhorn_balances_prototypes_and_is_stable_for_a_tiny_epsilon() -> None:
     scores = unit(8, 5) @ unit(4, 5, seed=1).T
-    code = assignments(scores, 0.05, 200)
+    code = sinkhorn(scores, 0.05, 200)
     torch.testing.assert_close(code.sum(1), torch.ones(8))
     torch.testing.assert_close(code.sum(0), torch.full((4,), 2.0), rtol=0, atol=0.02)
-    once = assignments(scores, 0.05, 1).sum(0)
+    once = sinkhorn(scores, 0.05, 1).sum(0)
     assert (once - 2).abs().max() > 0.02
-    assert assignments(scores, 1e-4, 3).isfinite().all()
-    torch.testing.assert_close(assignments(torch.ones(2, 4), 0.05, 3), torch.full((2, 4), 0.25))
+    assert sinkhorn(scores, 1e-4, 3).isfinite().all()
+    torch.testing.assert_close(sinkhorn(torch.ones(2, 4), 0.05, 3), torch.full((2, 4), 0.25))
 
 
 def test_orthogonality_by_hand() -> None:
@@ -210,7 +210,7 @@ def test_orthogonality_by_hand() -> None:
 
 
 def test_words_are_sums_of_their_pieces(tokenizer: PreTrainedTokenizerFast) -> None:
-    words = Words(tokenizer)
+    words = WordGrouping(tokenizer)
     pieces = ["[CLS]", "h", "##e", "##a", "no", "[SEP]", "[PAD]"]
     tokens = torch.tensor([tokenizer.convert_tokens_to_ids(pieces)])
     attention = torch.tensor([[1, 1, 1, 1, 1, 1, 0]])
@@ -221,10 +221,10 @@ def test_words_are_sums_of_their_pieces(tokenizer: PreTrainedTokenizerFast) -> N
         [0, 0, 0, 0, 1, 0, 0],
         [0, 0, 0, 0, 0, 1, 0],
     ]
-    assert words.ends(tokens, rows)[0].tolist() == [False, False, False, True]
+    assert words.is_sep(tokens, rows)[0].tolist() == [False, False, False, True]
 
 
-def test_attention_of_cls_is_berts_own(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_cls_attention_is_berts(tokenizer: PreTrainedTokenizerFast) -> None:
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
@@ -236,18 +236,18 @@ def test_attention_of_cls_is_berts_own(tokenizer: PreTrainedTokenizerFast) -> No
         coded["input_ids"], coded["attention_mask"],
         output_hidden_states=True, output_attentions=True,
     )  # fmt: skip
-    found = attention_of_cls(bert, out.hidden_states[-2], coded["attention_mask"])
+    found = cls_attention(bert, out.hidden_states[-2], coded["attention_mask"])
     torch.testing.assert_close(found, out.attentions[-1][:, :, 0].mean(1))
 
 
-def test_clipped_shares_by_hand() -> None:
+def test_clipped_weights_by_hand() -> None:
     weights = torch.tensor([[0.0, 1.0, 2.0, 3.0], [0.0, 0.0, 0.0, 5.0], [0.0, 0.0, 0.0, 0.0]])
     low, high = 1.2, 2.8  # deciles of 1, 2, 3
     wanted = torch.tensor([[0, low, 2, high], [0, 0, 0, 6.0], [0, 0, 0, 0]]) / 6
-    torch.testing.assert_close(clipped_shares(weights), wanted)
+    torch.testing.assert_close(clipped_weights(weights), wanted)
 
 
-def test_mflags_language_model_never_moves(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_mflags_language_model_is_frozen(tokenizer: PreTrainedTokenizerFast) -> None:
     text = {**TEXT, "dropout": 0.5}
     method = build("mflag", tokenizer, text=text).train()
     learning = {n.split(".")[0] for n, p in method.named_parameters() if p.requires_grad}
@@ -262,7 +262,7 @@ def test_mflags_language_model_never_moves(tokenizer: PreTrainedTokenizerFast) -
     torch.testing.assert_close(kept[real], first[real])
 
 
-def test_mgcas_prototypes_wait_for_their_step(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_mgcas_prototypes_are_frozen_until_their_step(tokenizer: PreTrainedTokenizerFast) -> None:
     method = build("mgca", tokenizer, prototypes={"start": 5, "count": 6}).train()
     for step, moves in ((4, False), (5, True)):
         method.zero_grad()
@@ -270,15 +270,15 @@ def test_mgcas_prototypes_wait_for_their_step(tokenizer: PreTrainedTokenizerFast
         assert (method.prototypes.weight.grad is not None) == moves
 
 
-def test_mae_hides_as_many_patches_as_it_says(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_mae_hides_the_given_share_of_patches(tokenizer: PreTrainedTokenizerFast) -> None:
     painter = build("mae", tokenizer).painter
     with torch.no_grad():
         painter.token.copy_(torch.tensor([7.0, 8.0, 9.0]))
     images = torch.rand(4, 3, 64, 64)
-    hidden = painter.draw(images)
+    hidden = painter.sample_hidden(images)
     assert hidden.sum(1).tolist() == [12] * 4
     assert not torch.equal(hidden[0], hidden[1])
-    covered = painter.cover(images, hidden)
+    covered = painter.hide(images, hidden)
     patches = F.unfold(covered, 16, stride=16).view(4, 3, 256, 16)
     plain = F.unfold(images, 16, stride=16).view(4, 3, 256, 16)
     gone = hidden[:, None, None].expand_as(plain)
@@ -287,11 +287,11 @@ def test_mae_hides_as_many_patches_as_it_says(tokenizer: PreTrainedTokenizerFast
         assert (patches[:, colour][gone[:, colour]] == value).all()
 
 
-def test_mae_learns_nothing_from_what_it_sees(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_mae_has_no_loss_on_visible_patches(tokenizer: PreTrainedTokenizerFast) -> None:
     grey, hidden = torch.rand(2, 1, 32, 32), torch.zeros(2, 4, dtype=torch.bool)
     hidden[:, 3] = True
     painted = torch.zeros(2, 1, 32, 32, requires_grad=True)
-    MAE.masked_error(painted, grey, hidden, MAE.HidingSettings(target="grey")).backward()
+    MAE.masked_error(painted, grey, hidden, MAE.MaskSettings(target="grey")).backward()
     assert painted.grad is not None
     assert painted.grad[..., :16, :].abs().sum() == 0
     assert (painted.grad[..., 16:, 16:] != 0).all()
@@ -323,7 +323,11 @@ def test_impossible_settings_are_refused(tokenizer: PreTrainedTokenizerFast) -> 
         ("mgca", {"local": {"stride": 4}}, r"model.local.stride = 4"),
         ("mgca", {"image": {"depth": 3}}, "local.stride is 16, but the last map"),
         ("gloria", {"image": {"depth": 3}}, "local.stride is 16, but the last map"),
-        ("mae", {"image": {"depth": 3}}, "decoder.channels has 5 values, image.depth is 3"),
+        (
+            "mae",
+            {"image": {"depth": 3}},
+            "decoder.channels has 5 values, but needs image.depth = 3",
+        ),
     ]
     for name, changes, words in cases:
         with pytest.raises(Misuse, match=words):
