@@ -52,7 +52,9 @@ def resolve(text: str, registry: Registry) -> Reference:
     if path.suffix == ".py" and path.is_file():
         card = registry.add_file(path).card
         if not isinstance(card, ModelCard):
-            raise Misuse(f"{path} holds a {type(card).__name__}, not a ModelCard: use --plugin")
+            raise Misuse(
+                f"{path} holds a {type(card).__name__}, not a ModelCard: pass it as --plugin {path}"
+            )
         return _named(text, card.name, None, registry)
     if path.is_file():
         return _recognised(path, registry)
@@ -87,5 +89,8 @@ def _recognised(path: Path, registry: Registry) -> Reference:
     fitting = recognise(find_state(read_weights(path), path), registry.cards(ModelCard))
     if len(fitting) != 1:
         found = f"{' and '.join(fitting)} both recognise" if fitting else "no model recognises"
-        raise BadCheckpoint(f"{found} the layout of {path}: say which, --model NAME:{path}")
+        raise BadCheckpoint(
+            f"{found} the layout of {path}: name its model, --model NAME:{path} "
+            "(`g2dbench list models` lists the names and what each takes)"
+        )
     return _named(f"{fitting[0]}:{path}", fitting[0], str(path), registry)
