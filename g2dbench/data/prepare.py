@@ -4,6 +4,7 @@ One process prepares a data set at a time; others wait for it and then find the 
 """
 
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -125,12 +126,22 @@ def prepared(
     if store is None:
         card = registry.find(DatasetCard, name).card
         at = f" at {size} px" if size else ""
-        of = "" if card.embedded else " --root FOLDER"
-        of += f" --split {split}" if split else ""
         raise BadData(
-            f"{name!r} is not prepared{at} in {store_root}: run `g2dbench data prepare {name}{of}`"
+            f"{name!r} is not prepared{at} in {store_root}: "
+            f"run `g2dbench data prepare {_words(card, store_root, size, split)}`"
         )
     return store
+
+
+def _words(card: DatasetCard, store_root: Path, size: int | None, split: str | None) -> str:
+    """What follows `data prepare` so that this store holds this data set afterwards."""
+    words = [card.name]
+    words += [] if card.embedded else ["--root FOLDER"]
+    words += ["--name my_set"] if card.generic else []
+    words += [f"--size {size}"] if size else []
+    words += [f"--split {split}"] if split else []
+    words.append(f"--store {shlex.quote(str(store_root))}")
+    return " ".join(words)
 
 
 def prepared_in(store_root: Path) -> list[Store]:

@@ -67,7 +67,7 @@ def _named(text: str, name: str, source: str | None, registry: Registry) -> Refe
         raise Misuse(
             f"model {name!r} needs weights: --model {name}:SOURCE, SOURCE a "
             f"{'folder or hub id' if card.source_kind == 'hub' else card.source_kind} "
-            f"({card.source})"
+            f"({card.source}). It is: {card.summary}"
         )
     return Reference(text, name=name, source=source, per_seed=not card.needs_weights)
 

@@ -102,10 +102,9 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _broken(folder: Path, reason: str) -> BadData:
-    name = folder.name.rsplit("-", 2)[0]
     return BadData(
         f"the prepared data in {folder} cannot be used: {reason}; "
-        f"run `g2dbench data prepare {name}` again, which replaces it"
+        "run the `g2dbench data prepare` that made it again, which replaces it"
     )
 
 

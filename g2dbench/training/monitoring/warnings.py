@@ -72,7 +72,7 @@ SIGNS = (
         lambda figures: figures["attention_entropy"] > FLAT,
         "the attention is all but uniform ({attention_entropy:.3f} of the largest entropy): pseudo "
         "masks may cut through noise, which the decoder then learns to draw. Look at the contact "
-        "sheet; try model.attention.stride=16, a later model.pixel.start, or "
+        "sheet; try a smaller model.attention.stride (32, 16 or 8), a later model.pixel.start, or "
         "model.mask.source=report",
         "the attention is no longer uniform ({attention_entropy:.3f} of the largest entropy)",
     ),
@@ -80,8 +80,8 @@ SIGNS = (
         "attention_entropy",
         lambda figures: figures["attention_entropy"] < SHARP,
         "the attention is on a single pixel ({attention_entropy:.3f} of the largest entropy), so "
-        "the pseudo masks hold no shape. Try model.attention.stride=16 or a smaller "
-        "model.attention.scale",
+        "the pseudo masks hold no shape. Try a smaller model.attention.stride (32, 16 or 8) or a "
+        "smaller model.attention.scale",
         "the attention is on more than a single pixel ({attention_entropy:.3f} of the largest "
         "entropy)",
     ),
