@@ -22,11 +22,13 @@ class Identity:
 
     label: the leaderboard's row; several pre-training seeds share one. seed: the pre-training seed,
     None for published weights. digest: SHA-256 over names, shapes and bytes of the state_dict.
+    source: what the user asked for (`--model`), which tells two models of one label apart.
     """
 
     label: str
     digest: str
     seed: int | None = None
+    source: str = ""
 
 
 class Model(nn.Module):

@@ -1,7 +1,7 @@
 """`g2dbench eval`."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +15,7 @@ from g2dbench.errors import Misuse
 
 if TYPE_CHECKING:
     from g2dbench.evaluation.runner import Outcome
+    from g2dbench.result import Result
 
 EPILOG = """Examples:
 
@@ -86,7 +87,10 @@ def evaluate(
     sweep.writable(out)
     where = choose_device(device)
     grid = sweep.Grid(
-        models=[model_reference.resolve(text, registry) for text in model or [_newest_run()]],
+        models=[
+            model_reference.resolve(text, registry)
+            for text in dict.fromkeys(model or [_newest_run()])
+        ],
         datasets=[],
         tasks=tasks,
         fractions=fraction or [1.0],
@@ -94,6 +98,12 @@ def evaluate(
         protocol=protocol,
     )
     grid.check()
+    shared = model_reference.same_names(grid.models)
+    for label in shared:
+        console.print(
+            f"several models have the same name, {escape(label)}: the digest of its weights is "
+            "added to each"
+        )
     datasets = [open_data(name, root, store, size, registry) for name in names]
     settings = runner.Settings(
         out=out,
@@ -105,17 +115,27 @@ def evaluate(
         rerun=rerun,
         progress=track,
     )
-    report(sweep.run(grid.on(datasets), registry, settings), out)
+    report(sweep.run(grid.on(datasets), registry, settings), out, shared)
 
 
-def report(outcomes: Iterable["Outcome"], out: Path) -> None:
-    """Print a line per cell as it ends, then what was written; exit 1 unless a cell is done."""
+def report(outcomes: Iterable["Outcome"], out: Path, shared: Sequence[str] = ()) -> None:
+    """Print a line per cell as it ends, then what was written; exit 1 unless a cell is done.
+
+    shared: labels that are known to stand for several models.
+    """
+    from g2dbench.reporting import model_names
+
     began, done, kept, lost = time.perf_counter(), 0, 0, 0
+    results: list[Result] = []
     for outcome in outcomes:
-        console.print(_line(outcome), soft_wrap=True)
+        results.append(outcome.result)
+        name = model_names.names(results, shared).of(outcome.result)
+        console.print(_line(outcome, name), soft_wrap=True)
         done += outcome.result.status == "done"
         kept += outcome.reused
         lost += outcome.result.status == "failed"
+    for note in model_names.names(results).notes():
+        console.print(escape(note))
     seconds = time.perf_counter() - began
     console.print(
         f"{done} cells done ({kept} were on disk), {lost} failed, {seconds:.0f} s: wrote {out}"
@@ -124,10 +144,12 @@ def report(outcomes: Iterable["Outcome"], out: Path) -> None:
         raise typer.Exit(1)
 
 
-def _line(outcome: "Outcome") -> str:
+def _line(outcome: "Outcome", model: str) -> str:
+    from g2dbench.reporting.model_names import seeds_of
+
     cell, result = outcome.result.cell, outcome.result
     share = "zero-shot" if cell.fraction == 0 else f"{cell.fraction * 100:g}%"
-    name = f"{cell.model} {cell.task}:{cell.protocol} {cell.data} {share} seed {cell.seed}"
+    name = f"{model} {cell.task}:{cell.protocol} {cell.data} {share} {seeds_of(cell)}"
     if result.status != "done" or result.main is None:
         return f"{escape(name)}  [yellow]{result.status}[/]: {escape(result.reason or '')}"
     score = result.main

@@ -7,7 +7,10 @@ FILE.py         a plug-in file with a ModelCard
 FILE            a weights file whose layout one registered model recognises
 """
 
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from g2dbench.cards import ModelCard
@@ -16,6 +19,8 @@ from g2dbench.model import Model
 from g2dbench.registry import Registry, unknown
 
 RUN_FILE = "run.json"
+_FOLDERS = re.compile(r"[^@:]*/")
+"""What labels leave out of `encoder:resnet50@folder/best.pth`."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +38,21 @@ class Reference:
         if self.run is not None:
             from g2dbench.runs.folder import load_run
 
-            return load_run(self.run).eval()
-        assert self.name is not None
-        module = registry.find(ModelCard, self.name).load()
-        model: Model = module.load(self.source, seed)
+            model: Model = load_run(self.run)
+        else:
+            assert self.name is not None
+            model = registry.find(ModelCard, self.name).load().load(self.source, seed)
+        model.identity = replace(model.identity, source=self.text)
         return model.eval()
+
+
+def same_names(references: Sequence[Reference]) -> list[str]:
+    """Labels that several of these models will have: their texts differ in folders alone.
+
+    Known before a model is loaded; a label that leaves out more than the folder is not foreseen.
+    """
+    counts = Counter(_FOLDERS.sub("", reference.text) for reference in references)
+    return [label for label, count in counts.items() if count > 1]
 
 
 def resolve(text: str, registry: Registry) -> Reference:

@@ -203,6 +203,7 @@ def _run(
         counts=counts,
         provenance=collect(
             weights=model.identity.digest,
+            source=model.identity.source,
             data=parts.test.fingerprint,
             subset=parts.digest,
             predictions=digest,
