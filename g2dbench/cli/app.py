@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 import g2dbench
+from g2dbench.cli.panels import PANELS
 from g2dbench.errors import G2DBenchError, Misuse
 
 
@@ -31,7 +32,15 @@ def _say(sentence: str) -> None:
 
 
 class Group(TyperGroup):
-    """A command group whose commands run guarded."""
+    """A command group whose commands run guarded, and whose help lists them panel by panel."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names of the commands, those of one panel together; else as they were added."""
+        return sorted(super().list_commands(ctx), key=self._panel)
+
+    def _panel(self, name: str) -> int:
+        panel = getattr(self.commands[name], "rich_help_panel", None)
+        return PANELS.index(panel) if panel in PANELS else len(PANELS)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""

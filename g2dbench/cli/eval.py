@@ -11,6 +11,7 @@ from rich.markup import escape
 from g2dbench.cli.console import console, track
 from g2dbench.cli.open_data import check_name, open_data
 from g2dbench.cli.options import DEFAULT_STORE, Device, Plugins, Precision, Root, Size, Store
+from g2dbench.cli.panels import EVALUATE
 from g2dbench.errors import Misuse
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ RUNS = Path("runs")
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("eval", epilog=EPILOG)(evaluate)
+    app.command("eval", epilog=EPILOG, rich_help_panel=EVALUATE)(evaluate)
 
 
 def evaluate(

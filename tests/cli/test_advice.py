@@ -190,10 +190,10 @@ def check_value(name: str, value: str, line: Line) -> None:
 
 def test_the_collection_finds_the_advice_of_every_kind() -> None:
     """A regular expression that finds nothing would pass everything."""
-    found = {str(line) for line in COMMANDS}
+    found = {re.sub(r":\d+", "", str(line)) for line in COMMANDS}
     assert len(found) > 80
     for wanted in (
-        "g2dbench/result.py:133: g2dbench eval",
+        "g2dbench/result.py: g2dbench eval",
         "g2dbench list models",
         "README.md: g2dbench eval --task seg",
         "Makefile: g2dbench demo",
