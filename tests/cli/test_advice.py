@@ -46,6 +46,7 @@ _PROSE = re.compile(
     r"(reads|knows|is|trains|needs|did|does|that|then|shall|import|and|plug-in|run folder)\b"
     r"|(stream 1|store) GAP"
 )
+"""A sentence about g2dbench that begins a line: "g2dbench reads at most ..."."""
 _OTHERS = {"--local-dir": "hf download", "--nproc_per_node": "torchrun"}
 """Options of other programs that messages name."""
 
@@ -99,12 +100,7 @@ def commands() -> list[Line]:
         joined = re.sub(r"\\\n\s*", "", text)
         for pattern in (_COMMAND, _SHORT):
             found += [Line(place, match.group(1)) for match in pattern.finditer(joined)]
-    return [line for line in found if not _is_prose(line.text)]
-
-
-def _is_prose(text: str) -> bool:
-    """A sentence about g2dbench that begins a line: "g2dbench reads at most ..."."""
-    return bool(_PROSE.match(text))
+    return [line for line in found if not _PROSE.match(line.text)]
 
 
 def is_open(word: str) -> bool:
