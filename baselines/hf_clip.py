@@ -5,7 +5,8 @@ SOURCE is a folder as `save_pretrained` writes it, or a hub id. Code of the fold
 Papers: Radford et al., ICML 2021 (CLIP); Zhai et al., ICCV 2023 (SigLIP).
 """
 
-from collections.abc import Sequence
+import string
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import CLIP_MEAN, CLIP_STD, Preprocess, Resampling
 from g2dbench.pretrained.feature_maps import at_stride, cosines, stride_of, to_grid
 from g2dbench.pretrained.hub import model_folder, read_json
+from g2dbench.pretrained.tokenizer import frame_texts
 from g2dbench.pretrained.weights import digest
 
 CARD = ModelCard(
@@ -38,6 +40,9 @@ _HALF = (0.5, 0.5, 0.5)
 _RESAMPLINGS: dict[int, Resampling] = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 """PIL's numbers, as image processors store them."""
 _TEXTS_AT_ONCE = 64
+_GEMMA_END = "<eos>"
+"""How Gemma's vocabulary ends a text: the mark of SigLIP 2. SigLIP's own ends it with "</s>"."""
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class HFCLIP(Model):
@@ -45,6 +50,9 @@ class HFCLIP(Model):
 
     locate: each patch goes alone through what follows the last block: CLIP's norm and projection,
     SigLIP's attention pool over that one patch.
+
+    Texts are cleaned as the published model was trained, whatever tokenizer the folder names: see
+    `_cleaning`. They are padded to the context length, so that none depends on its neighbours.
     """
 
     card = CARD
@@ -60,6 +68,7 @@ class HFCLIP(Model):
         self.channels = (int(vision.hidden_size),)
         self.strides = (stride_of(vision.patch_size, 1),)
         self._is_siglip = clip.config.model_type == "siglip"
+        self._clean = _cleaning(self._is_siglip, tokenizer)
 
     def embed_images(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, D), each row of length 1."""
@@ -99,7 +108,7 @@ class HFCLIP(Model):
 
     def _texts(self, texts: Sequence[str]) -> Tensor:
         tokens = self.tokenizer(
-            list(texts),
+            [self._clean(text) for text in texts],
             padding="max_length",
             truncation=True,
             max_length=self.clip.config.text_config.max_position_embeddings,
@@ -111,6 +120,26 @@ class HFCLIP(Model):
             input_ids=tokens["input_ids"], attention_mask=mask
         ).pooler_output
         return F.normalize(output if self._is_siglip else self.clip.text_projection(output), dim=-1)
+
+
+def _cleaning(is_siglip: bool, tokenizer: Any) -> Callable[[str], str]:
+    """What the published training did to a text before tokenizing it.
+
+    SigLIP 2 lower-cased it (transformers' Siglip2Tokenizer; most folders name GemmaTokenizer, which
+    keeps the case). SigLIP also dropped punctuation (SiglipTokenizer). CLIP lower-cased it, which
+    CLIPTokenizer does itself.
+    """
+    if not is_siglip:
+        return str
+    return str.lower if tokenizer.eos_token == _GEMMA_END else canonical
+
+
+def canonical(text: str) -> str:
+    """A text as SigLIP was trained: lower case, no punctuation, single blanks.
+
+    Source: transformers, SiglipTokenizer.canonicalize_text, after big_vision's.
+    """
+    return " ".join(text.lower().translate(_NO_PUNCTUATION).split())
 
 
 def load(source: str | None, seed: int) -> HFCLIP:
@@ -166,12 +195,16 @@ def _weights(kind: Any, folder: Path) -> Any:
 
 def _tokenizer(folder: Path) -> Any:
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        found = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
         raise BadCheckpoint(
             f"{folder} holds no usable tokenizer ({str(error).strip().splitlines()[0]}); copy all "
             "its tokenizer files; those of SigLIP need `pip install sentencepiece protobuf`"
         ) from error
+    frame_texts(found, folder)
+    return found
 
 
 def _preprocess(folder: Path, kind: str, side: int) -> Preprocess:

@@ -29,6 +29,7 @@ from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import Fit, Preprocess, Resampling
 from g2dbench.pretrained.feature_maps import cosines, find_levels, to_grid
 from g2dbench.pretrained.hub import model_folder, read_json
+from g2dbench.pretrained.tokenizer import frame_texts
 from g2dbench.pretrained.weights import (
     State,
     digest,
@@ -58,6 +59,8 @@ WEIGHTS = (
 _FITS: dict[str, Fit] = {"shortest": "crop", "squash": "stretch", "longest": "pad"}
 _RESAMPLINGS: dict[str, Resampling] = {"bicubic": "bicubic", "bilinear": "bilinear"}
 _TEXTS_AT_ONCE = 64
+_NUMBERS = ("input_resolution", "context_length", "vocab_size")
+"""Not weights, but in the state_dict of OpenAI's TorchScript files (clip/model.py drops them)."""
 
 
 class OpenCLIP(Model):
@@ -226,13 +229,23 @@ def _text_config(name: str, folder: Path) -> str:
 
 
 def _tokenizer(config: dict[str, Any], folder: Path) -> Any:
-    safe = {"trust_remote_code": False} if config["text_cfg"].get("hf_tokenizer_name") else {}
-    return open_clip.get_tokenizer(f"local-dir:{folder}", **safe)
+    """The library's, with the folder's own text cleaning (`tokenizer_kwargs`).
+
+    A reduction mask drops words of long texts, some kinds at random, to speed training up; here
+    long texts are cut, as the library does without one.
+    """
+    of_transformers = bool(config["text_cfg"].get("hf_tokenizer_name"))
+    ours = {"trust_remote_code": False} if of_transformers else {"reduction_mask": ""}
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}", **ours)
+    if of_transformers:
+        frame_texts(tokenizer.tokenizer, folder)
+    return tokenizer
 
 
 def _state(clip: Any, file: Path) -> State:
     """The file's weights under this version's names (open_clip/factory.py: load_checkpoint)."""
     state = strip_prefix(find_state(read_weights(file), file), "module.")
+    state = {key: value for key, value in state.items() if key not in _NUMBERS}
     state = dict(convert_state_dict(clip, state))
     if "positional_embedding" in state and not hasattr(clip, "positional_embedding"):
         state = dict(convert_to_custom_text_state_dict(state))

@@ -24,11 +24,13 @@ class Identity:
     label: row of the leaderboard, shared by several pre-training seeds. seed: the pre-training
     seed, None for published weights. digest: SHA-256 over names, shapes and bytes of the
     state_dict; g2dbench computes it on loading and overwrites any value that a wrapper sets.
+    source: what the user asked for (`--model`), which tells two models of one label apart.
     """
 
     label: str
     digest: str = ""
     seed: int | None = None
+    source: str = ""
 
 
 class Model(nn.Module):

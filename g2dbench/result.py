@@ -64,12 +64,16 @@ class Cell(Record):
 
 
 class Provenance(Record):
-    """Everything needed to re-run a cell, and to refuse a comparison."""
+    """Everything needed to re-run a cell, and to refuse a comparison.
+
+    weights: their digest, which says which model it was; source: what stood after `--model`.
+    """
 
     version: str
     commit: str | None = None
     dirty: bool | None = None
     weights: str
+    source: str = ""
     data: str
     subset: str
     predictions: str | None = None

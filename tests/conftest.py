@@ -8,10 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("COLUMNS", None)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # pytest-xdist uses the cores
 
 import pytest
+
+# A console takes COLUMNS for good if that is set when it is made; tests set it one by one.
+import g2dbench.cli.console  # noqa: F401
 
 PROJECT = Path(__file__).resolve().parent.parent
 

@@ -17,17 +17,19 @@ from g2dbench.cli import (
 )
 from g2dbench.cli import list as listing
 from g2dbench.cli.app import app
+from g2dbench.cli.panels import DATA
 
 __all__ = ["app"]
 
+# The commands of one panel stand in the help in this order.
+demo.register(app)
 pretrain.register(app)
-figure.register(app)
 profile.register(app)
+export.register(app)
 eval.register(app)
 ablate.register(app)
-export.register(app)
 results.register(app)
+app.add_typer(data.app, name="data", rich_help_panel=DATA)
 listing.register(app)
-app.add_typer(data.app, name="data")
-demo.register(app)
+figure.register(app)
 doctor.register(app)

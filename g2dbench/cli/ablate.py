@@ -12,6 +12,7 @@ from rich.table import Table
 from g2dbench.cli.console import console, track
 from g2dbench.cli.open_data import open_data
 from g2dbench.cli.options import DEFAULT_STORE, Device, Plugins, Precision, Root, Store
+from g2dbench.cli.panels import EVALUATE
 from g2dbench.errors import Misuse
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ g2dbench ablate decoder --recipe g2d-small --data open_i --root ~/open_i --test-
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog=EPILOG)(ablate)
+    app.command(epilog=EPILOG, rich_help_panel=EVALUATE)(ablate)
 
 
 def ablate(

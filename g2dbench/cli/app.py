@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import g2dbench
+from g2dbench.cli.panels import PANELS
 from g2dbench.errors import G2DBenchError, Misuse
 from g2dbench.system.files import full_disk
 
@@ -80,7 +81,15 @@ def _leave_closed_pipe() -> None:
 
 
 class Group(TyperGroup):
-    """A command group whose commands run guarded."""
+    """A command group whose commands run guarded, and whose help lists them panel by panel."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names of the commands, those of one panel together; else as they were added."""
+        return sorted(super().list_commands(ctx), key=self._panel)
+
+    def _panel(self, name: str) -> int:
+        panel = getattr(self.commands[name], "rich_help_panel", None)
+        return PANELS.index(panel) if panel in PANELS else len(PANELS)
 
     def main(self, *args: Any, **options: Any) -> Any:
         """Parse and run; quiet where the output's reader went away, as in `g2dbench ... | head`."""

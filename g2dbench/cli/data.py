@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from g2dbench.cli.app import Group
+from g2dbench.cli.blocks import show as show_blocks
 from g2dbench.cli.console import console, track
 from g2dbench.cli.options import (
     DEFAULT_STORE,
@@ -95,7 +96,7 @@ def prepare(
 @app.command("list", epilog="Example: g2dbench data list --json")
 def list_(
     store: Store = DEFAULT_STORE,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     plugin: Plugins = None,
 ) -> None:
     """List the data sets: what they offer, where to get them, their licence, what is prepared."""
@@ -107,7 +108,7 @@ def list_(
     if as_json:
         typer.echo(data_table.as_json(found))
     else:
-        console.print(data_table.as_table(found))
+        show_blocks(data_table.as_blocks(found), console)
 
 
 @app.command(epilog="Example: g2dbench data verify rsna")

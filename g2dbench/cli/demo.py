@@ -10,6 +10,7 @@ from g2dbench.cli.console import console, track
 from g2dbench.cli.eval import report
 from g2dbench.cli.open_data import open_data
 from g2dbench.cli.options import DEFAULT_STORE, Store
+from g2dbench.cli.panels import START
 
 if TYPE_CHECKING:
     from g2dbench.dataset import Dataset
@@ -24,7 +25,7 @@ FILMS, FILM_SEED, FILM_SIZE = 700, 1, 256
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(demo)
+    app.command(rich_help_panel=START)(demo)
 
 
 def demo(

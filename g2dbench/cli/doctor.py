@@ -11,6 +11,7 @@ from rich.table import Table
 from g2dbench.cards import DatasetCard, TaskCard
 from g2dbench.cli.console import console
 from g2dbench.cli.options import DEFAULT_STORE, Store
+from g2dbench.cli.panels import LOOK
 from g2dbench.registry import Registry
 
 RUNS, RESULTS = Path("runs"), Path("results")
@@ -18,7 +19,7 @@ RUNS, RESULTS = Path("runs"), Path("results")
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(doctor)
+    app.command(rich_help_panel=LOOK)(doctor)
 
 
 def doctor(store: Store = DEFAULT_STORE) -> None:

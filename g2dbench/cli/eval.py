@@ -1,7 +1,7 @@
 """`g2dbench eval`."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,10 +11,12 @@ from rich.markup import escape
 from g2dbench.cli.console import console, track
 from g2dbench.cli.open_data import check_name, open_data
 from g2dbench.cli.options import DEFAULT_STORE, Device, Plugins, Precision, Root, Size, Store
+from g2dbench.cli.panels import EVALUATE
 from g2dbench.errors import Misuse
 
 if TYPE_CHECKING:
     from g2dbench.evaluation.runner import Outcome
+    from g2dbench.result import Result
 
 EPILOG = """Examples:
 
@@ -38,7 +40,7 @@ RUNS = Path("runs")
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("eval", epilog=EPILOG)(evaluate)
+    app.command("eval", epilog=EPILOG, rich_help_panel=EVALUATE)(evaluate)
 
 
 def evaluate(
@@ -77,7 +79,7 @@ def evaluate(
     plugin: Plugins = None,
 ) -> None:
     """Evaluate models on tasks: predict, keep the predictions, score, write one result a cell."""
-    from g2dbench.evaluation import grid
+    from g2dbench.evaluation import grid, model_reference
     from g2dbench.evaluation.workbench import Workbench
     from g2dbench.registry import Registry
     from g2dbench.system.machine import Machine
@@ -90,7 +92,7 @@ def evaluate(
     grid.check_writable(out)
     machine = Machine.choose(device, precision, batch_size=batch_size, progress=track)
     asked = grid.Grid(
-        models=model or [_newest_run()],
+        models=list(dict.fromkeys(model or [_newest_run()])),
         datasets=names,
         tasks=task,
         fractions=fraction or [1.0],
@@ -104,18 +106,37 @@ def evaluate(
         plugins=plugin or (),
     )
     cells = asked.cells(Workbench(registry))
+    shared = model_reference.same_names(
+        [model_reference.resolve(text, registry) for text in asked.models]
+    )
+    for label in shared:
+        console.print(
+            f"several models have the same name, {escape(label)}: the digest of its weights is "
+            "added to each"
+        )
     opened = {name: open_data(name, root, store, size, registry) for name in names}
-    report(grid.run(cells, Workbench(registry, opened), machine, out, rerun), out)
+    outcomes = grid.run(cells, Workbench(registry, opened), machine, out, rerun)
+    report(outcomes, out, shared)
 
 
-def report(outcomes: Iterable["Outcome"], out: Path) -> None:
-    """Print a line per cell as it ends, then how many ended how; see `EPILOG` for the exit code."""
+def report(outcomes: Iterable["Outcome"], out: Path, shared: Sequence[str] = ()) -> None:
+    """Print a line per cell as it ends, then how many ended how; see `EPILOG` for the exit code.
+
+    shared: labels that are known to stand for several models.
+    """
+    from g2dbench.reporting import model_names
+
     began, kept = time.perf_counter(), 0
     count = dict.fromkeys(("done", "unsupported", "failed"), 0)
+    results: list[Result] = []
     for outcome in outcomes:
-        console.print(_line(outcome), soft_wrap=True)
+        results.append(outcome.result)
+        name = model_names.names(results, shared).of(outcome.result)
+        console.print(_line(outcome, name), soft_wrap=True)
         count[outcome.result.status] += 1
         kept += outcome.reused
+    for note in model_names.names(results).notes():
+        console.print(escape(note), soft_wrap=True)
     seconds = time.perf_counter() - began
     done, unsupported, failed = count.values()
     console.print(
@@ -127,10 +148,12 @@ def report(outcomes: Iterable["Outcome"], out: Path) -> None:
         raise typer.Exit(1)
 
 
-def _line(outcome: "Outcome") -> str:
+def _line(outcome: "Outcome", model: str) -> str:
+    from g2dbench.reporting.model_names import seeds_of
+
     cell, result = outcome.result.cell, outcome.result
     share = "zero-shot" if cell.fraction == 0 else f"{cell.fraction * 100:g}%"
-    name = f"{cell.model} {cell.task}:{cell.protocol} {cell.data} {share} seed {cell.seed}"
+    name = f"{model} {cell.task}:{cell.protocol} {cell.data} {share} {seeds_of(cell)}"
     if result.status != "done" or result.main is None:
         return f"{escape(name)}  [yellow]{result.status}[/]: {escape(result.reason or '')}"
     score = result.main

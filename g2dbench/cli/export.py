@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from g2dbench.cli.console import console
+from g2dbench.cli.panels import TRAIN
 
 EPILOG = """Examples:
 
@@ -17,7 +18,7 @@ g2dbench eval --model g2d:released/g2d-small_encoder_decoder.pth --task seg
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog=EPILOG)(export)
+    app.command(epilog=EPILOG, rich_help_panel=TRAIN)(export)
 
 
 def export(

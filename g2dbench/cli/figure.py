@@ -8,6 +8,7 @@ import typer
 from g2dbench.cli.console import console
 from g2dbench.cli.open_data import open_data
 from g2dbench.cli.options import DEFAULT_STORE, Device, Plugins, Root, Size, Store
+from g2dbench.cli.panels import LOOK
 from g2dbench.errors import Misuse
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ g2dbench figure runs/g2d-tiny-s0 --images film.dcm --text "pleural effusion" --o
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog=EPILOG)(figure)
+    app.command(epilog=EPILOG, rich_help_panel=LOOK)(figure)
 
 
 def figure(

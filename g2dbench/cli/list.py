@@ -4,11 +4,12 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from g2dbench.cards import DatasetCard, MethodCard, ModelCard, TaskCard
+from g2dbench.cli.blocks import Block, show
 from g2dbench.cli.console import console
 from g2dbench.cli.options import Plugins
+from g2dbench.cli.panels import LOOK
 from g2dbench.registry import Registry
 
 
@@ -24,7 +25,7 @@ class Kind(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("list", epilog="Example: g2dbench list models")(list_)
+    app.command("list", epilog="Example: g2dbench list models", rich_help_panel=LOOK)(list_)
 
 
 def list_(
@@ -32,69 +33,55 @@ def list_(
     plugin: Plugins = None,
 ) -> None:
     """List what there is: models, tasks, data sets, recipes, methods."""
-    if kind is Kind.recipes:
-        console.print(_recipes())
-        return
     registry = Registry(plugin or ())
-    tables = {
-        Kind.models: lambda: _models(registry.cards(ModelCard)),
-        Kind.tasks: lambda: _tasks(registry.cards(TaskCard)),
-        Kind.data: lambda: _data(registry.cards(DatasetCard)),
-        Kind.methods: lambda: _methods(registry.cards(MethodCard)),
+    makers = {
+        Kind.models: lambda: [_model(card) for card in registry.cards(ModelCard)],
+        Kind.tasks: lambda: [_task(card) for card in registry.cards(TaskCard)],
+        Kind.data: lambda: [_data(card) for card in registry.cards(DatasetCard)],
+        Kind.methods: lambda: [_method(card) for card in registry.cards(MethodCard)],
+        Kind.recipes: _recipes,
     }
-    console.print(tables[kind]())
+    show(makers[kind](), console)
 
 
-def _table(*headings: str) -> Table:
-    table = Table(padding=(0, 1, 0, 0))
-    table.add_column(headings[0], no_wrap=True, style="bold")
-    for heading in headings[1:]:
-        table.add_column(heading, overflow="fold")
-    return table
+_SOURCES = {"file": "a file", "folder": "a folder", "hub": "a folder or a hub id", "": "a source"}
+"""What stands after the colon of `--model NAME:SOURCE`, by the card's source_kind."""
 
 
-def _models(found: list[ModelCard]) -> Table:
-    table = _table("model", "what it is", "can", "weights", "licence")
-    for card in found:
-        how = f":{card.source_kind.upper()}" if card.needs_weights else "none"
-        table.add_row(card.name, card.summary, ", ".join(card.capabilities), how, card.licence)
-    return table
+def _model(card: ModelCard) -> Block:
+    facts = (
+        ("can", ", ".join(card.capabilities)),
+        ("takes", _SOURCES[card.source_kind] if card.needs_weights else "nothing"),
+        ("weights", card.source),
+        ("licence", card.licence),
+        ("trained on", ", ".join(card.trained_on)),
+    )
+    return Block(card.name, card.summary, facts)
 
 
-def _tasks(found: list[TaskCard]) -> Table:
-    table = _table("task", "what it measures", "needs", "on", "protocols", "metric")
-    for card in found:
-        table.add_row(
-            card.name,
-            card.summary,
-            " or ".join(card.needs),
-            " or ".join(card.annotations),
-            ", ".join(card.protocols),
-            card.metric,
-        )
-    return table
+def _task(card: TaskCard) -> Block:
+    facts = (
+        ("the model must have", " or ".join(card.needs)),
+        ("the data must have", " or ".join(card.annotations)),
+        ("metric", card.metric),
+        ("protocols", ", ".join(card.protocols)),
+    )
+    return Block(card.name, card.summary, facts)
 
 
-def _data(found: list[DatasetCard]) -> Table:
-    table = _table("data", "what it is", "offers", "where", "licence")
-    for card in found:
-        where = "embedded" if card.embedded else card.url
-        table.add_row(card.name, card.summary, ", ".join(card.offers), where, card.licence)
-    return table
+def _data(card: DatasetCard) -> Block:
+    where = "drawn by g2dbench" if card.embedded else card.url.removeprefix("https://")
+    facts = (("offers", ", ".join(card.offers)), ("from", where), ("licence", card.licence))
+    return Block(card.name, card.summary, facts)
 
 
-def _methods(found: list[MethodCard]) -> Table:
-    table = _table("method", "what it is", "its models can", "paper")
-    for card in found:
-        table.add_row(card.name, card.summary, ", ".join(card.capabilities), card.paper)
-    return table
+def _method(card: MethodCard) -> Block:
+    facts = (("its models", ", ".join(card.capabilities)), ("paper", card.paper))
+    return Block(card.name, card.summary, facts)
 
 
-def _recipes() -> Table:
+def _recipes() -> list[Block]:
     from g2dbench.recipes import recipe
 
-    table = _table("recipe", "method", "what it is for")
-    for name in recipe.names():
-        loaded = recipe.load(name)
-        table.add_row(loaded.name, loaded.method, loaded.summary)
-    return table
+    loaded = [recipe.load(name) for name in recipe.names()]
+    return [Block(each.name, each.summary, (("method", each.method),)) for each in loaded]

@@ -17,6 +17,7 @@ from g2dbench.cli.options import (
     Store,
     parse_options,
 )
+from g2dbench.cli.panels import TRAIN
 
 EPILOG = """Examples:
 
@@ -40,7 +41,7 @@ g2dbench pretrain --track tensorboard --track wandb --sheet-every 100
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog=EPILOG)(pretrain)
+    app.command(epilog=EPILOG, rich_help_panel=TRAIN)(pretrain)
 
 
 def pretrain(

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from g2dbench.cli.console import console, track
 from g2dbench.cli.options import Device, Plugins, Precision
+from g2dbench.cli.panels import TRAIN
 
 if TYPE_CHECKING:
     from g2dbench.training.step_cost import Cost
@@ -22,7 +23,7 @@ g2dbench profile --recipe g2d-paper --random-weights --batch-size 8 --json costs
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog=EPILOG)(profile)
+    app.command(epilog=EPILOG, rich_help_panel=TRAIN)(profile)
 
 
 def profile(

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from g2dbench.cli.console import console, track
 from g2dbench.cli.options import Plugins, Results
+from g2dbench.cli.panels import COMPARE
 
 if TYPE_CHECKING:
     from g2dbench.reporting.regression_gate import Change
@@ -27,11 +28,12 @@ class Format(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command(epilog="Example: g2dbench leaderboard results --format md > table.md")(leaderboard)
-    app.command(epilog="Example: g2dbench score results --check")(score)
-    app.command(
-        epilog="Example: g2dbench regress --baseline baseline results --tolerance dice=0.02"
-    )(regress)
+    for command, example in (
+        (leaderboard, "g2dbench leaderboard results --format md > table.md"),
+        (score, "g2dbench score results --check"),
+        (regress, "g2dbench regress --baseline baseline results --tolerance dice=0.02"),
+    ):
+        app.command(epilog=f"Example: {example}", rich_help_panel=COMPARE)(command)
 
 
 def leaderboard(

@@ -7,6 +7,9 @@ FILE.py         a plug-in file with a ModelCard
 FILE            a weights file whose layout one registered model recognises
 """
 
+import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +19,9 @@ from g2dbench.evaluation.fingerprint import fingerprint
 from g2dbench.model import Model
 from g2dbench.registry import Registry, unknown
 from g2dbench.runs.folder import RUN_FILE, load_run
+
+_FOLDERS = re.compile(r"[^@:]*/")
+"""What labels leave out of `encoder:resnet50@folder/best.pth`."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,9 @@ class Reference:
         Its digest is measured here, whatever the wrapper says of it.
         """
         model = self._loaded(registry, seed).eval()
-        model.identity = replace(model.identity, digest=fingerprint(model).weights)
+        model.identity = replace(
+            model.identity, digest=fingerprint(model).weights, source=self.text
+        )
         return model
 
     def _loaded(self, registry: Registry, seed: int) -> Model:
@@ -43,6 +51,15 @@ class Reference:
         assert self.name is not None
         model: Model = registry.find(ModelCard, self.name).load().load(self.source, seed)
         return model
+
+
+def same_names(references: Sequence[Reference]) -> list[str]:
+    """Labels that several of these models will have: their texts differ in folders alone.
+
+    Known before a model is loaded; a label that leaves out more than the folder is not foreseen.
+    """
+    counts = Counter(_FOLDERS.sub("", reference.text) for reference in references)
+    return [label for label, count in counts.items() if count > 1]
 
 
 def resolve(text: str, registry: Registry) -> Reference:
@@ -57,7 +74,9 @@ def resolve(text: str, registry: Registry) -> Reference:
     if path.suffix == ".py" and path.is_file():
         card = registry.add_file(path).card
         if not isinstance(card, ModelCard):
-            raise Misuse(f"{path} holds a {type(card).__name__}, not a ModelCard: use --plugin")
+            raise Misuse(
+                f"{path} holds a {type(card).__name__}, not a ModelCard: pass it as --plugin {path}"
+            )
         return _named(text, card.name, None, registry)
     if path.is_file():
         return _recognised(path, registry)
@@ -70,7 +89,7 @@ def _named(text: str, name: str, source: str | None, registry: Registry) -> Refe
         raise Misuse(
             f"model {name!r} needs weights: --model {name}:SOURCE, SOURCE a "
             f"{'folder or hub id' if card.source_kind == 'hub' else card.source_kind} "
-            f"({card.source})"
+            f"({card.source}). It is: {card.summary}"
         )
     return Reference(text, name=name, source=source, per_seed=not card.needs_weights)
 
@@ -92,5 +111,8 @@ def _recognised(path: Path, registry: Registry) -> Reference:
     fitting = recognise(find_state(read_weights(path), path), registry.cards(ModelCard))
     if len(fitting) != 1:
         found = f"{' and '.join(fitting)} both recognise" if fitting else "no model recognises"
-        raise BadCheckpoint(f"{found} the layout of {path}: say which, --model NAME:{path}")
+        raise BadCheckpoint(
+            f"{found} the layout of {path}: name its model, --model NAME:{path} "
+            "(`g2dbench list models` lists the names and what each takes)"
+        )
     return _named(f"{fitting[0]}:{path}", fitting[0], str(path), registry)

@@ -203,6 +203,7 @@ class _Cell:
         return provenance(
             self.machine,
             weights=self.identity["weights"],
+            source=self.model.identity.source,
             data=self.parts.test.fingerprint,
             subset=self.parts.digest,
             config={

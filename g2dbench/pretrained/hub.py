@@ -32,7 +32,10 @@ def model_folder(source: str | None, card: str, *needed: str) -> Path:
         )
     folder = Path(source).expanduser()
     if folder.is_file():
-        raise Misuse(f"model {card!r} wants a folder or a hub id, and {folder} is a file")
+        raise Misuse(
+            f"model {card!r} takes a folder that holds {' and '.join(needed)} beside the weights, "
+            f"or a hub id, and {folder} is a file: put it into such a folder, and pass the folder"
+        )
     if not folder.is_dir():
         folder = _download(source.removeprefix(HUB_PREFIX), card)
     absent = [name for name in needed if not (folder / name).is_file()]

@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from g2dbench.errors import BadData, Misuse
+from g2dbench.pretrained.hub import read_json
 
 FILE = "tokenizer.json"
 """The name under which a run keeps its tokenizer."""
@@ -39,6 +40,8 @@ _SPECIAL = {
     "mask_token": "[MASK]",
 }
 _SMALLEST = len(_SPECIAL) + 1
+_FRAMED_BY_SETTINGS = ("Gemma", "Siglip2")
+"""Tokenizers of SigLIP 2, whose special tokens are switched on and off by settings."""
 
 Padding = Literal["longest", "max_length"]
 
@@ -143,6 +146,23 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
             f"no tokenizer at {str(source)!r}: it is no tokenizer.json, no folder with one, "
             f"and no model that the hub or its local cache could give ({why})"
         ) from error
+
+
+def frame_texts(tokenizer: Any, folder: Path) -> None:
+    """Make a Gemma tokenizer begin and end texts as its folder's tokenizer_config.json says.
+
+    transformers 4 obeyed `add_bos_token` and `add_eos_token`; version 5 obeys tokenizer.json alone,
+    so that a folder whose two files disagree would embed otherwise than when it was published.
+    """
+    file = folder / "tokenizer_config.json"
+    settings = read_json(file) if file.is_file() else {}
+    if not str(settings.get("tokenizer_class", "")).startswith(_FRAMED_BY_SETTINGS):
+        return
+    ids = tokenizer("a")["input_ids"]
+    adds = {"bos": ids[0] == tokenizer.bos_token_id, "eos": ids[-1] == tokenizer.eos_token_id}
+    wanted = {end: settings.get(f"add_{end}_token", added) for end, added in adds.items()}
+    if wanted != adds:
+        tokenizer.add_bos_token, tokenizer.add_eos_token = wanted["bos"], wanted["eos"]
 
 
 def _read(file: Path) -> PreTrainedTokenizerFast:

@@ -73,6 +73,11 @@ def read_weights(path: Path | str) -> Any:
         return _read_restricted(file, refusal)
 
 
+def _weights_of(file: Path) -> str:
+    """Where the weights of a TorchScript file go: beside it, under a name that says so."""
+    return str(file.with_name(f"{file.stem}_weights{file.suffix or '.pt'}"))
+
+
 def _read_safetensors(file: Path) -> State:
     try:
         state: State = safetensors.torch.load_file(file, device="cpu")
@@ -146,7 +151,8 @@ def _refuse_zip(file: Path) -> None:
     if "constants.pkl" in names:
         raise BadCheckpoint(
             f"{file} is a TorchScript program, which runs when it is opened; where you trust it, "
-            "save its weights: torch.save(torch.jit.load(FILE).state_dict(), NEW_FILE)"
+            "save its weights in Python, and use the new file in its place: "
+            f"torch.save(torch.jit.load({str(file)!r}, 'cpu').state_dict(), {_weights_of(file)!r})"
         )
     if "data.pkl" not in names:
         raise BadCheckpoint(
@@ -216,7 +222,7 @@ def load_state(
             f"{file} does not fit {type(module).__name__}: it fills {share:.0%} of the values; "
             f"missing {len(lacking)} ({_few(lacking)}), unexpected {len(foreign)} "
             f"({_few(foreign)}), unfit {len(unfit)} ({_few(unfit)}). "
-            "Is it the file of another model or another size? See `g2dbench show model NAME`"
+            "Is it the file of another model or another size? See `g2dbench list models`"
         )
     module.load_state_dict({k: v for k, v in state.items() if k in expected}, strict=False)
     return tuple(lacking)

@@ -1,8 +1,8 @@
 """The leaderboard: a pure function of results.
 
-Rows are models, columns are (task, data, protocol, fraction, limit). A cell is the mean over its
-seeds with their standard deviation. What is missing stays missing: a dash with its reason, never
-an average over other columns.
+Rows are models, two of one label told apart by their weights; columns are (task, data, protocol,
+fraction, limit). A cell is the mean over its seeds with their standard deviation. What is missing
+stays missing: a dash with its reason, never an average over other columns.
 """
 
 import math
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
+from g2dbench.reporting import model_names
 from g2dbench.result import Result, Score
 
 TASK_ORDER = ("cls", "zeroshot", "seg", "det", "ground")
@@ -62,11 +63,12 @@ class Board:
 
 
 def build(results: Iterable[Result]) -> Board:
-    """The board of these results. Of cells that differ in nothing but weights the newest counts."""
+    """The board of these results. Of several results of one cell and model the newest counts."""
     newest, superseded = _newest(results)
+    named = model_names.names(newest)
     groups: dict[tuple[str, Column], list[Result]] = defaultdict(list)
     for result in newest:
-        groups[result.cell.model, _column(result)].append(result)
+        groups[named.of(result), _column(result)].append(result)
     scored = {key: _entry(group) for key, group in groups.items()}
     entries = {key: entry for key, entry in scored.items() if entry is not None}
     reasons = {key: _reason(groups[key]) for key in groups if key not in entries}
@@ -74,15 +76,15 @@ def build(results: Iterable[Result]) -> Board:
     models = sorted({model for model, _ in groups})
     entries = _mark_best(entries, columns)
     ranked = tuple(sorted(models, key=lambda model: _rank(model, entries, columns)))
-    notes = _notes(newest, superseded, columns)
+    notes = (*named.notes(), *_notes(newest, superseded, columns))
     return Board(ranked, tuple(columns), entries, reasons, notes)
 
 
 def _newest(results: Iterable[Result]) -> tuple[list[Result], int]:
-    kept: dict[str, Result] = {}
+    kept: dict[tuple[str, str], Result] = {}
     count = 0
     for result in sorted(results, key=lambda result: result.provenance.created):
-        key = result.cell.model_dump_json()
+        key = result.cell.model_dump_json(), result.provenance.weights
         count += key in kept
         kept[key] = result
     return list(kept.values()), count
@@ -155,7 +157,8 @@ def _notes(
 ) -> tuple[str, ...]:
     notes = []
     if superseded:
-        notes.append(f"{superseded} older cells of the same name are superseded and not shown.")
+        older = "1 older result is" if superseded == 1 else f"{superseded} older results are"
+        notes.append(f"{older} not shown: of one cell and the same weights, the newest counts.")
     if any(column.limit is not None for column in columns):
         notes.append("Columns with n<= were run with --limit: smoke tests, not scores.")
     for column in columns:

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import typer
@@ -10,15 +9,21 @@ import typer
 from g2dbench.cli import eval as evaluating
 from g2dbench.cli.demo import METHODS
 from g2dbench.errors import Misuse
+from g2dbench.evaluation.runner import Outcome
+from g2dbench.result import Cell, Provenance, Result
 from g2dbench.runs import folder as runs
 
 
-def outcome(status: str) -> SimpleNamespace:
-    cell = SimpleNamespace(
-        model="m", task="cls", protocol="p", data="d", fraction=1.0, seed=0, model_seed=None
-    )
-    result = SimpleNamespace(cell=cell, status=status, main=None, reason="for a reason")
-    return SimpleNamespace(result=result, folder=Path(), reused=False)
+def outcome(status: str) -> Outcome:
+    cell = Cell(model="m", task="cls", protocol="p", data="d", fraction=1.0)
+    origin = Provenance(version="0", weights="w", data="d", subset="s")
+    result = Result.model_validate(
+        {
+            "cell": cell, "status": status, "metric": "auc", "reason": "for a reason",
+            "provenance": origin,
+        }
+    )  # fmt: skip
+    return Outcome(result, Path(), reused=False)
 
 
 @pytest.mark.parametrize(

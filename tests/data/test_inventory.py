@@ -43,11 +43,11 @@ def test_the_list_fits_80_columns_and_says_what_is_prepared(
     assert code == 0
     assert max(map(len, text.splitlines())) <= 80
     for card in Registry().cards(DatasetCard):
-        assert f"\n {card.name} " in text
+        assert f"\n{card.name}  " in f"\n{text}"
     flat = " ".join(text.split())
     assert "64 px: 120" in flat
     assert "PhysioNet" in flat
-    assert "object_cxr labels" in flat
+    assert "offers: labels, boxes" in flat
 
 
 def test_the_list_as_json_holds_every_card_whole(small_store: Path) -> None:

@@ -22,7 +22,13 @@ def result(value: float = 0.5, *, seed: int = 0, model: str = "g2d", **changes: 
         "fraction": 0.01, "seed": seed,
     }  # fmt: skip
     cell |= {k: changes.pop(k) for k in list(changes) if k in Cell.model_fields}
-    origin = {"version": "0.1", "weights": "w", "data": "d", "subset": "s", "created": "2026-01-01"}
+    origin = {
+        "version": "0.1",
+        "weights": model,
+        "data": "d",
+        "subset": "s",
+        "created": "2026-01-01",
+    }
     origin |= {k: changes.pop(k) for k in list(changes) if k in Provenance.model_fields}
     fields = {
         "status": "done",
@@ -111,11 +117,11 @@ def test_missing_cells_are_dashes_with_reasons_never_zeros() -> None:
 
 
 def test_the_newest_of_two_equal_cells_counts_and_the_board_says_so() -> None:
-    old, new = result(0.9, created="2026-01-01"), result(0.2, created="2026-02-01", weights="v")
+    old, new = result(0.9, created="2026-01-01"), result(0.2, created="2026-02-01")
     board = leaderboard.build([new, old])
     (entry,) = board.entries.values()
     assert entry.mean == 0.2
-    assert any("superseded" in note for note in board.notes)
+    assert any("1 older result" in note for note in board.notes)
 
 
 def test_mixed_data_versions_are_named() -> None:

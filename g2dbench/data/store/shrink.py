@@ -34,4 +34,4 @@ def shrunk(sample: Sample, size: int) -> Sample:
 
 def shrunk_fingerprint(fingerprint: str, size: int) -> str:
     """The SHA-256, in hex, of a store's rows at a smaller size; it names both."""
-    return hashlib.sha256(f"g2dbench shrunk 1 {fingerprint} to {size}".encode()).hexdigest()
+    return hashlib.sha256(f"shrunk 1 {fingerprint} to {size}".encode()).hexdigest()

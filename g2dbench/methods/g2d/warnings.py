@@ -24,17 +24,18 @@ WARNING_RULES = (
     WarningRule(
         "attention_entropy",
         lambda values: values["attention_entropy"] > MAX_ENTROPY,
-        "the attention is all but uniform ({attention_entropy:.3f} of the maximum entropy): pseudo "
-        "masks may be noise, which the decoder then learns to predict. Look at the contact sheet; "
-        "try model.attention.stride=16, a later model.pixel.start, or model.mask.source=report",
+        "the attention is all but uniform ({attention_entropy:.3f} of the largest entropy): pseudo "
+        "masks may cut through noise, which the decoder then learns to draw. Look at the contact "
+        "sheet; try a smaller model.attention.stride (32, 16 or 8), a later model.pixel.start, or "
+        "model.mask.source=report",
         "the attention is no longer uniform ({attention_entropy:.3f} of the maximum entropy)",
     ),
     WarningRule(
         "attention_entropy",
         lambda values: values["attention_entropy"] < MIN_ENTROPY,
-        "the attention is on a single pixel ({attention_entropy:.3f} of the maximum entropy), so "
-        "the pseudo masks have no shape. Try model.attention.stride=16 or a smaller "
-        "model.attention.scale",
+        "the attention is on a single pixel ({attention_entropy:.3f} of the largest entropy), so "
+        "the pseudo masks hold no shape. Try a smaller model.attention.stride (32, 16 or 8) or a "
+        "smaller model.attention.scale",
         "the attention is on more than a single pixel ({attention_entropy:.3f} of the maximum "
         "entropy)",
     ),

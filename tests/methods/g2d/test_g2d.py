@@ -290,7 +290,7 @@ def test_impossible_settings_are_refused(tokenizer: PreTrainedTokenizerFast) -> 
         ({"mask": {"heads": "separate"}, "pixel": {"target": "image"}}, "needs target = mask"),
         (
             {"decoder": {"channels": [16, 8]}},
-            "decoder.channels has 2 values, but needs image.depth = 5",
+            "has 2 values, but needs image.depth = 5",
         ),
         ({"image": {"depth": 3}, "attention": {"stride": 16}}, "last map .* has stride 8"),
         ({"image": {"encoder": "resnet18", "options": {"channels": [8]}}}, "does not: use"),
