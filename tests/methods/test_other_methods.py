@@ -323,7 +323,11 @@ def test_impossible_settings_are_refused(tokenizer: PreTrainedTokenizerFast) -> 
         ("mgca", {"local": {"stride": 4}}, r"model.local.stride = 4"),
         ("mgca", {"image": {"depth": 3}}, "local.stride is 16, but the last map"),
         ("gloria", {"image": {"depth": 3}}, "local.stride is 16, but the last map"),
-        ("mae", {"image": {"depth": 3}}, "decoder.channels has 5 values, image.depth is 3"),
+        (
+            "mae",
+            {"image": {"depth": 3}},
+            "decoder.channels has 5 values, but image.depth = 3 needs 3",
+        ),
     ]
     for name, changes, words in cases:
         with pytest.raises(Misuse, match=words):

@@ -286,7 +286,10 @@ def test_impossible_settings_are_refused(tokenizer: PreTrainedTokenizerFast) -> 
         ({"attention": {"stride": 4}}, r"model.attention.stride = 4"),
         ({"mask": {"source": "report", "heads": "separate"}}, "needs source = query"),
         ({"mask": {"heads": "separate"}, "pixel": {"target": "image"}}, "needs target = mask"),
-        ({"decoder": {"channels": [16, 8]}}, "decoder.channels has 2 values, image.depth is 5"),
+        (
+            {"decoder": {"channels": [16, 8]}},
+            "decoder.channels has 2 values, but image.depth = 5 needs 5",
+        ),
         ({"image": {"depth": 3}, "attention": {"stride": 16}}, "last map .* has stride 8"),
         ({"image": {"encoder": "resnet18", "options": {"channels": [8]}}}, "does not: use"),
         ({"image": {"encoder": "tu-resnet18", "options": {"chanels": [8]}}}, "does not accept all"),

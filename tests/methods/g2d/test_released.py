@@ -297,7 +297,7 @@ def test_an_export_needs_a_g2d_and_an_empty_folder(
     for out in (tmp_path, tmp_path / "file"):
         with pytest.raises(Misuse, match="not an empty folder"):
             export(as_model(method), out, "x", optim)
-    with pytest.raises(Misuse, match="holds no folder"):
+    with pytest.raises(Misuse, match="leave the folder out"):
         export(as_model(method), tmp_path / "new", "../x", optim)
     other = Registry().find(MethodCard, "convirt").load()
     table = {"image": {"encoder": "resnet18", "size": 64}, "text": {**TEXT, "hidden": 24}}

@@ -201,7 +201,7 @@ def test_impossible_settings_are_refused_with_a_reason(
         ({"text": {"hidden": 3, "heads": 2}}, Misuse, r"\[model.text\]"),
         ({"text": {**TEXT, "frozen_layers": 2}}, Misuse, "frozen_layers is 2"),
         ({"text": {"source": folder, "max_length": 64}}, Misuse, "32 positions"),
-        ({"text": {"source": str(tmp_path / "none")}}, BadCheckpoint, "no folder with a BERT"),
+        ({"text": {"source": str(tmp_path / "none")}}, BadCheckpoint, "not a folder with a BERT"),
         ({"contrastive": {"image_to_text": 0, "text_to_image": 0}}, Misuse, "both 0"),
         ({"image": 3}, Misuse, "model.image = 3"),
     ]
