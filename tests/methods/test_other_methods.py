@@ -326,7 +326,7 @@ def test_impossible_settings_are_refused(tokenizer: PreTrainedTokenizerFast) -> 
         (
             "mae",
             {"image": {"depth": 3}},
-            "has 5 values, but needs image.depth = 3",
+            "decoder.channels has 5 values, but image.depth = 3 needs 3",
         ),
     ]
     for name, changes, words in cases:

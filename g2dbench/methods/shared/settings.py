@@ -187,8 +187,8 @@ class DecoderSettings(Settings):
         """Raise ValueError unless the decoder has `image.depth` blocks."""
         if len(self.channels) != image.depth:
             raise ValueError(
-                f"decoder.channels has {len(self.channels)} values, but needs image.depth = "
-                f"{image.depth}: one block per halving of the encoder"
+                f"decoder.channels has {len(self.channels)} values, but image.depth = "
+                f"{image.depth} needs {image.depth}: one per halving of the encoder"
             )
 
 

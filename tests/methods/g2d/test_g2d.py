@@ -22,8 +22,6 @@ from g2dbench.methods.shared.unet import run_decoder
 from g2dbench.pretrained.tokenizer import train_wordpiece
 from g2dbench.registry import Registry
 
-pytestmark = pytest.mark.integration
-
 TINY: dict[str, Any] = {
     "width": 8,
     "image": {"encoder": "resnet18", "size": 64},
@@ -290,7 +288,7 @@ def test_impossible_settings_are_refused(tokenizer: PreTrainedTokenizerFast) -> 
         ({"mask": {"heads": "separate"}, "pixel": {"target": "image"}}, "needs target = mask"),
         (
             {"decoder": {"channels": [16, 8]}},
-            "has 2 values, but needs image.depth = 5",
+            "decoder.channels has 2 values, but image.depth = 5 needs 5",
         ),
         ({"image": {"depth": 3}, "attention": {"stride": 16}}, "last map .* has stride 8"),
         ({"image": {"encoder": "resnet18", "options": {"channels": [8]}}}, "does not: use"),
