@@ -29,24 +29,24 @@ from g2dbench.cards import TaskCard
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, BadResult
 from g2dbench.evaluation.fit_head import INIT, FitSettings
-from g2dbench.evaluation.fitted_task import annotated, check_parts, fit_on
-from g2dbench.evaluation.frozen_features import Frozen, Pyramids, stream
+from g2dbench.evaluation.fitted_task import annotated, check_splits, fit_in_run
+from g2dbench.evaluation.frozen_features import FrozenEncoder, PyramidCache, encode_in_chunks
 from g2dbench.evaluation.heads.yolo import (
-    Suppression,
+    NmsSettings,
     YoloHead,
-    assign,
+    assign_targets,
     detection_loss,
     detections,
-    sources,
+    scale_inputs,
 )
 from g2dbench.evaluation.prediction_table import check_columns
-from g2dbench.metrics.aggregate import Measured, scores
+from g2dbench.metrics.aggregate import PatientStatistic, scores
 from g2dbench.metrics.bootstrap import Statistic
 from g2dbench.metrics.detection import CocoMatches, ImageBoxes, coco_map
 from g2dbench.model import Features, Model, lacking
 from g2dbench.result import Score
 from g2dbench.sample import Sample
-from g2dbench.system.seeded_init import drawn
+from g2dbench.system.seeded_init import seeded
 from g2dbench.task import Run
 
 CARD = TaskCard(
@@ -87,8 +87,8 @@ class Protocol:
             lr=5e-4, weight_decay=1e-6, batch_size=16, epochs=50, patience=10, least_steps=20
         )
     )
-    kept: Suppression = field(default_factory=Suppression)
-    watched: Suppression = field(default_factory=lambda: Suppression(most=10))
+    kept: NmsSettings = field(default_factory=NmsSettings)
+    watched: NmsSettings = field(default_factory=lambda: NmsSettings(most=10))
     confident: float = 0.5
 
 
@@ -104,7 +104,7 @@ def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
     """
     if not isinstance(model, Features):
         raise lacking(model, CARD)
-    check_parts(run)
+    check_splits(run)
     test = annotated(run.test, "boxes", "test")
     frozen, head = _frozen(model, run), _head(model, run)
     train, valid = (
@@ -112,7 +112,7 @@ def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
         for name, part in (("train", run.train), ("valid", run.valid))
     )
     settings = run.protocol.fit_few if run.fraction <= run.protocol.few else run.protocol.fit
-    fit_on(
+    fit_in_run(
         run,
         head,
         len(train.pyramids),
@@ -129,7 +129,7 @@ def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:
     return scores(statistics(predictions, protocol))
 
 
-def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Measured]:
+def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, PatientStatistic]:
     """COCO mAP over IoU .40:.05:.75 with its interval over patients, and what MGCA publishes.
 
     `map`: all images and all kept detections. `map_conf50`: detections of confidence .5 or more
@@ -147,14 +147,16 @@ def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Measu
     every = CocoMatches(images)
     sure = CocoMatches([_confident(image, protocol.confident) for image in images])
     return {
-        "map": Measured(patients, every.mean_average_precision, len(table)),
-        "map_conf50": Measured(patients, sure.mean_average_precision, len(table)),
-        "map_skip_empty": Measured(patients, _skipping_empty(sure), int(sure.both.sum())),
+        "map": PatientStatistic(patients, every.mean_average_precision, len(table)),
+        "map_conf50": PatientStatistic(patients, sure.mean_average_precision, len(table)),
+        "map_skip_empty": PatientStatistic(
+            patients, _skipping_empty(sure), int(sure.detected_and_true.sum())
+        ),
     }
 
 
 def _skipping_empty(matches: CocoMatches) -> Statistic:
-    return lambda weights: matches.mean_average_precision(weights * matches.both)
+    return lambda weights: matches.mean_average_precision(weights * matches.detected_and_true)
 
 
 def _image_boxes(image: str, *stored: NDArray[np.float64]) -> ImageBoxes:
@@ -175,14 +177,14 @@ class _Part:
     """Pyramids and boxes of some images, and what the head should say and says of them."""
 
     def __init__(
-        self, frozen: Frozen, head: YoloHead, data: Dataset, run: Run[Protocol], title: str
+        self, frozen: FrozenEncoder, head: YoloHead, data: Dataset, run: Run[Protocol], title: str
     ) -> None:
-        self.pyramids = Pyramids(frozen, data, run, title)
+        self.pyramids = PyramidCache(frozen, data, run, title)
         self._head = head
         self._layout = head.layout(run.device)
         self._watched = run.protocol.watched
         self._boxes = [_input_boxes(sample, frozen, run.protocol.findings) for sample in data]
-        self._targets = [assign(boxes, self._layout) for boxes in self._boxes]
+        self._targets = [assign_targets(boxes, self._layout) for boxes in self._boxes]
 
     def loss(self, positions: Tensor) -> Tensor:
         """The head's loss on these images."""
@@ -200,10 +202,10 @@ class _Part:
 
 
 def _input_boxes(
-    sample: Sample, frozen: Frozen, findings: Sequence[str] | None
+    sample: Sample, frozen: FrozenEncoder, findings: Sequence[str] | None
 ) -> NDArray[np.float32]:
-    view = frozen.preprocess.view(*sample.image.shape)
-    return view.boxes_to_input(_truth(sample, findings))
+    geometry = frozen.preprocess.geometry(*sample.image.shape)
+    return geometry.boxes_to_input(_truth(sample, findings))
 
 
 def _truth(sample: Sample, findings: Sequence[str] | None) -> NDArray[np.float64]:
@@ -224,7 +226,7 @@ def _showing(data: Dataset, name: str, run: Run[Protocol]) -> Dataset:
     return images
 
 
-def _frozen(model: Model, run: Run[Protocol]) -> Frozen:
+def _frozen(model: Model, run: Run[Protocol]) -> FrozenEncoder:
     """The levels of the pyramid that the head reads, of the whole image, stretched."""
     assert isinstance(model, Features)
     features, levels = model.features, _levels(model)
@@ -233,11 +235,11 @@ def _frozen(model: Model, run: Run[Protocol]) -> Frozen:
         pyramid = features(images)
         return [pyramid[level] for level in levels]
 
-    return Frozen(model, encode, model.preprocess.stretched(), run)
+    return FrozenEncoder(model, encode, model.preprocess.stretched(), run)
 
 
 def _levels(model: Features) -> list[int]:
-    return sorted({source.level for source in sources(model.strides)})
+    return sorted({source.level for source in scale_inputs(model.strides)})
 
 
 def _head(model: Model, run: Run[Protocol]) -> YoloHead:
@@ -245,22 +247,22 @@ def _head(model: Model, run: Run[Protocol]) -> YoloHead:
     levels, size = _levels(model), model.preprocess.size
     channels = [model.channels[level] for level in levels]
     strides = [model.strides[level] for level in levels]
-    head = drawn(lambda: YoloHead(channels, strides, size), run.generator(INIT))
+    head = seeded(lambda: YoloHead(channels, strides, size), run.generator(INIT))
     return head.to(run.device)
 
 
 def _rows(
-    frozen: Frozen, head: YoloHead, test: Dataset, run: Run[Protocol]
+    frozen: FrozenEncoder, head: YoloHead, test: Dataset, run: Run[Protocol]
 ) -> Iterator[tuple[object, ...]]:
     """Values of COLUMNS for every annotated test image."""
     layout = head.layout(run.device)
-    for samples, maps in stream(frozen, test, run, "det test"):
+    for samples, maps in encode_in_chunks(frozen, test, run, "det test"):
         with torch.no_grad():
             raw = head([level.float() for level in maps])
         found = detections(raw, layout, run.protocol.kept)
         for sample, (boxes, confidences) in zip(samples, found, strict=True):
             height, width = sample.image.shape
-            inside = frozen.preprocess.view(height, width).boxes_to_image(boxes)
+            inside = frozen.preprocess.geometry(height, width).boxes_to_image(boxes)
             truth = _truth(sample, run.protocol.findings)
             flat = (part.ravel().tolist() for part in (inside, confidences, truth))
             yield (sample.id, sample.patient, height, width, *flat)

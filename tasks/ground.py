@@ -27,15 +27,15 @@ from g2dbench.cards import TaskCard
 from g2dbench.data.annotations import rle
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, BadResult
-from g2dbench.evaluation.frozen_features import Frozen, stream
-from g2dbench.evaluation.prediction_table import KEYS, Wide, check_columns, wide
+from g2dbench.evaluation.frozen_features import FrozenEncoder, encode_in_chunks
+from g2dbench.evaluation.prediction_table import KEYS, WideTable, check_columns, to_wide
 from g2dbench.evaluation.prompts import phrase
 from g2dbench.metrics import grounding
-from g2dbench.metrics.aggregate import Measured, family, scores
+from g2dbench.metrics.aggregate import PatientStatistic, per_finding, scores
 from g2dbench.metrics.bootstrap import mean_of
 from g2dbench.metrics.ratio import ratio
 from g2dbench.model import Locates, Model, lacking
-from g2dbench.preprocess import Resampling, View
+from g2dbench.preprocess import InputGeometry, Resampling
 from g2dbench.result import Score
 from g2dbench.sample import Sample
 from g2dbench.task import Run
@@ -89,7 +89,7 @@ class Pair(NamedTuple):
     finding: str
     truth: str
     grid: NDArray[np.float32]
-    view: View
+    geometry: InputGeometry
     resampling: Resampling
 
     def maps(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -98,8 +98,8 @@ class Pair(NamedTuple):
         BadResult for run lengths that are not of this image.
         """
         # The truth first: it refuses a size that would not fit into memory.
-        truth = rle.decode(self.truth, (self.view.height, self.view.width))
-        return self.view.map_to_image(self.grid, self.resampling), truth
+        truth = rle.decode(self.truth, (self.geometry.height, self.geometry.width))
+        return self.geometry.map_to_image(self.grid, self.resampling), truth
 
 
 def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
@@ -129,7 +129,7 @@ def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:
     return scores(statistics(predictions, protocol))
 
 
-def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Measured]:
+def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, PatientStatistic]:
     """Agreement of region and truth: means over images, then over findings; and of each finding.
 
     `dice`, `iou`, `recall` (of pixels), `pointing_game` and `cnr` as in metrics/grounding.py; a
@@ -145,11 +145,11 @@ def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Measu
     at = np.searchsorted(cuts, thresholds)
     measured = [_measured(pair, int(own), cuts) for pair, own in zip(pairs, at, strict=True)]
     singles = pd.DataFrame([single for single, _ in measured])
-    table = wide(pd.concat([rows[[*KEYS]], singles], axis=1), MEASURES)
-    found: dict[str, Measured] = {}
+    table = to_wide(pd.concat([rows[[*KEYS]], singles], axis=1), MEASURES)
+    found: dict[str, PatientStatistic] = {}
     for name in MEASURES:
         means = {f: mean_of(table[name][:, k]) for k, f in enumerate(table.findings)}
-        found |= family(name, table.patients, means, ~np.isnan(table[name]))
+        found |= per_finding(name, table.patients, means, ~np.isnan(table[name]))
     for name in ("dice", "iou"):
         values = np.array([sweep[name] for _, sweep in measured])
         found[f"oracle_{name}"] = _oracle(values, rows, table)
@@ -174,7 +174,9 @@ def _measured(
     return single, sweep
 
 
-def _oracle(values: NDArray[np.float64], predictions: pd.DataFrame, table: Wide) -> Measured:
+def _oracle(
+    values: NDArray[np.float64], predictions: pd.DataFrame, table: WideTable
+) -> PatientStatistic:
     """The best mean over findings of the means over images, values (R, S), at one threshold."""
     images = {image: n for n, image in enumerate(sorted(predictions["id"].unique()))}
     place = predictions["id"].map(images).to_numpy(np.intp)
@@ -188,7 +190,7 @@ def _oracle(values: NDArray[np.float64], predictions: pd.DataFrame, table: Wide)
         ]
         return np.asarray(np.mean(means, axis=0).max(axis=1))
 
-    return Measured(table.patients, statistic, len(images))
+    return PatientStatistic(table.patients, statistic, len(images))
 
 
 def _pairs(
@@ -198,8 +200,8 @@ def _pairs(
     shown = _showing(data)
     findings = sorted({finding for sample in shown for finding in _truths(sample)})
     texts = [run.protocol.template.format(phrase(finding)) for finding in findings]
-    frozen = Frozen(model, lambda x: [locator.locate(x, texts)], model.preprocess, run)
-    for samples, (maps,) in stream(frozen, shown, run, title):
+    frozen = FrozenEncoder(model, lambda x: [locator.locate(x, texts)], model.preprocess, run)
+    for samples, (maps,) in encode_in_chunks(frozen, shown, run, title):
         grids = maps.float().cpu()
         for sample, finite in zip(samples, torch.isfinite(grids).flatten(1).all(1), strict=True):
             if not finite:
@@ -208,12 +210,12 @@ def _pairs(
                     "check the weights, or use --precision fp32"
                 )
         for sample, by_finding in zip(samples, grids.numpy(), strict=True):
-            view = model.preprocess.view(*sample.image.shape)
+            geometry = model.preprocess.geometry(*sample.image.shape)
             for finding, truth in sorted(_truths(sample).items()):
                 grid = by_finding[findings.index(finding)]
                 names = (sample.id, sample.patient, finding)
                 truth_runs = rle.encode(truth)
-                yield Pair(*names, truth_runs, grid, view, locator.grounding.resampling)
+                yield Pair(*names, truth_runs, grid, geometry, locator.grounding.resampling)
 
 
 def _showing(data: Dataset) -> Dataset:
@@ -265,7 +267,7 @@ def _row(pair: Pair, threshold: float) -> dict[str, object]:
         "grid_h": grid_h,
         "grid_w": grid_w,
         "grid": pair.grid.ravel(),
-        **asdict(pair.view),
+        **asdict(pair.geometry),
         "resampling": pair.resampling,
         "threshold": threshold,
         "truth": pair.truth,
@@ -285,6 +287,6 @@ def _stored(row: dict[Hashable, Any]) -> Pair:
             f"the map of {row['finding']!r} on image {row['id']!r} cannot be scored: its grid, "
             "geometry, threshold or resampling is broken"
         )
-    view = View(**{name: row[name] for name in GEOMETRY})
+    geometry = InputGeometry(**{name: row[name] for name in GEOMETRY})
     names = (row["id"], row["patient"], row["finding"])
-    return Pair(*names, row["truth"], grid, view, row["resampling"])
+    return Pair(*names, row["truth"], grid, geometry, row["resampling"])

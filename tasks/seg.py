@@ -32,18 +32,18 @@ from g2dbench.cards import TaskCard
 from g2dbench.data.annotations import rle
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData
-from g2dbench.evaluation.fit_head import DRAW, INIT, FitSettings
-from g2dbench.evaluation.fitted_task import annotated, check_parts, fit_on
-from g2dbench.evaluation.frozen_features import Frozen, Pyramids, stream
-from g2dbench.evaluation.heads.unet import UnetHead, with_outputs
-from g2dbench.evaluation.prediction_table import KEYS, check_columns, wide
-from g2dbench.metrics.aggregate import Measured, family, scores
+from g2dbench.evaluation.fit_head import INIT, SUBSAMPLE, FitSettings
+from g2dbench.evaluation.fitted_task import annotated, check_splits, fit_in_run
+from g2dbench.evaluation.frozen_features import FrozenEncoder, PyramidCache, encode_in_chunks
+from g2dbench.evaluation.heads.unet import UnetHead, adapt_decoder
+from g2dbench.evaluation.prediction_table import KEYS, check_columns, to_wide
+from g2dbench.metrics.aggregate import PatientStatistic, per_finding, scores
 from g2dbench.metrics.bootstrap import mean_of
 from g2dbench.metrics.segmentation import dice_values, iou_values, only_positive
 from g2dbench.model import Decodes, Features, Model, lacking
 from g2dbench.result import Score
 from g2dbench.sample import Sample
-from g2dbench.system.seeded_init import drawn
+from g2dbench.system.seeded_init import seeded
 from g2dbench.task import Run
 
 CARD = TaskCard(
@@ -102,14 +102,14 @@ def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
     """
     if not isinstance(model, Features):
         raise lacking(model, CARD)
-    check_parts(run)
+    check_splits(run)
     data = _data(run)
     findings = data.findings
-    pyramid = Frozen(model, model.features, model.preprocess.stretched(), run)
+    pyramid = FrozenEncoder(model, model.features, model.preprocess.stretched(), run)
     train = _Part(pyramid, data.train, findings, run, "seg train features")
     valid = _Part(pyramid, data.valid, findings, run, "seg valid features")
     head = _head(model, len(findings), run).to(run.device)
-    fit_on(
+    fit_in_run(
         run,
         head,
         len(train.pyramids),
@@ -126,7 +126,7 @@ def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:
     return scores(statistics(predictions, protocol))
 
 
-def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Measured]:
+def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, PatientStatistic]:
     """Dice and IoU per image, averaged over images, then over findings; and MGCA's Dice.
 
     `dice`, `iou` are over images whose truth is not empty: an image without the finding says
@@ -148,11 +148,11 @@ def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Measu
         "dice_b2": dice,
         "iou": only_positive(iou_values(both, claim, real), real),
     }
-    table = wide(predictions[[*KEYS]].assign(**values), list(values))
-    found: dict[str, Measured] = {}
+    table = to_wide(predictions[[*KEYS]].assign(**values), list(values))
+    found: dict[str, PatientStatistic] = {}
     for name in values:
         means = {f: mean_of(table[name][:, k]) for k, f in enumerate(table.findings)}
-        found |= family(name, table.patients, means, ~np.isnan(table[name]))
+        found |= per_finding(name, table.patients, means, ~np.isnan(table[name]))
     return found
 
 
@@ -195,7 +195,7 @@ def _data(run: Run[Protocol]) -> _Data:
     known = asked or frozenset().union(*shown, *_shown(valid), *_shown(test))
     count = run.protocol.valid_images
     if count is not None and count < len(valid):
-        order = torch.randperm(len(valid), generator=run.generator(DRAW, 1))
+        order = torch.randperm(len(valid), generator=run.generator(SUBSAMPLE, 1))
         valid = valid.take(order[:count].sort().values.tolist())
     return _Data(_balanced(train, shown, run), valid, test, tuple(sorted(known)))
 
@@ -205,13 +205,13 @@ class _Part:
 
     def __init__(
         self,
-        frozen: Frozen,
+        frozen: FrozenEncoder,
         data: Dataset,
         findings: tuple[str, ...],
         run: Run[Protocol],
         title: str,
     ) -> None:
-        self.pyramids = Pyramids(frozen, data, run, title)
+        self.pyramids = PyramidCache(frozen, data, run, title)
         self._device = run.device
         self._shape = (len(findings), frozen.preprocess.size, frozen.preprocess.size)
         self._bits = np.stack([np.packbits(_target(sample, findings, frozen)) for sample in data])
@@ -232,10 +232,10 @@ class _Part:
         return torch.from_numpy(bits.reshape(-1, *self._shape)).to(self._device).float()
 
 
-def _target(sample: Sample, findings: tuple[str, ...], frozen: Frozen) -> NDArray[np.bool_]:
+def _target(sample: Sample, findings: tuple[str, ...], frozen: FrozenEncoder) -> NDArray[np.bool_]:
     """(K, S, S): the masks where the network sees them."""
-    view = frozen.preprocess.view(*sample.image.shape)
-    return np.stack([view.mask_to_input(_mask(sample, finding)) for finding in findings])
+    geometry = frozen.preprocess.geometry(*sample.image.shape)
+    return np.stack([geometry.mask_to_input(_mask(sample, finding)) for finding in findings])
 
 
 def _mask(sample: Sample, finding: str) -> NDArray[np.bool_]:
@@ -258,7 +258,7 @@ def _balanced(data: Dataset, shown: list[frozenset[str]], run: Run[Protocol]) ->
     positive = np.array([bool(names) for names in shown])
     chosen, without = np.flatnonzero(positive), np.flatnonzero(~positive)
     if run.protocol.train_on == "balanced":
-        order = torch.randperm(len(without), generator=run.generator(DRAW)).numpy()
+        order = torch.randperm(len(without), generator=run.generator(SUBSAMPLE)).numpy()
         chosen = np.concatenate([chosen, without[order[: len(chosen)]]])
     return data.take(np.sort(chosen).tolist())
 
@@ -271,26 +271,26 @@ def _head(model: Model, outputs: int, run: Run[Protocol]) -> nn.Module:
     if run.protocol.decoder == "pretrained" and isinstance(model, Decodes):
         levels = zip(channels, strides, strict=True)
         example = [torch.zeros(1, width, size // step, size // step) for width, step in levels]
-        return with_outputs(model.pretrained_decoder().cpu(), outputs, example, generator)
-    return drawn(lambda: UnetHead(channels, strides, outputs, size), generator)
+        return adapt_decoder(model.pretrained_decoder().cpu(), outputs, example, generator)
+    return seeded(lambda: UnetHead(channels, strides, outputs, size), generator)
 
 
 def _rows(
-    pyramid: Frozen, head: nn.Module, data: _Data, run: Run[Protocol]
+    pyramid: FrozenEncoder, head: nn.Module, data: _Data, run: Run[Protocol]
 ) -> Iterator[dict[str, object]]:
     """The stored masks of every annotated test image."""
-    for samples, maps in stream(pyramid, data.test, run, "seg test"):
+    for samples, maps in encode_in_chunks(pyramid, data.test, run, "seg test"):
         with torch.no_grad():
             chance = torch.sigmoid(head([level.float() for level in maps])).cpu().numpy()
         for sample, grids in zip(samples, chance, strict=True):
-            view = pyramid.preprocess.view(*sample.image.shape)
+            geometry = pyramid.preprocess.geometry(*sample.image.shape)
             for finding, grid in zip(data.findings, grids, strict=True):
                 yield {
                     "id": sample.id,
                     "patient": sample.patient,
                     "finding": finding,
-                    "height": view.height,
-                    "width": view.width,
+                    "height": geometry.height,
+                    "width": geometry.width,
                     "truth": rle.encode(_mask(sample, finding)),
-                    "predicted": rle.encode(view.map_to_image(grid) > run.protocol.threshold),
+                    "predicted": rle.encode(geometry.map_to_image(grid) > run.protocol.threshold),
                 }

@@ -49,7 +49,7 @@ def test_a_card_with_an_unknown_capability_is_refused(tmp_path: Path) -> None:
 def test_a_file_without_a_card_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "plug.py"
     file.write_text("x = 1\n")
-    with pytest.raises(Misuse, match="no g2dbench plug-in"):
+    with pytest.raises(Misuse, match="not a g2dbench plug-in"):
         Registry([file])
 
 

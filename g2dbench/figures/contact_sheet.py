@@ -138,7 +138,7 @@ def fitted(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.Image
 def _draw_row(
     picture: Image.Image, pen: Pen, row: Row, thumb: Grey, top: int, preprocess: Preprocess
 ) -> None:
-    view = preprocess.view(*thumb.shape)
+    view = preprocess.geometry(*thumb.shape)
     picture.paste(Image.fromarray(thumb).convert("RGB"), (_left(0), top))
     for column, values in enumerate(row.maps.values(), 1):
         over = view.map_to_image(values, "nearest")

@@ -17,7 +17,7 @@ from g2dbench.errors import Misuse
 from g2dbench.figures import contact_sheet
 from g2dbench.figures.contact_sheet import Row, Subject
 from g2dbench.model import Locates, Model, Shows
-from g2dbench.registry import unknown
+from g2dbench.registry import unknown_name
 from g2dbench.system.files import replace_file
 
 FORMATS = (".png", ".jpg", ".jpeg")
@@ -102,4 +102,4 @@ def save(picture: Image.Image, out: Path) -> None:
 def check_out(out: Path) -> None:
     """Misuse unless the name says which kind of picture to write."""
     if out.suffix.lower() not in FORMATS:
-        raise Misuse(f"--out {out}: " + unknown("picture format", out.suffix, list(FORMATS)))
+        raise Misuse(f"--out {out}: " + unknown_name("picture format", out.suffix, list(FORMATS)))

@@ -28,7 +28,7 @@ from g2dbench.methods.shared.settings import (
 )
 from g2dbench.methods.shared.two_towers import TextSide, Towers, check_pairs, levels, present
 from g2dbench.methods.shared.word_pieces import Words, WordTextSettings
-from g2dbench.system.seeded_init import drawn
+from g2dbench.system.seeded_init import seeded
 
 CARD = MethodCard(
     name="gloria",
@@ -233,4 +233,4 @@ def _some(exist: Tensor) -> Tensor:
 def build(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, seed: int) -> Gloria:
     """GLoRIA from a recipe's `[model]` table, its fresh weights drawn from the seed."""
     settings = read_settings(GloriaSettings, config)
-    return drawn(lambda: Gloria(settings, tokenizer), torch.Generator().manual_seed(seed))
+    return seeded(lambda: Gloria(settings, tokenizer), torch.Generator().manual_seed(seed))

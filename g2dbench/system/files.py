@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, locks, digests."""
+"""Atomic file writes, file locks, digests."""
 
 import fcntl
 import hashlib
@@ -10,8 +10,8 @@ from pathlib import Path
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of a path; the system drops it with the process, however that ends."""
+def locked(folder: Path) -> Iterator[None]:
+    """Hold an exclusive lock for a path; the system releases it when the process ends."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f".{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -19,7 +19,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all: `write` gets a temporary path beside it, then it moves."""
+    """Write a file atomically: `write` gets a temporary path beside it, which is then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(handle)
@@ -35,7 +35,7 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have a folder's new entries outlive a power cut."""
+    """Sync a folder, so that its new entries survive a power failure."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -13,12 +13,17 @@ from torch import Tensor, nn
 
 from g2dbench.errors import BadData, BadResult
 from g2dbench.evaluation.fit_head import FitSettings, batches, fit
-from g2dbench.evaluation.fitted_task import check_parts
-from g2dbench.evaluation.frozen_features import Frozen, Pyramids, chunk_size, extract
+from g2dbench.evaluation.fitted_task import check_splits
+from g2dbench.evaluation.frozen_features import (
+    FrozenEncoder,
+    PyramidCache,
+    chunk_size,
+    encode_dataset,
+)
 from g2dbench.evaluation.heads.unet import linear
-from g2dbench.evaluation.prediction_table import judged_findings, labels, long_table, wide
+from g2dbench.evaluation.prediction_table import labeled_findings, labels, long_table, to_wide
 from g2dbench.evaluation.prompts import embed_prompts, phrase, promptable
-from g2dbench.metrics.aggregate import family
+from g2dbench.metrics.aggregate import per_finding
 from g2dbench.metrics.aggregate import scores as scored
 from g2dbench.metrics.classification import weighted_auc
 from g2dbench.model import Identity, Model
@@ -153,16 +158,16 @@ def test_diverging_and_empty_fits_say_so() -> None:
     with pytest.raises(BadData, match="no training image"):
         fit(head, 0, lambda rows: head.weight.sum(), lambda: 0.0, QUICK, torch.Generator())
     with pytest.raises(BadData, match=r"toy has no valid images at --fraction 0\.01"):
-        check_parts(run_on(images(2), valid=images(0), fraction=0.01))
+        check_splits(run_on(images(2), valid=images(0), fraction=0.01))
 
 
 def test_frozen_features_are_the_same_bits_for_any_company_and_batch_size() -> None:
     net, data = Net(), images(19)
     run, small = run_on(data), run_on(data, batch_size=3)
-    frozen = Frozen(net.train(), net.maps, net.preprocess, run)
-    whole = extract(frozen, data, run, "")
+    frozen = FrozenEncoder(net.train(), net.maps, net.preprocess, run)
+    whole = encode_dataset(frozen, data, run, "")
     order = np.random.default_rng(0).permutation(19)
-    shuffled = extract(frozen, data.take(order), small, "")
+    shuffled = encode_dataset(frozen, data.take(order), small, "")
     alone = torch.cat([frozen([sample.image])[0] for sample in data])
     assert whole.shape == (19, 8, 16, 16)
     assert torch.equal(whole[order], shuffled)
@@ -173,8 +178,11 @@ def test_frozen_features_are_the_same_bits_for_any_company_and_batch_size() -> N
 def test_pyramids_in_memory_and_encoded_again_are_equal() -> None:
     net, data = Net(), images(11)
     run = run_on(data)
-    frozen = Frozen(net, net.maps, net.preprocess, run)
-    kept, again = Pyramids(frozen, data, run, ""), Pyramids(frozen, data, run, "", budget=1000)
+    frozen = FrozenEncoder(net, net.maps, net.preprocess, run)
+    kept, again = (
+        PyramidCache(frozen, data, run, ""),
+        PyramidCache(frozen, data, run, "", budget=1000),
+    )
     assert kept.cached
     assert not again.cached
     rows = torch.tensor([10, 0, 3, 3, 7, 1, 2, 9, 8, 4])
@@ -192,36 +200,36 @@ def test_a_broken_encoder_is_named_with_its_image() -> None:
         return [torch.where(x.mean((1, 2, 3)) == x.mean((1, 2, 3))[2], math.nan, 0.0)[:, None]]
 
     with pytest.raises(BadData, match="image 0-002 of toy is not finite"):
-        extract(Frozen(net, broken, net.preprocess, run), data, run, "")
+        encode_dataset(FrozenEncoder(net, broken, net.preprocess, run), data, run, "")
 
 
 def test_labels_keep_what_nobody_judged_apart() -> None:
     data = images(4)
-    assert judged_findings(data) == ("a",)
+    assert labeled_findings(data) == ("a",)
     table = labels(data, ("b", "a", "unheard of"))
     assert table[:, 1].tolist() == [0, 1, 0, 1]
     assert table[:, 0].tolist() == [-1] * 4
     assert np.isnan(table[:, 2]).all()
     data.table["label:a"] = np.nan
     with pytest.raises(BadData, match="toy has no judged labels"):
-        judged_findings(data)
+        labeled_findings(data)
 
 
 def test_stored_predictions_are_read_in_any_order_and_distrusted() -> None:
     data = images(5)
     scores = np.arange(10.0).reshape(5, 2)
     stored = long_table(data, ("b", "a"), score=scores, threshold=np.array([0.5, 0.25]))
-    table = wide(stored.sample(frac=1, random_state=0), ("score", "threshold"))
+    table = to_wide(stored.sample(frac=1, random_state=0), ("score", "threshold"))
     assert table.findings == ("a", "b")
     assert np.array_equal(table["score"], scores[:, ::-1])
     assert table["threshold"][3].tolist() == [0.25, 0.5]
     assert table.patients.tolist() == ["p0", "p0", "p1", "p1", "p2"]
     with pytest.raises(BadResult, match="'b' of image '0-000' twice"):
-        wide(pd.concat([stored, stored.iloc[:1]]), ("score",))
+        to_wide(pd.concat([stored, stored.iloc[:1]]), ("score",))
     with pytest.raises(BadResult, match="'0-000' to two patients"):
-        wide(stored.assign(patient=["x", *stored["patient"][1:]]), ("score",))
+        to_wide(stored.assign(patient=["x", *stored["patient"][1:]]), ("score",))
     with pytest.raises(BadResult, match=r"lack the columns \['score'\]"):
-        wide(stored.drop(columns="score"), ("score",))
+        to_wide(stored.drop(columns="score"), ("score",))
 
 
 def test_a_family_averages_what_is_defined_and_reports_the_rest_as_nan() -> None:
@@ -233,7 +241,7 @@ def test_a_family_averages_what_is_defined_and_reports_the_rest_as_nan() -> None
         for k, name in enumerate("xyz")
     }
     patients = np.array([f"p{i // 2}" for i in range(40)], object)
-    scores = scored(family("auc", patients, statistics, np.ones((40, 3), bool)))
+    scores = scored(per_finding("auc", patients, statistics, np.ones((40, 3), bool)))
     expected = [roc_auc_score(truth[:, k], value[:, k]) for k in (0, 1)]
     assert scores["auc:x"].value == pytest.approx(expected[0])
     assert scores["auc"].value == pytest.approx(np.mean(expected))

@@ -101,7 +101,7 @@ def test_macro_auc_without_any_defined_class_is_undefined():
     found = c.macro_auc(np.ones((3, 2)), np.ones((3, 2)))
     assert np.isnan(found.value)
     assert found.undefined == (0, 1)
-    assert np.isnan(c.weighted_macro_auc(np.ones((3, 2)), np.ones((3, 2)), c.once(3))).all()
+    assert np.isnan(c.weighted_macro_auc(np.ones((3, 2)), np.ones((3, 2)), c.ones_weights(3))).all()
 
 
 def test_a_class_undefined_in_the_whole_set_does_not_undefine_the_resamples():
@@ -117,7 +117,7 @@ def test_macro_auc_equals_sklearn_macro():
     truth, score = rng.integers(0, 2, (90, 5)), rng.integers(0, 20, (90, 5))
     expected = roc_auc_score(truth, score, average="macro")
     assert c.macro_auc(truth, score).value == pytest.approx(expected, abs=1e-12)
-    weighted = c.weighted_macro_auc(truth, score, c.once(90))
+    weighted = c.weighted_macro_auc(truth, score, c.ones_weights(90))
     assert weighted[0] == pytest.approx(expected, abs=1e-12)
 
 
@@ -145,7 +145,7 @@ def test_f1_degenerate_cases():
 
 
 def test_f1_refuses_scores_in_place_of_decisions():
-    with pytest.raises(ValueError, match="decide"):
+    with pytest.raises(ValueError, match="binarize"):
         c.f1([1, 0], [0.7, 0.2])
 
 

@@ -160,7 +160,7 @@ def test_the_mask_of_images_with_both_gives_the_published_definition():
     images = random_images(5, 20)
     matches = CocoMatches(images)
     weights = np.random.default_rng(0).integers(0, 3, (6, 20))
-    found = matches.mean_average_precision(weights * matches.both)
+    found = matches.mean_average_precision(weights * matches.detected_and_true)
     for row, value in zip(weights, found, strict=True):
         assert value == pytest.approx(skip_empty(repeated(images, row)).value, abs=1e-9)
 
@@ -169,7 +169,7 @@ def test_values_do_not_depend_on_how_resamples_are_chunked(monkeypatch):
     matches = CocoMatches(random_images(6, 15, 4))
     weights = np.random.default_rng(0).integers(0, 4, (9, 15))
     whole = matches.average_precision(weights)
-    monkeypatch.setattr("g2dbench.metrics.detection._CELLS", 1)
+    monkeypatch.setattr("g2dbench.metrics.detection._MAX_ELEMENTS", 1)
     assert np.array_equal(matches.average_precision(weights), whole)
 
 

@@ -12,7 +12,7 @@ def slow_ranks(query, pool, query_groups, pool_groups):
     for q, group in zip(query, query_groups, strict=True):
         cosine = pool @ q / np.linalg.norm(pool, axis=1) / np.linalg.norm(q)
         hit = np.array([other == group for other in pool_groups])
-        found.append(1 + int((cosine[~hit] >= cosine[hit].max() - r.TIE).sum()))
+        found.append(1 + int((cosine[~hit] >= cosine[hit].max() - r.TIE_TOLERANCE).sum()))
     return found
 
 
@@ -76,7 +76,7 @@ def test_ranks_do_not_depend_on_the_chunk(monkeypatch):
     groups = np.arange(99)
     whole = r.ranks(images, texts, groups, groups)
     for cells in (99, 99 * 7, 99 * 50):
-        monkeypatch.setattr(r, "_CELLS", cells)
+        monkeypatch.setattr(r, "_MAX_ELEMENTS", cells)
         assert np.array_equal(r.ranks(images, texts, groups, groups), whole)
 
 

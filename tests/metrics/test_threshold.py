@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import f1_score, matthews_corrcoef, precision_recall_curve
 
 from g2dbench.metrics import threshold as t
-from g2dbench.metrics.classification import f1_at, once
+from g2dbench.metrics.classification import f1_at, ones_weights
 
 TRUTH = [1, 0, 1, 0]
 SCORE = [0.9, 0.8, 0.7, 0.1]
@@ -85,7 +85,7 @@ def test_every_resample_chooses_its_own_threshold(weighted, single):
     for row, value in zip(weights, found, strict=True):
         again = np.repeat(np.arange(30), row)
         assert value == pytest.approx(single(truth[again], score[again]), abs=1e-12, nan_ok=True)
-    assert weighted(truth, score, once(30))[0] == single(truth, score)
+    assert weighted(truth, score, ones_weights(30))[0] == single(truth, score)
 
 
 def test_correlation_survives_counts_beyond_the_range_of_integers():

@@ -145,7 +145,7 @@ def test_few_images_are_fitted_with_the_settings_for_few(
         used.append(next(a for a in arguments if isinstance(a, FitSettings)))
         arguments[1].eval()
 
-    monkeypatch.setattr(det, "fit_on", fit)
+    monkeypatch.setattr(det, "fit_in_run", fit)
     for fraction in (0.01, 0.1, 1.0):
         det.predict(Pixels(), run_on(*parts, fraction=fraction))
     assert used == [QUICK.fit_few, QUICK.fit, QUICK.fit]

@@ -23,7 +23,7 @@ from g2dbench.errors import BadData, Misuse
 from g2dbench.method import Batch
 from g2dbench.preprocess import Preprocess
 from g2dbench.recipes.recipe import Policy
-from g2dbench.sample import Sample, Views, is_frontal
+from g2dbench.sample import Sample, ViewFilter, is_frontal
 from g2dbench.training.batches.augmentation import DRAWS, augment
 from g2dbench.training.batches.collate import Batching, Press, Tokens, deaf
 
@@ -59,7 +59,7 @@ class Pairs:
         return Pairs(dataset, self.reports[:most], self.ids[:most], self.groups[:most])
 
 
-def find_pairs(dataset: Dataset, views: Views, cleaning: CleaningName = DEFAULT) -> Pairs:
+def find_pairs(dataset: Dataset, views: ViewFilter, cleaning: CleaningName = DEFAULT) -> Pairs:
     """The pairs of a data set; an image of unknown view counts as frontal. May be empty."""
     table = dataset.table
     reports = [clean(_text(report), cleaning).text for report in table["report"]]
@@ -76,7 +76,7 @@ def find_pairs(dataset: Dataset, views: Views, cleaning: CleaningName = DEFAULT)
 
 
 def training_pairs(
-    dataset: Dataset, views: Views, batch_size: int, cleaning: CleaningName = DEFAULT
+    dataset: Dataset, views: ViewFilter, batch_size: int, cleaning: CleaningName = DEFAULT
 ) -> Pairs:
     """The pairs of the training split; BadData where there are none, Misuse for too few."""
     found = find_pairs(dataset.split("train"), views, cleaning)
@@ -105,7 +105,7 @@ class Pixels(data.Dataset[Tensor]):
         return len(self._dataset)
 
     def __getitem__(self, index: int) -> Tensor:
-        return torch.from_numpy(self._preprocess.cut(self._dataset[index].image))
+        return torch.from_numpy(self._preprocess.resized(self._dataset[index].image))
 
 
 Images = Pixels | Tensor

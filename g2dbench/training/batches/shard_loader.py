@@ -27,7 +27,7 @@ from g2dbench.data.store.build import MAX_REJECTED
 from g2dbench.data.store.memory import MemoryDataset
 from g2dbench.errors import BadData, G2DBenchError
 from g2dbench.method import Batch
-from g2dbench.sample import Sample, Views
+from g2dbench.sample import Sample, ViewFilter
 from g2dbench.training.batches.collate import Batching, Press, Tokens, deaf
 from g2dbench.training.batches.pair_loader import Loader, Pairs, find_pairs
 from g2dbench.training.batches.shard_blocks import (
@@ -54,7 +54,9 @@ Taken = tuple[str, tuple[str, str], NDArray[np.uint8]]
 class StreamPairs:
     """The pairs of one split of a stream; what is in memory is where they are."""
 
-    def __init__(self, stream: Stream, split: str, views: Views, cleaning: CleaningName) -> None:
+    def __init__(
+        self, stream: Stream, split: str, views: ViewFilter, cleaning: CleaningName
+    ) -> None:
         self.stream, self._views, self._cleaning = stream, views, cleaning
         index = stream.index
         self.layout = Layout(index.kind, index.columns, stream.side, cleaning)
