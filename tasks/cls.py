@@ -29,7 +29,7 @@ from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData
 from g2dbench.evaluation.fit_head import INIT, FitSettings, single_cpu_thread
 from g2dbench.evaluation.fitted_task import check_splits, fit_in_run
-from g2dbench.evaluation.frozen_features import inner_products, pooled
+from g2dbench.evaluation.frozen_features import inner_products, pooled_features
 from g2dbench.evaluation.heads.unet import linear
 from g2dbench.evaluation.prediction_table import labeled_findings, labels, long_table, to_wide
 from g2dbench.metrics.aggregate import PatientStatistic, per_finding, scores, undefined
@@ -154,7 +154,7 @@ def _load_split(
             f"none of the {len(data)} {name} images of {data.card.name} has a label 1 or 0 for "
             f"{', '.join(findings)}: increase --fraction or choose another split"
         )
-    features = pooled(model, data, run, f"cls {name} features")
+    features = pooled_features(model, data, run, f"cls {name} features")
     return _Split(
         features,
         known,

@@ -70,7 +70,7 @@ def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
     """One row per test image and finding: truth, score in [0, 1], and the decision.
 
     Columns id, patient, finding, truth, score, claim (the decision: 1 present, 0 absent). Findings:
-    those labeled in the test split, except "No Finding" and "Normal", which have no negative prompt.
+    those labeled in the test split, but not "No Finding" and "Normal": no prompt denies them.
     """
     findings = promptable(labeled_findings(run.test))
     if not findings:

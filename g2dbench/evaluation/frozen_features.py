@@ -103,7 +103,7 @@ def encode_dataset(frozen: FrozenEncoder, dataset: Dataset, run: Run[Any], title
     return whole
 
 
-def pooled(model: Model, dataset: Dataset, run: Run[Any], title: str) -> Tensor:
+def pooled_features(model: Model, dataset: Dataset, run: Run[Any], title: str) -> Tensor:
     """The model's pooled features with its own preprocessing, (N, D) float32 on the CPU."""
     assert isinstance(model, Features)
     pool = model.pooled

@@ -135,7 +135,7 @@ def test_an_edited_score_and_edited_predictions_are_found_out(shell: Shell, tmp_
         (("--task", "seg", "--model", "random-init", "--fraction", "1.5"), 2, "not in (0, 1]"),
         (("--task", "seg", "--model", "random-init", "--fraction", "nan"), 2, "not in (0, 1]"),
         (("--task", "seg", "--model", "random-init", "--seed", "-1"), 2, "seeds count from 0"),
-        (("--task", "seg", "--model", "random-init", "--device", "cuda:9"), 2, "not here"),
+        (("--task", "seg", "--model", "random-init", "--device", "cuda:9"), 2, "not available"),
         (("--task", "seg", "--model", "random-init", "--device", "gpu"), 2, "no device"),
         (("--task", "seg", "--model", "random-init", "--precision", "fp8"), 2, "unknown"),
         (("--task", "seg", "--model", "random-init", "--plugin", "no.py"), 2, "no plug-in file"),

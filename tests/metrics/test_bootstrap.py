@@ -16,7 +16,7 @@ def all_multiplicities(units, **options):
     return np.concatenate(list(bs.multiplicities(units, **options)))
 
 
-def test_a_patient_is_drawn_with_all_its_images():
+def test_a_patient_is_sampled_with_all_its_images():
     units = np.array(["b", "a", "b", "c", "b"])
     weights = all_multiplicities(units, resamples=200)
     assert weights.shape == (200, 5)
@@ -26,7 +26,7 @@ def test_a_patient_is_drawn_with_all_its_images():
     assert weights.mean(axis=0) == pytest.approx(np.ones(5), abs=0.2)
 
 
-def test_draws_depend_on_the_seed_but_not_on_row_order_chunks_or_number(monkeypatch):
+def test_resamples_depend_on_the_seed_but_not_on_row_order_chunks_or_number(monkeypatch):
     units = np.array([3, 1, 2, 3, 1, 9])
     whole = all_multiplicities(units, resamples=50, seed=4)
     order = np.array([5, 0, 3, 1, 4, 2])
@@ -38,7 +38,7 @@ def test_draws_depend_on_the_seed_but_not_on_row_order_chunks_or_number(monkeypa
     assert np.array_equal(all_multiplicities(units, resamples=50, seed=4), whole)
 
 
-def test_bootstrap_is_the_percentiles_of_the_means_of_the_drawn_images():
+def test_bootstrap_is_the_percentiles_of_the_means_of_the_sampled_images():
     values, units = np.array([0.0, 1.0, 4.0, 2.0]), ["a", "b", "c", "c"]
     means = [
         np.repeat(values, row).mean() for row in all_multiplicities(units, resamples=300, seed=1)
@@ -58,12 +58,12 @@ def test_bootstrap_agrees_with_scipys_percentile_method():
 
 def test_images_of_one_patient_widen_the_interval():
     values = np.repeat(np.random.default_rng(0).normal(size=30), 10)
-    alone = bs.bootstrap(np.arange(300), bs.mean_of(values))
+    independent = bs.bootstrap(np.arange(300), bs.mean_of(values))
     clustered = bs.bootstrap(np.arange(300) // 10, bs.mean_of(values))
-    assert clustered.high - clustered.low > 2 * (alone.high - alone.low)
+    assert clustered.high - clustered.low > 2 * (independent.high - independent.low)
 
 
-def test_undefined_resamples_are_left_out_and_their_share_is_told():
+def test_undefined_resamples_are_excluded_and_their_share_is_reported():
     # one positive of four patients: missing from (3/4)**4 of the resamples
     found = bs.bootstrap(range(4), lambda w: weighted_auc([1, 0, 0, 0], [0.9, 0.1, 0.2, 0.3], w))
     assert found.undefined == pytest.approx(0.316 + 4**-4, abs=0.05)
@@ -85,7 +85,7 @@ def test_a_statistic_that_is_never_defined_has_no_interval():
     assert found.undefined == 1.0
 
 
-def test_broken_requests_are_refused():
+def test_invalid_arguments_are_refused():
     mean = bs.mean_of([1.0, 2.0])
     for units in (["a", None], ["a", NAN]):
         with pytest.raises(ValueError, match="row 1 has no patient"):
@@ -105,14 +105,14 @@ def test_weighted_mean_by_hand():
     assert np.array_equal(found, [3.0, 4.0, NAN], equal_nan=True)
 
 
-def test_paired_difference_uses_the_same_draws_for_both():
+def test_paired_difference_uses_the_same_resamples_for_both():
     values = np.random.default_rng(0).normal(size=50)
     found = bs.paired_bootstrap(bs.mean_of(values + 0.25), bs.mean_of(values), np.arange(50))
     assert (found.value, found.low, found.high) == pytest.approx((0.25, 0.25, 0.25))
     assert found.p_value == pytest.approx(2 / 1001)
 
 
-def test_equal_models_are_not_told_apart():
+def test_equal_models_do_not_differ():
     values = bs.mean_of(np.arange(9.0))
     found = bs.paired_bootstrap(values, values, np.arange(9))
     assert (found.value, found.low, found.high, found.p_value) == (0, 0, 0, 1)
@@ -155,7 +155,7 @@ def test_random_permutation_agrees_with_the_exact_one_and_is_repeatable():
     assert sampled == bs.paired_permutation(first, second, np.arange(12), resamples=4000)
 
 
-def test_permutation_leaves_out_rows_undefined_in_both_and_refuses_half_pairs():
+def test_permutation_excludes_rows_undefined_in_both_and_refuses_incomplete_pairs():
     assert bs.paired_permutation([1.0, NAN, 1.0], [0.0, NAN, 0.0], [1, 2, 3]) == 0.5
     assert np.isnan(bs.paired_permutation([NAN], [NAN], [1]))
     assert np.isnan(bs.paired_permutation([], [], []))

@@ -18,7 +18,7 @@ def test_worked_by_hand():
     assert c.brier_score(truth, probability) == pytest.approx((0.01 + 0.49 + 0.01 + 0.09) / 4)
 
 
-def test_bins_are_closed_above_and_the_first_on_both_sides():
+def test_bins_include_the_upper_edge_and_the_first_bin_both_edges():
     table = c.reliability_table([0, 0, 0, 0], [0.0, 0.5, 0.75, 1.0], bins=4)
     assert table.images.tolist() == [1, 1, 1, 1]
     assert table.low.tolist() == [0, 0.25, 0.5, 0.75]
@@ -51,8 +51,8 @@ def test_table_and_scores_equal_sklearn_on_random_input_with_ties(seed):
     assert c.brier_score(truth, probability) == pytest.approx(brier_score_loss(truth, probability))
 
 
-@pytest.mark.parametrize("chance", [[1.1], [-0.1], [np.nan]])
-def test_what_is_no_probability_is_refused(probability):
+@pytest.mark.parametrize("probability", [[1.1], [-0.1], [np.nan]])
+def test_values_that_are_not_probabilities_are_refused(probability):
     for function in (c.ece, c.brier_score, c.reliability_table):
         with pytest.raises(ValueError):
             function([1], probability)

@@ -144,9 +144,8 @@ def _shape_iou(shapes: NDArray[np.float64], anchors: NDArray[np.float64]) -> NDA
 def detection_loss(raw: Tensor, targets: Sequence[Target], layout: AnchorLayout) -> Tensor:
     """(B, P, 5) outputs -> scalar: 2.5 x box loss + objectness loss.
 
-    Box loss: cross-entropy of x, y + squared error of the log sizes, of assigned predictions.
-    Objectness: cross-entropy; predictions without a box count one half. Each term is averaged over
-    the predictions of its scale, then summed over scales.
+    Box loss, of assigned predictions: cross-entropy of x, y + squared error of the log sizes.
+    Objectness: cross-entropy, halved without a box. Means per scale, summed over scales.
     """
     device = raw.device
     cells = torch.cat([target.cells for target in targets]).to(device)
@@ -178,11 +177,7 @@ def _box_losses(raw: Tensor, offsets: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class NmsSettings:
-    """Settings of non-maximum suppression per image.
-
-    least: minimum confidence. iou: maximum IoU with a more confident detection. most: maximum
-    number of detections, the most confident ones.
-    """
+    """Non-maximum suppression: minimum confidence, maximum IoU, maximum detections per image."""
 
     least: float = 0.001
     iou: float = 0.5
@@ -199,9 +194,9 @@ def decode(raw: Tensor, layout: AnchorLayout) -> tuple[Tensor, Tensor]:
 def detections(
     raw: Tensor, layout: AnchorLayout, settings: NmsSettings
 ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """(B, P, 5) outputs -> for each image boxes (N, 4) and confidences (N,), falling.
+    """(B, P, 5) outputs -> for each image boxes (N, 4) and confidences (N,), decreasing.
 
-    Boxes are clipped to the input; one without an area is no detection.
+    Boxes are clipped to the input; boxes without area are dropped.
     """
     boxes, scores = decode(raw, layout)
     inside = boxes.clamp(0, layout.size)
@@ -219,10 +214,10 @@ def _suppress(
 
 
 class YoloHead(nn.Module):
-    """Pyramid -> (B, P, 5): x, y, width, height and objectness of every prediction, raw.
+    """Pyramid -> (B, P, 5): x, y, width, height and objectness logits of every prediction.
 
-    channels and strides describe the pyramid that it is given; `sources` says what becomes of it.
-    Raises Unsupported where the coarsest grid is one cell, too few to normalise a batch of one.
+    channels, strides: of the input pyramid; `scale_inputs` selects its levels. Raises Unsupported
+    if the coarsest grid has one cell: too few for batch norm with one image.
     """
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], size: int) -> None:

@@ -1,4 +1,4 @@
-"""Heads: a U-Net over any pyramid, and a pre-trained decoder that gets new outputs."""
+"""Heads: a U-Net for any pyramid, and a pre-trained decoder with new outputs."""
 
 from collections.abc import Iterator, Sequence
 
@@ -29,7 +29,7 @@ def _single_thread() -> Iterator[None]:
         ((8, 8), (4, 64), 128),
     ],
 )
-def test_the_unet_takes_any_pyramid_to_the_full_side(
+def test_the_unet_takes_any_pyramid_to_full_resolution(
     channels: tuple[int, ...], strides: tuple[int, ...], size: int
 ) -> None:
     head = UnetHead(channels, strides, 2, size)
@@ -62,8 +62,8 @@ class Averaged(nn.Module):
         self.norm = nn.BatchNorm2d(5)
 
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
-        drawn: Tensor = self.head(self.norm(self.body(pyramid[0])))
-        return nn.functional.interpolate(drawn.mean(1, keepdim=True), scale_factor=2)
+        masks: Tensor = self.head(self.norm(self.body(pyramid[0])))
+        return nn.functional.interpolate(masks.mean(1, keepdim=True), scale_factor=2)
 
 
 @pytest.mark.parametrize("decoder", [UnetHead((4, 8), (2, 4), 1, 16), Averaged()])
@@ -83,7 +83,7 @@ def test_a_pretrained_decoder_keeps_its_weights_and_gets_new_outputs(decoder: nn
     assert torch.equal(one.eval()(pyramid), decoder.eval()(pyramid))
 
 
-def test_a_decoder_that_breaks_its_contract_is_refused() -> None:
+def test_a_decoder_with_wrong_output_is_refused() -> None:
     class Bare(nn.Module):
         def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
             return pyramid[0]
@@ -91,7 +91,7 @@ def test_a_decoder_that_breaks_its_contract_is_refused() -> None:
     generator = torch.Generator()
     with pytest.raises(Unsupported, match=r"Bare cannot be fitted to 1 findings.*\(1, 4, 8, 8\)"):
         adapt_decoder(Bare(), 1, [torch.zeros(1, 4, 8, 8)], generator)
-    with pytest.raises(Unsupported, match=r"to 2 findings.* by 0 convolutions"):
+    with pytest.raises(Unsupported, match=r"to 2 findings.* has 0 convolutions"):
         adapt_decoder(Bare(), 2, [torch.zeros(1, 1, 8, 8)], generator)
 
 

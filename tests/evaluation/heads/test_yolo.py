@@ -1,4 +1,4 @@
-"""The YOLOv3 head: grids for any pyramid, MGCA's widths, targets and loss worked by hand, boxes."""
+"""The YOLOv3 head: grids for any pyramid, MGCA's widths, targets and loss by hand, boxes."""
 
 import math
 
@@ -23,7 +23,7 @@ from g2dbench.evaluation.heads.yolo import (
 
 CPU = torch.device("cpu")
 SIZE = 416
-"""Anchors are their published sizes here; grids 52, 26, 13."""
+"""The input size for which anchors have their published sizes; grids 52, 26, 13."""
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_a_full_pyramid_is_read_where_its_strides_are() -> None:
     assert scale_inputs((4, 8, 16, 32)) == ((1, 0), (2, 0), (3, 0))
 
 
-def test_missing_scales_are_pooled_from_finer_ones_else_repeated_from_coarser_ones() -> None:
+def test_missing_scales_are_pooled_from_finer_ones_else_upsampled_from_coarser_ones() -> None:
     assert scale_inputs((16,)) == ((0, -1), (0, 0), (0, 1))
     assert scale_inputs((32,)) == ((0, -2), (0, -1), (0, 0))
     assert scale_inputs((2, 4)) == ((1, 1), (1, 2), (1, 3))
@@ -91,12 +91,12 @@ def test_resnet50_gets_the_published_widths() -> None:
 
 
 def test_predictions_are_ordered_by_scale_anchor_row_and_column() -> None:
-    """A pyramid that is hot in one cell changes that cell's outputs and its neighbours' only."""
+    """A change in one cell of the pyramid changes only outputs in and near that cell."""
     head = YoloHead([8, 8, 64], [8, 16, 32], 256).eval()
-    cold = pyramid([8, 8, 64], [8, 16, 32], 256, images=1)
-    hot = [level.clone() for level in cold]
-    hot[0][0, :, 20, 5] += 5
-    changed = (head(hot) - head(cold)).abs().sum(dim=2)[0].detach().numpy()
+    base = pyramid([8, 8, 64], [8, 16, 32], 256, images=1)
+    changed_pyramid = [level.clone() for level in base]
+    changed_pyramid[0][0, :, 20, 5] += 5
+    changed = (head(changed_pyramid) - head(base)).abs().sum(dim=2)[0].detach().numpy()
     grid = changed[: 3 * 32 * 32].reshape(3, 32, 32)
     assert (grid[:, 20, 5] > 0).all()
     assert not changed[3 * 32 * 32 :].any()
@@ -110,7 +110,7 @@ def test_predictions_are_ordered_by_scale_anchor_row_and_column() -> None:
 def test_a_box_is_assigned_to_its_best_anchor_in_its_cell_on_every_scale(
     layout: AnchorLayout,
 ) -> None:
-    # centre (100, 204), 60 x 48: shapes nearest are (33, 23), (62, 45) and (116, 90)
+    # center (100, 204), 60 x 48: shapes nearest are (33, 23), (62, 45) and (116, 90)
     target = assign_targets(np.array([[70.0, 180.0, 130.0, 228.0]]), layout)
     expected = [(0, 2, 25, 12), (1, 1, 12, 6), (2, 0, 6, 3)]
     assert target.cells.tolist() == [index(layout, *place) for place in expected]
@@ -121,11 +121,11 @@ def test_a_box_is_assigned_to_its_best_anchor_in_its_cell_on_every_scale(
         np.testing.assert_allclose(row, by_hand, rtol=1e-5, atol=1e-6)
 
 
-def test_anchors_that_overlap_by_more_than_half_are_ignored_not_punished(
+def test_anchors_with_iou_above_one_half_are_ignored_not_empty(
     layout: AnchorLayout,
 ) -> None:
     # 60 x 100 at stride 16: IoU with (59, 119) is 5900 / (7021 + 100) = .83: the best; with
-    # (62, 45) 2700 / 6090 = .44 and (30, 61) 1830 / 6000 = .31: both are punished as empty
+    # (62, 45) 2700 / 6090 = .44 and (30, 61) 1830 / 6000 = .31: both count as empty
     target = assign_targets(np.array([[70.0, 150.0, 130.0, 250.0]]), layout)
     assert index(layout, 1, 2, 12, 6) in target.cells.tolist()
     assert not len(target.ignored)
@@ -145,7 +145,7 @@ def test_no_box_and_boxes_on_the_border_have_targets_within_the_grid(layout: Anc
         assert layout.cells[cell].tolist() == [side - 1, side - 1]
 
 
-def test_of_two_boxes_on_one_cell_the_later_stays(layout: AnchorLayout) -> None:
+def test_of_two_boxes_in_one_cell_the_later_is_used(layout: AnchorLayout) -> None:
     boxes = np.array([[100.0, 100, 110, 112], [100.5, 100, 110, 112]])
     together, later = assign_targets(boxes, layout), assign_targets(boxes[1:], layout)
     assert together.cells.tolist() == later.cells.tolist()
@@ -201,7 +201,7 @@ def cross_entropy(logit: float, truth: float) -> float:
     return -truth * math.log(chance) - (1 - truth) * math.log(1 - chance)
 
 
-def test_an_ignored_prediction_may_say_what_it_likes(layout: AnchorLayout) -> None:
+def test_an_ignored_prediction_has_no_gradient(layout: AnchorLayout) -> None:
     target = Target(torch.tensor([5]), torch.zeros(1, 4), torch.tensor([7]))
     raw = torch.zeros(1, len(layout.anchors), 5, requires_grad=True)
     detection_loss(raw, [target], layout).backward()
@@ -222,12 +222,12 @@ def test_batches_of_images_without_any_box_have_a_finite_loss_and_gradient(
     assert torch.isfinite(raw.grad).all()
 
 
-def test_overlapping_detections_are_suppressed_and_the_rest_fall_in_confidence() -> None:
+def test_overlapping_detections_are_suppressed_and_the_rest_sorted_by_confidence() -> None:
     layout = AnchorLayout(64, (8, 4, 2), CPU)
     raw = torch.full((1, len(layout.anchors), 5), -20.0)
     raw[..., :4] = 0
     twins = [index(layout, 1, 1, 1, 1), index(layout, 1, 1, 1, 2), index(layout, 0, 0, 7, 0)]
-    raw[0, twins[0], 0], raw[0, twins[1], 0] = 9, -9  # both centred where their cells meet
+    raw[0, twins[0], 0], raw[0, twins[1], 0] = 9, -9  # both centered where their cells meet
     raw[0, twins, 4] = torch.tensor([1.0, 2.0, 3.0])
     ((boxes, scores),) = detections(raw, layout, NmsSettings(least=0.01))
     np.testing.assert_allclose(scores, torch.sigmoid(torch.tensor([3.0, 2.0])), rtol=1e-6)
@@ -242,14 +242,14 @@ def test_overlapping_detections_are_suppressed_and_the_rest_fall_in_confidence()
     assert none.shape == (0,)
 
 
-def test_wild_outputs_still_give_finite_boxes() -> None:
+def test_extreme_outputs_give_finite_boxes() -> None:
     layout = AnchorLayout(64, (8, 4, 2), CPU)
     ((boxes, scores),) = detections(torch.full((1, 252, 5), 1e4), layout, NmsSettings())
     assert np.isfinite(boxes).all()
     assert np.isfinite(scores).all()
 
 
-def test_a_head_in_eval_mode_treats_every_image_by_itself() -> None:
+def test_a_head_in_eval_mode_processes_each_image_independently() -> None:
     head = YoloHead([8, 16, 32], [8, 16, 32], 64).eval()
     maps = pyramid([8, 16, 32], [8, 16, 32], 64, images=5)
     one = torch.cat([head([level[n : n + 1] for level in maps]) for n in range(5)])
