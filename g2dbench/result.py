@@ -66,7 +66,7 @@ class Cell(_StrictModel):
 class Provenance(_StrictModel):
     """Everything needed to repeat a cell, and to refuse an invalid comparison.
 
-    weights, data, subset, predictions: digests (SHA-256). commit, dirty: of the source checkout.
+    weights, data, subset, predictions: digests. commit, dirty: of the source checkout.
     """
 
     version: str

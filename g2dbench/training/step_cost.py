@@ -3,7 +3,7 @@
 Every row is measured in a process of its own, on random images and reports: cost does not depend on
 what they show. A step is forward, backward and AdamW, as `train` does it, without reading data.
 
-Memory is that of the method, its step and its optimiser: see `memory.Growth`.
+Memory is that of the method, its step and its optimiser: see `peak_memory.MemoryGrowth`.
 FLOPs are those of matrix products and convolutions, forward and backward, counted by torch; twice
 the multiplications.
 """
