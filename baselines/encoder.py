@@ -19,7 +19,7 @@ from g2dbench.model import Identity, Model
 from g2dbench.preprocess import Fit, Preprocess, Resampling
 from g2dbench.pretrained.feature_maps import find_levels
 from g2dbench.pretrained.weights import State, digest, find_state, load_state, part, read_weights
-from g2dbench.registry import unknown
+from g2dbench.registry import unknown_name
 
 CARD = ModelCard(
     name="encoder",
@@ -82,7 +82,7 @@ def load(source: str | None, seed: int) -> Encoder:
             f"encoder wants encoder:ARCH@FILE (encoder:resnet50@weights.pth), not {source!r}"
         )
     if not timm.is_model(name):
-        raise Misuse(unknown("timm architecture", name, timm.list_models(f"{name[:4]}*")[:20]))
+        raise Misuse(unknown_name("timm architecture", name, timm.list_models(f"{name[:4]}*")[:20]))
     trunk = timm.create_model(name, pretrained=False, num_classes=0).eval()
     if not hasattr(trunk, "forward_intermediates"):
         raise Misuse(f"timm's {name} offers no intermediate maps; take another architecture")

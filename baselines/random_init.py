@@ -30,7 +30,7 @@ from g2dbench.pretrained.tokenizer import load_tokenizer
 from g2dbench.pretrained.weights import digest
 from g2dbench.registry import Registry
 from g2dbench.runs.folder import read_info
-from g2dbench.system.seeded_init import drawn
+from g2dbench.system.seeded_init import seeded
 
 CARD = ModelCard(
     name="random-init",
@@ -104,7 +104,7 @@ def load(source: str | None, seed: int) -> Model:
     Raises Misuse where SOURCE is no folder, BadCheckpoint where it holds no readable run.
     """
     if source is None:
-        model: Model = drawn(lambda: RandomInit(seed), torch.Generator().manual_seed(seed))
+        model: Model = seeded(lambda: RandomInit(seed), torch.Generator().manual_seed(seed))
         label = CARD.name
     else:
         run = Path(source).expanduser()

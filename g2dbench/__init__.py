@@ -1,7 +1,7 @@
-"""g2dbench: train G2D, wrap rival models, and measure both on chest radiographs.
+"""g2dbench: trains G2D and evaluates vision-language models on chest radiographs.
 
-The names below are what a plug-in needs. They load on first use, so that `import g2dbench` and
-listing stay fast; a test pins the list.
+The names below are the interface for plug-ins. They are imported on first use, so that
+`import g2dbench` and listing are fast; a test pins the list.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Cards: what a plug-in says of itself. Frozen, literal, readable without importing the plug-in.
+"""Cards: frozen, literal descriptions of plug-ins that are read without importing them.
 
 Every plug-in file assigns one card to `CARD` at its top level, with literal arguments only; the
 registry reads that assignment from the source text (docs/decisions/001-cards-are-literals.md).
@@ -8,10 +8,10 @@ Listing therefore runs no plug-in code, loads no weights and imports no torch.
 from dataclasses import dataclass
 
 CAPABILITIES = ("embeds", "features", "locates", "matches", "decodes")
-"""What a model can do; one protocol each in `g2dbench.model`."""
+"""What a model can do; each is a protocol in `g2dbench.model`."""
 
 ANNOTATIONS = ("reports", "labels", "boxes", "masks")
-"""What a data set can offer."""
+"""Kinds of annotation that a data set can have."""
 
 
 def _check_subset(owner: str, field: str, given: tuple[str, ...], known: tuple[str, ...]) -> None:
@@ -22,7 +22,7 @@ def _check_subset(owner: str, field: str, given: tuple[str, ...], known: tuple[s
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What every card has: the name used on the command line and one line saying what it is."""
+    """The fields of all cards: the name on the command line, and a one-line summary."""
 
     name: str
     summary: str
@@ -33,12 +33,12 @@ class ModelCard(Card):
     """A model that can be evaluated.
 
     Attributes:
-        paper: citation with year; source: where code and weights are; licence: of the weights.
+        paper: citation with year; source: of code and weights; licence: of the weights.
         capabilities: subset of CAPABILITIES that a loaded model has.
-        trained_on: data sets seen in pre-training, by the names of their cards where they have one.
-        needs_weights: whether `NAME:SOURCE` must give a file, a folder or a hub id.
+        trained_on: pre-training data sets, by the names of their cards if they have one.
+        needs_weights: whether SOURCE in `--model NAME:SOURCE` is required.
         source_kind: what SOURCE is: "file", "folder", "hub" (folder or hub id) or "".
-        signature: keys of the official state_dict by which a bare file is recognised.
+        signature: keys of the official state_dict that identify a weights file.
     """
 
     paper: str
@@ -56,15 +56,15 @@ class ModelCard(Card):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskCard(Card):
-    """A task: what it needs of a model and of a data set, and what it reports.
+    """A task: its requirements on model and data set, and its main score.
 
     Attributes:
-        needs: capabilities of which the model must have at least one.
-        annotations: annotations of which the data set must offer at least one.
-        protocols: named, versioned settings; the first is the default.
+        needs: capabilities; the model must have at least one of them.
+        annotations: kinds of annotation; the data set must offer at least one of them.
+        protocols: names of versioned settings; the first is the default.
         metric: the main score's name, shown in the leaderboard; higher is better.
         source: where the protocol and the metric are defined.
-        fits: whether a head is trained (then fractions and seeds matter) or it is zero-shot.
+        fits: whether the task trains a head (then fractions and seeds matter) or is zero-shot.
     """
 
     needs: tuple[str, ...]
@@ -81,16 +81,16 @@ class TaskCard(Card):
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetCard(Card):
-    """A data set in its owners' official layout.
+    """A data set in its official layout.
 
     Attributes:
         offers: subset of ANNOTATIONS; findings: label names in their official order.
-        url: where to get it; licence: its terms; layout: the files that its root must contain.
-        embedded: drawn by the program, needs no root.
-        options: keys that `data prepare --option KEY=VALUE` takes; the reader then is
+        url: where to get it; licence: its terms; layout: files that its root folder must contain.
+        embedded: whether the data are generated and need no root folder.
+        options: keys for `data prepare --option KEY=VALUE`; the reader is then
             `read(root, options)`.
-        generic: a layout for anyone's data, which `--name` gives a name; such a reader also has
-            `describe(root, options)`, the card of what the root holds.
+        generic: whether this is a layout for the user's own data, named by `--name`; such a reader
+            also has `describe(root, options)`, which returns the card of the data in root.
     """
 
     offers: tuple[str, ...]
@@ -108,7 +108,7 @@ class DatasetCard(Card):
 
 @dataclass(frozen=True, kw_only=True)
 class MethodCard(Card):
-    """A pre-training method; `capabilities` are those of the model that it produces."""
+    """A pre-training method; capabilities: of the model that it produces."""
 
     paper: str
     capabilities: tuple[str, ...]

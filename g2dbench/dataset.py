@@ -1,7 +1,7 @@
-"""A prepared data set: the packed store as tasks and training see it.
+"""The interface of a prepared data set for tasks and training.
 
 `table` has one row per image, in store order, with the columns of `COLUMNS` plus one
-`label:<finding>` column per finding (1, 0, -1, or NaN where nobody judged). It never holds pixels.
+`label:<finding>` column per finding (1, 0, -1, or NaN if not labeled). It has no pixels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,22 +27,22 @@ COLUMNS = (
 LABEL_PREFIX = "label:"
 
 
-class Source(Protocol):
-    """What is said of a training's data: which it is, and the SHA-256 of what it depends on."""
+class DataSource(Protocol):
+    """The identity of training data: its card, and a SHA-256 of everything that it depends on."""
 
     @property
     def card(self) -> DatasetCard:
-        """Which data set it is."""
+        """The data set's card."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """In hex."""
+        """SHA-256 in hex."""
         ...
 
 
 class Dataset(Protocol):
-    """Random access to prepared samples. A subset keeps card, fingerprint and size."""
+    """Random access to prepared samples. A subset keeps card, fingerprint and size (pixels)."""
 
     card: DatasetCard
     fingerprint: str
@@ -60,9 +60,9 @@ class Dataset(Protocol):
     def __iter__(self) -> Iterator[Sample]: ...
 
     def take(self, indices: Sequence[int]) -> "Dataset":
-        """The rows at these positions, in this order."""
+        """The subset with these row indices, in this order."""
         ...
 
     def split(self, name: str) -> "Dataset":
-        """The train, valid or test part; BadData if it is empty."""
+        """The train, valid or test split; BadData if it is empty."""
         ...

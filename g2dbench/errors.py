@@ -1,22 +1,23 @@
-"""What can go wrong, as sentences for the person at the keyboard.
+"""Errors that the user can cause and fix.
 
     G2DBenchError(ValueError)   the command line prints its text, no traceback, and exits with 1
-    ├── Misuse                  the request itself is wrong: unknown name, impossible value (exit 2)
+    ├── Misuse                  the request is wrong: unknown name, impossible value (exit 2)
     ├── BadData                 a folder, table or image is missing, broken or lacks a column
     ├── BadCheckpoint           a weights file is broken, unsafe, or of another architecture
     ├── BadResult               a result file is broken, edited, or not comparable
-    └── Unsupported             a model cannot do what a task needs: a dash in the table
+    ├── Unsupported             a model cannot do what a task needs: a dash in the table
+    └── Stopped                 training was interrupted
 
-A message says what was asked, what was found, and what to do next; it names the file and the row.
+A message states the request, what was found, and what to do next; it names the file and the row.
 """
 
 
 class G2DBenchError(ValueError):
-    """Base of every error a user can cause and mend."""
+    """Base class of all errors that the user can cause and fix."""
 
 
 class Misuse(G2DBenchError):
-    """The request cannot be met as written: an unknown name, a value out of range."""
+    """The request is invalid: an unknown name, a value out of range."""
 
 
 class BadData(G2DBenchError):
@@ -36,4 +37,4 @@ class Unsupported(G2DBenchError):
 
 
 class Stopped(G2DBenchError):
-    """Training was interrupted, or cannot go on; the message says how to go on."""
+    """Training was interrupted or cannot continue; the message says how to continue."""

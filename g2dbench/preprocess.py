@@ -1,8 +1,8 @@
-"""Preprocessing as data: how one model turns a radiograph into its input, and the way back.
+"""Preprocessing of a radiograph for one model, and mapping of predictions back to its pixels.
 
 Shapes: H, W pixels of the image; S the network's input side; C channels; h, w a coarse grid.
-A `View` is the geometry of one image under one `Preprocess`; scores are always taken in image
-pixels, so that models of different crops and resolutions are compared on the same ground.
+An `InputGeometry` maps between image and input pixels. Scores are always computed in image pixels,
+so that models with different crops and resolutions are compared on the same pixels.
 """
 
 from dataclasses import dataclass, replace
@@ -28,8 +28,8 @@ _PIL = {
 
 
 @dataclass(frozen=True)
-class View:
-    """Where an image's pixels land in a model's input: x_input = x_image * scale_x + offset_x."""
+class InputGeometry:
+    """The map from image to input pixels: x_input = x_image * scale_x + offset_x, y likewise."""
 
     height: int
     width: int
@@ -50,17 +50,17 @@ class View:
         return np.clip((boxes - self._offset4()) / self._scale4(), 0, limit).astype(np.float32)
 
     def mask_to_input(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """(H, W) bool -> (S, S) bool, nearest pixel; outside the image is False."""
-        rows, inside_y = self._source(self.offset_y, self.scale_y, self.height)
-        columns, inside_x = self._source(self.offset_x, self.scale_x, self.width)
+        """(H, W) bool -> (S, S) bool, nearest pixel; False outside the image."""
+        rows, inside_y = self._source_pixels(self.offset_y, self.scale_y, self.height)
+        columns, inside_x = self._source_pixels(self.offset_x, self.scale_x, self.width)
         return mask[np.ix_(rows, columns)] & np.outer(inside_y, inside_x)
 
     def map_to_image(
         self, grid: NDArray[np.floating], how: Resampling = "bilinear"
     ) -> NDArray[np.float32]:
-        """(h, w) map over the input -> (H, W) map over the image; NaN where the input saw nothing.
+        """(h, w) map over the input -> (H, W) map over the image; NaN outside the crop.
 
-        The grid is taken as cells that tile the input; pixel centres are sampled, edges clamped.
+        Grid cells tile the input; the map is sampled at pixel centers, clamped at the edges.
         """
         y = ((np.arange(self.height) + 0.5) * self.scale_y + self.offset_y) / self.size
         x = ((np.arange(self.width) + 0.5) * self.scale_x + self.offset_x) / self.size
@@ -72,8 +72,8 @@ class View:
             padding_mode="border",
             align_corners=False,
         )[0, 0].numpy()
-        unseen = ((y < 0) | (y >= 1))[:, None] | ((x < 0) | (x >= 1))[None, :]
-        return np.where(unseen, np.float32(np.nan), sampled)
+        outside = ((y < 0) | (y >= 1))[:, None] | ((x < 0) | (x >= 1))[None, :]
+        return np.where(outside, np.float32(np.nan), sampled)
 
     def _scale4(self) -> NDArray[np.float64]:
         return np.array([self.scale_x, self.scale_y, self.scale_x, self.scale_y])
@@ -81,7 +81,7 @@ class View:
     def _offset4(self) -> NDArray[np.float64]:
         return np.array([self.offset_x, self.offset_y, self.offset_x, self.offset_y])
 
-    def _source(
+    def _source_pixels(
         self, offset: float, scale: float, length: int
     ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
         position = np.floor((np.arange(self.size) + 0.5 - offset) / scale).astype(np.intp)
@@ -91,12 +91,12 @@ class View:
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """From (H, W) uint8 grey to a model's (C, S, S) float input.
+    """Converts an (H, W) uint8 gray image to a model's (C, S, S) float input.
 
-    The image is scaled to `resize` (both sides: "stretch"; the short side: "crop"; the long side,
-    then zero-padded to a square: "pad"), centre-cropped to `size`, mapped to [0, 1], normalised.
-    `resize` of None is `size`. `intensity` "minmax" first stretches the image's range to 0..255,
-    as BioViL does.
+    The image is resized to `resize` (fit "stretch": both sides; "crop": the short side; "pad": the
+    long side, then zero-padded to a square), center-cropped to `size`, scaled to [0, 1] and
+    normalized by mean and std. resize: None means `size`. intensity: "minmax" first stretches the
+    image's gray levels to 0..255, as BioViL does.
     """
 
     size: int
@@ -110,30 +110,30 @@ class Preprocess:
 
     def __call__(self, image: NDArray[np.uint8]) -> Tensor:
         """(H, W) uint8 -> (C, S, S) float32."""
-        pixels = torch.from_numpy(self.cut(image)).float().div_(255)
+        pixels = torch.from_numpy(self.resized(image)).float().div_(255)
         planes = pixels.expand(self.channels, self.size, self.size)
-        return (planes - self._column(self.mean)) / self._column(self.std)
+        return (planes - self._per_channel(self.mean)) / self._per_channel(self.std)
 
-    def cut(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(H, W) uint8 -> (S, S) uint8: the input before it is mapped to [0, 1]."""
+    def resized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(H, W) uint8 -> (S, S) uint8: resized and cropped, before scaling to [0, 1]."""
         if self.intensity == "minmax":
             image = _stretch_range(image)
         height, width = self._scaled(*image.shape)
         scaled = Image.fromarray(image).resize((width, height), _PIL[self.resampling])
-        return self._window(np.asarray(scaled))
+        return self._crop_or_pad(np.asarray(scaled))
 
     def batch(self, images: list[NDArray[np.uint8]]) -> Tensor:
-        """List of (H, W) uint8 of any sizes -> (B, C, S, S) float32."""
+        """List of (H, W) uint8 images of any sizes -> (B, C, S, S) float32."""
         return torch.stack([self(image) for image in images])
 
-    def view(self, height: int, width: int) -> View:
-        """The geometry of an image of this size."""
+    def geometry(self, height: int, width: int) -> InputGeometry:
+        """The geometry for an image of this size in pixels."""
         tall, wide = self._scaled(height, width)
-        top, left = self._corner(tall), self._corner(wide)
-        return View(height, width, self.size, wide / width, tall / height, -left, -top)
+        top, left = self._window_start(tall), self._window_start(wide)
+        return InputGeometry(height, width, self.size, wide / width, tall / height, -left, -top)
 
     def stretched(self, size: int | None = None) -> "Preprocess":
-        """The same intensities over the whole image, stretched, as fitted dense heads see it."""
+        """The same intensities, with the whole image stretched to the input, for dense heads."""
         return replace(self, fit="stretch", size=size or self.size, resize=None)
 
     def _scaled(self, height: int, width: int) -> tuple[int, int]:
@@ -144,20 +144,20 @@ class Preprocess:
         # Truncated, not rounded, as torchvision and the published loaders do.
         return max(1, height * target // side), max(1, width * target // side)
 
-    def _corner(self, length: int) -> int:
-        """Where the centre window starts, as in torchvision; negative: padding before the image."""
+    def _window_start(self, length: int) -> int:
+        """The start of the center crop, as in torchvision; negative: padding before the image."""
         spare = length - self.size
         return round(spare / 2) if spare >= 0 else -(-spare // 2)
 
-    def _window(self, scaled: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _crop_or_pad(self, scaled: NDArray[np.uint8]) -> NDArray[np.uint8]:
         out = np.zeros((self.size, self.size), np.uint8)
-        top, left = (self._corner(length) for length in scaled.shape)
+        top, left = (self._window_start(length) for length in scaled.shape)
         source = scaled[max(top, 0) : top + self.size, max(left, 0) : left + self.size]
         y, x = max(-top, 0), max(-left, 0)
         out[y : y + source.shape[0], x : x + source.shape[1]] = source
         return out
 
-    def _column(self, values: tuple[float, ...]) -> Tensor:
+    def _per_channel(self, values: tuple[float, ...]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
 
 

@@ -1,4 +1,4 @@
-"""Progress of long work: the command line shows bars, tests pass `quiet`."""
+"""Progress display of long work."""
 
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
@@ -7,12 +7,12 @@ Item = TypeVar("Item")
 
 
 class Progress(Protocol):
-    """How long work reports itself; the command line draws bars, tests pass `quiet`."""
+    """Wraps an iterable to show progress: bars on the command line, `quiet` in tests."""
 
     def __call__(
         self, items: Iterable[Item], title: str, total: int | None = None
     ) -> Iterable[Item]:
-        """Yield the items unchanged, showing rate and time left."""
+        """Yield the items unchanged and show rate and remaining time."""
         ...
 
 

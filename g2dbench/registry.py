@@ -1,9 +1,9 @@
-"""Plug-ins by name: find a card, then load the one module that is asked for.
+"""The plug-in registry: finds cards by name and loads a plug-in's module on request.
 
 A plug-in is one file with a literal `CARD = ModelCard(...)` (or Task-, Dataset-, MethodCard). It is
-found in the package's own folders, through the entry-point group `g2dbench.plugins`, or because the
-user named the file with `--plugin`. Cards are read from the source text, never by import: listing
-runs no plug-in code (docs/decisions/001-cards-are-literals.md).
+found in this package's folders, through the entry-point group `g2dbench.plugins`, or by the option
+`--plugin FILE`. Cards are read from the source text, never by import: listing runs no plug-in code
+(docs/decisions/001-cards-are-literals.md).
 """
 
 import ast
@@ -33,7 +33,7 @@ PLUGIN_FOLDERS = (
     "data.synthetic",
     "methods",
 )
-"""The packages of g2dbench that hold plug-ins: every file with a CARD in one of them is one."""
+"""Packages of g2dbench in which every file with a CARD is a plug-in."""
 
 C = TypeVar("C", bound=cards.Card)
 
@@ -48,14 +48,14 @@ _CLASSES = {kind.__name__: kind for kind in KINDS.values()}
 
 @dataclass(frozen=True)
 class Entry(Generic[C]):
-    """A card and where its module is: a dotted name, or a file outside the package."""
+    """A card and its module: a dotted name, or a file outside the package."""
 
     card: C
     file: Path
     module: str
 
     def load(self) -> ModuleType:
-        """Import the plug-in; only now does its code run."""
+        """Import the plug-in, which runs its code."""
         if self.module in sys.modules:
             return sys.modules[self.module]
         if importlib.util.find_spec(self.module.partition(".")[0]) is not None:
@@ -67,7 +67,7 @@ _PLUGIN = "g2dbench_plugin_"
 
 
 def stable_name(module: str) -> str:
-    """A module's name without the part that tells versions and places of a plug-in file apart."""
+    """A module's name without the suffix for the plug-in file's version and location."""
     return module.rpartition("_")[0] if module.startswith(_PLUGIN) else module
 
 
@@ -76,37 +76,37 @@ class Registry:
 
     def __init__(self, plugin_files: Iterable[Path] = ()) -> None:
         self._entries: dict[tuple[type[cards.Card], str], Entry] = {}
-        for entry in (*_own(), *_installed()):
+        for entry in (*_builtin(), *_installed()):
             self._add(entry)
         for file in plugin_files:
             self.add_file(file)
 
     def add_file(self, file: Path) -> Entry:
-        """Add a plug-in file; an unreadable file or a missing card is the user's to mend."""
+        """Add a plug-in file; Misuse for a missing file or card, BadData for an unreadable file."""
         if not file.is_file():
             raise Misuse(f"there is no plug-in file {file}")
         card = read_card(file)
         if card is None:
             raise Misuse(
-                f"{file} is no g2dbench plug-in: it has no top-level `CARD = ModelCard(...)` "
+                f"{file} is not a g2dbench plug-in: it has no top-level `CARD = ModelCard(...)` "
                 "(or TaskCard, DatasetCard, MethodCard)"
             )
-        # An edited file is another module, also in a process that has loaded the one before.
+        # An edited file gets a new module name, so that a running process loads the new version.
         version = hashlib.sha256(str(file.resolve()).encode() + file.read_bytes()).hexdigest()[:8]
         entry = Entry(card, file, f"{_PLUGIN}{file.stem}_{version}")
         self._add(entry)
         return entry
 
     def cards(self, kind: type[C]) -> list[C]:
-        """All cards of a kind, by name."""
+        """All cards of a kind, sorted by name."""
         found = [entry.card for (of, _), entry in self._entries.items() if of is kind]
         return sorted(found, key=lambda card: card.name)
 
     def find(self, kind: type[C], name: str) -> Entry[C]:
-        """The entry of a name; a wrong name is answered with the nearest ones."""
+        """The entry with this name; Misuse with the closest known name if there is none."""
         entry = self._entries.get((kind, name))
         if entry is None:
-            raise Misuse(unknown(_noun(kind), name, [card.name for card in self.cards(kind)]))
+            raise Misuse(unknown_name(_noun(kind), name, [card.name for card in self.cards(kind)]))
         return entry
 
     def _add(self, entry: Entry) -> None:
@@ -119,15 +119,15 @@ class Registry:
         self._entries[key] = entry
 
 
-def unknown(noun: str, name: str, known: list[str]) -> str:
-    """The sentence for a name that does not exist, with the likeliest meant one."""
+def unknown_name(noun: str, name: str, known: list[str]) -> str:
+    """The error message for an unknown name, with the closest known one as a suggestion."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"there is no {noun} {name!r}: {hint}Known: {', '.join(known) or 'none'}"
 
 
 def read_card(file: Path) -> cards.Card | None:
-    """The card of a plug-in file, read from its source; None where it has none."""
+    """The card of a plug-in file, read from its source text; None if the file has none."""
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
     except (OSError, UnicodeDecodeError, SyntaxError, ValueError) as error:
@@ -140,7 +140,7 @@ def read_card(file: Path) -> cards.Card | None:
 
 
 def _assigned(node: ast.stmt) -> ast.expr | None:
-    """The right side of a top-level `CARD = ...`, annotated or not."""
+    """The value of a top-level `CARD = ...`, with or without a type annotation."""
     targets: list[ast.expr] = []
     if isinstance(node, ast.Assign):
         targets = node.targets
@@ -167,8 +167,8 @@ def _build(kind: type[cards.Card], call: ast.Call, file: Path) -> cards.Card:
 
 
 @cache
-def _own() -> tuple[Entry, ...]:
-    """The plug-ins of this package, by folder."""
+def _builtin() -> tuple[Entry, ...]:
+    """The plug-ins of this package, in the order of PLUGIN_FOLDERS."""
     found: list[Entry] = []
     for package in PLUGIN_FOLDERS:
         spec = importlib.util.find_spec(f"g2dbench.{package}")
@@ -191,14 +191,16 @@ def _scan(folder: Path, package: str) -> Iterator[Entry]:
 def _installed() -> tuple[Entry, ...]:
     """The plug-ins of other installed packages: `[project.entry-points."g2dbench.plugins"]`."""
     found: list[Entry] = []
-    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        spec = importlib.util.find_spec(point.module)
+    for entry_point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        spec = importlib.util.find_spec(entry_point.module)
         if spec is None or spec.origin is None:
-            raise Misuse(f"the installed plug-in {point.name!r} names no module {point.module!r}")
+            raise Misuse(
+                f"the installed plug-in {entry_point.name!r} names no module {entry_point.module!r}"
+            )
         card = read_card(Path(spec.origin))
         if card is None:
-            raise Misuse(f"the installed plug-in {point.name!r} ({spec.origin}) has no CARD")
-        found.append(Entry(card, Path(spec.origin), point.module))
+            raise Misuse(f"the installed plug-in {entry_point.name!r} ({spec.origin}) has no CARD")
+        found.append(Entry(card, Path(spec.origin), entry_point.module))
     return tuple(found)
 
 

@@ -1,7 +1,7 @@
-"""The result format: one JSON per cell, its predictions beside it as Parquet.
+"""The result format: one JSON file per cell, with the predictions beside it as Parquet.
 
-A result is read by people, leaderboards and gates; it is written once, atomically, and checked on
-the way in. SCHEMA counts up with every change of meaning; older files keep loading.
+Results are read by people, leaderboards and the regression gate. They are written once, atomically,
+and validated when read. SCHEMA increases with every change of meaning; older files still load.
 """
 
 import json
@@ -17,24 +17,24 @@ SCHEMA = 2
 RESULT_FILE, PREDICTIONS_FILE, SUBSET_FILE = "result.json", "predictions.parquet", "subset.json"
 
 
-class Record(BaseModel):
-    """Frozen, strict about unknown keys."""
+class _StrictModel(BaseModel):
+    """A frozen model that rejects unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
 
 
 def _nan_from_null(value: object) -> object:
-    """JSON has no NaN: it is written as null."""
+    """Read null as NaN, which JSON lacks."""
     return float("nan") if value is None else value
 
 
 Number = Annotated[float, BeforeValidator(_nan_from_null)]
 
 
-class Score(Record):
-    """A metric's value with its 95 % interval over patients; NaN where undefined.
+class Score(_StrictModel):
+    """A metric's value with its 95 % confidence interval over patients; NaN if undefined.
 
-    n: what was averaged over (images, patients or boxes, as the metric's name says).
+    n: number of images that the value is computed from.
     """
 
     value: Number
@@ -43,11 +43,11 @@ class Score(Record):
     n: int = 0
 
 
-class Cell(Record):
-    """What identifies a cell: two results are compared where all of these agree.
+class Cell(_StrictModel):
+    """The key of a cell, by which results are compared.
 
     fraction: share of the training patients; 0 for a zero-shot task. model_seed: of pre-training,
-    None for published weights. limit: at most so many test images; None for all of them.
+    None for published weights. limit: maximum number of test images; None for all.
     precision: of the encoder's forward passes.
     """
 
@@ -63,10 +63,11 @@ class Cell(Record):
     precision: str = "fp32"
 
 
-class Provenance(Record):
-    """Everything needed to re-run a cell, and to refuse a comparison.
+class Provenance(_StrictModel):
+    """Everything needed to repeat a cell, and to refuse an invalid comparison.
 
-    weights: their digest, which says which model it was; source: what stood after `--model`.
+    weights, data, subset, predictions: digests. commit, dirty: of the source checkout.
+    source: what stood after `--model`.
     """
 
     version: str
@@ -87,7 +88,7 @@ class Provenance(Record):
     created: str = ""
 
 
-class Result(Record):
+class Result(_StrictModel):
     """One cell of the leaderboard."""
 
     schema_version: int = SCHEMA
@@ -101,12 +102,12 @@ class Result(Record):
 
     @property
     def main(self) -> Score | None:
-        """The task's main score, None unless done."""
+        """The task's main score; None unless the status is "done"."""
         return self.scores.get(self.metric)
 
 
 def save(result: Result, folder: Path) -> Path:
-    """Write `result.json`; the last file of a cell, so that its presence means complete."""
+    """Write `result.json`, the last file of a cell: if it exists, the cell is complete."""
     path = folder / RESULT_FILE
     text = result.model_dump_json(indent=1)
     replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
@@ -114,7 +115,7 @@ def save(result: Result, folder: Path) -> Path:
 
 
 def load(path: Path) -> Result:
-    """Read one result; BadResult says what is wrong with the file."""
+    """Read one result; BadResult if the file is missing, broken or not a result."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(raw, dict):
@@ -134,9 +135,9 @@ def load(path: Path) -> Result:
 
 
 def _upgraded(raw: dict[str, Any]) -> dict[str, Any]:
-    """A result of an older schema in today's form.
+    """Convert a result of an older schema to the current one.
 
-    1 -> 2: a cell states its precision, which stood in the provenance alone.
+    1 -> 2: `cell` has the precision, which only the provenance had before.
     """
     if raw["schema_version"] == 1 and isinstance(cell := raw.get("cell"), dict):
         provenance = raw.get("provenance")

@@ -1,7 +1,7 @@
-"""The record every reader yields and every task sees.
+"""One image with its annotation: `Record` from readers, `Sample` for training and tasks.
 
 Shapes: H, W pixels of one image. Boxes are (x0, y0, x1, y1) in pixels, x to the right, y down,
-half-open: a box covers pixels x0 <= x < x1. Absent annotation is None, never a fake.
+half-open: a box covers pixels x0 <= x < x1. A missing annotation is None.
 """
 
 from collections.abc import Mapping
@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 _FRONTAL = ("pa", "ap", "frontal", "postero", "antero")
-Views = Literal["frontal", "all"]
+ViewFilter = Literal["frontal", "all"]
 
 
 PRESENT, ABSENT, UNCERTAIN = 1, 0, -1
-"""Label values; a finding that nobody judged has no entry at all."""
+"""Label values; a finding that was not labeled has no entry."""
 
 SPLITS = ("train", "valid", "test")
 
 
 class Box(NamedTuple):
-    """A finding's box in pixels of the frame it belongs to."""
+    """A finding's box in pixels of the annotated image."""
 
     finding: str
     x0: float
@@ -33,27 +33,25 @@ class Box(NamedTuple):
 
 
 class Readable(Protocol):
-    """A file's bytes that lie in no file of their own, such as a shard's; it must pickle.
+    """Bytes of an image inside another file, such as a shard; must be picklable.
 
-    Its `repr` must change where the bytes may have: a preparation that goes on compares it.
+    Its `repr` must change when the bytes may have changed: a resumed preparation compares it.
     """
 
     def read(self) -> bytes:
-        """The bytes; BadData if they cannot be had."""
+        """The bytes; BadData if they cannot be read."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """One image of an official folder, as its tables describe it; pixels not yet read.
+    """One image of an official data set, as its tables describe it; pixels not yet read.
 
-    `boxes` and `masks` are given in `frame` = (height, width), the pixel frame of the official
-    annotation, which may differ from the stored file's size (RSNA annotates in 1024 x 1024).
-    None means the file's own size. `labels` maps finding -> 1, 0 or -1; `masks` finding ->
-    (H, W) bool. None means not annotated; an empty tuple or mapping means annotated, nothing seen.
-    `data` gives the file's bytes where they lie within another file; `path` then only names them.
-    `notes` says what of the image's annotation is not known, one short clause each; the summary
-    counts the images of each.
+    labels: finding -> 1, 0 or -1. masks: finding -> (H, W) bool. None means not annotated; an empty
+    tuple or mapping means annotated without a finding. frame: (height, width) of the image on which
+    `boxes` and `masks` were annotated, None for the file's size; RSNA annotates in 1024 x 1024.
+    data: the file's bytes if they are inside another file; `path` is then only a name.
+    notes: what of the annotation is not known, one short clause each; summaries count them.
     """
 
     id: str
@@ -77,7 +75,7 @@ class Record:
 class Sample:
     """One prepared image with its annotation in the image's own pixels.
 
-    `image` is (H, W) uint8 grey, bright is dense. The other fields are those of `Record`.
+    image: (H, W) uint8 gray, dense tissue is bright. The other fields are those of `Record`.
     """
 
     id: str
@@ -95,5 +93,5 @@ class Sample:
 
 
 def is_frontal(view: str | None) -> bool:
-    """Whether a view is PA, AP or frontal by whatever name; unknown ones are taken for it."""
+    """Whether a view is frontal (PA, AP or a similar name); a missing view counts as frontal."""
     return view is None or view.strip().lower().startswith(_FRONTAL)

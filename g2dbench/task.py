@@ -1,19 +1,19 @@
-"""The contract of a task, and the circumstances of one run.
+"""The interface of a task, and the data and settings of one run.
 
 A task is a module with four names:
 
     CARD       TaskCard, literal
     PROTOCOLS  {name: frozen dataclass of settings}; keys equal CARD.protocols, in order
-    predict    (model, run) -> DataFrame: slow; fits a head first where the protocol says so
+    predict    (model, run) -> DataFrame: slow; fits a head first if the protocol has one
     score      (predictions, protocol) -> {metric: Score}: pure, on the CPU, no model, no images
 
-and, where two models are to be compared patient by patient, a fifth:
+and a fifth if two models can be compared by a paired test over patients:
 
-    statistics (predictions, protocol) -> {metric: findings.Measured}: what `score` gives values of
+    statistics (predictions, protocol) -> {metric: aggregate.PatientStatistic}, for `score`
 
 `predict` returns one row per image and finding, with at least the columns `id` and `patient`, and
 everything that `score` needs; the runner stores it as Parquet. Results must not depend on
-`run.batch_size`, `run.workers` or the order of files.
+`run.batch_size`, `run.machine.workers` or the order of files.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ from g2dbench.dataset import Dataset
 from g2dbench.errors import Misuse
 from g2dbench.model import Model
 from g2dbench.progress import Progress
-from g2dbench.registry import unknown
+from g2dbench.registry import unknown_name
 from g2dbench.result import Score
 from g2dbench.system.machine import Machine
 
@@ -39,11 +39,11 @@ Settings = TypeVar("Settings")
 
 @dataclass(frozen=True, kw_only=True)
 class Run(Generic[Settings]):
-    """Everything of one cell but the model; `Run[Protocol]` says of which type `protocol` is.
+    """The data and settings of one cell; in `Run[Protocol]`, Protocol is the type of `protocol`.
 
-    `train`, `valid` and `test` are the parts of the prepared data set; `train` is already the
-    drawn fraction. A zero-shot task reads `test` alone (and `valid` for a threshold).
-    `seed` starts heads and shuffling; `folder` may hold the task's extra files.
+    train, valid, test: the splits; `train` is already the sampled fraction. A zero-shot task uses
+    `test` only (and `valid` to choose a threshold). seed: of head initialization and shuffling.
+    folder: where the task may write extra files.
     """
 
     train: Dataset
@@ -57,21 +57,21 @@ class Run(Generic[Settings]):
 
     @property
     def device(self) -> torch.device:
-        """Where models and tensors are."""
+        """The device of models and tensors."""
         return self.machine.device
 
     @property
     def batch_size(self) -> int:
-        """Images of one batch; no result depends on it."""
+        """Images per batch; no result depends on it."""
         return self.machine.batch_size
 
     @property
     def progress(self) -> Progress:
-        """How long work reports itself."""
+        """The progress display of long work."""
         return self.machine.progress
 
     def generator(self, *stream: int) -> torch.Generator:
-        """A CPU generator that depends on the run's seed and the named stream alone."""
+        """A CPU generator that depends only on the run's seed and the stream's numbers."""
         state = np.random.SeedSequence([self.seed, *stream]).generate_state(1, np.uint64)[0]
         return torch.Generator().manual_seed(int(state) % 2**63)
 
@@ -81,30 +81,30 @@ class Run(Generic[Settings]):
 
 
 class Task(Protocol):
-    """What a file in `tasks/` exports."""
+    """The interface of a file in `tasks/`."""
 
     CARD: TaskCard
     PROTOCOLS: Mapping[str, Any]
 
     def predict(self, model: Model, run: Run[Any]) -> pd.DataFrame:
-        """Predictions on `run.test`; raises Unsupported where the model cannot."""
+        """Predictions on `run.test`; Unsupported if the model lacks a capability."""
         ...
 
     def score(self, predictions: pd.DataFrame, protocol: Any) -> dict[str, Score]:
-        """Scores with intervals from stored predictions alone."""
+        """Scores with confidence intervals, from stored predictions only."""
         ...
 
 
 def protocol_of(task: Task, name: str | None) -> tuple[str, Any]:
-    """A task's protocol by name, the default for None; a wrong name is the user's to mend."""
+    """A task's protocol by name, the default for None; Misuse for an unknown name."""
     chosen = name or task.CARD.protocols[0]
     if chosen not in task.PROTOCOLS:
-        raise Misuse(unknown(f"protocol of {task.CARD.name}", chosen, list(task.PROTOCOLS)))
+        raise Misuse(unknown_name(f"protocol of {task.CARD.name}", chosen, list(task.PROTOCOLS)))
     return chosen, task.PROTOCOLS[chosen]
 
 
 def check_fraction(fraction: float) -> float:
-    """A share of the training patients, in (0, 1]."""
+    """The fraction, a share of the training patients in (0, 1]; Misuse if it is outside."""
     if not 0 < fraction <= 1:
         raise Misuse(f"--fraction {fraction:g} is not in (0, 1]: 0.01 is one per cent")
     return fraction

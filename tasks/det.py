@@ -1,17 +1,18 @@
-"""Detection: a YOLOv3 head fitted on the frozen encoder's pyramid.
+"""Detection: a YOLOv3 head on the frozen encoder's feature pyramid.
 
 Source: G2D paper, sections 4.1 and A.4, which follow MGCA (mgca/models/ssl_detector.py,
-mgca/datasets/detection_dataset.py): images stretched to the model's input, no augmentation, AdamW
-with weight decay 1e-6; 1 % of the training images in batches of 8 at 2e-4, more of them in batches
-of 16 at 5e-4; 50 epochs, early stopping with patience 10; mAP over IoU .40:.05:.75, suppression at
-IoU .5. All findings are one class, "there is a lesion", as in MGCA's one-class heads.
-Where we differ, and why:
-  - mAP counts all images and all confidences; `map_skip_empty` is MGCA's, see `score`. Early
-    stopping reads the validation mAP, as MGCA's does, but of our definition: with a confidence of
-    .5 asked for it stays at 0 for the first epochs of a small set.
-  - the encoder stands in eval mode: MGCA freezes its weights but lets its batch statistics drift.
-  - boxes of an image are not limited in number; MGCA pads to 10 (RSNA) or 20 (Object-CXR).
-The head, its loss, and where these differ from MGCA's: g2dbench/evaluation/heads/yolo.py.
+mgca/datasets/detection_dataset.py).
+Settings: images stretched to the model's input, no augmentation; AdamW with weight decay 1e-6 and
+learning rate 5e-4, batches of 16; for 1 % of the training images 2e-4 and batches of 8. 50 epochs,
+early stopping with patience 10; mAP over IoU .40:.05:.75; non-maximum suppression at IoU .5. All
+findings are one class, "lesion", as in MGCA.
+Differences from MGCA:
+  - mAP counts all images and all confidences. `map_skip_empty` is MGCA's mAP, see `statistics`.
+    Early stopping uses the validation mAP, as in MGCA, but our definition: MGCA's confidence limit
+    of .5 keeps it at 0 for the first epochs of a small training set.
+  - the encoder is in eval mode: MGCA freezes its weights, but not its batch norm statistics.
+  - the number of boxes per image is not limited; MGCA pads to 10 (RSNA) or 20 (Object-CXR).
+The head, its loss and their differences from MGCA: g2dbench/evaluation/heads/yolo.py.
 
 Legend: N images, B batch, P predictions of an image, S input side.
 """
@@ -29,24 +30,24 @@ from g2dbench.cards import TaskCard
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, BadResult
 from g2dbench.evaluation.fit_head import INIT, FitSettings
-from g2dbench.evaluation.fitted_task import annotated, check_parts, fit_on
-from g2dbench.evaluation.frozen_features import Frozen, Pyramids, stream
+from g2dbench.evaluation.fitted_task import annotated, check_splits, fit_in_run
+from g2dbench.evaluation.frozen_features import FrozenEncoder, PyramidCache, encode_in_chunks
 from g2dbench.evaluation.heads.yolo import (
-    Suppression,
+    NmsSettings,
     YoloHead,
-    assign,
+    assign_targets,
     detection_loss,
     detections,
-    sources,
+    scale_inputs,
 )
 from g2dbench.evaluation.prediction_table import check_columns
-from g2dbench.metrics.aggregate import Measured, scores
+from g2dbench.metrics.aggregate import PatientStatistic, scores
 from g2dbench.metrics.bootstrap import Statistic
 from g2dbench.metrics.detection import CocoMatches, ImageBoxes, coco_map
 from g2dbench.model import Features, Model, missing_capability
 from g2dbench.result import Score
 from g2dbench.sample import Sample
-from g2dbench.system.seeded_init import drawn
+from g2dbench.system.seeded_init import seeded
 from g2dbench.task import Run
 
 CARD = TaskCard(
@@ -60,18 +61,18 @@ CARD = TaskCard(
 )
 
 COLUMNS = ("id", "patient", "height", "width", "boxes", "scores", "truth")
-READ = ("id", "boxes", "scores", "truth")
+SCORED = ("id", "boxes", "scores", "truth")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
     """Settings of the fitted head.
 
-    findings: whose boxes count, None for all; whichever they are, they are one class.
-    few, fit_few: up to this share of the training set other settings hold, as in the paper.
-    least_steps: 160 images (1 % of RSNA) in batches of 8.
-    kept: detections that are stored and scored; watched: those of which early stopping takes mAP.
-    confident: from which confidence on MGCA's published mAP takes a detection.
+    findings: those whose boxes are used, as one class; None for all.
+    few, fit_few: for fractions up to `few`, `fit_few` replaces `fit`, as in the paper.
+    least_steps: 160 images, 1 % of RSNA, in batches of 8.
+    kept: for detections that are stored and scored. watched: for the mAP of early stopping.
+    confident: minimum confidence of a detection in MGCA's published mAP.
     """
 
     version: int = 1
@@ -87,8 +88,8 @@ class Protocol:
             lr=5e-4, weight_decay=1e-6, batch_size=16, epochs=50, patience=10, least_steps=20
         )
     )
-    kept: Suppression = field(default_factory=Suppression)
-    watched: Suppression = field(default_factory=lambda: Suppression(most=10))
+    kept: NmsSettings = field(default_factory=NmsSettings)
+    watched: NmsSettings = field(default_factory=lambda: NmsSettings(most=10))
     confident: float = 0.5
 
 
@@ -96,23 +97,23 @@ PROTOCOLS: Mapping[str, Protocol] = {"g2d": Protocol()}
 
 
 def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
-    """One row per test image that was searched for boxes: what was found, what is there.
+    """One row per test image annotated with boxes: detections and ground truth.
 
-    Columns id, patient, height, width, boxes and truth (flat lists, four numbers xyxy a box, in
-    the image's own pixels), scores (one confidence for each of `boxes`, falling).
-    BadData where a part has no annotated image, or the training or validation part shows no box.
+    Columns id, patient, height, width; boxes and truth (flat lists, four numbers xyxy per box, in
+    image pixels); scores (one confidence per entry of `boxes`, in decreasing order).
+    BadData if a split has no annotated image, or the training or validation split has no box.
     """
     if not isinstance(model, Features):
         raise missing_capability(model, CARD)
-    check_parts(run)
+    check_splits(run)
     test = annotated(run.test, "boxes", "test")
     frozen, head = _frozen(model, run), _head(model, run)
     train, valid = (
-        _Part(frozen, head, _showing(part, name, run), run, f"det {name} features")
+        _Split(frozen, head, _images_with_boxes(part, name, run), run, f"det {name} features")
         for name, part in (("train", run.train), ("valid", run.valid))
     )
     settings = run.protocol.fit_few if run.fraction <= run.protocol.few else run.protocol.fit
-    fit_on(
+    fit_in_run(
         run,
         head,
         len(train.pyramids),
@@ -125,17 +126,17 @@ def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
 
 
 def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:
-    """`statistics` with their values and intervals."""
+    """The value and the confidence interval of each of `statistics`."""
     return scores(statistics(predictions, protocol))
 
 
-def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Measured]:
-    """COCO mAP over IoU .40:.05:.75 with its interval over patients, and what MGCA publishes.
+def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, PatientStatistic]:
+    """COCO mAP over IoU .40:.05:.75, in three definitions.
 
-    `map`: all images and all kept detections. `map_conf50`: detections of confidence .5 or more
-    only. `map_skip_empty`: of these, only the images with a detection and a truth box, as MGCA
-    counts: it forgets false alarms on healthy images and findings missed altogether. n counts the
-    images; NaN where no image has a truth box.
+    `map`: all images, all stored detections. `map_conf50`: only detections with confidence .5 or
+    more. `map_skip_empty`: of these, only images with both a detection and a ground truth box, as
+    MGCA; it ignores false positives on healthy images and completely missed findings. n: images;
+    NaN if no image has a ground truth box.
     """
     check_columns(predictions, COLUMNS)
     table = predictions.sort_values("id", kind="stable")
@@ -143,22 +144,24 @@ def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Measu
         image = table["id"][table["id"].duplicated()].iloc[0]
         raise BadResult(f"the predictions hold image {image!r} twice")
     patients = table["patient"].to_numpy(object)
-    images = [_image_boxes(*row) for row in zip(*(table[name] for name in READ), strict=True)]
-    every = CocoMatches(images)
-    sure = CocoMatches([_confident(image, protocol.confident) for image in images])
+    images = [_image_boxes(*row) for row in zip(*(table[name] for name in SCORED), strict=True)]
+    all_detections = CocoMatches(images)
+    confident = CocoMatches([_confident(image, protocol.confident) for image in images])
     return {
-        "map": Measured(patients, every.mean_average_precision, len(table)),
-        "map_conf50": Measured(patients, sure.mean_average_precision, len(table)),
-        "map_skip_empty": Measured(patients, _skipping_empty(sure), int(sure.both.sum())),
+        "map": PatientStatistic(patients, all_detections.mean_average_precision, len(table)),
+        "map_conf50": PatientStatistic(patients, confident.mean_average_precision, len(table)),
+        "map_skip_empty": PatientStatistic(
+            patients, _skipping_empty(confident), int(confident.detected_and_true.sum())
+        ),
     }
 
 
 def _skipping_empty(matches: CocoMatches) -> Statistic:
-    return lambda weights: matches.mean_average_precision(weights * matches.both)
+    return lambda weights: matches.mean_average_precision(weights * matches.detected_and_true)
 
 
 def _image_boxes(image: str, *stored: NDArray[np.float64]) -> ImageBoxes:
-    """One row's boxes, confidences and truth, as stored; BadResult for broken ones."""
+    """The detections and ground truth of one stored row; BadResult if they are broken."""
     try:
         boxes, scores, truth = (np.asarray(numbers, np.float64) for numbers in stored)
         return ImageBoxes(boxes.reshape(-1, 4), scores, truth.reshape(-1, 4))
@@ -167,65 +170,65 @@ def _image_boxes(image: str, *stored: NDArray[np.float64]) -> ImageBoxes:
 
 
 def _confident(image: ImageBoxes, least: float) -> ImageBoxes:
-    kept = image.scores >= least
-    return ImageBoxes(image.detected[kept], image.scores[kept], image.truth)
+    passed = image.scores >= least
+    return ImageBoxes(image.detected[passed], image.scores[passed], image.truth)
 
 
-class _Part:
-    """Pyramids and boxes of some images, and what the head should say and says of them."""
+class _Split:
+    """One split: feature pyramids, boxes, regression targets; the head's loss and mAP."""
 
     def __init__(
-        self, frozen: Frozen, head: YoloHead, data: Dataset, run: Run[Protocol], title: str
+        self, frozen: FrozenEncoder, head: YoloHead, data: Dataset, run: Run[Protocol], title: str
     ) -> None:
-        self.pyramids = Pyramids(frozen, data, run, title)
+        self.pyramids = PyramidCache(frozen, data, run, title)
         self._head = head
         self._layout = head.layout(run.device)
-        self._watched = run.protocol.watched
+        self._nms = run.protocol.watched
         self._boxes = [_input_boxes(sample, frozen, run.protocol.findings) for sample in data]
-        self._targets = [assign(boxes, self._layout) for boxes in self._boxes]
+        self._targets = [assign_targets(boxes, self._layout) for boxes in self._boxes]
 
-    def loss(self, positions: Tensor) -> Tensor:
+    def loss(self, indices: Tensor) -> Tensor:
         """The head's loss on these images."""
-        raw = self._head(self.pyramids.batch(positions))
-        return detection_loss(raw, [self._targets[int(at)] for at in positions], self._layout)
+        raw = self._head(self.pyramids.batch(indices))
+        return detection_loss(raw, [self._targets[int(index)] for index in indices], self._layout)
 
     def mean_average_precision(self, batch_size: int) -> float:
-        """Of the watched detections on all images, boxes compared in the network's input."""
+        """mAP on all images for early stopping, in pixels of the network's input."""
         found = []
-        for positions in torch.arange(len(self.pyramids)).split(batch_size):
-            raw = self._head(self.pyramids.batch(positions))
-            found += detections(raw, self._layout, self._watched)
+        for indices in torch.arange(len(self.pyramids)).split(batch_size):
+            raw = self._head(self.pyramids.batch(indices))
+            found += detections(raw, self._layout, self._nms)
         images = zip(found, self._boxes, strict=True)
-        return coco_map([ImageBoxes(*claims, truth) for claims, truth in images]).value
+        return coco_map([ImageBoxes(*detected, truth) for detected, truth in images]).value
 
 
 def _input_boxes(
-    sample: Sample, frozen: Frozen, findings: Sequence[str] | None
+    sample: Sample, frozen: FrozenEncoder, findings: Sequence[str] | None
 ) -> NDArray[np.float32]:
-    view = frozen.preprocess.view(*sample.image.shape)
-    return view.boxes_to_input(_truth(sample, findings))
+    geometry = frozen.preprocess.geometry(*sample.image.shape)
+    return geometry.boxes_to_input(_truth(sample, findings))
 
 
 def _truth(sample: Sample, findings: Sequence[str] | None) -> NDArray[np.float64]:
-    """(G, 4) boxes of the image that count."""
+    """(G, 4) boxes of the image with one of the findings."""
     boxes = [box[1:] for box in sample.boxes or () if findings is None or box.finding in findings]
     return np.array(boxes, np.float64).reshape(-1, 4)
 
 
-def _showing(data: Dataset, name: str, run: Run[Protocol]) -> Dataset:
-    """The annotated images; BadData where none of them has a box that counts."""
+def _images_with_boxes(data: Dataset, name: str, run: Run[Protocol]) -> Dataset:
+    """The annotated images; BadData if none of them has a box of the findings."""
     images, findings = annotated(data, "boxes", name), run.protocol.findings
     if not any(len(_truth(sample, findings)) for sample in images):
         raise BadData(
             f"none of the {len(images)} {name} images of {data.card.name} has a box of "
             f"{' or '.join(findings or ('any finding',))} at --fraction {run.fraction:g}: "
-            "raise it, or choose a data set with more findings"
+            "increase it, or choose a data set with more findings"
         )
     return images
 
 
-def _frozen(model: Model, run: Run[Protocol]) -> Frozen:
-    """The levels of the pyramid that the head reads, of the whole image, stretched."""
+def _frozen(model: Model, run: Run[Protocol]) -> FrozenEncoder:
+    """The encoder, limited to the pyramid levels that the head uses, on the stretched image."""
     assert isinstance(model, Features)
     features, levels = model.features, _levels(model)
 
@@ -233,11 +236,11 @@ def _frozen(model: Model, run: Run[Protocol]) -> Frozen:
         pyramid = features(images)
         return [pyramid[level] for level in levels]
 
-    return Frozen(model, encode, model.preprocess.stretched(), run)
+    return FrozenEncoder(model, encode, model.preprocess.stretched(), run)
 
 
 def _levels(model: Features) -> list[int]:
-    return sorted({source.level for source in sources(model.strides)})
+    return sorted({source.level for source in scale_inputs(model.strides)})
 
 
 def _head(model: Model, run: Run[Protocol]) -> YoloHead:
@@ -245,22 +248,22 @@ def _head(model: Model, run: Run[Protocol]) -> YoloHead:
     levels, size = _levels(model), model.preprocess.size
     channels = [model.channels[level] for level in levels]
     strides = [model.strides[level] for level in levels]
-    head = drawn(lambda: YoloHead(channels, strides, size), run.generator(INIT))
+    head = seeded(lambda: YoloHead(channels, strides, size), run.generator(INIT))
     return head.to(run.device)
 
 
 def _rows(
-    frozen: Frozen, head: YoloHead, test: Dataset, run: Run[Protocol]
+    frozen: FrozenEncoder, head: YoloHead, test: Dataset, run: Run[Protocol]
 ) -> Iterator[tuple[object, ...]]:
-    """Values of COLUMNS for every annotated test image."""
+    """Yield the values of COLUMNS for each annotated test image."""
     layout = head.layout(run.device)
-    for samples, maps in stream(frozen, test, run, "det test"):
+    for samples, maps in encode_in_chunks(frozen, test, run, "det test"):
         with torch.no_grad():
             raw = head([level.float() for level in maps])
         found = detections(raw, layout, run.protocol.kept)
         for sample, (boxes, confidences) in zip(samples, found, strict=True):
             height, width = sample.image.shape
-            inside = frozen.preprocess.view(height, width).boxes_to_image(boxes)
+            in_image = frozen.preprocess.geometry(height, width).boxes_to_image(boxes)
             truth = _truth(sample, run.protocol.findings)
-            flat = (part.ravel().tolist() for part in (inside, confidences, truth))
+            flat = (part.ravel().tolist() for part in (in_image, confidences, truth))
             yield (sample.id, sample.patient, height, width, *flat)

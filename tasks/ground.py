@@ -1,16 +1,16 @@
-"""Zero-shot grounding: a finding's map against where experts marked it.
+"""Zero-shot grounding: a text prompt's map compared with the annotated finding.
 
 Source: G2D paper, sections 4.1 and A.4: BioViL's pipeline (hi-ml vlp/inference_engine.py), the map
 of a prompt resized to the image, on RSNA and SIIM; recall, IoU and Dice. As in MedKLIP
-(Sample_Zero-Shot_Grounding_RSNA/test.py) only findings that are there are asked for. Neither paper
-says how a region is cut out of BioViL's map. Here, where a model has no published threshold, it is
-chosen on the validation images, one for all findings: of the quantiles of the maps' values, whose
-range differs from model to model, the one with the best Dice.
+(Sample_Zero-Shot_Grounding_RSNA/test.py), only findings that are present are prompted.
+Settings: a model's published threshold if it has one, else one threshold for all findings: the
+quantile of the maps' values with the best Dice on the validation split. (Quantiles, because models
+differ in their range of values.)
+Difference from the papers: neither states how BioViL's map is thresholded.
+Ground truth: the finding's mask, or the union of its boxes if it has no mask. Scores are computed
+in image pixels; pixels outside the model's crop are never predicted.
 
-The truth is the finding's mask, the union of its boxes where it has none. All scores are taken in
-the image's own pixels; what the model's crop leaves out is never predicted.
-
-Legend: N images, K findings, T texts, R rows (an image and a finding it shows), S thresholds,
+Legend: N images, K findings, T texts, R rows (one per image and present finding), S thresholds,
 B resamples, H W pixels of an image, h w a model's grid.
 """
 
@@ -27,15 +27,15 @@ from g2dbench.cards import TaskCard
 from g2dbench.data.annotations import rle
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, BadResult
-from g2dbench.evaluation.frozen_features import Frozen, stream
-from g2dbench.evaluation.prediction_table import KEYS, Wide, check_columns, wide
+from g2dbench.evaluation.frozen_features import FrozenEncoder, encode_in_chunks
+from g2dbench.evaluation.prediction_table import KEYS, WideTable, check_columns, to_wide
 from g2dbench.evaluation.prompts import phrase
 from g2dbench.metrics import grounding
-from g2dbench.metrics.aggregate import Measured, family, scores
+from g2dbench.metrics.aggregate import PatientStatistic, per_finding, scores
 from g2dbench.metrics.bootstrap import mean_of
 from g2dbench.metrics.ratio import ratio
 from g2dbench.model import Locates, Model, missing_capability
-from g2dbench.preprocess import Resampling, View
+from g2dbench.preprocess import InputGeometry, Resampling
 from g2dbench.result import Score
 from g2dbench.sample import Sample
 from g2dbench.task import Run
@@ -52,7 +52,7 @@ CARD = TaskCard(
 )
 
 GEOMETRY = ("height", "width", "size", "scale_x", "scale_y", "offset_x", "offset_y")
-"""The fields of `View`, stored so that a score needs no model."""
+"""The fields of `InputGeometry`, stored so that scoring needs no model."""
 
 MEASURES = ("dice", "iou", "recall", "pointing_game", "cnr")
 
@@ -61,10 +61,10 @@ COLUMNS = (*KEYS, "grid_h", "grid_w", "grid", *GEOMETRY, "resampling", "threshol
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """What is asked, and how thresholds are searched.
+    """Settings of prompt and threshold search.
 
-    template: `{}` stands for the finding. sweep: so many thresholds, at evenly spaced quantiles of
-    the maps' values: 99 are the percentiles.
+    template: the prompt, with `{}` for the finding. sweep: number of candidate thresholds, evenly
+    spaced quantiles of the maps' values; 99 gives the percentiles.
     """
 
     template: str = "{}"
@@ -79,9 +79,10 @@ PROTOCOLS: Mapping[str, Protocol] = {
 
 
 class Pair(NamedTuple):
-    """A finding that an image shows: where it is, and the model's map of it.
+    """A finding that is present in an image: its ground truth and the model's map.
 
-    truth: run lengths of (H, W); grid (h, w) over the input; `view` leads from one to the other.
+    truth: run lengths of (H, W). grid: the map, (h, w) over the input; `geometry` maps it to image
+    pixels.
     """
 
     id: str
@@ -89,26 +90,26 @@ class Pair(NamedTuple):
     finding: str
     truth: str
     grid: NDArray[np.float32]
-    view: View
+    geometry: InputGeometry
     resampling: Resampling
 
     def maps(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """(H, W) relevance, NaN where the model saw nothing, and (H, W) truth.
+        """(H, W) relevance map, NaN outside the crop, and (H, W) ground truth.
 
-        BadResult for run lengths that are not of this image.
+        BadResult for run lengths that do not fit the image.
         """
-        # The truth first: it refuses a size that would not fit into memory.
-        truth = rle.decode(self.truth, (self.view.height, self.view.width))
-        return self.view.map_to_image(self.grid, self.resampling), truth
+        # The ground truth first: decoding refuses a size that does not fit into memory.
+        truth = rle.decode(self.truth, (self.geometry.height, self.geometry.width))
+        return self.geometry.map_to_image(self.grid, self.resampling), truth
 
 
 def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
-    """One row per test image and finding that it shows: map, geometry, threshold, truth.
+    """One row per test image and present finding: map, geometry, threshold, ground truth.
 
     Columns id, patient, finding; grid (h x w numbers, row by row), grid_h, grid_w; the fields of
-    `View`; resampling; threshold (predicted is what is greater); truth (run lengths).
-    BadData where no test image shows a finding, or a threshold is needed and no validation image
-    does.
+    `InputGeometry`; resampling; threshold (pixels above it are predicted); truth (run lengths).
+    BadData if no test image has a finding, or if a threshold is needed and no validation image
+    has one.
     """
     if not isinstance(model, Locates):
         raise missing_capability(model, CARD)
@@ -116,90 +117,92 @@ def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
     if not pairs:
         raise BadData(
             f"none of the {len(run.test)} test images of {run.test.card.name} has a finding that "
-            "is marked with a box or a mask: there is nothing to ground"
+            "is annotated with a box or a mask: there is nothing to ground"
         )
     threshold = model.grounding.threshold
     if threshold is None:
-        threshold = _chosen(list(_pairs(model, model, run.valid, run, "ground valid")), run)
+        threshold = _best_threshold(list(_pairs(model, model, run.valid, run, "ground valid")), run)
     return pd.DataFrame([_row(pair, threshold) for pair in pairs], columns=COLUMNS)
 
 
 def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:
-    """`statistics` with their values and intervals."""
+    """The value and the confidence interval of each of `statistics`."""
     return scores(statistics(predictions, protocol))
 
 
-def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Measured]:
-    """Agreement of region and truth: means over images, then over findings; and of each finding.
+def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, PatientStatistic]:
+    """Scores per image, averaged over images, then over findings.
 
-    `dice`, `iou`, `recall` (of pixels), `pointing_game` and `cnr` as in metrics/grounding.py; a
-    `cnr` that is infinite or has only one side is left out. `oracle_dice` and `oracle_iou` choose
-    one threshold for all findings on the test truth, again in every resample: upper bounds, never
-    comparable with the others. n counts the images.
+    `dice`, `iou`, `recall` (of pixels), `pointing_game` and `cnr` as in metrics/grounding.py; an
+    infinite or undefined `cnr` is excluded. `oracle_dice` and `oracle_iou` choose one threshold for
+    all findings on the test ground truth, again in each resample: upper bounds, not comparable with
+    the others. n: images.
     """
     check_columns(predictions, COLUMNS)
     rows = predictions.sort_values(["id", "finding"], ignore_index=True)
-    pairs = [_stored(row) for row in rows.to_dict("records")]
+    pairs = [_read_row(row) for row in rows.to_dict("records")]
     thresholds = rows["threshold"].to_numpy(np.float64)
-    cuts = np.union1d(_sweep(pairs, protocol.sweep), thresholds)
-    at = np.searchsorted(cuts, thresholds)
-    measured = [_measured(pair, int(own), cuts) for pair, own in zip(pairs, at, strict=True)]
-    singles = pd.DataFrame([single for single, _ in measured])
-    table = wide(pd.concat([rows[[*KEYS]], singles], axis=1), MEASURES)
-    found: dict[str, Measured] = {}
+    candidates = np.union1d(_candidates(pairs, protocol.sweep), thresholds)
+    own = np.searchsorted(candidates, thresholds)
+    measured = [_measure(pair, int(k), candidates) for pair, k in zip(pairs, own, strict=True)]
+    row_scores = pd.DataFrame([scores for scores, _ in measured])
+    table = to_wide(pd.concat([rows[[*KEYS]], row_scores], axis=1), MEASURES)
+    found: dict[str, PatientStatistic] = {}
     for name in MEASURES:
         means = {f: mean_of(table[name][:, k]) for k, f in enumerate(table.findings)}
-        found |= family(name, table.patients, means, ~np.isnan(table[name]))
+        found |= per_finding(name, table.patients, means, ~np.isnan(table[name]))
     for name in ("dice", "iou"):
-        values = np.array([sweep[name] for _, sweep in measured])
+        values = np.array([curves[name] for _, curves in measured])
         found[f"oracle_{name}"] = _oracle(values, rows, table)
     return found
 
 
-def _measured(
-    pair: Pair, own: int, cuts: NDArray[np.float64]
+def _measure(
+    pair: Pair, own: int, candidates: NDArray[np.float64]
 ) -> tuple[dict[str, float], dict[str, NDArray[np.float64]]]:
-    """One row's scores at its own threshold, `cuts[own]`, and its (S,) Dice and IoU at all."""
+    """A row's scores at its threshold, `candidates[own]`; its Dice and IoU at all of them, (S,)."""
     relevance, truth = pair.maps()
-    overlap = grounding.overlap_at(relevance, truth, cuts.tolist())
-    sweep = {"dice": grounding.dice(overlap), "iou": grounding.iou(overlap)}
+    overlap = grounding.overlap_at(relevance, truth, candidates.tolist())
+    curves = {"dice": grounding.dice(overlap), "iou": grounding.iou(overlap)}
     contrast = grounding.cnr(relevance, truth)
-    single = {
-        "dice": float(sweep["dice"][own]),
-        "iou": float(sweep["iou"][own]),
+    scores_of_row = {
+        "dice": float(curves["dice"][own]),
+        "iou": float(curves["iou"][own]),
         "recall": float(grounding.recall(overlap)[own]),
         "pointing_game": grounding.pointing_game(relevance, truth),
         "cnr": contrast if np.isfinite(contrast) else float("nan"),
     }
-    return single, sweep
+    return scores_of_row, curves
 
 
-def _oracle(values: NDArray[np.float64], predictions: pd.DataFrame, table: Wide) -> Measured:
-    """The best mean over findings of the means over images, values (R, S), at one threshold."""
-    images = {image: n for n, image in enumerate(sorted(predictions["id"].unique()))}
-    place = predictions["id"].map(images).to_numpy(np.intp)
-    parts = [(predictions["finding"] == finding).to_numpy() for finding in table.findings]
+def _oracle(
+    values: NDArray[np.float64], predictions: pd.DataFrame, table: WideTable
+) -> PatientStatistic:
+    """The best mean, over images and then findings, at one threshold; values (R, S)."""
+    image_index = {image: n for n, image in enumerate(sorted(predictions["id"].unique()))}
+    image_of_row = predictions["id"].map(image_index).to_numpy(np.intp)
+    rows_of = [(predictions["finding"] == finding).to_numpy() for finding in table.findings]
 
     def statistic(weights: NDArray[np.int64]) -> NDArray[np.float64]:
-        drawn = [weights[:, place[part]] for part in parts]
+        counts = [weights[:, image_of_row[rows]] for rows in rows_of]
         means = [
-            ratio(times @ values[part], times.sum(axis=1)[:, None])
-            for times, part in zip(drawn, parts, strict=True)
+            ratio(count @ values[rows], count.sum(axis=1)[:, None])
+            for count, rows in zip(counts, rows_of, strict=True)
         ]
         return np.asarray(np.mean(means, axis=0).max(axis=1))
 
-    return Measured(table.patients, statistic, len(images))
+    return PatientStatistic(table.patients, statistic, len(image_index))
 
 
 def _pairs(
     model: Model, locator: Locates, data: Dataset, run: Run[Protocol], title: str
 ) -> Iterator[Pair]:
-    """What the data set's images show, in its order; BadData for a map that is not finite."""
-    shown = _showing(data)
-    findings = sorted({finding for sample in shown for finding in _truths(sample)})
+    """Yield each image's present findings with maps, in order; BadData if a map is not finite."""
+    images = _images_with_findings(data)
+    findings = sorted({finding for sample in images for finding in _truths(sample)})
     texts = [run.protocol.template.format(phrase(finding)) for finding in findings]
-    frozen = Frozen(model, lambda x: [locator.locate(x, texts)], model.preprocess, run)
-    for samples, (maps,) in stream(frozen, shown, run, title):
+    frozen = FrozenEncoder(model, lambda x: [locator.locate(x, texts)], model.preprocess, run)
+    for samples, (maps,) in encode_in_chunks(frozen, images, run, title):
         grids = maps.float().cpu()
         for sample, finite in zip(samples, torch.isfinite(grids).flatten(1).all(1), strict=True):
             if not finite:
@@ -208,55 +211,55 @@ def _pairs(
                     "check the weights, or use --precision fp32"
                 )
         for sample, by_finding in zip(samples, grids.numpy(), strict=True):
-            view = model.preprocess.view(*sample.image.shape)
+            geometry = model.preprocess.geometry(*sample.image.shape)
             for finding, truth in sorted(_truths(sample).items()):
                 grid = by_finding[findings.index(finding)]
                 names = (sample.id, sample.patient, finding)
                 truth_runs = rle.encode(truth)
-                yield Pair(*names, truth_runs, grid, view, locator.grounding.resampling)
+                yield Pair(*names, truth_runs, grid, geometry, locator.grounding.resampling)
 
 
-def _showing(data: Dataset) -> Dataset:
-    """The images on which something is marked."""
-    marked = (data.table["has_boxes"] | data.table["has_masks"]).to_numpy(bool)
-    rows = [int(row) for row in np.flatnonzero(marked) if _truths(data[int(row)])]
+def _images_with_findings(data: Dataset) -> Dataset:
+    """The images with a box or a mask that is not empty."""
+    annotated = (data.table["has_boxes"] | data.table["has_masks"]).to_numpy(bool)
+    rows = [int(row) for row in np.flatnonzero(annotated) if _truths(data[int(row)])]
     return data.take(rows)
 
 
 def _truths(sample: Sample) -> dict[str, NDArray[np.bool_]]:
-    """finding -> (H, W): its mask, or the union of its boxes; without those that have no pixel."""
+    """finding -> (H, W) mask, or union of its boxes if it has no mask; without empty ones."""
     masks = dict(sample.masks or {})
     boxes = [box for box in sample.boxes or () if box.finding not in masks]
     for finding in {box.finding for box in boxes}:
-        own = [(box.x0, box.y0, box.x1, box.y1) for box in boxes if box.finding == finding]
-        masks[finding] = grounding.box_mask(own, sample.image.shape)
+        corners = [(box.x0, box.y0, box.x1, box.y1) for box in boxes if box.finding == finding]
+        masks[finding] = grounding.box_mask(corners, sample.image.shape)
     return {finding: mask for finding, mask in masks.items() if mask.any()}
 
 
-def _chosen(pairs: Sequence[Pair], run: Run[Protocol]) -> float:
-    """The threshold with the best Dice on these, of equal ones the lowest; mean as in `score`."""
+def _best_threshold(pairs: Sequence[Pair], run: Run[Protocol]) -> float:
+    """The (lowest) threshold with the best Dice on these pairs, averaged as in `statistics`."""
     if not pairs:
         raise BadData(
             f"the model publishes no threshold, and none of the {len(run.valid)} validation images "
-            f"of {run.valid.card.name} has a marked finding to choose one on: choose a data set "
-            "whose validation part has some"
+            f"of {run.valid.card.name} has an annotated finding to choose one: choose a data set "
+            "whose validation split has some"
         )
-    cuts = _sweep(pairs, run.protocol.sweep)
+    candidates = _candidates(pairs, run.protocol.sweep)
     dice = pd.DataFrame(
-        grounding.dice(grounding.overlap_at(*pair.maps(), cuts.tolist())) for pair in pairs
+        grounding.dice(grounding.overlap_at(*pair.maps(), candidates.tolist())) for pair in pairs
     )
     means = dice.groupby([pair.finding for pair in pairs]).mean().mean()
-    return float(cuts[int(means.to_numpy().argmax())])
+    return float(candidates[int(means.to_numpy().argmax())])
 
 
-def _sweep(pairs: Sequence[Pair], count: int) -> NDArray[np.float64]:
-    """(S,) rising thresholds at evenly spaced quantiles of all grids' values; S <= count."""
+def _candidates(pairs: Sequence[Pair], count: int) -> NDArray[np.float64]:
+    """(S,) increasing thresholds at evenly spaced quantiles of all maps' values; S <= count."""
     values = np.concatenate([pair.grid.ravel() for pair in pairs]).astype(np.float64)
     return np.unique(np.quantile(values, np.arange(1, count + 1) / (count + 1)))
 
 
 def _row(pair: Pair, threshold: float) -> dict[str, object]:
-    """A pair as it is stored."""
+    """The stored row of a pair."""
     grid_h, grid_w = pair.grid.shape
     return {
         "id": pair.id,
@@ -265,15 +268,15 @@ def _row(pair: Pair, threshold: float) -> dict[str, object]:
         "grid_h": grid_h,
         "grid_w": grid_w,
         "grid": pair.grid.ravel(),
-        **asdict(pair.view),
+        **asdict(pair.geometry),
         "resampling": pair.resampling,
         "threshold": threshold,
         "truth": pair.truth,
     }
 
 
-def _stored(row: dict[Hashable, Any]) -> Pair:
-    """A stored row as a pair; BadResult for what cannot have been written."""
+def _read_row(row: dict[Hashable, Any]) -> Pair:
+    """The pair of a stored row; BadResult if the row is broken."""
     try:
         grid = np.array(row["grid"], np.float32).reshape(int(row["grid_h"]), int(row["grid_w"]))
         numbers = [row["threshold"], *(row[name] for name in GEOMETRY)]
@@ -285,6 +288,6 @@ def _stored(row: dict[Hashable, Any]) -> Pair:
             f"the map of {row['finding']!r} on image {row['id']!r} cannot be scored: its grid, "
             "geometry, threshold or resampling is broken"
         )
-    view = View(**{name: row[name] for name in GEOMETRY})
+    geometry = InputGeometry(**{name: row[name] for name in GEOMETRY})
     names = (row["id"], row["patient"], row["finding"])
-    return Pair(*names, row["truth"], grid, view, row["resampling"])
+    return Pair(*names, row["truth"], grid, geometry, row["resampling"])

@@ -1,9 +1,11 @@
-"""Zero-shot classification: a finding's positive prompt against its negative one.
+"""Zero-shot classification: a positive and a negative text prompt for each finding.
 
-Source: G2D paper, sections 4.1 and A.4, with the prompts of CheXzero. A model that embeds texts
-scores softmax over the two cosines, without a temperature, and says "present" where the positive
-prompt is nearer. A model that matches findings (MedKLIP, KAD, CARZero) is asked by the finding's
-name, and says "present" above one half.
+Source: G2D paper, sections 4.1 and A.4, with the prompts of CheXzero.
+Score: a model that embeds texts gives the softmax over the cosines of the image with the two
+prompts, without a temperature. A model that matches findings (MedKLIP, KAD, CARZero) gets the
+finding's name and returns a probability.
+Decision: "present" if the score is above 0.5.
+Protocols: `g2d` has the prompts "{}" and "no {}"; `biovil` averages BioViL's prompts.
 
 Legend: N images, T findings, D width.
 """
@@ -19,12 +21,12 @@ from scipy.special import expit
 
 from g2dbench.cards import TaskCard
 from g2dbench.errors import BadData
-from g2dbench.evaluation.frozen_features import Frozen, extract, products
-from g2dbench.evaluation.prediction_table import judged_findings, labels, long_table, wide
+from g2dbench.evaluation.frozen_features import FrozenEncoder, encode_dataset, inner_products
+from g2dbench.evaluation.prediction_table import labeled_findings, labels, long_table, to_wide
 from g2dbench.evaluation.prompts import embed_prompts, promptable
-from g2dbench.metrics.aggregate import Measured, family, scores, undefined
+from g2dbench.metrics.aggregate import PatientStatistic, per_finding, scores, undefined
 from g2dbench.metrics.bootstrap import Statistic, mean_of
-from g2dbench.metrics.classification import correct, judged, weighted_auc, weighted_f1
+from g2dbench.metrics.classification import correct, labeled, weighted_auc, weighted_f1
 from g2dbench.metrics.threshold import weighted_oracle_f1
 from g2dbench.model import Embeds, Matches, Model, missing_capability
 from g2dbench.result import Score
@@ -44,7 +46,7 @@ CARD = TaskCard(
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """Templates, `{}` standing for the finding; several are averaged into one text embedding."""
+    """Prompt templates with `{}` for the finding; several are averaged to one text embedding."""
 
     positive: tuple[str, ...]
     negative: tuple[str, ...]
@@ -65,81 +67,81 @@ PROTOCOLS: Mapping[str, Protocol] = {
 
 
 def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
-    """One row per test image and finding: truth, score in [0, 1], and whether it is claimed.
+    """One row per test image and finding: truth, score in [0, 1], and the decision.
 
-    Columns id, patient, finding, truth, score, claim (1 or 0). Findings are those judged in the
-    test part, without "No Finding" and "Normal", which no sentence can deny.
+    Columns id, patient, finding, truth, score, claim (the decision: 1 present, 0 absent). Findings:
+    those labeled in the test split, but not "No Finding" and "Normal": no prompt denies them.
     """
-    findings = promptable(judged_findings(run.test))
+    findings = promptable(labeled_findings(run.test))
     if not findings:
-        raise BadData(f"{run.test.card.name} has no finding that a prompt could name")
+        raise BadData(f"{run.test.card.name} has no finding that a prompt can name")
     if isinstance(model, Matches):
-        value = _matched(model, model, findings, run)
+        value = _match_probabilities(model, model, findings, run)
     elif isinstance(model, Embeds):
-        value = _compared(model, model, findings, run)
+        value = _prompt_scores(model, model, findings, run)
     else:
         raise missing_capability(model, CARD)
     truth = labels(run.test, findings)
-    claim = (value > 0.5).astype(np.float64)
-    return long_table(run.test, findings, truth=truth, score=value, claim=claim)
+    decision = (value > 0.5).astype(np.float64)
+    return long_table(run.test, findings, truth=truth, score=value, claim=decision)
 
 
 def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:
-    """`statistics` with their values and intervals."""
+    """The value and the confidence interval of each of `statistics`."""
     return scores(statistics(predictions, protocol))
 
 
-def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Measured]:
-    """AUC, F1 and accuracy of the claims, and the oracle F1, of all findings and of each.
+def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, PatientStatistic]:
+    """AUC, F1, accuracy and oracle F1 of each finding and averaged over findings.
 
-    `oracle_f1` chooses its threshold on the test labels (MedKLIP's published definition): an upper
-    bound, never comparable with `f1`. Means are over findings that have both kinds of image.
+    `oracle_f1` chooses its threshold on the test labels, as MedKLIP publishes: an upper bound, not
+    comparable with `f1`. Means are over the findings with positive and negative images.
     """
-    table = wide(predictions, ("truth", "score", "claim"))
-    families: dict[str, dict[str, Statistic]] = {"auc": {}, "f1": {}, "acc": {}, "oracle_f1": {}}
+    table = to_wide(predictions, ("truth", "score", "claim"))
+    by_metric: dict[str, dict[str, Statistic]] = {"auc": {}, "f1": {}, "acc": {}, "oracle_f1": {}}
     for k, finding in enumerate(table.findings):
         columns = (table[name][:, k] for name in ("truth", "score", "claim"))
         for name, statistic in _statistics(*columns).items():
-            families[name][finding] = statistic
-    known = judged(table["truth"])
-    found: dict[str, Measured] = {}
-    for name, each in families.items():
-        found |= family(name, table.patients, each, known)
+            by_metric[name][finding] = statistic
+    known = labeled(table["truth"])
+    found: dict[str, PatientStatistic] = {}
+    for name, by_finding in by_metric.items():
+        found |= per_finding(name, table.patients, by_finding, known)
     return found
 
 
 def _statistics(
-    truth: NDArray[np.float64], value: NDArray[np.float64], claim: NDArray[np.float64]
+    truth: NDArray[np.float64], value: NDArray[np.float64], decision: NDArray[np.float64]
 ) -> dict[str, Statistic]:
-    """The scores of one finding, none of them defined with one class."""
-    if len(np.unique(truth[judged(truth)])) < 2:
+    """The statistics of one finding; all are undefined with one class."""
+    if len(np.unique(truth[labeled(truth)])) < 2:
         return dict.fromkeys(("auc", "f1", "acc", "oracle_f1"), undefined)
     return {
         "auc": partial(weighted_auc, truth, value),
-        "f1": partial(weighted_f1, truth, claim),
-        "acc": mean_of(correct(truth, claim)),
+        "f1": partial(weighted_f1, truth, decision),
+        "acc": mean_of(correct(truth, decision)),
         "oracle_f1": partial(weighted_oracle_f1, truth, value),
     }
 
 
-def _matched(
+def _match_probabilities(
     model: Model, matcher: Matches, findings: tuple[str, ...], run: Run[Protocol]
 ) -> NDArray[np.float64]:
-    """(N, T) probabilities as the model itself gives them."""
-    frozen = Frozen(model, lambda x: [matcher.match(x, findings)], model.preprocess, run)
-    return extract(frozen, run.test, run, "zeroshot match").double().numpy()
+    """(N, T) probabilities of the model."""
+    frozen = FrozenEncoder(model, lambda x: [matcher.match(x, findings)], model.preprocess, run)
+    return encode_dataset(frozen, run.test, run, "zeroshot match").double().numpy()
 
 
-def _compared(
+def _prompt_scores(
     model: Model, embedder: Embeds, findings: tuple[str, ...], run: Run[Protocol]
 ) -> NDArray[np.float64]:
-    """(N, T) softmax over the cosines to the positive and the negative prompt: its first part."""
-    frozen = Frozen(model, lambda x: [embedder.embed_images(x)], model.preprocess, run)
-    images = extract(frozen, run.test, run, "zeroshot images")
-    # Not in mixed precision: few texts decide everything, and encoding them costs nothing.
+    """(N, T) softmax over the two cosines, for the positive prompt: sigmoid of their difference."""
+    frozen = FrozenEncoder(model, lambda x: [embedder.embed_images(x)], model.preprocess, run)
+    images = encode_dataset(frozen, run.test, run, "zeroshot images")
+    # Not in mixed precision: every score depends on these few texts, and they cost little.
     positive, negative = (
         embed_prompts(embedder, templates, findings)
         for templates in (run.protocol.positive, run.protocol.negative)
     )
-    difference = products(images, positive.double().cpu() - negative.double().cpu())
+    difference = inner_products(images, positive.double().cpu() - negative.double().cpu())
     return np.asarray(expit(difference))

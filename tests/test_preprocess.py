@@ -1,4 +1,4 @@
-"""Preprocessing and its geometry: there and back to half a pixel, nothing invented outside."""
+"""Preprocessing and its geometry: mapping there and back within half a pixel, NaN outside."""
 
 import numpy as np
 import pytest
@@ -18,13 +18,13 @@ FITS = [
 ]
 
 
-def picture(height: int, width: int) -> np.ndarray:
+def random_image(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width), np.uint8)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_crop_equals_torchvision(shape: tuple[int, int]) -> None:
-    image = picture(*shape)
+    image = random_image(*shape)
     ours = Preprocess(size=56, fit="crop", resize=64, mean=IMAGENET_MEAN, std=IMAGENET_STD)(image)
     theirs = transforms.Compose(
         [
@@ -38,7 +38,7 @@ def test_crop_equals_torchvision(shape: tuple[int, int]) -> None:
 
 
 def test_stretch_equals_pillow() -> None:
-    image = picture(100, 160)
+    image = random_image(100, 160)
     ours = Preprocess(size=48, channels=1)(image)[0].numpy() * 255
     theirs = np.asarray(Image.fromarray(image).resize((48, 48), Image.Resampling.BILINEAR))
     np.testing.assert_allclose(ours, theirs, atol=1e-3)
@@ -46,50 +46,50 @@ def test_stretch_equals_pillow() -> None:
 
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_boxes_return_to_half_a_pixel(fit: Preprocess, shape: tuple[int, int]) -> None:
+def test_boxes_are_mapped_back_within_half_a_pixel(fit: Preprocess, shape: tuple[int, int]) -> None:
     height, width = shape
-    view = fit.view(height, width)
+    geometry = fit.geometry(height, width)
     middle = np.array([[width * 0.4, height * 0.4, width * 0.6, height * 0.6]])
-    back = view.boxes_to_image(view.boxes_to_input(middle))
+    back = geometry.boxes_to_image(geometry.boxes_to_input(middle))
     np.testing.assert_allclose(back, middle, atol=0.5)
 
 
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_mask_lands_where_its_box_lands(fit: Preprocess, shape: tuple[int, int]) -> None:
+def test_a_mask_is_mapped_like_its_box(fit: Preprocess, shape: tuple[int, int]) -> None:
     height, width = shape
     mask = np.zeros(shape, bool)
     y0, y1, x0, x1 = height * 2 // 5, height * 3 // 5, width * 2 // 5, width * 3 // 5
     mask[y0:y1, x0:x1] = True
-    view = fit.view(height, width)
-    rows, columns = np.nonzero(view.mask_to_input(mask))
-    box = view.boxes_to_input(np.array([[x0, y0, x1, y1]], float))[0]
+    geometry = fit.geometry(height, width)
+    rows, columns = np.nonzero(geometry.mask_to_input(mask))
+    box = geometry.boxes_to_input(np.array([[x0, y0, x1, y1]], float))[0]
     found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
     np.testing.assert_allclose(found, box, atol=1.0)
 
 
 @pytest.mark.parametrize("fit", FITS)
-def test_a_map_returns_to_the_pixels_it_was_made_of(fit: Preprocess) -> None:
+def test_a_map_is_mapped_back_to_its_pixels(fit: Preprocess) -> None:
     height, width = 160, 100
-    view = fit.view(height, width)
+    geometry = fit.geometry(height, width)
     ramp = np.linspace(0, 1, width, dtype=np.float32)[None].repeat(height, 0)
     image = (ramp * 255).astype(np.uint8)
     grid = fit(image)[0].numpy()
-    back = view.map_to_image(grid)
+    back = geometry.map_to_image(grid)
     seen = ~np.isnan(back)
     seen[:, [0, 1, 2, -3, -2, -1]] = False  # the outermost cells blend with the padding
     assert seen.any()
     assert np.abs(back - ramp)[seen].max() < 0.04
 
 
-def test_outside_of_a_crop_is_nan_not_zero() -> None:
-    view = Preprocess(size=64, fit="crop").view(64, 128)
-    back = view.map_to_image(np.ones((4, 4)))
+def test_a_map_is_nan_outside_the_crop() -> None:
+    geometry = Preprocess(size=64, fit="crop").geometry(64, 128)
+    back = geometry.map_to_image(np.ones((4, 4)))
     assert np.isnan(back[:, :31]).all()
     assert (back[:, 33:95] == 1).all()
 
 
-def test_minmax_stretches_and_survives_a_constant_image() -> None:
+def test_minmax_stretches_gray_levels_and_accepts_a_constant_image() -> None:
     fit = Preprocess(size=8, channels=1, intensity="minmax")
     image = np.full((8, 8), 100, np.uint8)
     assert fit(image).abs().max() == 0
@@ -98,7 +98,7 @@ def test_minmax_stretches_and_survives_a_constant_image() -> None:
     assert fit(image).max() == 1
 
 
-def test_padding_is_black_before_normalisation() -> None:
+def test_padding_is_black_before_normalization() -> None:
     image = np.full((32, 64), 255, np.uint8)
     out = Preprocess(size=64, fit="pad", channels=1)(image)[0]
     assert (out[:16] == 0).all()

@@ -1,4 +1,4 @@
-"""The registry: cards are read without running plug-ins, names are helped, clashes are refused."""
+"""The registry: reads cards without running plug-ins, suggests names, refuses duplicates."""
 
 import subprocess
 import sys
@@ -49,18 +49,18 @@ def test_a_card_with_an_unknown_capability_is_refused(tmp_path: Path) -> None:
 def test_a_file_without_a_card_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "plug.py"
     file.write_text("x = 1\n")
-    with pytest.raises(Misuse, match="no g2dbench plug-in"):
+    with pytest.raises(Misuse, match="not a g2dbench plug-in"):
         Registry([file])
 
 
-def test_a_broken_file_is_a_sentence(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_refused_with_its_name(tmp_path: Path) -> None:
     file = tmp_path / "plug.py"
     file.write_bytes(b"\xff\xfe\x00(")
     with pytest.raises(BadData, match=r"plug\.py"):
         Registry([file])
 
 
-def test_two_plugins_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_two_plugins_with_the_same_name_are_refused(tmp_path: Path) -> None:
     one = plugin(tmp_path, "same", file="one.py")
     other = plugin(tmp_path, "same", file="other.py")
     with pytest.raises(Misuse, match=r"two plug-ins are called 'same'"):
@@ -76,12 +76,12 @@ def test_two_plugins_of_one_name_are_refused(tmp_path: Path) -> None:
         (MethodCard, "convrit", "convirt"),
     ],
 )
-def test_a_typo_is_answered_with_the_nearest_name(kind: type, typo: str, meant: str) -> None:
+def test_a_typo_is_answered_with_the_closest_name(kind: type, typo: str, meant: str) -> None:
     with pytest.raises(Misuse, match=f"did you mean '{meant}'"):
         Registry().find(kind, typo)
 
 
-def test_every_own_plugin_exports_its_contract() -> None:
+def test_every_builtin_plugin_exports_its_interface() -> None:
     registry = Registry()
     exports = {
         ModelCard: ("load",),
@@ -113,7 +113,7 @@ def test_listing_imports_no_torch() -> None:
 
 
 @pytest.mark.parametrize("name", ["baselines", "tasks"])
-def test_plugin_folders_refuse_their_bare_names(name: str, project: Path) -> None:
+def test_plugin_folders_cannot_be_imported_by_their_bare_names(name: str, project: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", f"import {name}"], cwd=project, capture_output=True, text=True
     )

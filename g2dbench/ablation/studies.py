@@ -12,7 +12,7 @@ from g2dbench.cards import MethodCard
 from g2dbench.errors import Misuse
 from g2dbench.recipes.recipe import Recipe, override
 from g2dbench.recipes.study import Arm, Study
-from g2dbench.registry import Registry, unknown
+from g2dbench.registry import Registry, unknown_name
 
 
 def known_studies(registry: Registry) -> dict[str, tuple[str, Study]]:
@@ -38,7 +38,7 @@ def find_study(name: str, registry: Registry, extra_arms: Sequence[str] = ()) ->
     """
     known = known_studies(registry)
     if name not in known:
-        raise Misuse(unknown("study", name, list(known)))
+        raise Misuse(unknown_name("study", name, list(known)))
     method, study = known[name]
     return method, replace(study, arms=(*study.arms, *map(_arm, extra_arms)))
 

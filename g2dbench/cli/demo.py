@@ -65,12 +65,14 @@ def demo(
 def _films(root: Path, store: Path, registry: "Registry") -> "Dataset":
     """Other drawn radiographs, written as RSNA distributes its own and read by its reader."""
     from g2dbench.data.synthetic import official_layouts
-    from g2dbench.system.worker_pool import cores
+    from g2dbench.system.worker_pool import default_workers
 
     if not (root / "stage_2_detailed_class_info.csv").is_file():
         partial = root.with_name(".rsna.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        official_layouts.write_rsna(partial, range(FILMS), FILM_SIZE, FILM_SEED, workers=cores())
+        official_layouts.write_rsna(
+            partial, range(FILMS), FILM_SIZE, FILM_SEED, workers=default_workers()
+        )
         shutil.rmtree(root, ignore_errors=True)
         partial.rename(root)
     data = open_data("rsna", root, store, FILM_SIZE, registry)

@@ -26,8 +26,8 @@ from g2dbench.data.store.store import Store
 from g2dbench.data.store.verify import describe, verify
 from g2dbench.errors import BadData
 from g2dbench.registry import Registry
-from g2dbench.system.files import alone
-from g2dbench.system.worker_pool import cores
+from g2dbench.system.files import locked
+from g2dbench.system.worker_pool import default_workers
 
 if TYPE_CHECKING:
     from g2dbench.progress import Progress
@@ -80,10 +80,10 @@ def prepare(
     if _is_complete(folder):
         return Store(folder)
     try:
-        with alone(folder):
+        with locked(folder):
             # Whoever held the lock before may have finished it.
             if not _is_complete(folder):
-                processes = cores() if workers is None else workers
+                processes = default_workers() if workers is None else workers
                 build(asked, folder, processes, progress)
     except OSError as error:
         raise BadData(f"the store {folder} cannot be written: {error}") from error

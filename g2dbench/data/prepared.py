@@ -18,7 +18,7 @@ from g2dbench.data.store.manifest import MANIFEST_FILE, Manifest, read_manifest
 from g2dbench.data.store.request import SIZE, is_from
 from g2dbench.data.store.store import Store
 from g2dbench.errors import BadData, Misuse
-from g2dbench.registry import Registry, unknown
+from g2dbench.registry import Registry, unknown_name
 
 Echo = Callable[[str], object]
 
@@ -91,7 +91,8 @@ def prepared(
     if not others:
         raise Misuse(f"{name!r} was not prepared from {root}, but:{_list(folders)}")
     alike = [other for other in others if split in (None, other.split)] or others
-    raise _other_prepared(name, max(alike, key=lambda other: other.size), size, split)
+    largest = max(alike, key=lambda other: other.size)
+    raise _other_prepared(name, largest, store_root, size, split)
 
 
 def prepared_in(store_root: Path) -> list[Store]:
@@ -113,8 +114,8 @@ def check_known(name: str, store_root: Path, registry: Registry) -> None:
     sets = {folder.rsplit("-", 2)[0] for folder in own if _FOLDER.fullmatch(folder)}
     known = sorted(sets | {card.name for card in cards if not card.generic})
     raise Misuse(
-        f"{unknown('data set', name, known)}; data of your own are prepared first: `g2dbench data "
-        f"prepare images --root FOLDER --name {shlex.quote(name)}`"
+        f"{unknown_name('data set', name, known)}; data of your own are prepared first: "
+        f"`g2dbench data prepare images --root FOLDER --name {shlex.quote(name)}`"
     )
 
 
@@ -194,15 +195,18 @@ def _never_prepared(
     words += ["--name", "NAME"] if card.generic else []
     words += ["--split", split] if split else []
     words += ["--size", str(size)] if size and size > SIZE else []
+    words += ["--store", str(store_root)]
     then = ", and from then on --data NAME" if card.generic else ""
     return BadData(f"{name!r} is not prepared in {store_root}: run `{shlex.join(words)}`{then}")
 
 
-def _other_prepared(name: str, other: Manifest, size: int | None, split: str | None) -> BadData:
+def _other_prepared(
+    name: str, other: Manifest, store_root: Path, size: int | None, split: str | None
+) -> BadData:
     """The error where the data set is prepared, but too small or under another split."""
     lacks_split = split is not None and other.split != split
     asked = split if lacks_split and split else other.split
-    command = _command(other, max(size or 0, other.size), asked)
+    command = _command(other, store_root, max(size or 0, other.size), asked)
     if lacks_split:
         return BadData(f"{name!r} is prepared, but not under the split {split!r}: run `{command}`")
     return BadData(
@@ -211,7 +215,7 @@ def _other_prepared(name: str, other: Manifest, size: int | None, split: str | N
     )
 
 
-def _command(manifest: Manifest, size: int, split: str) -> str:
+def _command(manifest: Manifest, store_root: Path, size: int, split: str) -> str:
     """The command that prepares the same data set at another size or under another split."""
     name, reader = str(manifest.card["name"]), manifest.reader or str(manifest.card["name"])
     root, _, told = manifest.origin.partition(" with {")
@@ -221,4 +225,4 @@ def _command(manifest: Manifest, size: int, split: str) -> str:
         words += ["--option", f"{key}={value}"]
     words += ["--split", split] if split != OURS else []
     words += ["--border", manifest.border] if manifest.border != KEEP else []
-    return shlex.join([*words, "--size", str(size)])
+    return shlex.join([*words, "--size", str(size), "--store", str(store_root)])

@@ -1,6 +1,6 @@
-"""What identifies a cell: everything that moves its score, and the folder that it gives.
+"""The identity of a cell: everything that can change its score, and its results folder.
 
-docs/decisions/008-what-identifies-a-cell.md says what is in it, what is not, and why.
+docs/decisions/008-what-identifies-a-cell.md lists what is in it, what is not, and why.
 """
 
 import dataclasses
@@ -22,12 +22,12 @@ from g2dbench.system.source_digest import source_digest
 from g2dbench.task import Task, check_fraction
 
 ENGINE = "g2dbench.evaluation.runner"
-"""The module whose imports are the code that every cell runs."""
+"""Its imports are the code that every cell runs."""
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The data of one cell; `ids` are those of the drawn training images, `digest` theirs."""
+class CellData:
+    """The data splits of one cell; `ids` of the sampled training images, and their `digest`."""
 
     train: Dataset
     valid: Dataset
@@ -39,7 +39,7 @@ class Parts:
 def cell_of(
     spec: CellSpec, label: str, model_seed: int | None, card: TaskCard, data: Dataset, protocol: str
 ) -> Cell:
-    """What the result is filed under: label and seed are the loaded model's."""
+    """The key of a result; label and model_seed are those of the loaded model."""
     return Cell(
         model=label,
         model_seed=model_seed,
@@ -54,25 +54,25 @@ def cell_of(
     )
 
 
-def parts_of(card: TaskCard, data: Dataset, cell: Cell) -> Parts:
-    """The cell's share of the data set."""
+def data_of(card: TaskCard, data: Dataset, cell: Cell) -> CellData:
+    """The splits that the cell uses: sampled training images, validation and test images."""
     test = data.split("test")
     if cell.limit is not None:
         test = test.take(range(min(cell.limit, len(test))))
     valid, train = data.split("valid"), data.split("train")
     if not card.fits:
-        return Parts(train.take([]), valid, test, (), "zero-shot")
+        return CellData(train.take([]), valid, test, (), "zero-shot")
     findings = [
         finding for finding in data.card.findings if f"{LABEL_PREFIX}{finding}" in data.table
     ]
     subset = fractions.draw(train, cell.fraction, cell.subset_seed, findings=findings)
-    return Parts(train.take(subset.indices), valid, test, tuple(subset.ids), subset.digest)
+    return CellData(train.take(subset.indices), valid, test, tuple(subset.ids), subset.digest)
 
 
 def identity_of(
     cell: Cell, model: Model, task: Task, data: Dataset, subset: str, settings: Any
 ) -> dict[str, Any]:
-    """Everything that moves a score, as JSON values: what a finished cell is recognised by."""
+    """Everything that can change a score, as JSON values; it identifies a finished cell."""
     found = fingerprint(model)
     return {
         "cell": cell.model_dump(),
@@ -88,12 +88,12 @@ def identity_of(
 
 
 def module_of(task: Task) -> str:
-    """The task's module; a task that is an object counts by its class."""
+    """The name of the task's module, or of its class's module if the task is an object."""
     return str(getattr(task, "__name__", type(task).__module__))
 
 
 def folder_of(out: Path, cell: Cell, identity: dict[str, Any]) -> Path:
-    """Where the cell's files lie; the name ends in a digest of the identity."""
+    """The folder of the cell's files; its name ends in a digest of the identity."""
     text = json.dumps(identity, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     share = "zero" if cell.fraction == 0 else f"f{cell.fraction:g}"

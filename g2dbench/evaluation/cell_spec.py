@@ -1,4 +1,4 @@
-"""One evaluation as a value of names: it can be stored, sent to another process, and run there."""
+"""One evaluation as a serializable value: it can be stored, or run in another process."""
 
 from pathlib import Path
 
@@ -6,19 +6,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class CellSpec(BaseModel):
-    """Everything that decides a cell's outcome, and where its inputs are found.
+    """Everything that determines the score of a cell, and where to find its inputs.
 
     Attributes:
-        model: as after `--model`. model_seed: for a model that is drawn at random, such as
-            random-init.
-        task, protocol: by name.
-        data: as after `--data`; the data set must be prepared in the folder `store`, at the short
-            side `size` where several sizes are.
-        fraction: share of the training patients, in (0, 1]; a zero-shot task ignores it.
-        seed: of heads and shuffling. subset_seed: of the drawn fraction.
-        limit: at most so many test images; None for all.
+        model: as in `--model`. model_seed: of a randomly initialized model, such as random-init.
+        task, protocol: names.
+        data: as in `--data`; the data set must be prepared in the folder `store`. size: short side
+            in pixels, needed if it is prepared at several sizes.
+        fraction: share of the training patients, in (0, 1]; ignored by zero-shot tasks.
+        seed: of head initialization and shuffling. subset_seed: of sampling the fraction.
+        limit: maximum number of test images; None for all.
         precision: of the encoder's forward passes.
-        plugins: files of the user's own models, tasks, data sets and methods.
+        plugins: plug-in files with the user's models, tasks, data sets and methods.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

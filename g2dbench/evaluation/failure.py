@@ -1,7 +1,7 @@
-"""What is said of an exception that nobody expected: its kind, its text, and the line it came from.
+"""The report of an unexpected exception: its type, its message and the line that raised it.
 
-Plug-ins may raise anything. Their authors want the line in their own file, not sixty lines of the
-engine's; the whole traceback is kept in a file.
+Plug-ins may raise any exception. Their authors need the line in their own file, not sixty lines of
+the engine; the full traceback is written to a file.
 """
 
 import sys
@@ -17,7 +17,7 @@ TRACEBACK_FILE = "error.txt"
 
 
 def describe_failure(error: BaseException, modules: Iterable[str]) -> str:
-    """One sentence; `modules` are those of the plug-ins that ran."""
+    """One line that describes the error; modules: names of the plug-ins that ran."""
     text = " ".join(str(error).split()) or "no message"
     frame = _frame(traceback.extract_tb(error.__traceback__), [*modules])
     place = f", in {frame.filename}, line {frame.lineno}: {frame.line}" if frame else ""
@@ -25,7 +25,7 @@ def describe_failure(error: BaseException, modules: Iterable[str]) -> str:
 
 
 def write_traceback(error: BaseException, folder: Path) -> Path:
-    """Keep the whole traceback in the cell's folder."""
+    """Write the full traceback to the cell's folder; returns the file."""
     path = folder / TRACEBACK_FILE
     text = "".join(traceback.format_exception(error))
     replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
@@ -35,7 +35,7 @@ def write_traceback(error: BaseException, folder: Path) -> Path:
 def _frame(
     frames: Sequence[traceback.FrameSummary], modules: Sequence[str]
 ) -> traceback.FrameSummary | None:
-    """The innermost frame of a plug-in, else of the user's code, else of all."""
+    """The innermost frame in a plug-in, else in the user's code, else of all frames."""
     plugins = {
         str(Path(file).resolve())
         for name in modules

@@ -1,14 +1,13 @@
-"""Which model this is, measured on the loaded object and never taken from a plug-in's word.
+"""The fingerprint of a model, computed from the loaded object, never stated by the plug-in.
 
 Three digests (docs/decisions/008-what-identifies-a-cell.md):
 
     weights    names, types, shapes and bytes of the state_dict
-    settings   every plain value that the model and its parts hold: preprocessing, sizes,
-               temperatures, tokenizer with its vocabulary, prompts, tensors outside the state_dict
-    code       the source of the classes and functions that the model consists of
+    settings   every other value in the model and its submodules: preprocessing, sizes,
+               temperatures, tokenizer with vocabulary, prompts, tensors outside the state_dict
+    code       the source of the model's classes and functions
 
-Values that say where a thing lies or how it is run, not what it computes, are left out: paths,
-devices, the training flag, hooks.
+Values that do not change the output are excluded: paths, devices, the training flag, hooks.
 """
 
 import dataclasses
@@ -31,8 +30,8 @@ from g2dbench.pretrained.weights import digest as weights_digest
 from g2dbench.registry import stable_name
 from g2dbench.system.source_digest import source_digest
 
-MOST_DEEP = 12
-"""Objects within objects that are looked into; deeper ones count by their class."""
+MAX_DEPTH = 12
+"""Nesting depth to which objects are inspected; deeper ones count by their class only."""
 
 LIBRARIES = frozenset((
     "PIL", "abc", "accelerate", "builtins", "collections", "dataclasses", "enum", "functools",
@@ -40,9 +39,11 @@ LIBRARIES = frozenset((
     "segmentation_models_pytorch", "sklearn", "timm", "tokenizers", "torch", "torchvision",
     "transformers", "types", "typing",
 ))  # fmt: skip
-"""Packages whose code counts by the version in the result's provenance."""
+"""Packages whose code is not hashed: the result's provenance states their versions."""
 
-_PLACES = frozenset({"_name_or_path", "name_or_path", "_commit_hash", "transformers_version"})
+_LOCATION_FIELDS = frozenset(
+    {"_name_or_path", "name_or_path", "_commit_hash", "transformers_version"}
+)
 _MODULE_FIELDS = frozenset(vars(nn.Module()))
 _FUNCTIONS = (
     types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial, type,
@@ -59,25 +60,25 @@ class Fingerprint:
     code: str
 
 
-_known: "WeakKeyDictionary[Model, Fingerprint]" = WeakKeyDictionary()
+_measured: "WeakKeyDictionary[Model, Fingerprint]" = WeakKeyDictionary()
 
 
 def fingerprint(model: Model) -> Fingerprint:
-    """A loaded model's fingerprint; measured at the first call, before anything has run."""
-    found = _known.get(model)
+    """A loaded model's fingerprint; computed at the first call, before the model runs."""
+    found = _measured.get(model)
     if found is None:
-        walk = _Walk()
+        walk = _ObjectWalk()
         settings = hashlib.sha256()
         for line in walk.lines(model, "", 0):
             settings.update(line.encode(errors="backslashreplace"))
             settings.update(b"\n")
         code = source_digest(sorted(walk.modules))
-        found = _known[model] = Fingerprint(weights_digest(model), settings.hexdigest(), code)
+        found = _measured[model] = Fingerprint(weights_digest(model), settings.hexdigest(), code)
     return found
 
 
-class _Walk:
-    """Lines that say what an object holds, in an order that does not depend on the process."""
+class _ObjectWalk:
+    """Describes an object's contents as text lines, in the same order in every process."""
 
     def __init__(self) -> None:
         self.modules: set[str] = set()
@@ -85,30 +86,30 @@ class _Walk:
         self._kept_alive: list[object] = []
 
     def lines(self, value: Any, name: str, depth: int) -> Iterator[str]:
-        """`name` is where the value lies, such as `.preprocess.mean[0]`."""
+        """The lines of a value; name: its path in the model, such as `.preprocess.mean[0]`."""
         if isinstance(value, PurePath | torch.device | torch.Generator):
             return
-        if (plain := _plain(value)) is not None:
+        if (plain := _leaf_text(value)) is not None:
             yield f"{name} {plain}"
         elif id(value) in self._seen:
             yield f"{name} is {self._seen[id(value)]}"
         else:
             self._seen[id(value)] = name
             self._kept_alive.append(value)
-            yield from self._inside(value, name, depth)
+            yield from self._contents(value, name, depth)
 
-    def _inside(self, value: Any, name: str, depth: int) -> Iterator[str]:
+    def _contents(self, value: Any, name: str, depth: int) -> Iterator[str]:
         kind = type(value)
-        self._note(kind.__module__)
+        self._add_module(kind.__module__)
         yield f"{name} {stable_name(kind.__module__)}.{kind.__qualname__}"
-        if depth >= MOST_DEEP:
+        if depth >= MAX_DEPTH:
             return
         if isinstance(value, PreTrainedTokenizerBase):
             yield from self._tokenizer(value, name, depth)
         elif isinstance(value, _FUNCTIONS):
             yield from self._function(value, name, depth)
         else:
-            for key, part in _parts(value):
+            for key, part in _members(value):
                 yield from self.lines(part, f"{name}{key}", depth + 1)
 
     def _function(self, value: Any, name: str, depth: int) -> Iterator[str]:
@@ -117,7 +118,7 @@ class _Walk:
             yield from self.lines(value.args, f"{name}.args", depth + 1)
             yield from self.lines(value.keywords, f"{name}.keywords", depth + 1)
             return
-        self._note(getattr(value, "__module__", None) or "builtins")
+        self._add_module(getattr(value, "__module__", None) or "builtins")
         yield f"{name} {getattr(value, '__qualname__', '')}"
         for number, cell in enumerate(getattr(value, "__closure__", None) or ()):
             yield from self.lines(cell.cell_contents, f"{name}.closure[{number}]", depth + 1)
@@ -129,13 +130,13 @@ class _Walk:
         for key in ("special_tokens_map", "model_max_length", "padding_side", "truncation_side"):
             yield from self.lines(getattr(value, key, None), f"{name}.{key}", depth + 1)
 
-    def _note(self, module: str) -> None:
+    def _add_module(self, module: str) -> None:
         if module.partition(".")[0] not in LIBRARIES:
             self.modules.add(module)
 
 
-def _plain(value: Any) -> str | None:
-    """A value that has no parts, as text; None for others."""
+def _leaf_text(value: Any) -> str | None:
+    """A value without members as text; None for other values."""
     if value is None or isinstance(value, bool | int | float | complex | str | bytes):
         return f"{type(value).__name__} {value!r}"
     if isinstance(value, torch.dtype | torch.Size | np.dtype | np.generic | range | slice):
@@ -153,13 +154,13 @@ def _plain(value: Any) -> str | None:
     return None
 
 
-def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """What an object holds: items, members in sorted order, or attributes."""
+def _members(value: Any) -> Iterator[tuple[str, Any]]:
+    """An object's members with their names: items or attributes, in sorted order."""
     if isinstance(value, nn.Module):
-        yield from _parts_of_module(value)
+        yield from _module_members(value)
     elif isinstance(value, Mapping):
         for key in sorted(value, key=repr):
-            if key not in _PLACES:
+            if key not in _LOCATION_FIELDS:
                 yield f"[{key!r}]", value[key]
     elif isinstance(value, set | frozenset):
         yield from ((f"{{{number}}}", item) for number, item in enumerate(sorted(value, key=repr)))
@@ -167,24 +168,28 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f"[{number}]", item) for number, item in enumerate(value))
     else:
         attributes = getattr(value, "__dict__", {})
-        slots = {name: getattr(value, name) for name in _slots(value) if hasattr(value, name)}
+        slots = {
+            name: getattr(value, name) for name in _maps_by_level(value) if hasattr(value, name)
+        }
         for key, part in sorted({**slots, **attributes}.items()):
-            if key not in _PLACES:
+            if key not in _LOCATION_FIELDS:
                 yield f".{key}", part
 
 
-def _parts_of_module(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Attributes of a module and of its classes that torch does not keep itself, then its parts.
+def _module_members(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Attributes of a module that are not torch's own, then its submodules.
 
-    Parameters and buffers count as weights; a buffer that is not saved counts here.
+    Parameters and buffers belong to the weights; non-persistent buffers are included here.
     """
     if isinstance(module, Model):
-        # Often written on the class: `preprocess = Preprocess(...)`.
+        # Often class attributes: `preprocess = Preprocess(...)`.
         for key in ("preprocess", "channels", "strides", "fixed_size", "grounding"):
             yield f".{key}", getattr(module, key, None)
     for key, part in sorted(vars(module).items()):
         skipped = (
-            _MODULE_FIELDS | _PLACES | (_IDENTITY_FIELDS if isinstance(module, Model) else set())
+            _MODULE_FIELDS
+            | _LOCATION_FIELDS
+            | (_IDENTITY_FIELDS if isinstance(module, Model) else set())
         )
         if key not in skipped and key != "training":
             yield f".{key}", part
@@ -194,6 +199,6 @@ def _parts_of_module(module: nn.Module) -> Iterator[tuple[str, Any]]:
         yield f".{key}", child
 
 
-def _slots(value: Any) -> list[str]:
+def _maps_by_level(value: Any) -> list[str]:
     slots = (getattr(kind, "__slots__", ()) for kind in type(value).__mro__)
     return [name for found in slots for name in ((found,) if isinstance(found, str) else found)]

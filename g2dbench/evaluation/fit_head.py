@@ -1,7 +1,7 @@
-"""One loop that fits a head on a model: AdamW, early stopping, the best weights put back.
+"""The training loop for heads: AdamW with early stopping; the best epoch's weights are restored.
 
-The loop knows positions of training images and two closures, so that a linear layer on cached
-features, a U-Net decoder and a detector are fitted by the same lines.
+The loop sees only indices of training images and two functions, so that it fits a linear layer on
+cached features, a U-Net decoder and a detector alike.
 """
 
 import copy
@@ -18,18 +18,18 @@ from g2dbench.errors import BadData
 from g2dbench.progress import Progress, quiet
 from g2dbench.recipes.lr_schedule import cosine_factor
 
-INIT, SHUFFLE, DRAW = 1, 2, 3
-"""Streams of `Run.generator`: initial weights, order of the batches, choice of images."""
+INIT, SHUFFLE, SUBSAMPLE = 1, 2, 3
+"""Random streams of `Run.generator`: initial weights, order of batches, sampling of images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitSettings:
-    """How a head is fitted.
+    """Settings for fitting a head.
 
-    patience: epochs without a better validation value before stopping. least_steps: an epoch of
-    a small training set passes over it again until it has this many steps; the paper's smallest
-    set, 1 % of RSNA, is 160 images, and 1 % of a small data set would otherwise not move a head.
-    schedule: "constant", or "cosine" from `lr` to 0 over all epochs, by optimiser step.
+    patience: epochs without improvement before early stopping. least_steps: minimum optimizer steps
+    per epoch; small training sets are repeated within an epoch. The paper's smallest set, 1 % of
+    RSNA, has 160 images; 1 % of a small data set would give too few steps to learn.
+    schedule: "constant", or "cosine" from `lr` to 0 over all optimizer steps.
     """
 
     lr: float
@@ -43,8 +43,8 @@ class FitSettings:
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """What happened: the best epoch (from 1), its value, and how many epochs and steps were run."""
+class FitResult:
+    """The best epoch (from 1) and its validation value; the number of epochs and steps run."""
 
     best_epoch: int
     best: float
@@ -53,11 +53,11 @@ class Fitted:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Lend torch a single CPU thread: for heads whose step is shorter than waking a second one.
+def single_cpu_thread() -> Iterator[None]:
+    """Run torch on a single CPU thread, for heads with very short steps.
 
-    On a busy machine two threads made 13,000 linear steps 30 times slower; and the sums no longer
-    depend on how many cores there are.
+    On a busy machine a second thread made 13,000 steps of a linear layer 30 times slower. With one
+    thread, sums do not depend on the number of cores either.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -76,26 +76,21 @@ def fit(
     generator: torch.Generator,
     progress: Progress = quiet,
     title: str = "fit",
-) -> Fitted:
-    """Fit `head` in place; it ends in eval mode with the weights of its best epoch.
+) -> FitResult:
+    """Fit `head` in place; on return it is in eval mode with the weights of the best epoch.
 
-    count: training images. loss: positions (b,) int64 -> scalar with gradient, head in train mode.
-    validate: the value to minimise (a loss, or minus a metric), head in eval mode, no gradient.
-    The last, smaller batch of a pass is kept. BadData where the value is finite in no epoch.
+    count: training images. loss: indices (b,) int64 -> scalar with gradient, head in train mode.
+    validate: the value to minimize (a loss, or minus a metric), head in eval mode, no gradient.
+    The last, incomplete batch is used. BadData if no epoch has a finite validation value.
     """
     if count == 0:
-        raise BadData("there is no training image to fit a head on: raise --fraction")
-    optimiser = _adamw(head, settings)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _factor(settings, count))
+        raise BadData("there is no training image to fit a head on: increase --fraction")
+    optimizer = _adamw(head, settings)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _factor(settings, count))
     best, best_epoch, weights, steps, epoch = math.inf, 0, None, 0, 0
     for epoch in progress(range(1, settings.epochs + 1), title, settings.epochs):
         head.train()
-        for positions in batches(count, settings, generator):
-            optimiser.zero_grad(set_to_none=True)
-            loss(positions).backward()
-            optimiser.step()
-            schedule.step()
-            steps += 1
+        steps += _train_epoch(batches(count, settings, generator), loss, optimizer, schedule)
         value = _validated(head, validate)
         if value < best:
             best, best_epoch, weights = value, epoch, copy.deepcopy(head.state_dict())
@@ -104,14 +99,31 @@ def fit(
     if weights is None:
         raise BadData(
             f"{title}: the validation value was not finite in any of {epoch} epochs; "
-            "training diverged, or the validation part has nothing to score"
+            "training diverged, or the validation split has nothing to score"
         )
     head.load_state_dict(weights)
-    return Fitted(best_epoch, best, epoch, steps)
+    return FitResult(best_epoch, best, epoch, steps)
+
+
+def _train_epoch(
+    epoch_batches: Iterator[Tensor],
+    loss: Callable[[Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> int:
+    """One optimizer step per batch; returns their number."""
+    steps = 0
+    for indices in epoch_batches:
+        optimizer.zero_grad(set_to_none=True)
+        loss(indices).backward()
+        optimizer.step()
+        schedule.step()
+        steps += 1
+    return steps
 
 
 def batches(count: int, settings: FitSettings, generator: torch.Generator) -> Iterator[Tensor]:
-    """Positions (b,) of one epoch: whole passes over `count` images, each in a fresh order."""
+    """Indices (b,) of one epoch's batches: passes over `count` images, each newly shuffled."""
     for _ in range(_passes(count, settings)):
         yield from torch.randperm(count, generator=generator).split(settings.batch_size)
 
@@ -133,7 +145,7 @@ def _adamw(head: nn.Module, settings: FitSettings) -> torch.optim.AdamW:
 
 
 def _factor(settings: FitSettings, count: int) -> Callable[[int], float]:
-    """The learning rate's factor after a number of optimiser steps; never below 0."""
+    """The learning-rate factor as a function of the optimizer step; never below 0."""
     if settings.schedule == "constant":
         return lambda step: 1.0
     steps = math.ceil(count / settings.batch_size) * _passes(count, settings) * settings.epochs

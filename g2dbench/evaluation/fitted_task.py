@@ -1,8 +1,8 @@
-"""What tasks that fit a head have in common, as functions to compose.
+"""Functions shared by tasks that fit a head.
 
-A fitted task takes the annotated images of each part, caches what the frozen encoder makes of them
-(`frozen_features`), fits a head on the training part by the validation part (`fit_head`), and
-stores what the head says of the test part.
+Such a task takes the annotated images of each split, caches the frozen encoder's features of them
+(`frozen_features`), fits a head on the training split with early stopping on the validation split
+(`fit_head`), and stores the head's predictions on the test split.
 """
 
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData
-from g2dbench.evaluation.fit_head import SHUFFLE, FitSettings, Fitted, fit
+from g2dbench.evaluation.fit_head import SHUFFLE, FitResult, FitSettings, fit
 from g2dbench.task import Run
 
 
-def check_parts(run: Run[Any]) -> None:
-    """BadData with the part's name where there is nothing to fit on, to stop by, or to test."""
+def check_splits(run: Run[Any]) -> None:
+    """Raise BadData if the training, validation or test split is empty."""
     for name, part in (("train", run.train), ("valid", run.valid), ("test", run.test)):
         if len(part) == 0:
             raise BadData(
@@ -28,20 +28,20 @@ def check_parts(run: Run[Any]) -> None:
 
 
 def annotated(data: Dataset, kind: Literal["boxes", "masks"], part: str) -> Dataset:
-    """The images whose boxes or masks were drawn, even if none was found; `part` is for the error.
+    """The images annotated with boxes or masks, including those without findings.
 
-    BadData where no image was annotated.
+    part: the split's name, for the error. BadData if no image is annotated.
     """
     rows = np.flatnonzero(data.table[f"has_{kind}"].to_numpy(bool))
     if rows.size == 0:
         raise BadData(
             f"none of the {len(data)} {part} images of {data.card.name} has {kind}: "
-            f"raise --fraction, or choose a data set with {kind}"
+            f"increase --fraction, or choose a data set with {kind}"
         )
     return data.take(rows.tolist())
 
 
-def fit_on(
+def fit_in_run(
     run: Run[Any],
     head: nn.Module,
     count: int,
@@ -49,6 +49,6 @@ def fit_on(
     validate: Callable[[], float],
     settings: FitSettings,
     title: str,
-) -> Fitted:
-    """`fit_head.fit` with the run's own order of batches and its progress."""
+) -> FitResult:
+    """`fit_head.fit` with the run's random order of batches and its progress display."""
     return fit(head, count, loss, validate, settings, run.generator(SHUFFLE), run.progress, title)

@@ -1,11 +1,11 @@
-"""Frozen encoder outputs: computed once, kept where they fit, the same bits whatever the batch.
+"""Outputs of a frozen encoder: cached if they fit in memory, bit-identical for any batch size.
 
 Legend: N images, B images of one batch, S input side, D width, C channels, h w grid.
 
-Every forward pass of a frozen encoder has one shape, `chunk_size(device)` images, the last chunk
-filled up with copies of its last image. Kernels choose their order of summation by shape, so an
-image's output then depends neither on `run.batch_size` nor on its neighbours: bit-identical on the
-CPU (measured: ResNet-18, ResNet-50, ViT-S/16), and within the kernels' own determinism on a GPU.
+Every forward pass has the same shape, `chunk_size(device)` images; the last chunk is filled with
+copies of its last image. Kernels choose the order of summation by shape, so an image's output does
+not depend on `run.batch_size` or on its neighbors: bit-identical on the CPU (measured: ResNet-18,
+ResNet-50, ViT-S/16), and as deterministic as the kernels on a GPU.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,27 +24,27 @@ from g2dbench.sample import Sample
 from g2dbench.task import Run
 
 Maps: TypeAlias = list[Tensor]
-"""Tensors of one batch, each (B, ...): a pyramid, or one pooled feature."""
+"""Outputs for one batch, each (B, ...): a feature pyramid, or one pooled feature."""
 
 Encode: TypeAlias = Callable[[Tensor], Maps]
 """(B, C, S, S) -> Maps."""
 
 CACHE_BYTES = 2 << 30
-"""Pyramids of one part of a data set are kept in memory up to this size; a fit holds two parts."""
+"""Maximum size of one split's pyramids in memory; fitting a head needs two splits."""
 
 _CHUNK = {"cuda": 32}
 _SMALL_CHUNK = 8
 
 
 def chunk_size(device: torch.device) -> int:
-    """Images in every forward pass of a frozen encoder: fixed, so that results are."""
+    """Images in each forward pass of a frozen encoder; fixed for reproducible results."""
     return _CHUNK.get(device.type, _SMALL_CHUNK)
 
 
-class Frozen:
-    """An encoder that is only read: eval mode, no gradient, one shape for every call.
+class FrozenEncoder:
+    """An encoder in eval mode, without gradient, with one input shape for every forward pass.
 
-    The model moves to the run's device. `encode` is one of its methods, or a part of one, such as
+    Moves the model to the run's device. encode: a method of the model, or a function of it such as
     `lambda images: model.features(images)[-3:]`.
     """
 
@@ -67,16 +67,16 @@ class Frozen:
         inputs = self.preprocess.batch(list(images))
         spare = self.chunk - len(images)
         full = torch.cat([inputs, inputs[-1:].expand(spare, -1, -1, -1)])
-        # Not inference mode: its tensors may not take part in a head's backward pass.
+        # Not inference_mode: its tensors cannot be used in a head's backward pass.
         with torch.no_grad(), self._run.autocast():
             maps = self._encode(full.to(self._run.device))
         return [level[: len(images)] for level in maps]
 
 
-def stream(
-    frozen: Frozen, dataset: Dataset, run: Run[Any], title: str
+def encode_in_chunks(
+    frozen: FrozenEncoder, dataset: Dataset, run: Run[Any], title: str
 ) -> Iterator[tuple[list[Sample], Maps]]:
-    """Chunk by chunk: the samples, and what the encoder makes of them, on the run's device."""
+    """Yield the samples of each chunk and the encoder's outputs, on the run's device."""
     starts = range(0, len(dataset), frozen.chunk)
     for start in run.progress(starts, title, len(starts)):
         stop = min(start + frozen.chunk, len(dataset))
@@ -84,12 +84,12 @@ def stream(
         yield samples, frozen([sample.image for sample in samples])
 
 
-def extract(frozen: Frozen, dataset: Dataset, run: Run[Any], title: str) -> Tensor:
-    """The first map of every image, (N, ...) float32 on the CPU, in the data set's order.
+def encode_dataset(frozen: FrozenEncoder, dataset: Dataset, run: Run[Any], title: str) -> Tensor:
+    """The encoder's first output for all images, (N, ...) float32 on the CPU, in order.
 
-    BadData where the encoder gives a number that is not finite.
+    BadData if an output is not finite.
     """
-    parts = [maps[0].float().cpu() for _, maps in stream(frozen, dataset, run, title)]
+    parts = [maps[0].float().cpu() for _, maps in encode_in_chunks(frozen, dataset, run, title)]
     if not parts:
         raise BadData(f"{dataset.card.name} has no images to encode ({title})")
     whole = torch.cat(parts)
@@ -103,40 +103,45 @@ def extract(frozen: Frozen, dataset: Dataset, run: Run[Any], title: str) -> Tens
     return whole
 
 
-def pooled(model: Model, dataset: Dataset, run: Run[Any], title: str) -> Tensor:
-    """(N, D) float32 on the CPU: the model's pooled features under its own preprocessing."""
+def pooled_features(model: Model, dataset: Dataset, run: Run[Any], title: str) -> Tensor:
+    """The model's pooled features with its own preprocessing, (N, D) float32 on the CPU."""
     assert isinstance(model, Features)
     pool = model.pooled
-    frozen = Frozen(model, lambda images: [pool(images)], model.preprocess, run)
-    return extract(frozen, dataset, run, title)
+    frozen = FrozenEncoder(model, lambda images: [pool(images)], model.preprocess, run)
+    return encode_dataset(frozen, dataset, run, title)
 
 
-def products(rows: Tensor, columns: Tensor) -> NDArray[np.float64]:
+def inner_products(rows: Tensor, columns: Tensor) -> NDArray[np.float64]:
     """(N, D) and (K, D) on the CPU -> (N, K) inner products in double precision.
 
-    Summed row by row: a BLAS product rounds a row by its place in the matrix, and a score would
-    depend on the order of the images.
+    Without BLAS: it rounds a row depending on its place in the matrix, so that scores would depend
+    on the order of images.
     """
     one, other = rows.double().numpy(), columns.double().numpy()
     return np.asarray(np.einsum("nd,kd->nk", one, other, optimize=False))
 
 
-class Pyramids:
-    """Feature pyramids of a data set, served by batches of positions.
+class PyramidCache:
+    """Feature pyramids of a data set, read in batches of indices.
 
-    Kept in memory in the encoder's own precision while they fit `budget` bytes, else encoded again
-    for every batch, which gives the same numbers. Without augmentation both are exact.
+    Cached in memory in the encoder's precision if they fit into `budget` bytes, else encoded again
+    for every batch, with bit-identical results.
     """
 
     def __init__(
-        self, frozen: Frozen, dataset: Dataset, run: Run[Any], title: str, budget: int = CACHE_BYTES
+        self,
+        frozen: FrozenEncoder,
+        dataset: Dataset,
+        run: Run[Any],
+        title: str,
+        budget: int = CACHE_BYTES,
     ) -> None:
         self._frozen = frozen
         self._dataset = dataset
         self._run = run
-        self._kept: Maps | None = None
-        if self._bytes() <= budget:
-            self._kept = self._all(title)
+        self._cached: Maps | None = None
+        if self._cache_size() <= budget:
+            self._cached = self._encode_all(title)
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -144,32 +149,32 @@ class Pyramids:
     @property
     def cached(self) -> bool:
         """Whether the pyramids are in memory."""
-        return self._kept is not None
+        return self._cached is not None
 
     def batch(self, positions: Sequence[int] | Tensor) -> Maps:
-        """Float32 pyramids of the images at these positions, (B, C, h, w) on the run's device."""
+        """Float32 pyramids of the images at these indices, (B, C, h, w) on the run's device."""
         rows = torch.as_tensor(positions, dtype=torch.int64)
-        if self._kept is None:
+        if self._cached is None:
             maps = self._frozen([self._dataset[int(row)].image for row in rows])
         else:
-            maps = [level[rows] for level in self._kept]
+            maps = [level[rows] for level in self._cached]
         return [level.to(self._run.device).float() for level in maps]
 
-    def _bytes(self) -> int:
+    def _cache_size(self) -> int:
         if len(self) == 0:
             return 0
         one = self._frozen([self._dataset[0].image])
         return len(self) * sum(level.nbytes for level in one)
 
-    def _all(self, title: str) -> Maps:
-        kept: Maps = []
+    def _encode_all(self, title: str) -> Maps:
+        cached: Maps = []
         start = 0
-        for samples, maps in stream(self._frozen, self._dataset, self._run, title):
-            if not kept:
-                kept = [
+        for samples, maps in encode_in_chunks(self._frozen, self._dataset, self._run, title):
+            if not cached:
+                cached = [
                     level.new_empty((len(self), *level.shape[1:]), device="cpu") for level in maps
                 ]
-            for whole, level in zip(kept, maps, strict=True):
+            for whole, level in zip(cached, maps, strict=True):
                 whole[start : start + len(samples)] = level.cpu()
             start += len(samples)
-        return kept
+        return cached

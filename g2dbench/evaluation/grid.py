@@ -1,7 +1,7 @@
-"""Many cells: the product of models, data sets, tasks, fractions and seeds.
+"""A grid of cells: the product of models, data sets, tasks, fractions and seeds.
 
-Running the same grid again goes on where it stopped: cells on disk are returned as they are. A cell
-that fails, or whose model cannot be loaded, fails for itself.
+Running the same grid again resumes it: cells on disk are not run again. A cell that fails, or whose
+model cannot be loaded, does not stop the others.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from g2dbench.task import Task, check_fraction, protocol_of
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """What is multiplied, by name. Zero-shot tasks ignore fractions and seeds: one cell a model."""
+    """The names to combine. Zero-shot tasks ignore fractions and seeds: one cell per model."""
 
     models: Sequence[str]
     datasets: Sequence[str]
@@ -36,21 +36,21 @@ class Grid:
     plugins: Sequence[Path] = ()
 
     def cells(self, bench: Workbench) -> list[CellSpec]:
-        """Every cell, ordered so that each model is loaded once, or once a seed.
+        """All cells, ordered so that each model is loaded once, or once for each seed.
 
-        Misuse for everything that can be wrong before a model is loaded.
+        Raises Misuse for every error that can be found before a model is loaded.
         """
         fractions = list(dict.fromkeys(check_fraction(fraction) for fraction in self.fractions))
         seeds = check_seeds(self.seeds)
         tasks = [bench.task(name) for name in dict.fromkeys(self.tasks)]
         cells: list[CellSpec] = []
         for model in self.models:
-            drawn = bench.reference(model).per_seed
-            for model_seed in seeds if drawn else [0]:
+            per_seed = bench.reference(model).per_seed
+            for model_seed in seeds if per_seed else [0]:
                 for data in self.datasets:
                     for task in tasks:
-                        own = [model_seed] if drawn else seeds
-                        cells += self._of_task(task, model, model_seed, data, fractions, own)
+                        task_seeds = [model_seed] if per_seed else seeds
+                        cells += self._of_task(task, model, model_seed, data, fractions, task_seeds)
         return cells
 
     def _of_task(
@@ -87,19 +87,19 @@ class Grid:
 def run(
     cells: Sequence[CellSpec], bench: Workbench, machine: Machine, out: Path, rerun: bool = False
 ) -> Iterator[Outcome]:
-    """Every cell, as it ends; `rerun` runs those too that are on disk."""
+    """Yield the outcome of each cell when it ends; rerun: run cells on disk again too."""
     for spec in cells:
         yield run_cell(spec, bench, machine, out, rerun)
 
 
 def load_tasks(names: Sequence[str], registry: Registry) -> list[Task]:
-    """Task modules by name, each once, in the order asked for."""
+    """Task modules by name, without repetitions, in the given order."""
     entries = [registry.find(TaskCard, name) for name in dict.fromkeys(names)]
     return [entry.load() for entry in entries]
 
 
 def check_writable(folder: Path) -> None:
-    """Fail early, with a sentence, where nothing could be written."""
+    """Raise Misuse early if the folder is not writable."""
     probe = folder / ".g2dbench-write-test"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def check_writable(folder: Path) -> None:
 
 
 def check_seeds(seeds: Sequence[int]) -> list[int]:
-    """Seeds are whole numbers from 0; repeated ones count once."""
+    """The seeds without repetitions; Misuse for a negative one."""
     if wrong := [seed for seed in seeds if seed < 0]:
         raise Misuse(f"--seed {wrong[0]} is negative: seeds count from 0")
     return list(dict.fromkeys(seeds))

@@ -1,10 +1,10 @@
-"""From what stands after `--model` to a loaded model.
+"""Resolves the argument of `--model` to a model that can be loaded.
 
 NAME            a registered model that needs no weights (random-init)
 NAME:SOURCE     a registered model with its weights: a file, a folder, or a hub id
-RUN_DIR         a folder that `g2dbench pretrain` wrote
+RUN_DIR         a run folder of `g2dbench pretrain`
 FILE.py         a plug-in file with a ModelCard
-FILE            a weights file whose layout one registered model recognises
+FILE            a weights file whose layout matches one registered model
 """
 
 import re
@@ -17,7 +17,7 @@ from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.evaluation.fingerprint import fingerprint
 from g2dbench.model import Model
-from g2dbench.registry import Registry, unknown
+from g2dbench.registry import Registry, unknown_name
 from g2dbench.runs.folder import RUN_FILE, load_run
 
 _FOLDERS = re.compile(r"[^@:]*/")
@@ -25,8 +25,11 @@ _FOLDERS = re.compile(r"[^@:]*/")
 
 
 @dataclass(frozen=True)
-class Reference:
-    """A model that can be loaded: a run folder, or a registered name with its source."""
+class ModelReference:
+    """A model that can be loaded: a run folder, or a registered name with its source.
+
+    per_seed: whether the seed determines the weights (random initialization).
+    """
 
     text: str
     run: Path | None = None
@@ -35,9 +38,9 @@ class Reference:
     per_seed: bool = False
 
     def load(self, registry: Registry, seed: int) -> Model:
-        """The model on the CPU in eval mode; `seed` matters only where `per_seed`.
+        """The model on the CPU in eval mode; seed: used only if `per_seed`.
 
-        Its digest is measured here, whatever the wrapper says of it.
+        Computes the digest of the weights here and ignores the one that the wrapper states.
         """
         model = self._loaded(registry, seed).eval()
         model.identity = replace(
@@ -53,7 +56,7 @@ class Reference:
         return model
 
 
-def same_names(references: Sequence[Reference]) -> list[str]:
+def same_names(references: Sequence[ModelReference]) -> list[str]:
     """Labels that several of these models will have: their texts differ in folders alone.
 
     Known before a model is loaded; a label that leaves out more than the folder is not foreseen.
@@ -62,8 +65,8 @@ def same_names(references: Sequence[Reference]) -> list[str]:
     return [label for label, count in counts.items() if count > 1]
 
 
-def resolve(text: str, registry: Registry) -> Reference:
-    """What `--model TEXT` means; Misuse with the nearest name where it means nothing."""
+def resolve(text: str, registry: Registry) -> ModelReference:
+    """The model that `--model TEXT` names; Misuse with the closest name if there is none."""
     names = [card.name for card in registry.cards(ModelCard)]
     name, colon, source = text.partition(":")
     if name in names and (colon or not Path(text).exists()):
@@ -79,11 +82,11 @@ def resolve(text: str, registry: Registry) -> Reference:
             )
         return _named(text, card.name, None, registry)
     if path.is_file():
-        return _recognised(path, registry)
-    raise Misuse(unknown("model, run folder or weights file", text, names))
+        return _recognized(path, registry)
+    raise Misuse(unknown_name("model, run folder or weights file", text, names))
 
 
-def _named(text: str, name: str, source: str | None, registry: Registry) -> Reference:
+def _named(text: str, name: str, source: str | None, registry: Registry) -> ModelReference:
     card = registry.find(ModelCard, name).card
     if card.needs_weights and source is None:
         raise Misuse(
@@ -91,19 +94,19 @@ def _named(text: str, name: str, source: str | None, registry: Registry) -> Refe
             f"{'folder or hub id' if card.source_kind == 'hub' else card.source_kind} "
             f"({card.source}). It is: {card.summary}"
         )
-    return Reference(text, name=name, source=source, per_seed=not card.needs_weights)
+    return ModelReference(text, name=name, source=source, per_seed=not card.needs_weights)
 
 
-def _folder(path: Path) -> Reference:
+def _folder(path: Path) -> ModelReference:
     if not (path / RUN_FILE).is_file():
         raise Misuse(
-            f"{path} is no run folder: it has no {RUN_FILE}; "
-            "for a folder of published weights say --model NAME:FOLDER"
+            f"{path} is not a run folder: it has no {RUN_FILE}; "
+            "for a folder of published weights use --model NAME:FOLDER"
         )
-    return Reference(str(path), run=path)
+    return ModelReference(str(path), run=path)
 
 
-def _recognised(path: Path, registry: Registry) -> Reference:
+def _recognized(path: Path, registry: Registry) -> ModelReference:
     if path.name in (RUN_FILE, "model.safetensors") and (path.parent / RUN_FILE).is_file():
         return _folder(path.parent)
     from g2dbench.pretrained.weights import find_state, read_weights, recognise

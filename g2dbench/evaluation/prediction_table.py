@@ -1,4 +1,4 @@
-"""The table of predictions: one row per image and finding, and its wide form, images x findings.
+"""Tables of predictions: long form, one row per image and finding, and wide form, (N, K) arrays.
 
 Shapes: N images, K findings.
 """
@@ -12,29 +12,29 @@ from numpy.typing import NDArray
 
 from g2dbench.dataset import LABEL_PREFIX, Dataset
 from g2dbench.errors import BadData, BadResult
-from g2dbench.metrics.classification import judged
+from g2dbench.metrics.classification import labeled
 
 KEYS = ("id", "patient", "finding")
-"""Columns that every table of predictions per image and finding begins with."""
+"""The first columns of every table in long form."""
 
 
-def judged_findings(dataset: Dataset) -> tuple[str, ...]:
-    """The findings that somebody judged present or absent in some image, in the table's order.
+def labeled_findings(dataset: Dataset) -> tuple[str, ...]:
+    """The findings with a label 1 or 0 in at least one image, in the table's order.
 
-    BadData where there is none.
+    BadData if there is none.
     """
     columns = [name for name in dataset.table.columns if name.startswith(LABEL_PREFIX)]
-    found = [name for name in columns if judged(dataset.table[name].to_numpy(float)).any()]
+    found = [name for name in columns if labeled(dataset.table[name].to_numpy(float)).any()]
     if not found:
         raise BadData(
-            f"{dataset.card.name} has no judged labels in these {len(dataset)} images: "
+            f"{dataset.card.name} has no labels 1 or 0 in these {len(dataset)} images: "
             "a classification task needs some"
         )
     return tuple(name.removeprefix(LABEL_PREFIX) for name in found)
 
 
 def labels(dataset: Dataset, findings: Sequence[str]) -> NDArray[np.float64]:
-    """(N, K) labels; NaN for a finding that the table does not have."""
+    """(N, K) labels; NaN for findings that are not in the table."""
     wanted = [LABEL_PREFIX + finding for finding in findings]
     return dataset.table.reindex(columns=wanted).to_numpy(np.float64)
 
@@ -42,7 +42,7 @@ def labels(dataset: Dataset, findings: Sequence[str]) -> NDArray[np.float64]:
 def long_table(
     dataset: Dataset, findings: Sequence[str], **columns: NDArray[np.generic]
 ) -> pd.DataFrame:
-    """Predictions, one row per image and finding; each column is (N, K), or broadcasts to it."""
+    """Predictions in long form; each column is given as (N, K), or broadcasts to it."""
     shape = (len(dataset), len(findings))
     table = {
         "id": np.repeat(dataset.table["id"].to_numpy(object), len(findings)),
@@ -55,8 +55,11 @@ def long_table(
 
 
 @dataclass(frozen=True)
-class Wide:
-    """Predictions by image and finding: patients (N,), and columns of (N, K) numbers."""
+class WideTable:
+    """Predictions in wide form: patients (N,), and columns of (N, K) numbers.
+
+    Images and findings are sorted by name, so that no score depends on the order of rows.
+    """
 
     patients: NDArray[np.object_]
     findings: tuple[str, ...]
@@ -66,33 +69,33 @@ class Wide:
         return self.columns[column]
 
 
-def wide(predictions: pd.DataFrame, columns: Sequence[str]) -> Wide:
-    """Stored rows as (N, K) arrays, NaN where an image has no row for a finding.
+def to_wide(predictions: pd.DataFrame, columns: Sequence[str]) -> WideTable:
+    """Long form to wide form; NaN where an image has no row for a finding.
 
-    BadResult for a missing column, a doubled row, or an image of two patients.
+    BadResult for a missing column, a duplicate row, or an image of two patients.
     """
     check_columns(predictions, (*KEYS, *columns))
-    doubled = predictions.duplicated(["id", "finding"])
-    if doubled.any():
-        row = predictions[doubled].iloc[0]
+    duplicated = predictions.duplicated(["id", "finding"])
+    if duplicated.any():
+        row = predictions[duplicated].iloc[0]
         raise BadResult(f"the predictions hold {row['finding']!r} of image {row['id']!r} twice")
-    owners = predictions[["id", "patient"]].drop_duplicates().sort_values("id")
-    if owners["id"].duplicated().any():
-        image = owners["id"][owners["id"].duplicated()].iloc[0]
+    image_patients = predictions[["id", "patient"]].drop_duplicates().sort_values("id")
+    if image_patients["id"].duplicated().any():
+        image = image_patients["id"][image_patients["id"].duplicated()].iloc[0]
         raise BadResult(f"the predictions give image {image!r} to two patients")
     frames = {
         name: predictions.pivot(index="id", columns="finding", values=name) for name in columns
     }
     findings = tuple(sorted(predictions["finding"].unique()))
-    return Wide(
-        owners["patient"].to_numpy(object),
+    return WideTable(
+        image_patients["patient"].to_numpy(object),
         findings,
         {name: frame.to_numpy(np.float64) for name, frame in frames.items()},
     )
 
 
 def check_columns(predictions: pd.DataFrame, columns: Sequence[str]) -> None:
-    """BadResult where stored predictions lack a column or a row."""
+    """Raise BadResult if stored predictions lack a column or have no rows."""
     missing = [name for name in columns if name not in predictions.columns]
     if missing or predictions.empty:
         raise BadResult(

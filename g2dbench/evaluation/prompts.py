@@ -1,4 +1,4 @@
-"""What is said of a finding: phrases for labels, and prompts made of them."""
+"""Text prompts for findings: phrases for label names, and their embeddings."""
 
 from collections.abc import Sequence
 
@@ -13,28 +13,28 @@ PHRASES = {
     "pleural other": "other pleural abnormality",
     "covid-19": "COVID-19 pneumonia",
 }
-"""Labels whose name alone is not what a report would say."""
+"""Phrases for labels whose name is not the wording of reports."""
 
 NOT_FINDINGS = ("no finding", "normal")
-"""Labels that deny all findings: "no no finding" is no sentence."""
+"""Labels without a negative prompt: "no no finding" makes no sense."""
 
 
 def phrase(finding: str) -> str:
-    """A label's name as a report would write it: lower case, no underscore, no abbreviation."""
-    plain = finding.replace("_", " ").strip().lower()
-    return PHRASES.get(plain, plain)
+    """A label's name as reports write it: lower case, no underscore, no abbreviation."""
+    name = finding.replace("_", " ").strip().lower()
+    return PHRASES.get(name, name)
 
 
 def promptable(findings: Sequence[str]) -> tuple[str, ...]:
-    """The labels that a sentence can affirm and deny."""
+    """The labels that have a positive and a negative prompt."""
     return tuple(name for name in findings if phrase(name) not in NOT_FINDINGS)
 
 
 def embed_prompts(model: Embeds, templates: Sequence[str], findings: Sequence[str]) -> Tensor:
-    """(T, D), one row of length 1 per finding: the mean over the templates of the prompts' rows.
+    """(T, D), one unit-length row per finding: the mean embedding over the templates.
 
-    A template holds `{}` for the phrase. Each prompt is encoded by itself, so that no row depends
-    on how far its neighbours had to be padded.
+    A template contains `{}` for the phrase. Each prompt is encoded alone, so that no embedding
+    depends on padding to the length of another prompt.
     """
     rows = []
     for finding in findings:

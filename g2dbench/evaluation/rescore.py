@@ -1,4 +1,4 @@
-"""Scores again, from stored predictions alone; an edited result or table is found out."""
+"""Recomputes scores from stored predictions; detects edited results and predictions."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from g2dbench.system.files import file_digest
 from g2dbench.task import Task, protocol_of
 
 ROUNDING = 1e-9
-"""Scores are recomputed from the same numbers; only the order of a sum may differ."""
+"""Tolerance: recomputed scores may differ by the order of a sum."""
 
 
 def rescore(folder: Path, task: Task) -> tuple[Result, Result]:
@@ -23,7 +23,7 @@ def rescore(folder: Path, task: Task) -> tuple[Result, Result]:
         raise BadResult(f"{folder} has no {PREDICTIONS_FILE}: run the cell again with --rerun")
     if (digest := file_digest(path)) != result.provenance.predictions:
         raise BadResult(
-            f"{path} is not the file that the result was computed from "
+            f"{path} is not the file from which the result was computed "
             f"(SHA-256 {digest[:12]}, recorded {str(result.provenance.predictions)[:12]})"
         )
     _, config = protocol_of(task, result.cell.protocol)
@@ -32,7 +32,7 @@ def rescore(folder: Path, task: Task) -> tuple[Result, Result]:
 
 
 def differences(stored: Mapping[str, Score], found: Mapping[str, Score]) -> list[str]:
-    """One line for each metric whose value, interval or count is not what was stored."""
+    """One line for each metric whose value, interval or count differs from the stored one."""
     lines = []
     for name in sorted(stored.keys() | found.keys()):
         one, other = stored.get(name), found.get(name)

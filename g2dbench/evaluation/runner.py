@@ -1,8 +1,8 @@
-"""Run one cell: draw the subset, predict, keep the predictions, score them, write the result.
+"""Runs one cell: sample the subset, predict, store the predictions, score them, write the result.
 
-A finished cell is a folder that is never changed by a later run. Its name ends in a digest of all
-that decides the outcome (docs/decisions/008-what-identifies-a-cell.md), so that a cell is run again
-exactly when one of these has changed, and results of changed settings never mix.
+A finished cell is a folder that later runs never change. Its name ends in a digest of everything
+that determines the score (docs/decisions/008-what-identifies-a-cell.md). So a cell is run again if
+and only if one of these has changed, and results of different settings never mix.
 """
 
 import dataclasses
@@ -20,12 +20,12 @@ from g2dbench.cards import TaskCard
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, G2DBenchError, Unsupported
 from g2dbench.evaluation.cell_identity import (
-    Parts,
+    CellData,
     cell_of,
+    data_of,
     folder_of,
     identity_of,
     module_of,
-    parts_of,
 )
 from g2dbench.evaluation.cell_spec import CellSpec
 from g2dbench.evaluation.failure import describe_failure, write_traceback
@@ -51,10 +51,10 @@ from g2dbench.task import Run, Task, protocol_of
 
 @dataclass(frozen=True)
 class Outcome:
-    """A cell's result, whether it was on disk already, and its folder.
+    """A cell's result, its folder, and whether the result was on disk already.
 
-    folder is None where the cell failed before its folder's name was known, such as a model that
-    cannot be loaded; such a result is not stored.
+    folder: None if the cell failed before the folder's name was known, for example because the
+    model cannot be loaded; such a result is not stored.
     """
 
     result: Result
@@ -65,9 +65,9 @@ class Outcome:
 def run_cell(
     spec: CellSpec, bench: Workbench, machine: Machine, out: Path, rerun: bool = False
 ) -> Outcome:
-    """Open what a spec names and evaluate it; a model that cannot be loaded fails the cell alone.
+    """Load what a spec names and evaluate it; if the model cannot be loaded, the cell fails.
 
-    Raises Misuse and BadData where the task or the data set cannot be had.
+    Raises Misuse or BadData if the task or the data set is not available.
     """
     task, data = bench.task(spec.task), bench.dataset(spec)
     try:
@@ -86,21 +86,20 @@ def evaluate(
     out: Path,
     rerun: bool = False,
 ) -> Outcome:
-    """Evaluate open things as a spec says, or return the result from disk if nothing changed.
+    """Evaluate a loaded model on a loaded data set, or return the stored result if nothing changed.
 
-    The spec's precision is used, whatever the machine's. A model without the capability gives
-    status "unsupported", an error while predicting or scoring "failed", both with the reason and
-    both written down.
+    The spec's precision overrides the machine's. A model that lacks a capability gives the status
+    "unsupported", an error while predicting or scoring "failed"; both are stored with the reason.
     """
     machine = dataclasses.replace(machine, precision=spec.precision)
     name, settings = protocol_of(task, spec.protocol)
     cell = cell_of(spec, model.identity.label, model.identity.seed, task.CARD, data, name)
-    parts = parts_of(task.CARD, data, cell)
+    parts = data_of(task.CARD, data, cell)
     identity = identity_of(cell, model, task, data, parts.digest, settings)
     folder = folder_of(out, cell, identity)
     if not rerun and (found := _finished(folder)) is not None:
         return Outcome(found, folder, reused=True)
-    result = _Cell(cell, model, task, parts, settings, machine, folder, identity).run()
+    result = _CellRun(cell, model, task, parts, settings, machine, folder, identity).run()
     save(result, folder)
     return Outcome(result, folder, reused=False)
 
@@ -114,20 +113,20 @@ def _finished(folder: Path) -> Result | None:
 
 
 @dataclass(frozen=True)
-class _Cell:
-    """A cell that is about to run."""
+class _CellRun:
+    """One cell with everything that is needed to run it."""
 
     cell: Cell
     model: Model
     task: Task
-    parts: Parts
+    parts: CellData
     settings: Any
     machine: Machine
     folder: Path
     identity: dict[str, Any]
 
     def run(self) -> Result:
-        """Predict and score; whatever goes wrong is the cell's result."""
+        """Predict and score; an error becomes the cell's result."""
         began = time.perf_counter()
         status, reason, scores, counts, digest = "done", None, {}, {}, None
         with PeakMemory(self.machine.device) as memory:
@@ -158,7 +157,7 @@ class _Cell:
         )
 
     def _predict(self) -> str:
-        """Store predictions and the subset's ids; returns the SHA-256 of the predictions."""
+        """Predict, store predictions and the subset's ids; returns the predictions' SHA-256."""
         run = Run(
             train=self.parts.train,
             valid=self.parts.valid,
@@ -197,7 +196,7 @@ class _Cell:
     def _unexpected(self, error: Exception) -> str:
         path = write_traceback(error, self.folder)
         plugins = (module_of(self.task), type(self.model).__module__)
-        return f"{describe_failure(error, plugins)} (the whole traceback: {path.name})"
+        return f"{describe_failure(error, plugins)} (full traceback: {path.name})"
 
     def _provenance(self, **measured: Any) -> Provenance:
         return provenance(
@@ -209,14 +208,14 @@ class _Cell:
             config={
                 "protocol": self.identity["protocol"],
                 "batch_size": self.machine.batch_size,
-                **{name: self.identity[name] for name in _KEPT},
+                **{name: self.identity[name] for name in _REPORTED_IDENTITY},
             },
             **measured,
         )
 
 
-_KEPT = ("model_settings", "model_code", "task_code")
-"""Parts of the identity that are in the result for people who ask why a cell was run again."""
+_REPORTED_IDENTITY = ("model_settings", "model_code", "task_code")
+"""Parts of the identity in the result, to find out why a cell was run again."""
 
 
 def _check(card: TaskCard, model: Model, test: Dataset) -> None:
@@ -238,7 +237,7 @@ def store_predictions(predictions: pd.DataFrame, folder: Path) -> str:
 
 
 def provenance(machine: Machine, **known: Any) -> Provenance:
-    """The provenance of this process, now."""
+    """The provenance of a result that this process computes now."""
     commit, dirty = source_state()
     return Provenance(
         version=g2dbench.__version__,

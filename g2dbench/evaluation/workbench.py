@@ -1,4 +1,4 @@
-"""What the cells of one process share: plug-ins, open data sets, and the model in memory."""
+"""Shared by the cells of one process: plug-ins, open data sets, the model in memory."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,17 +8,17 @@ from g2dbench.data import prepared, reference
 from g2dbench.dataset import Dataset
 from g2dbench.errors import Misuse
 from g2dbench.evaluation.cell_spec import CellSpec
-from g2dbench.evaluation.model_reference import Reference, resolve
+from g2dbench.evaluation.model_reference import ModelReference, resolve
 from g2dbench.model import Model
 from g2dbench.registry import Registry
 from g2dbench.task import Task
 
 
 class Workbench:
-    """Opens what a `CellSpec` names, and keeps it for the next cell.
+    """Loads what a `CellSpec` names, and keeps it for the next cell.
 
-    One model is kept, the last one: order cells by model. `datasets` holds data sets that are open
-    already, by the name that specs use; others are found in the spec's store.
+    Only the last model stays in memory, so order cells by model. datasets: open data sets by their
+    name in the specs; others are opened from the spec's store.
     """
 
     def __init__(self, registry: Registry, datasets: Mapping[str, Dataset] | None = None) -> None:
@@ -29,7 +29,7 @@ class Workbench:
 
     @classmethod
     def of(cls, spec: CellSpec) -> "Workbench":
-        """A workbench in a process of its own, with the plug-ins that the spec names."""
+        """A workbench for a new process, with the plug-ins that the spec names."""
         return cls(Registry(spec.plugins))
 
     def task(self, name: str) -> Task:
@@ -37,24 +37,24 @@ class Workbench:
         module: Task = self.registry.find(TaskCard, name).load()
         return module
 
-    def reference(self, text: str) -> Reference:
-        """What `--model TEXT` means."""
+    def reference(self, text: str) -> ModelReference:
+        """The model that `--model TEXT` names."""
         return resolve(text, self.registry)
 
     def model(self, spec: CellSpec) -> Model:
-        """The spec's model; raises whatever loading it raises."""
+        """The spec's model; passes on any exception of its loader."""
         if self._loaded is None or self._loaded[:2] != (spec.model, spec.model_seed):
-            self._loaded = None  # two large models never lie in memory together
+            self._loaded = None  # never two large models in memory
             loaded = self.reference(spec.model).load(self.registry, spec.model_seed)
             self._loaded = (spec.model, spec.model_seed, loaded)
         return self._loaded[2]
 
     def dataset(self, spec: CellSpec) -> Dataset:
-        """The spec's data set; BadData where it is not prepared."""
+        """The spec's data set; BadData if it is not prepared."""
         if spec.data in self._given:
             return self._given[spec.data]
         if spec.store is None:
-            raise Misuse(f"the cell names the data set {spec.data!r} and no store to find it in")
+            raise Misuse(f"the cell names the data set {spec.data!r} but no store that contains it")
         key = (spec.data, spec.store, spec.size)
         if key not in self._datasets:
             asked = reference.parse(spec.data)

@@ -144,7 +144,7 @@ def shortened(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.Im
 def _draw_row(
     picture: Image.Image, pen: Pen, row: SheetRow, panel: Grey, top: int, preprocess: Preprocess
 ) -> None:
-    view = preprocess.view(*panel.shape)
+    view = preprocess.geometry(*panel.shape)
     picture.paste(Image.fromarray(panel).convert("RGB"), (_left(0), top))
     for column, values in enumerate(row.maps.values(), 1):
         over = view.map_to_image(values, "nearest")

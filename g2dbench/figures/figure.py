@@ -17,7 +17,7 @@ from g2dbench.errors import Misuse
 from g2dbench.figures import contact_sheet
 from g2dbench.figures.contact_sheet import CaptionedImage, SheetRow
 from g2dbench.model import Locates, Model, Shows
-from g2dbench.registry import unknown
+from g2dbench.registry import unknown_name
 from g2dbench.system.files import replace_file
 
 FORMATS = (".png", ".jpg", ".jpeg")
@@ -104,4 +104,4 @@ def save(picture: Image.Image, out: Path) -> None:
 def check_format(out: Path) -> None:
     """Raise Misuse unless the file name ends with a known picture format."""
     if out.suffix.lower() not in FORMATS:
-        raise Misuse(f"--out {out}: " + unknown("picture format", out.suffix, list(FORMATS)))
+        raise Misuse(f"--out {out}: " + unknown_name("picture format", out.suffix, list(FORMATS)))

@@ -23,7 +23,7 @@ from g2dbench.methods.shared.settings import (
     read_settings,
 )
 from g2dbench.methods.shared.two_towers import PooledTwoTowers, TextTower, check_pairs
-from g2dbench.system.seeded_init import drawn
+from g2dbench.system.seeded_init import seeded
 
 CARD = MethodCard(
     name="convirt",
@@ -93,4 +93,4 @@ class Convirt(PooledTwoTowers):
 def build(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, seed: int) -> Convirt:
     """ConVIRT from a recipe's `[model]` table, with weights initialized from the seed."""
     settings = read_settings(ConvirtSettings, config)
-    return drawn(lambda: Convirt(settings, tokenizer), torch.Generator().manual_seed(seed))
+    return seeded(lambda: Convirt(settings, tokenizer), torch.Generator().manual_seed(seed))

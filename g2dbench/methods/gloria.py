@@ -34,7 +34,7 @@ from g2dbench.methods.shared.two_towers import (
     pyramid_levels,
 )
 from g2dbench.methods.shared.word_pieces import WordGrouping, WordTextSettings
-from g2dbench.system.seeded_init import drawn
+from g2dbench.system.seeded_init import seeded
 
 CARD = MethodCard(
     name="gloria",
@@ -242,4 +242,4 @@ def _not_empty(is_word: Tensor) -> Tensor:
 def build(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, seed: int) -> Gloria:
     """GLoRIA from a recipe's `[model]` table, with weights initialized from the seed."""
     settings = read_settings(GloriaSettings, config)
-    return drawn(lambda: Gloria(settings, tokenizer), torch.Generator().manual_seed(seed))
+    return seeded(lambda: Gloria(settings, tokenizer), torch.Generator().manual_seed(seed))

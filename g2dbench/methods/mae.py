@@ -37,7 +37,7 @@ from g2dbench.methods.shared.two_towers import (
     pyramid_levels,
 )
 from g2dbench.methods.shared.unet import Decoder, decode, make_unet
-from g2dbench.system.seeded_init import drawn
+from g2dbench.system.seeded_init import seeded
 
 CARD = MethodCard(
     name="mae",
@@ -248,4 +248,4 @@ def build(
     """The method from a recipe's `[model]` table, with weights initialized from the seed."""
     settings = read_settings(MaeSettings, config)
     kind = MaeWithReports if settings.contrastive.weight else Mae
-    return drawn(lambda: kind(settings, tokenizer), torch.Generator().manual_seed(seed))
+    return seeded(lambda: kind(settings, tokenizer), torch.Generator().manual_seed(seed))

@@ -24,7 +24,7 @@ from g2dbench.methods.shared.settings import (
     read_settings,
 )
 from g2dbench.methods.shared.two_towers import PooledTwoTowers, TextTower, check_pairs
-from g2dbench.system.seeded_init import drawn
+from g2dbench.system.seeded_init import seeded
 
 CARD = MethodCard(
     name="mflag",
@@ -133,4 +133,4 @@ def effective_rank(latent: Tensor) -> float:
 def build(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, seed: int) -> Mflag:
     """M-FLAG from a recipe's `[model]` table, with weights initialized from the seed."""
     settings = read_settings(MflagSettings, config)
-    return drawn(lambda: Mflag(settings, tokenizer), torch.Generator().manual_seed(seed))
+    return seeded(lambda: Mflag(settings, tokenizer), torch.Generator().manual_seed(seed))

@@ -39,7 +39,7 @@ from g2dbench.methods.shared.word_pieces import (
     clipped_weights,
     cls_attention,
 )
-from g2dbench.system.seeded_init import drawn
+from g2dbench.system.seeded_init import seeded
 
 CARD = MethodCard(
     name="mgca",
@@ -253,4 +253,4 @@ class MgcaModel(PretrainedImageTextModel):
 def build(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, seed: int) -> Mgca:
     """MGCA from a recipe's `[model]` table, with weights initialized from the seed."""
     settings = read_settings(MgcaSettings, config)
-    return drawn(lambda: Mgca(settings, tokenizer), torch.Generator().manual_seed(seed))
+    return seeded(lambda: Mgca(settings, tokenizer), torch.Generator().manual_seed(seed))

@@ -1,1 +1,1 @@
-"""Pure functions of arrays; each metric is defined in its docstring."""
+"""Metrics: pure functions of arrays; each docstring defines its metric."""

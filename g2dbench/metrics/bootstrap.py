@@ -1,11 +1,11 @@
-"""How sure a number is: patient-cluster bootstrap, paired tests, correction for many comparisons.
+"""Confidence intervals and tests: bootstrap over patients, paired tests, multiple comparisons.
 
-Legend: N rows (images), P units (patients), B resamples.
-A unit is drawn with all its rows. Resample b comes from SeedSequence((seed, b)) over the sorted
-unit ids: it depends neither on the order of the rows, nor on chunks, nor on how many resamples are
-asked for, and two models scored on the same rows see the same resamples.
+Legend: N rows (images), P units (patients), B resamples, b resamples of one chunk.
+A unit is sampled with all its rows. Resample b is generated from SeedSequence((seed, b)) over the
+sorted unit ids. So it does not depend on the order of rows, on chunks or on the number of
+resamples, and two models scored on the same rows get the same resamples.
 
-A statistic maps multiplicities (b,N) int to values (b,). It is called in chunks of rows of b.
+A statistic maps multiplicities (b,N) int, how often each row is sampled, to values (b,).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,15 +20,15 @@ from g2dbench.metrics.ratio import ratio
 Statistic = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 
 RESAMPLES = 1000
-LEVEL = 0.95
-_CELLS = 1 << 20  # resamples x rows handed to a statistic at once: 8 MB per int64 array
+CONFIDENCE_LEVEL = 0.95
+_MAX_ELEMENTS = 1 << 20  # resamples x rows of one call of a statistic: 8 MB per int64 array
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A percentile interval; `undefined` is the share of resamples that had no value.
+class ConfidenceInterval:
+    """A percentile interval; `undefined` is the share of resamples whose value is NaN.
 
-    `low` and `high` are NaN with fewer than two units: one patient says nothing about others.
+    `low` and `high` are NaN with fewer than two units: one patient has no variance.
     """
 
     low: float
@@ -39,7 +39,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """First minus second: the value on the whole set, its interval and a two-sided p-value."""
+    """First minus second: value on the whole set, confidence interval and two-sided p-value."""
 
     value: float
     low: float
@@ -49,15 +49,15 @@ class Difference:
 
 
 def _unit_codes(units: ArrayLike) -> tuple[NDArray[np.intp], int]:
-    """Row -> position of its unit among the sorted ids, and the number of units."""
+    """The index of each row's unit among the sorted ids, (N,), and the number of units."""
     codes, ids = pd.factorize(np.asarray(units, dtype=object), sort=True)
     if (codes < 0).any():
         row = int(np.flatnonzero(codes < 0)[0])
-        raise ValueError(f"row {row} has no patient; give rows without one an id of their own")
+        raise ValueError(f"row {row} has no patient id; give such rows a unique id")
     return np.asarray(codes, dtype=np.intp), len(ids)
 
 
-def _generators(seed: int, resamples: int) -> Iterator[np.random.Generator]:
+def _resample_generators(seed: int, resamples: int) -> Iterator[np.random.Generator]:
     for b in range(resamples):
         yield np.random.default_rng(np.random.SeedSequence((seed, b)))
 
@@ -70,17 +70,17 @@ def _check(resamples: int, seed: int) -> None:
 def multiplicities(
     units: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Iterator[NDArray[np.int64]]:
-    """Chunks (b,N) of how often each row is drawn; all chunks together have `resamples` rows.
+    """Yield chunks (b,N): how often each row is sampled; all chunks together have `resamples` rows.
 
-    units (N,) ids; P units are drawn with replacement P times, each bringing all its rows.
+    units (N,) ids. P units are sampled with replacement, each with all its rows.
     """
     _check(resamples, seed)
     codes, count = _unit_codes(units)
-    step = max(1, _CELLS // max(1, codes.size))
+    step = max(1, _MAX_ELEMENTS // max(1, codes.size))
     chunk: list[NDArray[np.int64]] = []
-    for generator in _generators(seed, resamples):
-        drawn = generator.integers(count, size=count) if count else np.zeros(0, dtype=np.int64)
-        chunk.append(np.bincount(drawn, minlength=count))
+    for generator in _resample_generators(seed, resamples):
+        sampled = generator.integers(count, size=count) if count else np.zeros(0, dtype=np.int64)
+        chunk.append(np.bincount(sampled, minlength=count))
         if len(chunk) == step:
             yield np.stack(chunk)[:, codes]
             chunk = []
@@ -88,22 +88,22 @@ def multiplicities(
         yield np.stack(chunk)[:, codes]
 
 
-def _values(statistic: Statistic, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+def _evaluate(statistic: Statistic, weights: NDArray[np.int64]) -> NDArray[np.float64]:
     values = np.asarray(statistic(weights), dtype=np.float64)
     if values.shape != (len(weights),):
         raise ValueError(f"the statistic gave {values.shape} for {len(weights)} resamples")
     return values
 
 
-def _percentiles(values: NDArray[np.float64], level: float, units: int) -> Interval:
+def _percentiles(values: NDArray[np.float64], level: float, units: int) -> ConfidenceInterval:
     if not 0 < level < 1:
-        raise ValueError(f"the level of an interval lies between 0 and 1; found {level}")
+        raise ValueError(f"a confidence level lies between 0 and 1; found {level}")
     defined = values[~np.isnan(values)]
     undefined = 1.0 - defined.size / values.size
     if units < 2 or defined.size == 0:
-        return Interval(float("nan"), float("nan"), undefined, values.size)
+        return ConfidenceInterval(float("nan"), float("nan"), undefined, values.size)
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high), undefined, values.size)
+    return ConfidenceInterval(float(low), float(high), undefined, values.size)
 
 
 def bootstrap(
@@ -112,27 +112,26 @@ def bootstrap(
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    level: float = LEVEL,
-) -> Interval:
-    """Percentile interval of a statistic under resampling of whole patients.
+    level: float = CONFIDENCE_LEVEL,
+) -> ConfidenceInterval:
+    """Percentile bootstrap confidence interval of a statistic, resampling whole patients.
 
-    units (N,) patient ids. Resamples where the statistic is NaN are left out and their share told.
+    units (N,) patient ids. Resamples with a NaN are excluded; `undefined` is their share.
     Source: Efron & Tibshirani 1993, chapter 13; Field & Welsh 2007 for clusters.
     """
     chunks = multiplicities(units, resamples=resamples, seed=seed)
-    values = np.concatenate([_values(statistic, weights) for weights in chunks])
+    values = np.concatenate([_evaluate(statistic, weights) for weights in chunks])
     return _percentiles(values, level, _unit_codes(units)[1])
 
 
 def weighted_mean(values: ArrayLike, weights: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Mean of per-row values in each resample, (B,); NaN rows are left out, NaN if none is left."""
+    """Mean of per-row values in each resample, (B,), without NaN rows; NaN if no row is left."""
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.ndim != 1 or weights.ndim != 2 or weights.shape[1] != numbers.size:
         raise ValueError(f"values {numbers.shape} and weights {weights.shape} do not fit")
     defined = ~np.isnan(numbers)
-    drawn = weights[:, defined]
-    total = drawn.sum(axis=1)
-    return ratio(drawn @ numbers[defined], total)
+    counts = weights[:, defined]
+    return ratio(counts @ numbers[defined], counts.sum(axis=1))
 
 
 def mean_of(values: ArrayLike) -> Statistic:
@@ -148,28 +147,28 @@ def paired_bootstrap(
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    level: float = LEVEL,
+    level: float = CONFIDENCE_LEVEL,
 ) -> Difference:
-    """Difference of two statistics of the same rows, drawn together: value, interval, p.
+    """Difference of two statistics on the same resamples: value, confidence interval, p-value.
 
-    p is two-sided by inverting the percentile interval: twice the smaller share of resamples on
-    one side of 0, one added to count and total (Davison & Hinkley 1997, 4.2), so at least
-    2 / (resamples + 1). NaN with fewer than two units.
+    The two-sided p inverts the percentile interval: twice the smaller share of resamples on one
+    side of 0, with 1 added to count and total, so at least 2 / (resamples + 1). NaN with fewer
+    than two units. Source: Davison & Hinkley 1997, 4.2.
     """
 
     def difference(weights: NDArray[np.int64]) -> NDArray[np.float64]:
-        return _values(first, weights) - _values(second, weights)
+        return _evaluate(first, weights) - _evaluate(second, weights)
 
     chunks = multiplicities(units, resamples=resamples, seed=seed)
-    values = np.concatenate([_values(difference, weights) for weights in chunks])
+    values = np.concatenate([_evaluate(difference, weights) for weights in chunks])
     codes, count = _unit_codes(units)
     interval = _percentiles(values, level, count)
     whole = float(difference(np.ones((1, codes.size), dtype=np.int64))[0])
-    p_value = _sign_p(values[~np.isnan(values)]) if count > 1 else float("nan")
+    p_value = _two_sided_p(values[~np.isnan(values)]) if count > 1 else float("nan")
     return Difference(whole, interval.low, interval.high, p_value, interval.undefined)
 
 
-def _sign_p(values: NDArray[np.float64]) -> float:
+def _two_sided_p(values: NDArray[np.float64]) -> float:
     if values.size == 0:
         return float("nan")
     smaller = min(int((values <= 0).sum()), int((values >= 0).sum()))
@@ -184,31 +183,31 @@ def paired_permutation(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> float:
-    """Two-sided p of "the two models are exchangeable within each patient", by swapping them.
+    """Two-sided p-value of a permutation test that swaps the two models within each patient.
 
-    first, second, units (N,): per-row values; the test statistic is the mean difference. Rows NaN
-    in both are left out. All 2**P swaps if no more than `resamples`, else a random sample, one
-    added to count and total. NaN without rows. For a metric that is no mean of per-row values
-    (AUC, mAP) swapping scores of two models mixes their scales: use `paired_bootstrap`.
+    first, second, units (N,): per-row values; the test statistic is the mean difference. Rows that
+    are NaN in both are excluded. Uses all 2**P swaps if these are at most `resamples`, else a
+    random sample, with 1 added to count and total. NaN without rows. AUC and mAP are not means of
+    per-row values: use `paired_bootstrap` for them. Source: Phipson & Smyth 2010.
     """
     _check(resamples, seed)
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    owners = np.asarray(units, dtype=object)
-    if not a.shape == b.shape == owners.shape or a.ndim != 1:
-        raise ValueError(f"paired rows must fit: {a.shape}, {b.shape}, units {owners.shape}")
+    patients = np.asarray(units, dtype=object)
+    if not a.shape == b.shape == patients.shape or a.ndim != 1:
+        raise ValueError(f"paired rows must fit: {a.shape}, {b.shape}, units {patients.shape}")
     if (np.isnan(a) != np.isnan(b)).any():
         row = int(np.flatnonzero(np.isnan(a) != np.isnan(b))[0])
-        raise ValueError(f"row {row} has a value in one model only; the test needs pairs")
-    kept = ~np.isnan(a)
-    codes, count = _unit_codes(owners[kept])
+        raise ValueError(f"row {row} has a value for one model only; the test needs both")
+    defined = ~np.isnan(a)
+    codes, count = _unit_codes(patients[defined])
     if count == 0:
         return float("nan")
-    per_unit = np.bincount(codes, weights=(a - b)[kept], minlength=count)
+    per_unit = np.bincount(codes, weights=(a - b)[defined], minlength=count)
     exact = count < 63 and 2**count <= resamples
-    swapped = _all_swaps(count) if exact else _some_swaps(count, resamples, seed)
-    # Equal sums may differ in the last bits; they count as equally extreme.
+    all_signs = _all_swaps(count) if exact else _random_swaps(count, resamples, seed)
+    # Equal sums may differ by rounding; they count as equally extreme.
     limit = abs(per_unit.sum()) - 1e-12 * np.abs(per_unit).sum()
-    extreme = int(sum((np.abs(signs @ per_unit) >= limit).sum() for signs in swapped))
+    extreme = int(sum((np.abs(signs @ per_unit) >= limit).sum() for signs in all_signs))
     return extreme / 2**count if exact else (extreme + 1) / (resamples + 1)
 
 
@@ -217,13 +216,13 @@ def _all_swaps(count: int) -> Iterator[NDArray[np.float64]]:
     yield np.where((patterns[:, None] >> np.arange(count)) & 1, -1.0, 1.0)
 
 
-def _some_swaps(count: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    for generator in _generators(seed, resamples):
+def _random_swaps(count: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    for generator in _resample_generators(seed, resamples):
         yield np.where(generator.integers(2, size=(1, count)), -1.0, 1.0)
 
 
 def holm(p_values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Holm's step-down correction: p-values adjusted for their number, in the given order.
+    """p-values adjusted for multiple comparisons by Holm's step-down method, in the given order.
 
     NaN stays NaN and does not count as a comparison. Source: Holm 1979.
     """

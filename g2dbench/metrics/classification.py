@@ -1,12 +1,12 @@
-"""Classification metrics: exact, vectorised over bootstrap resamples, honest about one-class data.
+"""Classification metrics: exact, and vectorized over bootstrap resamples.
 
 Legend: N images, K classes, B resamples, G distinct scores.
-Labels: 1 present, 0 absent; -1 (uncertain) and NaN (never judged) are left out of that class.
-Any other label, and a score that is not finite where the label is judged, is a ValueError.
-Undefined values are NaN, never 0 or 0.5; the caller says "undefined".
+Labels: 1 present, 0 absent; -1 (uncertain) and NaN (not labeled) are excluded from that class.
+Any other label, or a score of a labeled image that is not finite, raises ValueError.
+An undefined value, such as the AUC of one class, is NaN, never 0 or 0.5.
 
-`weights` are integer multiplicities (B,N): row b says how often resample b holds each image, so
-`weighted_x(...)[b]` is exactly `x` of the images repeated that often; `x` itself is a row of ones.
+`weights` are integer multiplicities (B,N): how often each resample contains each image. So
+`weighted_x(...)[b]` is exactly `x` of the images repeated that often; `x` uses weights of one.
 """
 
 from collections.abc import Sequence
@@ -21,30 +21,30 @@ from g2dbench.sample import ABSENT, PRESENT, UNCERTAIN
 Weights = NDArray[np.integer]
 
 
-class Macro(NamedTuple):
-    """Mean over the defined classes, every class's value, and the indices of undefined ones."""
+class MacroAverage(NamedTuple):
+    """Mean over the defined classes, the value of each class, the indices of undefined ones."""
 
     value: float
     per_class: NDArray[np.float64]
     undefined: tuple[int, ...]
 
 
-class Sweep(NamedTuple):
-    """What deciding "present where score >= threshold" catches, at every distinct score.
+class ThresholdCounts(NamedTuple):
+    """Counts for the rule "present where score >= threshold", at every distinct score.
 
-    `thresholds` (G,) falls; `hits` and `alarms` (B,G) count true and false positives;
-    `positives` and `negatives` (B,) are the totals.
+    `thresholds` (G,) in decreasing order; `true_positives`, `false_positives` (B,G);
+    `positives`, `negatives` (B,): images of each class.
     """
 
     thresholds: NDArray[np.float64]
-    hits: NDArray[np.int64]
-    alarms: NDArray[np.int64]
+    true_positives: NDArray[np.int64]
+    false_positives: NDArray[np.int64]
     positives: NDArray[np.int64]
     negatives: NDArray[np.int64]
 
 
-def judged(truth: ArrayLike) -> NDArray[np.bool_]:
-    """Where a label is 0 or 1; False for -1 (uncertain) and NaN (missing); else ValueError."""
+def labeled(truth: ArrayLike) -> NDArray[np.bool_]:
+    """True for labels 0 and 1, False for -1 (uncertain) and NaN (missing); else ValueError."""
     label = np.asarray(truth, dtype=np.float64)
     known: NDArray[np.bool_] = (label == PRESENT) | (label == ABSENT)
     left_out = (label == UNCERTAIN) | np.isnan(label)
@@ -54,27 +54,27 @@ def judged(truth: ArrayLike) -> NDArray[np.bool_]:
     return known
 
 
-def judged_pairs(
+def labeled_scores(
     truth: ArrayLike, score: ArrayLike
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_], NDArray[np.float64]]:
-    """Indices of the judged images, their labels and their scores, each (M,), M <= N.
+    """Indices of the labeled images, their labels and their scores, each (M,), M <= N.
 
-    Raises ValueError when shapes differ or a judged image has no finite score.
+    Raises ValueError if shapes differ or the score of a labeled image is not finite.
     """
     label, value = np.asarray(truth), np.asarray(score, dtype=np.float64)
     if label.ndim != 1 or label.shape != value.shape:
         raise ValueError(
             f"labels {label.shape} and scores {value.shape} must be two equally long lists"
         )
-    rows = np.flatnonzero(judged(label))
+    rows = np.flatnonzero(labeled(label))
     if not np.isfinite(value[rows]).all():
         row = rows[~np.isfinite(value[rows])][0]
-        raise ValueError(f"the score of row {row} is {value[row]}; every judged image needs one")
+        raise ValueError(f"the score of row {row} is {value[row]}; every labeled image needs one")
     return rows, label[rows] == PRESENT, value[rows]
 
 
-def once(count: int) -> NDArray[np.int64]:
-    """Multiplicities (1, count) of the set itself: every image once."""
+def ones_weights(count: int) -> NDArray[np.int64]:
+    """Weights of one, (1, count): every image counts once."""
     return np.ones((1, count), dtype=np.int64)
 
 
@@ -82,56 +82,58 @@ def _check_weights(weights: Weights, count: int) -> None:
     if weights.ndim != 2 or weights.shape[1] != count:
         raise ValueError(f"weights have shape {weights.shape}; expected (resamples, {count})")
     if not np.issubdtype(weights.dtype, np.integer):
-        raise ValueError(f"weights are whole multiplicities, not {weights.dtype}")
+        raise ValueError(f"weights are integer multiplicities, not {weights.dtype}")
     if weights.size and weights.min() < 0:
         raise ValueError("weights are multiplicities and cannot be negative")
 
 
-def sweep(truth: ArrayLike, score: ArrayLike, weights: Weights) -> Sweep:
-    """Counts at every threshold, for all resamples at once: one sort, then cumulative sums.
+def threshold_counts(truth: ArrayLike, score: ArrayLike, weights: Weights) -> ThresholdCounts:
+    """Counts at every threshold for all resamples, by one sort and cumulative sums.
 
-    truth, score (N,); weights (B,N) int. Equal scores always enter together.
+    truth, score (N,); weights (B,N) int. Images with equal scores share a threshold.
     """
-    rows, present, value = judged_pairs(truth, score)
+    rows, present, value = labeled_scores(truth, score)
     _check_weights(weights, np.asarray(score).size)
     order = np.argsort(-value, kind="stable")
     value, present = value[order], present[order]
-    drawn = weights[:, rows[order]]
+    counts = weights[:, rows[order]]
     last_of_tie = np.flatnonzero(np.append(value[1:] != value[:-1], True)[: value.size])
-    counted = np.cumsum(drawn, axis=1, dtype=np.int64)
-    hits = np.cumsum(drawn * present, axis=1, dtype=np.int64)
-    positives = drawn[:, present].sum(axis=1, dtype=np.int64)
-    negatives = drawn[:, ~present].sum(axis=1, dtype=np.int64)
-    hits = hits[:, last_of_tie]
-    alarms = counted[:, last_of_tie] - hits
-    return Sweep(value[last_of_tie], hits, alarms, positives, negatives)
+    all_counts = np.cumsum(counts, axis=1, dtype=np.int64)
+    true_positives = np.cumsum(counts * present, axis=1, dtype=np.int64)
+    positives = counts[:, present].sum(axis=1, dtype=np.int64)
+    negatives = counts[:, ~present].sum(axis=1, dtype=np.int64)
+    true_positives = true_positives[:, last_of_tie]
+    false_positives = all_counts[:, last_of_tie] - true_positives
+    return ThresholdCounts(
+        value[last_of_tie], true_positives, false_positives, positives, negatives
+    )
 
 
 def weighted_auc(truth: ArrayLike, score: ArrayLike, weights: Weights) -> NDArray[np.float64]:
     """Area under the ROC curve of each resample, (B,); NaN where one class is missing.
 
-    Definition: the share of (present, absent) pairs ranked correctly, a tie counting one half
-    (Mann-Whitney U / (P N)); the counts are exact integers. Source: scikit-learn roc_auc_score.
+    The share of (present, absent) pairs that are ranked correctly; a tie counts one half. Exact
+    integer counts. Source: Hanley & McNeil 1982; scikit-learn roc_auc_score.
     """
-    curve = sweep(truth, score, weights)
-    earlier_hits = np.zeros_like(curve.hits)
-    earlier_hits[:, 1:] = curve.hits[:, :-1]
-    new_alarms = np.diff(curve.alarms, axis=1, prepend=0)
-    twice_area = ((earlier_hits + curve.hits) * new_alarms).sum(axis=1)
+    curve = threshold_counts(truth, score, weights)
+    true_positives_before = np.zeros_like(curve.true_positives)
+    true_positives_before[:, 1:] = curve.true_positives[:, :-1]
+    new_false_positives = np.diff(curve.false_positives, axis=1, prepend=0)
+    twice_area = ((true_positives_before + curve.true_positives) * new_false_positives).sum(axis=1)
     return ratio(twice_area, 2 * curve.positives * curve.negatives)
 
 
 def auc(truth: ArrayLike, score: ArrayLike) -> float:
-    """Area under the ROC curve, ties one half; NaN if one class is missing. truth, score (N,)."""
-    return float(weighted_auc(truth, score, once(np.asarray(score).size))[0])
+    """Area under the ROC curve of truth, score (N,); NaN if one class is missing."""
+    return float(weighted_auc(truth, score, ones_weights(np.asarray(score).size))[0])
 
 
-def macro(per_class: Sequence[float] | NDArray[np.float64]) -> Macro:
-    """Unweighted mean over the classes whose value is defined; NaN when none is."""
+def macro_average(per_class: Sequence[float] | NDArray[np.float64]) -> MacroAverage:
+    """Unweighted mean over the classes whose value is defined; NaN if none is."""
     values = np.asarray(per_class, dtype=np.float64)
     defined = ~np.isnan(values)
     mean = float(values[defined].mean()) if defined.any() else float("nan")
-    return Macro(mean, values, tuple(int(k) for k in np.flatnonzero(~defined)))
+    return MacroAverage(mean, values, tuple(int(k) for k in np.flatnonzero(~defined)))
 
 
 def _classes(truth: ArrayLike, score: ArrayLike) -> tuple[NDArray, NDArray]:
@@ -143,95 +145,102 @@ def _classes(truth: ArrayLike, score: ArrayLike) -> tuple[NDArray, NDArray]:
     return labels, scores
 
 
-def macro_auc(truth: ArrayLike, score: ArrayLike) -> Macro:
-    """Mean AUC over the classes that have both kinds of image; truth, score (N,K).
+def macro_auc(truth: ArrayLike, score: ArrayLike) -> MacroAverage:
+    """Mean AUC over the classes with positive and negative images; truth, score (N,K).
 
-    Source: the macro AUROC of MGCA, MedKLIP and KAD. They fail or return 0.5 on a class without
-    positives; here it is named in `undefined` and left out.
+    Source: the macro AUROC of MGCA, MedKLIP and KAD. For a class without positives they fail or
+    return 0.5; here it is excluded and listed in `undefined`.
     """
     labels, scores = _classes(truth, score)
-    return macro([auc(labels[:, k], scores[:, k]) for k in range(labels.shape[1])])
+    return macro_average([auc(labels[:, k], scores[:, k]) for k in range(labels.shape[1])])
 
 
 def weighted_macro_auc(truth: ArrayLike, score: ArrayLike, weights: Weights) -> NDArray[np.float64]:
-    """Macro AUC of each resample, (B,), always over the classes defined in the whole set.
+    """Macro AUC of each resample, (B,), over the classes that are defined on the whole set.
 
-    A resample that loses one of those classes is NaN: a mean over other classes is another metric.
+    NaN where one of them is undefined in the resample: a mean over fewer classes is another metric.
     """
     labels, scores = _classes(truth, score)
     undefined = macro_auc(labels, scores).undefined
-    kept = [k for k in range(labels.shape[1]) if k not in undefined]
-    if not kept:
+    defined = [k for k in range(labels.shape[1]) if k not in undefined]
+    if not defined:
         return np.full(weights.shape[0], np.nan)
-    per_class = [weighted_auc(labels[:, k], scores[:, k], weights) for k in kept]
+    per_class = [weighted_auc(labels[:, k], scores[:, k], weights) for k in defined]
     return np.asarray(np.mean(per_class, axis=0))
 
 
 def weighted_f1(truth: ArrayLike, decision: ArrayLike, weights: Weights) -> NDArray[np.float64]:
-    """F1 = 2 TP / (2 TP + FP + FN) of each resample, (B,); NaN where nothing is true or claimed.
+    """F1 = 2 TP / (2 TP + FP + FN) of each resample, (B,); NaN where the denominator is 0.
 
     truth (N,) labels, decision (N,) 1 or 0. Source: scikit-learn f1_score, zero_division=nan.
     """
-    rows, present, claimed = judged_pairs(truth, decision)
+    rows, present, predicted = labeled_scores(truth, decision)
     _check_weights(weights, np.asarray(decision).size)
-    if not np.isin(claimed, (0, 1)).all():
-        raise ValueError("decisions must be 1 or 0; turn scores into decisions with `decide`")
-    drawn, claim = weights[:, rows], claimed == 1
-    both = drawn[:, present & claim].sum(axis=1)
-    return ratio(2 * both, drawn[:, present].sum(axis=1) + drawn[:, claim].sum(axis=1))
+    if not np.isin(predicted, (0, 1)).all():
+        raise ValueError("decisions must be 1 or 0; turn scores into decisions with `binarize`")
+    counts, predicted_positive = weights[:, rows], predicted == 1
+    both = counts[:, present & predicted_positive].sum(axis=1)
+    return ratio(
+        2 * both, counts[:, present].sum(axis=1) + counts[:, predicted_positive].sum(axis=1)
+    )
 
 
 def f1(truth: ArrayLike, decision: ArrayLike) -> float:
-    """F1 of yes/no decisions; NaN when no image is positive and none is claimed."""
-    return float(weighted_f1(truth, decision, once(np.asarray(decision).size))[0])
+    """F1 of binary decisions; NaN if no image is positive and none is predicted positive."""
+    return float(weighted_f1(truth, decision, ones_weights(np.asarray(decision).size))[0])
 
 
 def f1_at(truth: ArrayLike, score: ArrayLike, threshold: float) -> float:
-    """F1 of "present where score >= threshold", a threshold that the test labels did not choose.
+    """F1 of "present where score >= threshold", for a threshold chosen on other labels.
 
-    NaN where the threshold is NaN: undefined on the set that should have chosen it.
+    NaN for a NaN threshold: it was undefined on the set where it should be chosen.
     """
-    return float("nan") if np.isnan(threshold) else f1(truth, decide(score, threshold))
+    return float("nan") if np.isnan(threshold) else f1(truth, binarize(score, threshold))
 
 
-def decide(score: ArrayLike, threshold: float) -> NDArray[np.float64]:
-    """1 where score >= threshold, 0 below, NaN where there is no score (so that it is noticed)."""
+def binarize(score: ArrayLike, threshold: float) -> NDArray[np.float64]:
+    """1 where score >= threshold, 0 below, NaN where the score is NaN."""
     value = np.asarray(score, dtype=np.float64)
     return np.where(np.isnan(value), np.nan, value >= threshold)
 
 
 def correct(truth: ArrayLike, predicted: ArrayLike) -> NDArray[np.float64]:
-    """Per image 1 if the predicted class is the true one, 0 if not, NaN if nobody judged; (N,).
+    """1 for each image whose predicted class is the true class, else 0, NaN if not labeled; (N,).
 
-    Classes are whole numbers from 0; -1 and NaN in `truth` mean not judged. The mean is accuracy.
+    Classes are integers from 0; -1 and NaN in `truth` mean not labeled. The mean is accuracy.
     """
-    label, claim = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
-    if label.ndim != 1 or label.shape != claim.shape:
-        raise ValueError(f"labels {label.shape} and predictions {claim.shape} must be equally long")
+    label, prediction = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
+    if label.ndim != 1 or label.shape != prediction.shape:
+        raise ValueError(
+            f"labels {label.shape} and predictions {prediction.shape} must be equally long"
+        )
     known = ~np.isnan(label) & (label != UNCERTAIN)
     if not (np.isin(label[known] % 1, 0) & (label[known] >= 0)).all():
-        raise ValueError("true classes must be 0, 1, 2 ...; -1 or NaN where nobody judged")
-    if np.isnan(claim[known]).any():
+        raise ValueError("true classes must be 0, 1, 2 ..., or -1 or NaN where not labeled")
+    if np.isnan(prediction[known]).any():
         raise ValueError("an image with a true class has no predicted class")
-    return np.where(known, label == claim, np.nan)
+    return np.where(known, label == prediction, np.nan)
 
 
 def accuracy(truth: ArrayLike, predicted: ArrayLike) -> float:
-    """Share of judged images whose class is predicted; two or more classes; NaN without images."""
-    hits = correct(truth, predicted)
-    judged_hits = hits[~np.isnan(hits)]
-    return float(judged_hits.mean()) if judged_hits.size else float("nan")
+    """Share of labeled images whose class is predicted, for any number of classes; NaN if none.
+
+    Source: scikit-learn accuracy_score.
+    """
+    values = correct(truth, predicted)
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else float("nan")
 
 
 def accuracy_at(truth: ArrayLike, score: ArrayLike, threshold: float) -> float:
-    """Accuracy of "present where score >= threshold", KAD's rule; NaN for a NaN threshold."""
-    return float("nan") if np.isnan(threshold) else accuracy(truth, decide(score, threshold))
+    """Accuracy of "present where score >= threshold"; NaN for a NaN threshold. Source: KAD."""
+    return float("nan") if np.isnan(threshold) else accuracy(truth, binarize(score, threshold))
 
 
 def accuracy_above(truth: ArrayLike, score: ArrayLike, threshold: float) -> float:
-    """Accuracy of "present where score > threshold"; MedKLIP's rule beside its own max-F1.
+    """Accuracy of "present where score > threshold", as MedKLIP reports beside its max-F1.
 
-    Source: MedKLIP Sample_zero-shot_Classification_CXR14/test.py at 8e60b03. The image whose score
-    is the threshold counts as positive in the F1 there and as negative in the accuracy.
+    There, an image whose score equals the threshold is positive for F1 and negative for accuracy.
+    Source: MedKLIP Sample_zero-shot_Classification_CXR14/test.py at 8e60b03.
     """
     return accuracy_at(truth, score, float(np.nextafter(threshold, np.inf)))

@@ -1,17 +1,17 @@
-"""Grounding: how a relevance map of one image agrees with the marked finding.
+"""Grounding: agreement of an image's relevance map with the annotated finding.
 
-Legend: H, W pixels of the original image; maps are float (H,W), truth is bool (H,W), S thresholds.
-A map pixel that is NaN lies outside the model's crop: it is never predicted, and `cnr` leaves it
-out. A pixel is predicted where map > threshold, as in MedKLIP.
+Legend: H, W pixels of the original image; maps are float (H,W), ground truth is bool (H,W), S
+thresholds. A map pixel is NaN outside the model's crop: it is never predicted, and `cnr` excludes
+it. A pixel is predicted where map > threshold, as in MedKLIP.
 
-    recall          share of the truth's pixels that are predicted (pixel recall)
-    precision       share of the predicted pixels that are truth; 0 if nothing is predicted
+    recall          share of the ground truth pixels that are predicted (pixel recall)
+    precision       share of the predicted pixels that are ground truth; 0 if none is predicted
     iou, dice       as in segmentation.py
-    pointing_game   1 if a pixel with the map's highest value lies in the truth, else 0
+    pointing_game   1 if a pixel with the map's maximum lies in the ground truth, else 0
     cnr             |mean inside - mean outside| / sqrt(variance inside + variance outside)
 
-Each is defined for images with truth only, and NaN without: the published numbers are means over
-positives. "oracle_" marks a threshold chosen on the truth that is being scored.
+Each is NaN for an image without ground truth: published numbers are means over positive images.
+"oracle_" means that the threshold was chosen on the same ground truth that is scored.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -24,10 +24,10 @@ from g2dbench.metrics.ratio import ratio
 from g2dbench.metrics.segmentation import dice_values, iou_values, only_positive
 
 MEDKLIP_THRESHOLD = 0.008
-"""MedKLIP Sample_Zero-Shot_Grounding_RSNA/test.py at 8e60b03, on its attention weights."""
+"""For MedKLIP's attention weights; Sample_Zero-Shot_Grounding_RSNA/test.py at 8e60b03."""
 
 COSINE_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
-"""Declared here for cosine maps, whose mean IoU is reported: BioViL's code has no threshold."""
+"""Our choice for cosine maps, whose mean IoU is reported: BioViL's code has no threshold."""
 
 
 class Overlap(NamedTuple):
@@ -39,7 +39,7 @@ class Overlap(NamedTuple):
 
 
 class Oracle(NamedTuple):
-    """The best mean over a sweep of thresholds, and the threshold, chosen on the scored truth."""
+    """The best mean over all thresholds, and its threshold, chosen on the scored ground truth."""
 
     value: float
     threshold: float
@@ -50,7 +50,7 @@ def box_mask(
 ) -> NDArray[np.bool_]:
     """Union of (x0, y0, x1, y1) boxes as an (H,W) mask: pixels with x0 <= x < x1, y0 <= y < y1.
 
-    What lies outside the image is cut off. Raises ValueError for a box that is not finite.
+    Parts outside the image are cut off. Raises ValueError for a box that is not finite.
     """
     mask = np.zeros(shape, dtype=bool)
     for box in boxes:
@@ -61,36 +61,44 @@ def box_mask(
     return mask
 
 
-def _pair(relevance: ArrayLike, truth: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    values, real = np.asarray(relevance, dtype=np.float64), np.asarray(truth)
-    if values.ndim != 2 or values.shape != real.shape or real.dtype != np.bool_:
+def _checked(
+    relevance: ArrayLike, truth: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    values, mask = np.asarray(relevance, dtype=np.float64), np.asarray(truth)
+    if values.ndim != 2 or values.shape != mask.shape or mask.dtype != np.bool_:
         raise ValueError(
-            f"a map {values.shape} and a boolean truth mask of its shape are compared; "
-            f"found {real.dtype} {real.shape}"
+            f"a map {values.shape} needs a boolean ground truth mask of the same shape; "
+            f"found {mask.dtype} {mask.shape}"
         )
     if np.isinf(values).any():
         raise ValueError("the map has infinite values")
-    return values, real
+    return values, mask
 
 
 def overlap_at(relevance: ArrayLike, truth: ArrayLike, thresholds: Sequence[float]) -> Overlap:
-    """Pixel counts of "map > threshold" against the truth, at each of S thresholds.
+    """Pixel counts of "map > threshold" and the ground truth, at each of S thresholds.
 
-    NaN pixels are not predicted; they still count as truth. ValueError unless thresholds rise.
+    NaN pixels are never predicted but count as ground truth. ValueError unless thresholds increase.
     """
-    values, real = _pair(relevance, truth)
-    cuts = np.asarray(thresholds, dtype=np.float64)
-    if cuts.ndim != 1 or np.isnan(cuts).any() or (np.diff(cuts) <= 0).any():
-        raise ValueError(f"thresholds must be a list of rising numbers; found {thresholds}")
-    seen = ~np.isnan(values)
-    passed = np.searchsorted(cuts, values[seen], side="left")
+    values, mask = _checked(relevance, truth)
+    sorted_thresholds = np.asarray(thresholds, dtype=np.float64)
+    if (
+        sorted_thresholds.ndim != 1
+        or np.isnan(sorted_thresholds).any()
+        or (np.diff(sorted_thresholds) <= 0).any()
+    ):
+        raise ValueError(f"thresholds must be a list of increasing numbers; found {thresholds}")
+    visible = ~np.isnan(values)
+    passed = np.searchsorted(sorted_thresholds, values[visible], side="left")
     return Overlap(
-        _passing(passed[real[seen]], cuts.size), _passing(passed, cuts.size), int(real.sum())
+        _count_passing(passed[mask[visible]], sorted_thresholds.size),
+        _count_passing(passed, sorted_thresholds.size),
+        int(mask.sum()),
     )
 
 
-def _passing(passed: NDArray[np.intp], count: int) -> NDArray[np.int64]:
-    """Of pixels that pass the lowest `passed` thresholds: how many pass each of `count`."""
+def _count_passing(passed: NDArray[np.intp], count: int) -> NDArray[np.int64]:
+    """Number of pixels above each of `count` thresholds; passed: per pixel, how many it exceeds."""
     exactly = np.bincount(passed, minlength=count + 1)
     return np.asarray(np.cumsum(exactly[::-1])[::-1][1:], dtype=np.int64)
 
@@ -100,54 +108,57 @@ def _truths(overlap: Overlap) -> NDArray[np.int64]:
 
 
 def iou(overlap: Overlap) -> NDArray[np.float64]:
-    """|P and T| / |P or T| at each threshold, (S,); NaN without truth. MedKLIP's "mass_score"."""
+    """|P and T| / |P or T| at each threshold, (S,); NaN without ground truth.
+
+    Source: MedKLIP Sample_Zero-Shot_Grounding_RSNA/test.py at 8e60b03, "mass_score".
+    """
     truth = _truths(overlap)
     return only_positive(iou_values(overlap.intersection, overlap.predicted, truth), truth)
 
 
 def dice(overlap: Overlap) -> NDArray[np.float64]:
-    """2 |P and T| / (|P| + |T|) at each threshold, (S,); NaN without truth."""
+    """2 |P and T| / (|P| + |T|) at each threshold, (S,); NaN without ground truth. Dice 1945."""
     truth = _truths(overlap)
     return only_positive(dice_values(overlap.intersection, overlap.predicted, truth), truth)
 
 
 def recall(overlap: Overlap) -> NDArray[np.float64]:
-    """Share of the truth's pixels that are predicted, at each threshold, (S,); NaN without truth.
+    """Share of ground truth pixels that are predicted, (S,); NaN without ground truth.
 
-    The G2D paper reports a "recall" it does not define; this is the pixel reading of it, and
-    `pointing_game` the box reading.
+    The G2D paper reports an undefined "recall". It may mean this pixel recall, or the share of
+    boxes that are hit (`pointing_game`).
     """
     return only_positive(overlap.intersection / max(1, overlap.truth), _truths(overlap))
 
 
 def precision(overlap: Overlap) -> NDArray[np.float64]:
-    """Share of predicted pixels that are truth, (S,); 0 if none is predicted; NaN without truth."""
+    """Share of predicted pixels that are ground truth, (S,); 0 if none is; NaN without truth."""
     return only_positive(overlap.intersection / np.maximum(1, overlap.predicted), _truths(overlap))
 
 
 def pointing_game(relevance: ArrayLike, truth: ArrayLike) -> float:
-    """1 if any pixel holding the map's highest value lies in the truth, else 0; NaN without truth.
+    """1 if a pixel with the map's maximum lies in the ground truth, else 0; NaN if that is empty.
 
-    Ties help the model: a constant map always hits. A map without any number misses.
+    Ties favor the model: a constant map always scores 1. A map of NaN only scores 0.
     Source: MedKLIP Sample_Zero-Shot_Grounding_RSNA/test.py at 8e60b03, score_cal.
     """
-    values, real = _pair(relevance, truth)
-    if not real.any():
+    values, mask = _checked(relevance, truth)
+    if not mask.any():
         return float("nan")
     if np.isnan(values).all():
         return 0.0
-    return float((values[real] == np.nanmax(values)).any())
+    return float((values[mask] == np.nanmax(values)).any())
 
 
 def signed_cnr(relevance: ArrayLike, truth: ArrayLike) -> float:
-    """Contrast to noise with its sign: below 0 where the map is higher outside the finding.
+    """Contrast-to-noise ratio with its sign: negative if the map is higher outside the finding.
 
     (mean inside - mean outside) / sqrt(variance inside + variance outside), population variances,
-    over pixels that are not NaN. NaN if either side has no pixel. A constant map is 0; two
-    different constants have no noise, and the ratio is infinite.
+    over pixels that are not NaN. NaN if either side has no pixel, 0 for a constant map, infinite
+    for two different constants (no noise).
     """
-    values, real = _pair(relevance, truth)
-    inside, outside = values[real & ~np.isnan(values)], values[~real & ~np.isnan(values)]
+    values, mask = _checked(relevance, truth)
+    inside, outside = values[mask & ~np.isnan(values)], values[~mask & ~np.isnan(values)]
     if inside.size == 0 or outside.size == 0:
         return float("nan")
     contrast = inside.mean() - outside.mean()
@@ -158,15 +169,15 @@ def signed_cnr(relevance: ArrayLike, truth: ArrayLike) -> float:
 
 
 def _variance(values: NDArray[np.float64]) -> float:
-    """Population variance, exactly 0 for equal values, whose computed mean may be off by a bit."""
+    """Population variance; exactly 0 for equal values, whose mean may be rounded."""
     return 0.0 if values.min() == values.max() else float(values.var())
 
 
 def cnr(relevance: ArrayLike, truth: ArrayLike) -> float:
-    """Contrast to noise |mean in - mean out| / sqrt(var in + var out); see `signed_cnr`.
+    """Contrast-to-noise ratio |mean in - mean out| / sqrt(var in + var out); see `signed_cnr`.
 
-    Source: BioViL (arXiv 2204.09817), phrase grounding. Because of the absolute value an inverted
-    map scores as high as a right one: read it beside `signed_cnr`.
+    Source: BioViL (arXiv 2204.09817), phrase grounding. Because of the absolute value, an inverted
+    map scores as high as a correct one: report `signed_cnr` too.
     """
     return abs(signed_cnr(relevance, truth))
 
@@ -176,7 +187,8 @@ def weighted_oracle_mean(
 ) -> NDArray[np.float64]:
     """Best mean over the thresholds in each resample, (B,); values (N,S), weights (B,N).
 
-    The threshold is chosen again in every resample. Images that are NaN (no truth) are left out.
+    The threshold is chosen again in each resample. Images that are NaN (no ground truth) are
+    excluded.
     """
     if values.ndim != 2 or weights.ndim != 2 or weights.shape[1] != len(values):
         raise ValueError(f"values {values.shape} and weights {weights.shape} do not fit")
@@ -194,11 +206,11 @@ def oracle_mean(
 ) -> Oracle:
     """Best mean of `measure` (iou, dice, ...) over images, with one threshold for the whole set.
 
-    `overlaps` were counted at `thresholds`. Of equal thresholds the lowest. Chosen on the truth it
-    is scored on, so an upper bound; NaN when no image has truth.
+    `overlaps` were counted at `thresholds`; ties take the lowest threshold. An upper bound, since
+    the threshold is chosen on the scored ground truth. NaN if no image has ground truth.
     """
     if not thresholds:
-        raise ValueError("a sweep needs at least one threshold")
+        raise ValueError("the search needs at least one threshold")
     values = np.array([measure(overlap) for overlap in overlaps]).reshape(-1, len(thresholds))
     means = values[~np.isnan(values).any(axis=1)]
     if means.size == 0:

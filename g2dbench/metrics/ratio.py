@@ -1,12 +1,14 @@
-"""Division that says what an empty denominator means."""
+"""Division with a defined result for a zero denominator."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def ratio(top: NDArray, bottom: NDArray, otherwise: float = np.nan) -> NDArray[np.float64]:
-    """top / bottom element by element, `otherwise` where bottom is 0; shapes broadcast."""
-    over, under = np.broadcast_arrays(top, bottom)
-    result = np.full(over.shape, otherwise, dtype=np.float64)
+def ratio(
+    numerator: NDArray, denominator: NDArray, zero_division: float = np.nan
+) -> NDArray[np.float64]:
+    """numerator / denominator, `zero_division` where the denominator is 0; shapes broadcast."""
+    over, under = np.broadcast_arrays(numerator, denominator)
+    result = np.full(over.shape, zero_division, dtype=np.float64)
     np.divide(over, under, out=result, where=under != 0)
     return result

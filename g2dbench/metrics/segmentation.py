@@ -1,12 +1,12 @@
-"""Overlap of masks from pixel counts: Dice and IoU, one name per definition.
+"""Dice and IoU from pixel counts, one name for each published definition.
 
 Every function takes three arrays of pixel counts, one entry per image: `intersection`, `predicted`,
-`truth`. Published tables call several different numbers "Dice"; each has its own name here:
+`truth` (ground truth). Publications call several metrics "Dice"; each has its own name here:
 
-    dice_per_image   mean of `dice_values`: an image without truth counts 1 if the prediction is
-                     empty too, else 0 (MGCA, MedKLIP on SIIM)
-    dice_positive    mean of `dice_values` over images with truth only (positives-only SIIM tables)
-    dice_pooled      pixels of all images in one pot, mean of foreground and background (BenchX)
+    dice_per_image   mean of `dice_values`; an image without ground truth counts 1 if nothing is
+                     predicted, else 0 (MGCA, MedKLIP on SIIM)
+    dice_positive    mean of `dice_values` over images with ground truth (SIIM, positives only)
+    dice_pooled      over the pixels of all images, mean of foreground and background (BenchX)
 """
 
 import numpy as np
@@ -19,61 +19,61 @@ Counts = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 def overlap_counts(predicted: ArrayLike, truth: ArrayLike) -> tuple[int, int, int]:
     """Pixel counts (intersection, predicted, truth) of two boolean masks of one image, (H,W)."""
-    claim, real = np.asarray(predicted), np.asarray(truth)
-    if claim.shape != real.shape or claim.dtype != np.bool_ or real.dtype != np.bool_:
+    pred, true = np.asarray(predicted), np.asarray(truth)
+    if pred.shape != true.shape or pred.dtype != np.bool_ or true.dtype != np.bool_:
         raise ValueError(
-            f"two boolean masks of one shape are compared; found {claim.dtype} {claim.shape} "
-            f"and {real.dtype} {real.shape}"
+            f"two boolean masks of the same shape are needed; found {pred.dtype} {pred.shape} "
+            f"and {true.dtype} {true.shape}"
         )
-    return int((claim & real).sum()), int(claim.sum()), int(real.sum())
+    return int((pred & true).sum()), int(pred.sum()), int(true.sum())
 
 
 def _counts(intersection: ArrayLike, predicted: ArrayLike, truth: ArrayLike) -> Counts:
-    both, claim, real = np.asarray(intersection), np.asarray(predicted), np.asarray(truth)
-    if not both.shape == claim.shape == real.shape:
+    inter, pred, true = np.asarray(intersection), np.asarray(predicted), np.asarray(truth)
+    if not inter.shape == pred.shape == true.shape:
         raise ValueError(
-            f"pixel counts must have one shape; found {both.shape}, {claim.shape}, {real.shape}"
+            f"pixel counts must have one shape; found {inter.shape}, {pred.shape}, {true.shape}"
         )
-    if not all(np.issubdtype(a.dtype, np.integer) or a.size == 0 for a in (both, claim, real)):
+    if not all(np.issubdtype(a.dtype, np.integer) or a.size == 0 for a in (inter, pred, true)):
         raise ValueError("pixel counts must be whole numbers")
-    if ((both < 0) | (both > claim) | (both > real)).any():
-        raise ValueError("an intersection is negative or larger than one of its masks")
-    return both.astype(np.int64), claim.astype(np.int64), real.astype(np.int64)
+    if ((inter < 0) | (inter > pred) | (inter > true)).any():
+        raise ValueError("an intersection is negative, or larger than one of the masks")
+    return inter.astype(np.int64), pred.astype(np.int64), true.astype(np.int64)
 
 
 def dice_values(
     intersection: ArrayLike, predicted: ArrayLike, truth: ArrayLike
 ) -> NDArray[np.float64]:
-    """Dice of each image, (N,): 2 |P and T| / (|P| + |T|); without truth 1 if P is empty, else 0.
+    """Dice of each image, (N,): 2 |P and T| / (|P| + |T|); 1 if prediction P and truth T are empty.
 
     Source: MGCA mgca/models/ssl_segmenter.py; MedKLIP I2_segmentation/metric.py at 8e60b03.
     """
-    both, claim, real = _counts(intersection, predicted, truth)
-    return ratio(2 * both, claim + real, otherwise=1.0)
+    inter, pred, true = _counts(intersection, predicted, truth)
+    return ratio(2 * inter, pred + true, zero_division=1.0)
 
 
 def iou_values(
     intersection: ArrayLike, predicted: ArrayLike, truth: ArrayLike
 ) -> NDArray[np.float64]:
-    """IoU of each image, (N,): |P and T| / |P or T|; without truth 1 if P is empty, else 0."""
-    both, claim, real = _counts(intersection, predicted, truth)
-    return ratio(both, claim + real - both, otherwise=1.0)
+    """IoU (Jaccard 1912) of each image, (N,): |P and T| / |P or T|; 1 if both are empty."""
+    inter, pred, true = _counts(intersection, predicted, truth)
+    return ratio(inter, pred + true - inter, zero_division=1.0)
 
 
 def iou_smoothed_values(
     intersection: ArrayLike, predicted: ArrayLike, truth: ArrayLike
 ) -> NDArray[np.float64]:
-    """IoU of each image with one pixel added above and below, (N,); MedKLIP's "mIoU".
+    """IoU of each image with 1 added to numerator and denominator, (N,); MedKLIP's "mIoU".
 
-    Source: MedKLIP Sample_Finetuning_SIIMACR/I2_segmentation/metric.py at 8e60b03, eps=1. An empty
-    truth with p predicted pixels scores 1/(p+1) instead of 0.
+    Without ground truth, p predicted pixels score 1/(p+1) instead of 0.
+    Source: MedKLIP Sample_Finetuning_SIIMACR/I2_segmentation/metric.py at 8e60b03, eps=1.
     """
-    both, claim, real = _counts(intersection, predicted, truth)
-    return np.asarray((both + 1) / (claim + real - both + 1))
+    inter, pred, true = _counts(intersection, predicted, truth)
+    return np.asarray((inter + 1) / (pred + true - inter + 1))
 
 
 def only_positive(values: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
-    """The values of images with truth, NaN elsewhere, (N,): the mean is over positives only."""
+    """The values of images with ground truth, NaN for the others, (N,): excludes negatives."""
     return np.where(np.asarray(truth) > 0, np.asarray(values, np.float64), np.nan)
 
 
@@ -85,30 +85,30 @@ def _mean(values: NDArray[np.float64]) -> float:
 def dice_per_image(intersection: ArrayLike, predicted: ArrayLike, truth: ArrayLike) -> float:
     """Mean of `dice_values` over all images; NaN without images.
 
-    MGCA publishes the mean of batch means, which depends on the batch size; this does not.
+    Source: MGCA, but its mean of batch means depends on the batch size.
     """
     return _mean(dice_values(intersection, predicted, truth))
 
 
 def dice_positive(intersection: ArrayLike, predicted: ArrayLike, truth: ArrayLike) -> float:
-    """Mean Dice over the images whose truth is not empty; NaN when there is none."""
+    """Mean of `dice_values` over images with ground truth; NaN if there is none."""
     return _mean(only_positive(dice_values(intersection, predicted, truth), truth))
 
 
 def dice_pooled(
     intersection: ArrayLike, predicted: ArrayLike, truth: ArrayLike, pixels: ArrayLike
 ) -> NDArray[np.float64]:
-    """Dice of foreground and of background over all pixels of all images, averaged.
+    """Mean of foreground Dice and background Dice, each over all pixels of all images.
 
-    Counts (..., N), `pixels` the size of each image; sums run over the last axis, so (B,N) counts
-    already multiplied by their multiplicities give (B,). NaN where a part has no pixel at all.
-    Source: BenchX's segmentation scores (mmsegmentation mDice over two classes). A small finding
-    vanishes beside the background: not comparable with any per-image Dice.
+    Counts (..., N), `pixels` the size of each image; sums run over the last axis, so counts (B,N)
+    that are multiplied by multiplicities give (B,). NaN where a class has no pixel.
+    The background dominates: not comparable with a per-image Dice.
+    Source: BenchX's segmentation scores (mmsegmentation mDice over two classes).
     """
-    both, claim, real = (a.sum(axis=-1) for a in _counts(intersection, predicted, truth))
+    inter, pred, true = (a.sum(axis=-1) for a in _counts(intersection, predicted, truth))
     total = np.asarray(pixels).sum(axis=-1)
-    if (claim + real - both > total).any():
+    if (pred + true - inter > total).any():
         raise ValueError("the masks cover more pixels than the images have")
-    tops = np.stack([2 * both, 2 * (total - claim - real + both)])
-    bottoms = np.stack([claim + real, 2 * total - claim - real])
-    return np.asarray(ratio(tops, bottoms).mean(axis=0))
+    numerators = np.stack([2 * inter, 2 * (total - pred - true + inter)])
+    denominators = np.stack([pred + true, 2 * total - pred - true])
+    return np.asarray(ratio(numerators, denominators).mean(axis=0))

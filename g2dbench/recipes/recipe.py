@@ -25,8 +25,8 @@ from g2dbench.cards import MethodCard
 from g2dbench.data.reports.cleaning import DEFAULT, CleaningName
 from g2dbench.errors import Misuse
 from g2dbench.recipes.lr_schedule import Schedule, learning_rate
-from g2dbench.registry import Registry, unknown
-from g2dbench.sample import Views
+from g2dbench.registry import Registry, unknown_name
+from g2dbench.sample import ViewFilter
 
 AugmentPolicy = Literal["none", "light", "paper", "code"]
 
@@ -52,7 +52,7 @@ class DataSettings(_Table):
 
     name: str = "synthetic"
     size: int = Field(default=256, ge=16, le=4096)
-    views: Views = "frontal"
+    views: ViewFilter = "frontal"
     cleaning: CleaningName = DEFAULT
 
 
@@ -157,7 +157,7 @@ def load(name: str | Path) -> Recipe:
         return _shipped_recipe(str(name))
     path = Path(name).expanduser()
     if path.suffix != ".toml" or not path.is_file():
-        raise Misuse(unknown("recipe", str(name), names()))
+        raise Misuse(unknown_name("recipe", str(name), names()))
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -242,7 +242,7 @@ def _validated(table: Mapping[str, Any], where: str) -> Recipe:
 def _sentence(found: dict[str, Any]) -> str:
     key = ".".join(str(part) for part in found["loc"])
     if found["type"] == "extra_forbidden":
-        return unknown("recipe key", key, _keys())
+        return unknown_name("recipe key", key, _keys())
     reason = found["msg"].removeprefix("Value error, ")
     if not key or found["type"] in ("missing", "value_error"):
         return f"{key or 'as a whole'}: {reason}"
@@ -267,7 +267,7 @@ def _check_key(key: str) -> None:
         return
     settable = [known for known in _keys() if "." in known]
     if key not in settable:
-        raise Misuse(unknown("recipe key", key, [*settable, "model.KEY"]))
+        raise Misuse(unknown_name("recipe key", key, [*settable, "model.KEY"]))
 
 
 def _value(text: str, change: str) -> Any:

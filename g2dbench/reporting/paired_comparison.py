@@ -16,7 +16,7 @@ from scipy import stats
 
 from g2dbench.cards import TaskCard
 from g2dbench.errors import BadResult
-from g2dbench.metrics.aggregate import Measured
+from g2dbench.metrics.aggregate import PatientStatistic
 from g2dbench.metrics.bootstrap import Statistic, paired_bootstrap
 from g2dbench.registry import Registry
 from g2dbench.result import PREDICTIONS_FILE, RESULT_FILE, Result, load
@@ -58,7 +58,7 @@ def compare(first: Sequence[Path], second: Sequence[Path], registry: Registry) -
     return Comparison(found.value, found.low, found.high, found.p_value, _t_test(by_seed), by_seed)
 
 
-def _pair(one: Path, other: Path, registry: Registry) -> tuple[Measured, Measured]:
+def _pair(one: Path, other: Path, registry: Registry) -> tuple[PatientStatistic, PatientStatistic]:
     left, right = _finished(one), _finished(other)
     for name in ("task", "data", "fraction", "seed", "subset_seed", "limit"):
         if getattr(left.cell, name) != getattr(right.cell, name):
@@ -87,18 +87,18 @@ def _finished(folder: Path) -> Result:
     return result
 
 
-def _measured(task: ModuleType, result: Result, table: pd.DataFrame) -> Measured:
+def _measured(task: ModuleType, result: Result, table: pd.DataFrame) -> PatientStatistic:
     if not hasattr(task, "statistics"):
         raise BadResult(
             f"the task {result.cell.task!r} offers no `statistics`, so its models cannot be "
             "compared patient by patient (see g2dbench/task.py)"
         )
     _, config = protocol_of(task, result.cell.protocol)
-    found: Measured = task.statistics(table, config)[result.metric]
+    found: PatientStatistic = task.statistics(table, config)[result.metric]
     return found
 
 
-def _mean(metrics: Sequence[Measured]) -> Statistic:
+def _mean(metrics: Sequence[PatientStatistic]) -> Statistic:
     def statistic(weights: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.asarray(np.mean([metric.statistic(weights) for metric in metrics], axis=0))
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 import g2dbench
 from g2dbench.cards import MethodCard, ModelCard
-from g2dbench.dataset import Source
+from g2dbench.dataset import DataSource
 from g2dbench.errors import BadCheckpoint, BadData, Misuse
 from g2dbench.method import Method
 from g2dbench.model import Identity, Model
@@ -99,7 +99,7 @@ class RunFolder:
         self.write_info()
 
 
-def label_of(recipe: Recipe, dataset: Source) -> str:
+def label_of(recipe: Recipe, dataset: DataSource) -> str:
     """The recipe's name, plus "@data" if it is not trained on the data set it was written for."""
     name = dataset.card.name
     return recipe.name if name == recipe.data.name else f"{recipe.name}@{name}"
@@ -112,7 +112,7 @@ def now() -> str:
 
 def new_run_info(
     recipe: Recipe,
-    dataset: Source,
+    dataset: DataSource,
     method: Method,
     seed: int,
     pairs: int,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from g2dbench.dataset import Source
+from g2dbench.dataset import DataSource
 from g2dbench.errors import Misuse
 from g2dbench.recipes.recipe import Recipe, differences
 from g2dbench.runs.folder import RUN_FILE, RUNS, RunFolder, all_runs, label_of, read_info
@@ -45,7 +45,7 @@ def _empty(out: Path) -> Path:
 def find_run_to_resume(
     out: Path | None,
     recipe: Recipe,
-    dataset: Source,
+    dataset: DataSource,
     seed: int,
     precision: str,
     processes: int = 1,

@@ -1,4 +1,4 @@
-"""Which device and which precision: what `auto` means, and what the machine supports."""
+"""The choice of device and precision: the meaning of `auto`, and what the machine supports."""
 
 import torch
 
@@ -16,7 +16,7 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise Misuse(f"--device {name!r} is no device: auto, cpu, cuda, cuda:1, mps") from error
+        raise Misuse(f"--device {name!r} is not a device: auto, cpu, cuda, cuda:1, mps") from error
     _check_present(device)
     return device
 
@@ -24,16 +24,16 @@ def choose_device(name: str) -> torch.device:
 def _check_present(device: torch.device) -> None:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise Misuse(
-            f"--device {device} is not here: {torch.cuda.device_count()} CUDA devices found"
+            f"--device {device} is not available: {torch.cuda.device_count()} CUDA devices found"
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise Misuse("--device mps is not here: this torch has no Apple GPU")
+        raise Misuse("--device mps is not available: this torch has no Apple GPU")
     if device.type not in ("cpu", "cuda", "mps"):
         raise Misuse(f"--device {device} is not supported: auto, cpu, cuda or mps")
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """`auto` is bf16 where the hardware multiplies it natively, else fp32."""
+    """`auto` is bf16 if the hardware supports it natively, else fp32."""
     if name == "auto":
         return "bf16" if native_bf16(device) else "fp32"
     if name not in PRECISIONS:

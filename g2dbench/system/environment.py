@@ -1,4 +1,4 @@
-"""Where a result comes from: package, commit, libraries, hardware, time and memory."""
+"""Provenance of a result: source commit, library versions, hardware."""
 
 import importlib.metadata
 import os
@@ -28,7 +28,7 @@ PACKAGES = (
 
 @cache
 def source_state() -> tuple[str | None, bool | None]:
-    """Commit and dirty flag of the checkout that this package runs from; None when installed."""
+    """Commit and dirty flag of this package's git checkout; None if it is installed."""
     folder = Path(g2dbench.__file__).resolve().parent
     if not (folder.parent / ".git").exists():
         return None, None
@@ -46,7 +46,7 @@ def _git(folder: Path, *words: str) -> str:
 
 @cache
 def package_versions() -> dict[str, str]:
-    """Versions of the libraries that can move a score."""
+    """Versions of the libraries that can change a score."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -58,7 +58,7 @@ def package_versions() -> dict[str, str]:
 
 @cache
 def hardware(device: torch.device) -> str:
-    """The device in words."""
+    """The name of the GPU or processor."""
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
     return f"{_processor()}, {os.cpu_count()} threads"

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, full disks, locks, digests."""
+"""Atomic file writes, file locks, full disks, digests."""
 
 import errno
 import fcntl
@@ -13,8 +13,8 @@ from g2dbench.errors import Misuse
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of a path; the system drops it with the process, however that ends."""
+def locked(folder: Path) -> Iterator[None]:
+    """Hold an exclusive lock for a path; the system releases it when the process ends."""
     with _lock(folder).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -89,7 +89,7 @@ def full_disk(error: BaseException) -> int | None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have a folder's new entries outlive a power cut."""
+    """Sync a folder, so that its new entries survive a power failure."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

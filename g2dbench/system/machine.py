@@ -1,4 +1,4 @@
-"""How this machine is used: one value instead of the same arguments through every signature."""
+"""Device, precision, workers and batch size in one value."""
 
 from dataclasses import dataclass
 
@@ -12,15 +12,15 @@ _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Where and how work runs.
+    """How this machine is used.
 
     Attributes:
-        device: the device of models and tensors.
-        precision: "fp32", "bf16" or "fp16" of forward passes. It can move a score, so that it is
-            part of a cell's identity; everything else here changes speed only.
+        device: of models and tensors.
+        precision: of forward passes: "fp32", "bf16" or "fp16". It can change a score, so it is part
+            of a cell's identity; everything else here changes the speed only.
         workers: processes that read images; None chooses by the device.
-        batch_size: images of one evaluation batch. Training takes its batch size from the recipe.
-        progress: how long work reports itself.
+        batch_size: images per evaluation batch; a recipe sets that of training.
+        progress: the progress display of long work.
     """
 
     device: torch.device
@@ -39,7 +39,7 @@ class Machine:
         batch_size: int = 32,
         progress: Progress = quiet,
     ) -> "Machine":
-        """From what a user typed; Misuse for a device or precision that is not to be had."""
+        """From command-line options; Misuse for a device or precision that is not available."""
         found = choose_device(device)
         return cls(
             device=found,

@@ -1,4 +1,4 @@
-"""How much memory a piece of work takes: of the GPU where there is one, else of the process."""
+"""Memory use of a piece of work: of the GPU if there is one, else of the process."""
 
 import resource
 import sys
@@ -8,15 +8,15 @@ from types import TracebackType
 import torch
 from torch import nn
 
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_PROC_STATUS, _CLEAR_PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-class Growth:
-    """The highest that memory stood above where it began, in MiB.
+class MemoryGrowth:
+    """Peak memory since construction minus memory at construction, in MiB.
 
-    On the CPU it is the resident memory of this process, libraries that a first use maps included;
-    those of convolutions, products and AdamW are used once beforehand. On Linux the high-water mark
-    is set back first; elsewhere it never falls, so that earlier, larger work hides what follows.
+    On the CPU this is the resident memory of the process. Libraries for convolutions, matrix
+    products and AdamW are loaded first, so that they do not count; others that are loaded later
+    do. On Linux the peak is reset first; elsewhere larger work before hides later growth.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -25,30 +25,30 @@ class Growth:
             torch.cuda.reset_peak_memory_stats(device)
             self._before = torch.cuda.memory_allocated(device) / 2**20
             return
-        _touch_libraries()
-        if not _STATUS.is_file():
+        _warm_up_libraries()
+        if not _PROC_STATUS.is_file():
             self._before = process_peak_mib()
             return
-        _CLEAR.write_text("5")
-        self._before = _status("VmRSS")
+        _CLEAR_PEAK.write_text("5")
+        self._before = _proc_status("VmRSS")
 
     def mib(self) -> float:
         """The growth up to now."""
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device) / 2**20 - self._before
-        now = _status("VmHWM") if _STATUS.is_file() else process_peak_mib()
+        now = _proc_status("VmHWM") if _PROC_STATUS.is_file() else process_peak_mib()
         return now - self._before
 
 
-def _status(name: str) -> float:
-    """A figure of /proc/self/status in MiB."""
-    lines = _STATUS.read_text().splitlines()
+def _proc_status(name: str) -> float:
+    """An entry of /proc/self/status in MiB."""
+    lines = _PROC_STATUS.read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines)
     return int(fields[name].split()[0]) / 2**10
 
 
-def _touch_libraries() -> None:
-    """One training step of next to nothing."""
+def _warm_up_libraries() -> None:
+    """Run one tiny training step, which loads the libraries."""
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(288, 2))
     optimizer = torch.optim.AdamW(net.parameters())
     for dtype in (None, torch.bfloat16):
@@ -59,10 +59,10 @@ def _touch_libraries() -> None:
 
 
 class PeakMemory:
-    """Peak memory while the block ran: of the device where it has one, else of the process.
+    """Peak memory during a `with` block, in MiB: of the GPU if there is one, else of the process.
 
-    On the CPU the operating system's high-water mark is read, which never falls: the figure is an
-    upper bound when the same process did larger work before.
+    On the CPU this is the peak since the process started, so an upper bound if the process did
+    larger work before.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -87,6 +87,6 @@ class PeakMemory:
 
 
 def process_peak_mib() -> float:
-    """The process's high-water mark of resident memory, in MiB."""
+    """Peak resident memory of the process since it started, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -1,4 +1,4 @@
-"""Fresh layers that depend on a given generator alone."""
+"""Weight initialization from a given generator."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -9,10 +9,10 @@ from torch import nn
 M = TypeVar("M", bound=nn.Module)
 
 
-def drawn(build: Callable[[], M], generator: torch.Generator) -> M:
-    """A module whose initial weights come from this generator alone.
+def seeded(build: Callable[[], M], generator: torch.Generator) -> M:
+    """Build a module whose initial weights depend on this generator only.
 
-    Initialisers of torch draw from the global generator: it is lent the seed and put back.
+    torch initializes from the global generator, which is seeded here and restored afterwards.
     """
     with torch.random.fork_rng(devices=[]):
         seed = torch.randint(2**62, (), generator=generator)

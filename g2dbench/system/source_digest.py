@@ -1,8 +1,8 @@
-"""SHA-256 of the code that modules run: their files, and what these import of their own package
-or of g2dbench.
+"""SHA-256 of modules' source code, with the modules of g2dbench and of their own package that they
+import.
 
-Comments, docstrings and layout do not count: the syntax tree is hashed without them. Packages that
-are installed beside it (torch, numpy, ...) do not count either; their versions are kept elsewhere.
+The syntax tree is hashed, without comments, docstrings and layout. Other packages (torch, numpy,
+...) are not included; the provenance of a result states their versions.
 """
 
 import ast
@@ -19,10 +19,10 @@ from g2dbench.registry import stable_name
 
 
 def source_digest(modules: Collection[str]) -> str:
-    """Of loaded modules, by their dotted names; one without a source file counts by its name.
+    """The digest of loaded modules, given by dotted names; without a source file, of the name.
 
-    A module that was loaded from a file outside any package also counts the modules beside that
-    file that it imports. BadData where a source file cannot be read as Python.
+    For a module loaded from a file outside any package, imported modules in the same folder are
+    included. BadData if a source file is not valid Python.
     """
     sources = _sources(modules)
     whole = hashlib.sha256()
@@ -53,7 +53,7 @@ def _sources(modules: Collection[str]) -> "dict[str, _Source]":
 
 
 def _collect(module: str, file: Path | None, sources: dict[str, _Source]) -> None:
-    """Add a module and, depth first, what it imports of its own package."""
+    """Add a module and, depth first, the modules of its own package that it imports."""
     if file is None or module in sources:
         return
     state = file.stat()
@@ -64,7 +64,7 @@ def _collect(module: str, file: Path | None, sources: dict[str, _Source]) -> Non
 
 
 def _absolute(level: int, name: str, module: str, file: Path) -> str:
-    """A relative import's full name."""
+    """The absolute name of an import."""
     if not level:
         return name
     above = level - 1 if file.name == "__init__.py" else level
@@ -83,7 +83,7 @@ def _related(name: str, module: str, file: Path) -> Path | None:
 
 
 def _file_of(module: str) -> Path | None:
-    """A module's source file; None for a name that is no module, or has no source."""
+    """A module's source file; None if the name is not a module or has no source."""
     if (loaded := sys.modules.get(module)) is not None:
         file = getattr(loaded, "__file__", None)
     else:
@@ -96,14 +96,14 @@ def _file_of(module: str) -> Path | None:
 def _found(module: str) -> str | None:
     try:
         spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError, AttributeError):  # `package.name` where `name` is no module
+    except (ImportError, ValueError, AttributeError):  # `package.name` where `name` is not a module
         return None
     return spec.origin if spec is not None else None
 
 
 @cache
 def _read(file: Path, modified: int, size: int) -> _Source:
-    """modified and size only tell two states of a file apart."""
+    """Digest and imports of a file; modified and size are part of the cache key only."""
     try:
         tree = ast.parse(file.read_bytes(), filename=str(file))
     except (OSError, SyntaxError, ValueError, RecursionError) as error:

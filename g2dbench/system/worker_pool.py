@@ -1,4 +1,4 @@
-"""Processes that decode or draw: spawned, and gone when the process that asked for them is."""
+"""Worker processes that end when their parent process ends."""
 
 import os
 import threading
@@ -7,21 +7,21 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 
-def pool(workers: int) -> ProcessPoolExecutor:
-    """So many processes; spawned, not forked: a fork leaves the locks of torch's threads held."""
+def process_pool(workers: int) -> ProcessPoolExecutor:
+    """A pool of spawned processes. A fork would copy locks that torch's threads hold."""
     return ProcessPoolExecutor(
         workers, get_context("spawn"), initializer=_die_with, initargs=(os.getpid(),)
     )
 
 
-def cores() -> int:
-    """Processes worth starting: the cores this process may use; 0 where there is only one."""
+def default_workers() -> int:
+    """The number of cores that this process may use; 0 if there is only one."""
     count = len(os.sched_getaffinity(0))
     return count if count > 1 else 0
 
 
 def _die_with(parent: int) -> None:
-    """End this process when its parent is killed; a pool's workers would wait for ever."""
+    """End this process when its parent is killed; a pool's workers would wait forever."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -33,7 +33,7 @@ from g2dbench.recipes.recipe import Recipe
 from g2dbench.registry import Registry
 from g2dbench.system.environment import hardware
 from g2dbench.system.files import replace_file
-from g2dbench.system.peak_memory import Growth
+from g2dbench.system.peak_memory import MemoryGrowth
 
 BERT_BASE = {
     "source": SCRATCH, "layers": 12, "hidden": 768, "heads": 12, "feed_forward": 3072,
@@ -161,7 +161,7 @@ def save(found: Sequence[Cost], path: Path) -> None:
 def _measure(job: Job) -> Cost:
     device = torch.device(job.workload.device)
     module = Registry(job.workload.plugins).find(MethodCard, job.recipe.method).load()
-    growth = Growth(device)
+    growth = MemoryGrowth(device)
     method: Method = module.build(job.recipe.model, _tokenizer(job.recipe.model), 0)
     batch = _batch(method, job, device)
     step = _Step(method.to(device).to(memory_format=torch.channels_last).train(), job.workload)

@@ -74,7 +74,7 @@ def answers(model: Any, image: np.ndarray) -> dict[str, torch.Tensor]:
     inputs = model.preprocess(image)[None]
     patches = torch.nn.functional.normalize(model.image.patches(inputs), dim=1)
     maps = model.locate(inputs, make.PROMPTS)
-    view = model.preprocess.view(*image.shape)
+    view = model.preprocess.geometry(*image.shape)
     heat = {
         how: torch.from_numpy(np.stack([view.map_to_image(m.numpy(), how) for m in maps[0]]))
         for how in (model.grounding.resampling, "bilinear")

@@ -66,7 +66,7 @@ def answers(model: Any, image: np.ndarray) -> dict[str, torch.Tensor]:
     """The wrapper's side of `make_medklip.answers`."""
     inputs = model.preprocess(image)[None]
     maps = model.locate(inputs, make.ASKED)[0]
-    view = model.preprocess.view(224, 224)
+    view = model.preprocess.geometry(224, 224)
     heat = [view.map_to_image(m.numpy(), model.grounding.resampling) for m in maps]
     return {
         "input": inputs[0],

@@ -93,7 +93,7 @@ def test_a_figure_says_what_is_wrong(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.png").write_text("no picture")
     cases = (
-        ((tmp_path / "empty", *DATA), 2, "is no run folder: it has no run.json"),
+        ((tmp_path / "empty", *DATA), 2, "is not a run folder: it has no run.json"),
         (("nowhere", *DATA), 2, "there is no model, run folder or weights file 'nowhere'"),
         ((run, *DATA, "--id", "s9"), 2, "has no image 's9'; it has s0-i000000"),
         ((run, "--id", "s9"), 2, "say which, --data NAME"),

@@ -111,7 +111,7 @@ def test_stores_that_differ_in_more_are_named_and_each_name_works(
 
 
 def test_what_was_never_prepared_is_answered_with_a_command(store: Path) -> None:
-    with pytest.raises(BadData, match=r"data prepare rsna --root FOLDER --split mgca --size 512`"):
+    with pytest.raises(BadData, match=r"data prepare rsna --root FOLDER --split mgca --size 512 --store"):
         prepared("rsna", None, store, registry=REGISTRY, size=512, split="mgca")
     # 256 px, the usual size, serve 128.
     with pytest.raises(BadData, match=r"data prepare rsna --root FOLDER`"):

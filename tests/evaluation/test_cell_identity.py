@@ -1,4 +1,4 @@
-"""Whatever moves a score makes a new cell; what does not, gives the old one back."""
+"""Everything that can change a score makes a new cell; nothing else does."""
 
 import multiprocessing
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def evaluate(files: tuple[Path, Path], small_store: Path, tmp_path: Path) -> Evaluate:
-    """Evaluate the model's file on the task's file, as they are now."""
+    """Evaluate the model's file with the task's file, as they are now."""
 
     def run(**changes: object) -> Outcome:
         spec = CellSpec(
@@ -73,8 +73,10 @@ def test_an_edit_of_a_plugin_gives_a_new_score(
     assert evaluate().reused
 
 
-def test_a_module_beside_the_plugin_counts(evaluate: Evaluate, files: tuple[Path, Path]) -> None:
-    # imported under a name of its own, for Python keeps what it has imported once
+def test_a_module_in_the_plugins_folder_counts(
+    evaluate: Evaluate, files: tuple[Path, Path]
+) -> None:
+    # a unique module name, because Python caches imported modules
     helper = files[0].with_name(f"helper_{files[0].parent.name}.py")
     helper.write_text("FACTOR = 2\n")
     imports = f"import sys\nsys.path.insert(0, {str(helper.parent)!r})\nimport {helper.stem}\n"
@@ -87,7 +89,7 @@ def test_a_module_beside_the_plugin_counts(evaluate: Evaluate, files: tuple[Path
 
 def test_comments_and_docstrings_do_not_count(evaluate: Evaluate, files: tuple[Path, Path]) -> None:
     evaluate()
-    plugins.edit(files[0], '"""The map."""', '"""The brightness of each cell."""  # in grey levels')
+    plugins.edit(files[0], '"""The map."""', '"""The brightness of each cell."""  # in gray levels')
     assert evaluate().reused
 
 
@@ -106,19 +108,19 @@ def test_another_version_of_the_package_is_another_cell(
     assert not evaluate().reused
 
 
-def test_the_digest_is_measured_and_not_what_the_file_claims(evaluate: Evaluate) -> None:
+def test_the_digest_is_computed_and_not_the_one_that_the_plugin_states(evaluate: Evaluate) -> None:
     result = evaluate().result
     assert len(result.provenance.weights) == 64
     assert "claims" not in result.provenance.weights
 
 
-def _elsewhere(text: str, out: str, answer: "multiprocessing.connection.Connection") -> None:
+def _run_in_process(text: str, out: str, answer: "multiprocessing.connection.Connection") -> None:
     spec = CellSpec.model_validate_json(text)
     outcome = run_cell(spec, Workbench.of(spec), CPU, Path(out))
     answer.send((outcome.folder.name if outcome.folder else "", value(outcome)))
 
 
-def test_the_same_cell_elsewhere_has_the_same_folder_and_score(
+def test_the_same_cell_in_another_process_has_the_same_folder_and_score(
     files: tuple[Path, Path], small_store: Path, tmp_path: Path
 ) -> None:
     spec = CellSpec(
@@ -129,7 +131,7 @@ def test_the_same_cell_elsewhere_has_the_same_folder_and_score(
     here = run_cell(spec, Workbench.of(spec), CPU, tmp_path / "here")
     mine, its = multiprocessing.get_context("spawn").Pipe(duplex=False)
     process = multiprocessing.get_context("spawn").Process(
-        target=_elsewhere, args=(spec.model_dump_json(), str(tmp_path / "there"), its)
+        target=_run_in_process, args=(spec.model_dump_json(), str(tmp_path / "there"), its)
     )
     process.start()
     assert mine.poll(120)
@@ -139,14 +141,14 @@ def test_the_same_cell_elsewhere_has_the_same_folder_and_score(
 
 def test_cells_of_a_grid_load_each_model_once(files: tuple[Path, Path]) -> None:
     plugins.edit(files[0], "needs_weights=False", "needs_weights=True")
-    asked = grid.Grid(
+    cells_wanted = grid.Grid(
         models=["random-init", "lamp:x"], datasets=["a", "b"], tasks=["glow", "cls"],
         fractions=[0.1, 1.0, 0.1], seeds=[0, 1], plugins=files,
     )  # fmt: skip
-    cells = asked.cells(Workbench(Registry(files)))
+    cells = cells_wanted.cells(Workbench(Registry(files)))
     models = [(spec.model, spec.model_seed) for spec in cells]
     assert list(dict.fromkeys(models)) == [("random-init", 0), ("random-init", 1), ("lamp:x", 0)]
     assert models == sorted(models, key=list(dict.fromkeys(models)).index)
     assert len(set(cells)) == len(cells)
-    # glow once a model, seed and data set; cls for each fraction, and for lamp for each seed too
+    # glow once per model, seed and data set; cls for each fraction, for lamp also for each seed
     assert len(cells) == 3 * 2 + 2 * 2 * 2 + 2 * 2 * 2

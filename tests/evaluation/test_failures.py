@@ -1,4 +1,4 @@
-"""A cell that fails, or whose model cannot be loaded, fails for itself, with the user's line."""
+"""A cell that fails, or whose model cannot be loaded, does not stop others; it names the line."""
 
 from pathlib import Path
 
@@ -21,16 +21,16 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def run(files: tuple[Path, ...], store: Path, out: Path, *models: str) -> list[grid.Outcome]:
-    asked = grid.Grid(
+    requested = grid.Grid(
         models=models, datasets=["synthetic"], tasks=["glow"], limit=3, store=store, size=64,
         plugins=files,
     )  # fmt: skip
     bench = Workbench(Registry(files))
-    return list(grid.run(asked.cells(bench), bench, CPU, out))
+    return list(grid.run(requested.cells(bench), bench, CPU, out))
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ('raise KeyError("grid")', "KeyError: 'grid'"),
         ("assert images.mean() > 1e9, 'too\\n dark'", "AssertionError: too dark"),
@@ -38,21 +38,21 @@ def run(files: tuple[Path, ...], store: Path, out: Path, *models: str) -> list[g
         ("return torch.zeros(3) @ images", "NameError"),
     ],
 )
-def test_any_exception_of_a_plugin_costs_its_cell_alone(
-    files: tuple[Path, Path], small_store: Path, tmp_path: Path, line: str, said: str
+def test_any_exception_of_a_plugin_fails_only_its_cell(
+    files: tuple[Path, Path], small_store: Path, tmp_path: Path, line: str, message: str
 ) -> None:
     plugins.edit(files[0], '"""The map."""', line)
     failed, done = run(files, small_store, tmp_path / "r", "lamp", "random-init")
     assert (failed.result.status, done.result.status) == ("failed", "done")
     reason = failed.result.reason or ""
-    assert said in reason
+    assert message in reason
     assert "\n" not in reason
     assert f"{files[0]}, line " in reason
     assert failed.folder is not None
     assert "Traceback" in (failed.folder / TRACEBACK_FILE).read_text()
 
 
-def test_a_model_that_cannot_be_loaded_costs_its_cells_alone(
+def test_a_model_that_cannot_be_loaded_fails_only_its_cells(
     files: tuple[Path, Path], small_store: Path, tmp_path: Path
 ) -> None:
     plugins.edit(files[0], "    return Lamp()", "    return {}[source]")

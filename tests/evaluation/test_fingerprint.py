@@ -1,4 +1,4 @@
-"""A model's fingerprint: the same in every process, another one for whatever changes an output."""
+"""A model's fingerprint: the same in every process, changed by everything that affects outputs."""
 
 import json
 import os
@@ -28,7 +28,7 @@ REPORTS = ["the heart is large", "no effusion", "lungs are clear"]
 
 
 class Net(Model):
-    """Holds values of many kinds."""
+    """Has attributes of many kinds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def test_every_value_counts(change: Callable[[Net], object]) -> None:
     assert digest_after(change) != digest_after(lambda net: None)
 
 
-def test_where_and_how_it_runs_does_not_count(tmp_path: Path) -> None:
+def test_paths_and_the_training_flag_do_not_count(tmp_path: Path) -> None:
     same = digest_after(lambda net: None)
     assert digest_after(lambda net: net.eval()) == same
     assert digest_after(lambda net: setattr(net, "folder", tmp_path)) == digest_after(
@@ -79,7 +79,7 @@ def test_where_and_how_it_runs_does_not_count(tmp_path: Path) -> None:
     )
 
 
-def test_it_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     net = Net()
     first = fingerprint(net)
     net.prompts["edema"] = ()

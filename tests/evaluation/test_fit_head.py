@@ -1,4 +1,4 @@
-"""Fitting a head, frozen features, and the tables that scores are read from."""
+"""Fitting a head, frozen features, and the tables from which scores are computed."""
 
 import math
 from collections.abc import Sequence
@@ -13,12 +13,17 @@ from torch import Tensor, nn
 
 from g2dbench.errors import BadData, BadResult
 from g2dbench.evaluation.fit_head import FitSettings, batches, fit
-from g2dbench.evaluation.fitted_task import check_parts
-from g2dbench.evaluation.frozen_features import Frozen, Pyramids, chunk_size, extract
+from g2dbench.evaluation.fitted_task import check_splits
+from g2dbench.evaluation.frozen_features import (
+    FrozenEncoder,
+    PyramidCache,
+    chunk_size,
+    encode_dataset,
+)
 from g2dbench.evaluation.heads.unet import linear
-from g2dbench.evaluation.prediction_table import judged_findings, labels, long_table, wide
+from g2dbench.evaluation.prediction_table import labeled_findings, labels, long_table, to_wide
 from g2dbench.evaluation.prompts import embed_prompts, phrase, promptable
-from g2dbench.metrics.aggregate import family
+from g2dbench.metrics.aggregate import per_finding
 from g2dbench.metrics.aggregate import scores as scored
 from g2dbench.metrics.classification import weighted_auc
 from g2dbench.model import Identity, Model
@@ -99,7 +104,7 @@ def test_fit_learns_and_the_same_seed_gives_the_same_bits() -> None:
     assert torch.allclose(one.weight, torch.tensor([[1.0, -2.0, 0.5]]), atol=0.1)
 
 
-def test_the_best_epochs_weights_come_back_and_patience_ends_the_fit() -> None:
+def test_the_best_epochs_weights_are_restored_and_patience_stops_early() -> None:
     head = nn.Linear(1, 1, bias=False)
     values = iter([3.0, 2.0, float("nan"), 5.0, 4.0, 1.0])
     seen: list[float] = []
@@ -116,7 +121,7 @@ def test_the_best_epochs_weights_come_back_and_patience_ends_the_fit() -> None:
     assert not head.training
 
 
-def test_every_image_is_in_every_pass_and_small_sets_are_passed_over_again() -> None:
+def test_every_image_is_in_every_pass_and_small_sets_are_repeated() -> None:
     settings = FitSettings(lr=1, weight_decay=0, batch_size=4, least_steps=5)
     parts = list(batches(10, settings, torch.Generator()))
     assert [len(part) for part in parts] == [4, 4, 2, 4, 4, 2]
@@ -126,7 +131,7 @@ def test_every_image_is_in_every_pass_and_small_sets_are_passed_over_again() -> 
     assert len(list(batches(1000, settings, torch.Generator()))) == 250
 
 
-def test_cosine_falls_to_zero_and_never_climbs_back() -> None:
+def test_the_cosine_schedule_decreases_to_zero() -> None:
     head = nn.Linear(1, 1)
     rates: list[float] = []
     settings = FitSettings(
@@ -146,23 +151,23 @@ def test_cosine_falls_to_zero_and_never_climbs_back() -> None:
     assert rates[1:] == pytest.approx(expected, abs=1e-3)
 
 
-def test_diverging_and_empty_fits_say_so() -> None:
+def test_diverging_and_empty_fits_are_errors() -> None:
     head = nn.Linear(1, 1)
     with pytest.raises(BadData, match="not finite in any of 5 epochs"):
         fit(head, 2, lambda rows: head.weight.sum(), lambda: math.nan, QUICK, torch.Generator())
     with pytest.raises(BadData, match="no training image"):
         fit(head, 0, lambda rows: head.weight.sum(), lambda: 0.0, QUICK, torch.Generator())
     with pytest.raises(BadData, match=r"toy has no valid images at --fraction 0\.01"):
-        check_parts(run_on(images(2), valid=images(0), fraction=0.01))
+        check_splits(run_on(images(2), valid=images(0), fraction=0.01))
 
 
-def test_frozen_features_are_the_same_bits_for_any_company_and_batch_size() -> None:
+def test_frozen_features_are_bit_identical_for_any_neighbors_and_batch_size() -> None:
     net, data = Net(), images(19)
     run, small = run_on(data), run_on(data, batch_size=3)
-    frozen = Frozen(net.train(), net.maps, net.preprocess, run)
-    whole = extract(frozen, data, run, "")
+    frozen = FrozenEncoder(net.train(), net.maps, net.preprocess, run)
+    whole = encode_dataset(frozen, data, run, "")
     order = np.random.default_rng(0).permutation(19)
-    shuffled = extract(frozen, data.take(order), small, "")
+    shuffled = encode_dataset(frozen, data.take(order), small, "")
     alone = torch.cat([frozen([sample.image])[0] for sample in data])
     assert whole.shape == (19, 8, 16, 16)
     assert torch.equal(whole[order], shuffled)
@@ -170,11 +175,14 @@ def test_frozen_features_are_the_same_bits_for_any_company_and_batch_size() -> N
     assert set(net.calls) == {(chunk_size(CPU), 3, 32, 32)}
 
 
-def test_pyramids_in_memory_and_encoded_again_are_equal() -> None:
+def test_cached_and_recomputed_pyramids_are_equal() -> None:
     net, data = Net(), images(11)
     run = run_on(data)
-    frozen = Frozen(net, net.maps, net.preprocess, run)
-    kept, again = Pyramids(frozen, data, run, ""), Pyramids(frozen, data, run, "", budget=1000)
+    frozen = FrozenEncoder(net, net.maps, net.preprocess, run)
+    kept, again = (
+        PyramidCache(frozen, data, run, ""),
+        PyramidCache(frozen, data, run, "", budget=1000),
+    )
     assert kept.cached
     assert not again.cached
     rows = torch.tensor([10, 0, 3, 3, 7, 1, 2, 9, 8, 4])
@@ -184,7 +192,7 @@ def test_pyramids_in_memory_and_encoded_again_are_equal() -> None:
     assert nn.Conv2d(16, 1, 1)(level).sum().backward() is None
 
 
-def test_a_broken_encoder_is_named_with_its_image() -> None:
+def test_output_that_is_not_finite_is_an_error_with_the_image() -> None:
     data, net = images(3), Net()
     run = run_on(data)
 
@@ -192,39 +200,39 @@ def test_a_broken_encoder_is_named_with_its_image() -> None:
         return [torch.where(x.mean((1, 2, 3)) == x.mean((1, 2, 3))[2], math.nan, 0.0)[:, None]]
 
     with pytest.raises(BadData, match="image 0-002 of toy is not finite"):
-        extract(Frozen(net, broken, net.preprocess, run), data, run, "")
+        encode_dataset(FrozenEncoder(net, broken, net.preprocess, run), data, run, "")
 
 
-def test_labels_keep_what_nobody_judged_apart() -> None:
+def test_missing_labels_are_nan_and_findings_need_labels() -> None:
     data = images(4)
-    assert judged_findings(data) == ("a",)
+    assert labeled_findings(data) == ("a",)
     table = labels(data, ("b", "a", "unheard of"))
     assert table[:, 1].tolist() == [0, 1, 0, 1]
     assert table[:, 0].tolist() == [-1] * 4
     assert np.isnan(table[:, 2]).all()
     data.table["label:a"] = np.nan
-    with pytest.raises(BadData, match="toy has no judged labels"):
-        judged_findings(data)
+    with pytest.raises(BadData, match="toy has no labels 1 or 0"):
+        labeled_findings(data)
 
 
-def test_stored_predictions_are_read_in_any_order_and_distrusted() -> None:
+def test_stored_predictions_are_read_in_any_order_and_validated() -> None:
     data = images(5)
     scores = np.arange(10.0).reshape(5, 2)
     stored = long_table(data, ("b", "a"), score=scores, threshold=np.array([0.5, 0.25]))
-    table = wide(stored.sample(frac=1, random_state=0), ("score", "threshold"))
+    table = to_wide(stored.sample(frac=1, random_state=0), ("score", "threshold"))
     assert table.findings == ("a", "b")
     assert np.array_equal(table["score"], scores[:, ::-1])
     assert table["threshold"][3].tolist() == [0.25, 0.5]
     assert table.patients.tolist() == ["p0", "p0", "p1", "p1", "p2"]
     with pytest.raises(BadResult, match="'b' of image '0-000' twice"):
-        wide(pd.concat([stored, stored.iloc[:1]]), ("score",))
+        to_wide(pd.concat([stored, stored.iloc[:1]]), ("score",))
     with pytest.raises(BadResult, match="'0-000' to two patients"):
-        wide(stored.assign(patient=["x", *stored["patient"][1:]]), ("score",))
+        to_wide(stored.assign(patient=["x", *stored["patient"][1:]]), ("score",))
     with pytest.raises(BadResult, match=r"lack the columns \['score'\]"):
-        wide(stored.drop(columns="score"), ("score",))
+        to_wide(stored.drop(columns="score"), ("score",))
 
 
-def test_a_family_averages_what_is_defined_and_reports_the_rest_as_nan() -> None:
+def test_per_finding_averages_defined_values_and_reports_others_as_nan() -> None:
     rng = np.random.default_rng(0)
     truth = np.stack([rng.integers(0, 2, 40), rng.integers(0, 2, 40), np.zeros(40)], 1)
     value = rng.random((40, 3))
@@ -233,7 +241,7 @@ def test_a_family_averages_what_is_defined_and_reports_the_rest_as_nan() -> None
         for k, name in enumerate("xyz")
     }
     patients = np.array([f"p{i // 2}" for i in range(40)], object)
-    scores = scored(family("auc", patients, statistics, np.ones((40, 3), bool)))
+    scores = scored(per_finding("auc", patients, statistics, np.ones((40, 3), bool)))
     expected = [roc_auc_score(truth[:, k], value[:, k]) for k in (0, 1)]
     assert scores["auc:x"].value == pytest.approx(expected[0])
     assert scores["auc"].value == pytest.approx(np.mean(expected))
@@ -242,19 +250,19 @@ def test_a_family_averages_what_is_defined_and_reports_the_rest_as_nan() -> None
     assert scores["auc:z"].n == 40
 
 
-def test_prompts_speak_of_findings_as_reports_do() -> None:
+def test_prompts_use_the_wording_of_reports() -> None:
     assert phrase("Pleural_Thickening") == "pleural thickening"
     assert phrase("Effusion") == "pleural effusion"
     assert promptable(("No Finding", "Edema", "normal")) == ("Edema",)
 
     class Texts:
-        asked: list[str] = []  # noqa: RUF012
+        texts_seen: list[str] = []  # noqa: RUF012
 
         def embed_texts(self, texts: Sequence[str]) -> Tensor:
             assert len(texts) == 1
-            self.asked += texts
+            self.texts_seen += texts
             return torch.tensor([[1.0, 0.0]]) if texts[0].startswith("no") else torch.eye(2)[1:]
 
     rows = embed_prompts(Texts(), ("no {}", "{} seen"), ("Effusion",))  # type: ignore[arg-type]
-    assert Texts.asked == ["no pleural effusion", "pleural effusion seen"]
+    assert Texts.texts_seen == ["no pleural effusion", "pleural effusion seen"]
     assert rows.tolist() == [pytest.approx([math.sqrt(0.5)] * 2)]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from g2dbench.cli import app
-from g2dbench.preprocess import View
+from g2dbench.preprocess import InputGeometry
 
 SUITE = Path(__file__).with_name("suite.py")
 BASELINE = SUITE.parent / "baseline"
@@ -74,12 +74,12 @@ def test_an_unchanged_rerun_scores_the_same_to_the_last_bit(work: Path) -> None:
 
 
 def test_a_planted_broken_mask_closes_the_gate(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = View.mask_to_input
+    whole = InputGeometry.mask_to_input
 
-    def upside_down(view: View, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def upside_down(view: InputGeometry, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return np.ascontiguousarray(whole(view, mask)[::-1])
 
-    monkeypatch.setattr(View, "mask_to_input", upside_down)
+    monkeypatch.setattr(InputGeometry, "mask_to_input", upside_down)
     broken = work / "broken"
     shutil.copytree(work / "results", broken)
     shutil.rmtree(broken / "seg")

@@ -9,7 +9,7 @@ from g2dbench.metrics import classification as c
 NAN = float("nan")
 
 
-def draws(rng, resamples, count):
+def resamples_of(rng, resamples, count):
     return rng.multinomial(count, np.full(count, 1 / count), size=resamples)
 
 
@@ -33,7 +33,7 @@ def test_auc_of_no_image_is_undefined():
     assert np.isnan(c.auc([], []))
 
 
-def test_uncertain_and_missing_labels_are_left_out_even_without_a_score():
+def test_uncertain_and_missing_labels_are_excluded_even_without_a_score():
     assert c.auc([1, 0, -1, NAN], [0.9, 0.1, 0.0, NAN]) == 1.0
 
 
@@ -65,7 +65,7 @@ def test_weighted_auc_is_the_auc_of_the_repeated_images(seed):
     rng = np.random.default_rng(seed)
     truth = rng.choice([0, 0, 0, 1, -1], 60)
     score = tied_scores(rng, 60) if seed % 2 else rng.normal(size=60)
-    weights = draws(rng, 30, 60)
+    weights = resamples_of(rng, 30, 60)
     found = c.weighted_auc(truth, score, weights)
     for b, row in enumerate(weights):
         again = np.repeat(np.arange(60), row)
@@ -83,12 +83,12 @@ def test_weighted_auc_is_undefined_only_in_the_resamples_without_a_class():
 @pytest.mark.parametrize(
     "weights", [np.ones((2, 2), int), np.ones((2, 3)), np.array([[1, -1, 1]]), np.ones(3, int)]
 )
-def test_weights_that_are_no_multiplicities_are_refused(weights):
+def test_weights_that_are_not_multiplicities_are_refused(weights):
     with pytest.raises(ValueError, match="weights"):
         c.weighted_auc([1, 0, 0], [0.5, 0.1, 0.9], weights)
 
 
-def test_macro_auc_leaves_out_and_names_undefined_classes():
+def test_macro_auc_excludes_and_lists_undefined_classes():
     truth = np.array([[1, 1, 1], [0, 1, -1], [1, 1, 0], [0, 1, NAN]])
     score = np.array([[0.9, 0.1, 0.2], [0.8, 0.2, 0.5], [0.7, 0.3, 0.6], [0.1, 0.4, 0.9]])
     found = c.macro_auc(truth, score)
@@ -101,10 +101,10 @@ def test_macro_auc_without_any_defined_class_is_undefined():
     found = c.macro_auc(np.ones((3, 2)), np.ones((3, 2)))
     assert np.isnan(found.value)
     assert found.undefined == (0, 1)
-    assert np.isnan(c.weighted_macro_auc(np.ones((3, 2)), np.ones((3, 2)), c.once(3))).all()
+    assert np.isnan(c.weighted_macro_auc(np.ones((3, 2)), np.ones((3, 2)), c.ones_weights(3))).all()
 
 
-def test_a_class_undefined_in_the_whole_set_does_not_undefine_the_resamples():
+def test_a_class_undefined_on_the_whole_set_does_not_make_resamples_undefined():
     truth = np.array([[1, 0, 0], [0, 0, 1], [1, 0, 1]])
     score = np.array([[0.5, 0.1, 0.3], [0.5, 0.2, 0.2], [0.9, 0.3, 0.4]])
     found = c.weighted_macro_auc(truth, score, np.array([[1, 1, 1], [1, 3, 2]]))
@@ -117,11 +117,11 @@ def test_macro_auc_equals_sklearn_macro():
     truth, score = rng.integers(0, 2, (90, 5)), rng.integers(0, 20, (90, 5))
     expected = roc_auc_score(truth, score, average="macro")
     assert c.macro_auc(truth, score).value == pytest.approx(expected, abs=1e-12)
-    weighted = c.weighted_macro_auc(truth, score, c.once(90))
+    weighted = c.weighted_macro_auc(truth, score, c.ones_weights(90))
     assert weighted[0] == pytest.approx(expected, abs=1e-12)
 
 
-def test_a_resample_that_loses_a_class_is_undefined_not_a_mean_of_the_others():
+def test_a_resample_without_one_class_is_undefined_not_a_mean_of_the_others():
     truth = np.array([[1, 1], [0, 0], [0, 1], [1, 0]])
     score = np.array([[0.9, 0.9], [0.1, 0.5], [0.2, 0.8], [0.3, 0.1]])
     weights = np.array([[1, 1, 1, 1], [2, 0, 2, 0], [0, 2, 0, 2]])
@@ -145,33 +145,33 @@ def test_f1_degenerate_cases():
 
 
 def test_f1_refuses_scores_in_place_of_decisions():
-    with pytest.raises(ValueError, match="decide"):
+    with pytest.raises(ValueError, match="binarize"):
         c.f1([1, 0], [0.7, 0.2])
 
 
 def test_weighted_f1_equals_sklearn_on_the_repeated_images():
     rng = np.random.default_rng(0)
-    truth, claim = rng.integers(0, 2, 20), rng.integers(0, 2, 20)
-    weights = draws(rng, 50, 20)
-    for row, value in zip(weights, c.weighted_f1(truth, claim, weights), strict=True):
+    truth, predicted = rng.integers(0, 2, 20), rng.integers(0, 2, 20)
+    weights = resamples_of(rng, 50, 20)
+    for row, value in zip(weights, c.weighted_f1(truth, predicted, weights), strict=True):
         again = np.repeat(np.arange(20), row)
-        expected = f1_score(truth[again], claim[again], zero_division=np.nan)
+        expected = f1_score(truth[again], predicted[again], zero_division=np.nan)
         assert value == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
 def test_accuracy_of_many_classes_by_hand_and_against_sklearn():
     assert c.accuracy([0, 1, 2, -1, NAN], [0, 2, 2, 0, NAN]) == pytest.approx(2 / 3)
     rng = np.random.default_rng(1)
-    truth, claim = rng.integers(0, 3, 100), rng.integers(0, 3, 100)
-    assert c.accuracy(truth, claim) == pytest.approx(accuracy_score(truth, claim))
+    truth, predicted = rng.integers(0, 3, 100), rng.integers(0, 3, 100)
+    assert c.accuracy(truth, predicted) == pytest.approx(accuracy_score(truth, predicted))
 
 
 def test_accuracy_degenerate_cases():
     assert np.isnan(c.accuracy([], []))
     assert np.isnan(c.accuracy([-1, NAN], [0, 1]))
-    for truth, claim in [([0.5], [0]), ([-2], [0]), ([1], [NAN]), ([1, 0], [1])]:
+    for truth, predicted in [([0.5], [0]), ([-2], [0]), ([1], [NAN]), ([1, 0], [1])]:
         with pytest.raises(ValueError):
-            c.accuracy(truth, claim)
+            c.accuracy(truth, predicted)
 
 
 def test_a_score_on_the_threshold_is_positive_at_it_and_negative_above_it():

@@ -1,4 +1,4 @@
-"""Average precision: by hand, degenerate, and against pycocotools on sets repeated for real."""
+"""Average precision: by hand, degenerate, and against pycocotools on repeated images."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ NOTHING = ImageBoxes([], [], [])
 
 
 def random_images(seed, count, levels=None):
-    """Truth boxes, shifted copies of them and false alarms; `levels` scores make ties."""
+    """Ground truth boxes, shifted copies of them and false positives; `levels` makes ties."""
     rng = np.random.default_rng(seed)
     images = []
     for _ in range(count):
@@ -56,7 +56,7 @@ def as_coco(images, name):
 
 
 def reference_ap(images):
-    """AP (T,) by COCOeval on the images as they are, every one under an id of its own."""
+    """AP (T,) by COCOeval on the images as they are, each with its own id."""
     with contextlib.redirect_stdout(io.StringIO()):
         run = COCOeval(as_coco(images, "truth"), as_coco(images, "detected"), "bbox")
         run.params.iouThrs = np.array(IOU_THRESHOLDS)
@@ -70,14 +70,14 @@ def repeated(images, row):
     return [image for image, times in zip(images, row, strict=True) for _ in range(times)]
 
 
-def test_one_hit_before_one_miss_is_perfect_and_after_it_is_half():
+def test_a_true_positive_ranked_before_a_false_positive_scores_1_and_after_it_one_half():
     first = ImageBoxes([BOX, OTHER], [0.9, 0.8], [BOX])
     second = ImageBoxes([BOX, OTHER], [0.8, 0.9], [BOX])
     assert coco_map([first]).value == pytest.approx(1.0)
     assert coco_map([second]).value == pytest.approx(0.5)
 
 
-def test_half_the_truth_found_gives_the_51_recalls_up_to_one_half():
+def test_half_of_the_boxes_found_gives_the_51_recalls_up_to_one_half():
     assert coco_map([ImageBoxes([BOX], [0.9], [BOX, OTHER])]).value == pytest.approx(51 / 101)
 
 
@@ -89,15 +89,15 @@ def test_a_shifted_box_counts_up_to_its_iou():
     assert found.value == pytest.approx(5 / 8)
 
 
-def test_a_second_box_on_the_same_truth_is_a_false_alarm():
+def test_a_second_detection_of_the_same_box_is_a_false_positive():
     image = ImageBoxes([BOX, BOX, OTHER], [0.9, 0.8, 0.7], [BOX, OTHER])
     assert coco_map([image]).value == pytest.approx((51 * 1 + 50 * 2 / 3) / 101)
 
 
-def test_no_detection_is_zero_and_no_truth_is_undefined():
-    missed, alarm = ImageBoxes([], [], [BOX]), ImageBoxes([BOX], [0.5], [])
+def test_no_detection_is_0_and_no_ground_truth_is_undefined():
+    missed, false_positive = ImageBoxes([], [], [BOX]), ImageBoxes([BOX], [0.5], [])
     assert coco_map([missed, missed]).value == 0.0
-    for images in ([alarm], [NOTHING], []):
+    for images in ([false_positive], [NOTHING], []):
         assert np.isnan(coco_map(images).value)
         weights = np.ones((2, len(images)), dtype=int)
         assert np.isnan(CocoMatches(images).mean_average_precision(weights)).all()
@@ -105,11 +105,11 @@ def test_no_detection_is_zero_and_no_truth_is_undefined():
     assert np.isnan(CocoMatches([missed]).mean_average_precision(np.array([[0]]))[0])
 
 
-def test_no_resample_gives_no_value():
+def test_zero_resamples_give_no_value():
     assert CocoMatches([NOTHING]).average_precision(np.zeros((0, 1), int)).shape == (0, 8)
 
 
-def test_skipping_empty_images_forgets_false_alarms_and_misses():
+def test_skipping_empty_images_ignores_false_positives_and_missed_findings():
     hit = ImageBoxes([BOX], [0.5], [BOX])
     images = [hit, ImageBoxes([BOX], [0.9], []), ImageBoxes([], [], [BOX]), NOTHING]
     assert skip_empty(images).value == pytest.approx(1.0)
@@ -147,8 +147,8 @@ def test_any_multiset_equals_pycocotools_on_the_images_repeated_under_new_ids(se
         assert values == pytest.approx(expected, abs=1e-9, nan_ok=True)
 
 
-def test_ties_of_hit_and_miss_inside_one_image_interleave_as_in_the_repeated_set():
-    # Counting the copies at once would put both hits before both misses.
+def test_tied_true_and_false_positives_of_an_image_interleave_as_in_the_repeated_set():
+    # Counting all copies together would rank all true positives first.
     image = ImageBoxes([OTHER, BOX], [0.5, 0.5], [BOX])
     matches = CocoMatches([image, NOTHING])
     found = matches.average_precision(np.array([[3, 0], [1, 2]]))
@@ -156,11 +156,11 @@ def test_ties_of_hit_and_miss_inside_one_image_interleave_as_in_the_repeated_set
     assert found[1] == pytest.approx(reference_ap([image]), abs=1e-12)
 
 
-def test_the_mask_of_images_with_both_gives_the_published_definition():
+def test_images_with_detections_and_ground_truth_give_the_published_definition():
     images = random_images(5, 20)
     matches = CocoMatches(images)
     weights = np.random.default_rng(0).integers(0, 3, (6, 20))
-    found = matches.mean_average_precision(weights * matches.both)
+    found = matches.mean_average_precision(weights * matches.detected_and_true)
     for row, value in zip(weights, found, strict=True):
         assert value == pytest.approx(skip_empty(repeated(images, row)).value, abs=1e-9)
 
@@ -169,7 +169,7 @@ def test_values_do_not_depend_on_how_resamples_are_chunked(monkeypatch):
     matches = CocoMatches(random_images(6, 15, 4))
     weights = np.random.default_rng(0).integers(0, 4, (9, 15))
     whole = matches.average_precision(weights)
-    monkeypatch.setattr("g2dbench.metrics.detection._CELLS", 1)
+    monkeypatch.setattr("g2dbench.metrics.detection._MAX_ELEMENTS", 1)
     assert np.array_equal(matches.average_precision(weights), whole)
 
 
@@ -189,7 +189,7 @@ def test_broken_boxes_are_refused(detected, scores, truth):
         ImageBoxes(detected, scores, truth)
 
 
-def test_weights_that_are_no_multiplicities_are_refused():
+def test_weights_that_are_not_multiplicities_are_refused():
     matches = CocoMatches([NOTHING, NOTHING])
     for weights in (np.ones((1, 3), int), np.ones((1, 2)), np.array([[-1, 1]]), np.ones(2, int)):
         with pytest.raises(ValueError, match="weights"):

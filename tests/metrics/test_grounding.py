@@ -22,7 +22,7 @@ def test_overlap_worked_by_hand():
     assert g.precision(found).tolist() == [1 / 2, 1 / 3, 1, 0]
 
 
-def test_without_truth_every_measure_is_undefined():
+def test_without_ground_truth_every_measure_is_undefined():
     nothing = np.zeros((2, 3), bool)
     found = g.overlap_at(MAP, nothing, [0.1, 0.5])
     for measure in (g.iou, g.dice, g.recall, g.precision):
@@ -31,7 +31,7 @@ def test_without_truth_every_measure_is_undefined():
     assert np.isnan(g.cnr(MAP, nothing))
 
 
-def test_pixels_outside_the_crop_are_not_predicted_but_remain_truth():
+def test_pixels_outside_the_crop_are_not_predicted_but_count_as_ground_truth():
     found = g.overlap_at(np.full((2, 3), NAN), TRUTH, [0.1])
     assert found.intersection.tolist() == found.predicted.tolist() == [0]
     assert found.truth == 2
@@ -54,7 +54,7 @@ def test_overlap_measures_equal_sklearn_on_random_maps_with_ties(seed):
         assert measure(found) == pytest.approx(expected, abs=1e-12)
 
 
-def test_pointing_game_by_hand_and_ties_help_the_model():
+def test_pointing_game_by_hand_and_ties_favor_the_model():
     assert g.pointing_game(MAP, TRUTH) == 1.0
     assert g.pointing_game(-MAP, TRUTH) == 0.0
     assert g.pointing_game(np.zeros((2, 3)), TRUTH) == 1.0
@@ -110,8 +110,8 @@ def test_maps_and_masks_that_do_not_fit_are_refused(values, truth):
 
 
 @pytest.mark.parametrize("cuts", [[0.5, 0.1], [0.1, 0.1], [NAN]])
-def test_thresholds_must_rise(cuts):
-    with pytest.raises(ValueError, match="rising"):
+def test_thresholds_must_increase(cuts):
+    with pytest.raises(ValueError, match="increasing"):
         g.overlap_at(MAP, TRUTH, cuts)
 
 

@@ -7,12 +7,12 @@ from g2dbench.metrics import retrieval as r
 
 
 def slow_ranks(query, pool, query_groups, pool_groups):
-    """The definition as a loop: wrong items at least as similar as the best right one, plus 1."""
+    """The definition as a loop: non-matches at least as similar as the best match, plus 1."""
     found = []
     for q, group in zip(query, query_groups, strict=True):
         cosine = pool @ q / np.linalg.norm(pool, axis=1) / np.linalg.norm(q)
         hit = np.array([other == group for other in pool_groups])
-        found.append(1 + int((cosine[~hit] >= cosine[hit].max() - r.TIE).sum()))
+        found.append(1 + int((cosine[~hit] >= cosine[hit].max() - r.TIE_TOLERANCE).sum()))
     return found
 
 
@@ -27,13 +27,13 @@ def test_a_constant_model_ranks_last():
     assert set(r.recalls(ones, ones, np.arange(20)).values()) == {0.0}
 
 
-def test_any_report_of_the_same_study_is_a_hit():
+def test_any_report_of_the_same_study_is_a_match():
     similarity = [[0.1, 0.9, 0.5]]
     assert r.ranks_from_similarity(similarity, ["s"], ["s", "t", "u"]).tolist() == [3]
     assert r.ranks_from_similarity(similarity, ["s"], ["s", "s", "u"]).tolist() == [1]
 
 
-def test_same_study_or_identical_report_is_a_hit():
+def test_same_study_or_identical_report_is_a_match():
     query = [["study 1", "normal"]]
     pool = [["study 1", "normal"], ["study 2", "normal"], ["study 3", "study 1"]]
     similarity = [[0.1, 0.7, 0.9]]
@@ -53,7 +53,7 @@ def test_recalls_of_both_directions():
     assert r.recall_values([1, 5, 6], 5).tolist() == [1, 1, 0]
 
 
-def test_directions_are_not_mixed_up():
+def test_directions_are_not_swapped():
     images, texts = np.array([[1.0, 0], [0.9, 0.1]]), np.array([[1.0, 0], [0, 1.0]])
     found = r.recalls(images, texts, [0, 1], ks=(1,))
     assert found == {"image_to_text_r1": 0.5, "text_to_image_r1": 1.0}
@@ -76,11 +76,11 @@ def test_ranks_do_not_depend_on_the_chunk(monkeypatch):
     groups = np.arange(99)
     whole = r.ranks(images, texts, groups, groups)
     for cells in (99, 99 * 7, 99 * 50):
-        monkeypatch.setattr(r, "_CELLS", cells)
+        monkeypatch.setattr(r, "_MAX_ELEMENTS", cells)
         assert np.array_equal(r.ranks(images, texts, groups, groups), whole)
 
 
-def test_no_pair_is_undefined():
+def test_recall_without_pairs_is_undefined():
     empty = np.zeros((0, 3))
     assert np.isnan(list(r.recalls(empty, empty, []).values())).all()
 

@@ -7,8 +7,8 @@ from sklearn.metrics import f1_score, jaccard_score
 from g2dbench.metrics import segmentation as s
 from g2dbench.metrics.bootstrap import mean_of
 
-# image 0: overlap 2 of 4 and 3; 1: both empty; 2: false alarm; 3: missed
-BOTH, CLAIM, REAL = [2, 0, 0, 0], [4, 0, 5, 0], [3, 0, 0, 6]
+# image 0: overlap 2 of 4 and 3; 1: both empty; 2: false positive; 3: missed
+INTERSECTION, PREDICTED, TRUTH = [2, 0, 0, 0], [4, 0, 5, 0], [3, 0, 0, 6]
 
 
 def random_masks(seed, images=12, size=(9, 7)):
@@ -24,17 +24,22 @@ def counts_of(predicted, truth):
 
 
 def test_values_worked_by_hand():
-    assert s.dice_values(BOTH, CLAIM, REAL).tolist() == [4 / 7, 1, 0, 0]
-    assert s.iou_values(BOTH, CLAIM, REAL).tolist() == [2 / 5, 1, 0, 0]
-    assert s.iou_smoothed_values(BOTH, CLAIM, REAL).tolist() == [3 / 6, 1, 1 / 6, 1 / 7]
+    assert s.dice_values(INTERSECTION, PREDICTED, TRUTH).tolist() == [4 / 7, 1, 0, 0]
+    assert s.iou_values(INTERSECTION, PREDICTED, TRUTH).tolist() == [2 / 5, 1, 0, 0]
+    assert s.iou_smoothed_values(INTERSECTION, PREDICTED, TRUTH).tolist() == [
+        3 / 6,
+        1,
+        1 / 6,
+        1 / 7,
+    ]
 
 
 def test_means_worked_by_hand():
-    assert s.dice_per_image(BOTH, CLAIM, REAL) == pytest.approx((4 / 7 + 1) / 4)
-    assert s.dice_positive(BOTH, CLAIM, REAL) == pytest.approx((4 / 7) / 2)
+    assert s.dice_per_image(INTERSECTION, PREDICTED, TRUTH) == pytest.approx((4 / 7 + 1) / 4)
+    assert s.dice_positive(INTERSECTION, PREDICTED, TRUTH) == pytest.approx((4 / 7) / 2)
     # foreground 2*2/(9+9); background: 20 pixels each, 2*(80-9-9+2)/(71+71)
     expected = (4 / 18 + 128 / 142) / 2
-    assert s.dice_pooled(BOTH, CLAIM, REAL, [20] * 4) == pytest.approx(expected)
+    assert s.dice_pooled(INTERSECTION, PREDICTED, TRUTH, [20] * 4) == pytest.approx(expected)
 
 
 def test_no_image_and_no_positive_are_undefined():
@@ -48,9 +53,9 @@ def test_no_image_and_no_positive_are_undefined():
 @pytest.mark.parametrize("seed", range(4))
 def test_values_of_images_with_truth_equal_sklearn(seed):
     predicted, truth = random_masks(seed)
-    both, claim, real = counts_of(predicted, truth)
-    dice, iou = s.dice_values(both, claim, real), s.iou_values(both, claim, real)
-    for i in np.flatnonzero(real):
+    inter, pred, true = counts_of(predicted, truth)
+    dice, iou = s.dice_values(inter, pred, true), s.iou_values(inter, pred, true)
+    for i in np.flatnonzero(true):
         assert dice[i] == pytest.approx(f1_score(truth[i].ravel(), predicted[i].ravel()))
         assert iou[i] == pytest.approx(jaccard_score(truth[i].ravel(), predicted[i].ravel()))
 
@@ -72,10 +77,12 @@ def test_pooled_dice_of_resamples_is_that_of_the_repeated_images():
         assert value == pytest.approx(s.dice_pooled(*counts[:, again], np.full(12, 63)))
 
 
-def test_only_positive_makes_the_bootstrap_mean_that_of_positives():
-    values = s.only_positive(s.dice_values(BOTH, CLAIM, REAL), REAL)
+def test_the_mean_of_only_positive_is_over_images_with_ground_truth():
+    values = s.only_positive(s.dice_values(INTERSECTION, PREDICTED, TRUTH), TRUTH)
     assert np.isnan(values).tolist() == [False, True, True, False]
-    assert mean_of(values)(np.array([[1, 1, 1, 1]]))[0] == s.dice_positive(BOTH, CLAIM, REAL)
+    assert mean_of(values)(np.array([[1, 1, 1, 1]]))[0] == s.dice_positive(
+        INTERSECTION, PREDICTED, TRUTH
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,7 +99,7 @@ def test_masks_larger_than_their_images_are_refused():
         s.dice_pooled([0], [6], [6], [10])
 
 
-def test_overlap_counts_wants_two_boolean_masks_of_one_shape():
+def test_overlap_counts_needs_two_boolean_masks_of_the_same_shape():
     mask = np.ones((2, 3), bool)
     assert s.overlap_counts(mask, ~mask) == (0, 6, 0)
     for other in (mask.astype(int), np.ones((3, 2), bool)):

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import f1_score, matthews_corrcoef, precision_recall_curve
 
 from g2dbench.metrics import threshold as t
-from g2dbench.metrics.classification import f1_at, once
+from g2dbench.metrics.classification import f1_at, ones_weights
 
 TRUTH = [1, 0, 1, 0]
 SCORE = [0.9, 0.8, 0.7, 0.1]
@@ -30,19 +30,19 @@ def test_oracle_mcc_worked_by_hand():
     assert t.mcc_threshold(TRUTH, SCORE) == 0.7
 
 
-def test_f1_of_a_useless_score_is_that_of_claiming_everything():
+def test_the_best_f1_of_a_constant_score_predicts_all_positive():
     assert t.oracle_f1([1, 0, 0], [0.5, 0.5, 0.5]) == pytest.approx(0.5)
     assert t.oracle_mcc([1, 0, 0], [0.1, 0.5, 0.5]) == 0.0
 
 
 @pytest.mark.parametrize("truth", [[0, 0], [-1, 0], []])
-def test_no_positive_leaves_everything_undefined(truth):
+def test_without_positives_every_value_is_undefined(truth):
     score = [0.1, 0.2][: len(truth)]
     for function in (t.oracle_f1, t.oracle_mcc, t.f1_threshold, t.mcc_threshold):
         assert np.isnan(function(truth, score))
 
 
-def test_only_positives_leave_the_correlation_undefined_but_not_f1():
+def test_with_only_positives_the_correlation_is_undefined_but_not_f1():
     assert np.isnan(t.oracle_mcc([1, 1], [0.1, 0.2]))
     assert np.isnan(t.mcc_threshold([1, 1], [0.1, 0.2]))
     assert t.oracle_f1([1, 1], [0.1, 0.2]) == 1.0
@@ -85,10 +85,10 @@ def test_every_resample_chooses_its_own_threshold(weighted, single):
     for row, value in zip(weights, found, strict=True):
         again = np.repeat(np.arange(30), row)
         assert value == pytest.approx(single(truth[again], score[again]), abs=1e-12, nan_ok=True)
-    assert weighted(truth, score, once(30))[0] == single(truth, score)
+    assert weighted(truth, score, ones_weights(30))[0] == single(truth, score)
 
 
-def test_correlation_survives_counts_beyond_the_range_of_integers():
+def test_the_correlation_is_right_for_counts_whose_product_overflows():
     many = np.array([[10**6, 10**6, 10**6, 10**6]])
     found = t.weighted_oracle_mcc(TRUTH, SCORE, many)
     assert found[0] == pytest.approx(2 / np.sqrt(12))

@@ -3,7 +3,7 @@
 import pytest
 
 from g2dbench.errors import BadResult
-from g2dbench.evaluation.model_reference import Reference, same_names
+from g2dbench.evaluation.model_reference import ModelReference, same_names
 from g2dbench.reporting import leaderboard, leaderboard_formats, model_names, regression_gate
 from g2dbench.result import Cell, Provenance, Result, Score
 
@@ -112,7 +112,7 @@ def test_several_models_that_are_all_new_or_all_missing_are_listed() -> None:
 
 def test_equal_names_are_foreseen_before_a_model_is_loaded() -> None:
     def asked(*texts: str) -> list[str]:
-        return same_names([Reference(text) for text in texts])
+        return same_names([ModelReference(text) for text in texts])
 
     assert asked("encoder:vit@a/best.pth", "encoder:vit@b/best.pth") == ["encoder:vit@best.pth"]
     assert asked("g2d:/x/one.pth", "g2d:two.pth", "encoder:vit@a/b.pth", "encoder:r@c/b.pth") == []

@@ -8,7 +8,7 @@ import torch
 
 from g2dbench.cards import DatasetCard
 from g2dbench.data.store.memory import MemoryDataset
-from g2dbench.evaluation.fit_head import one_thread
+from g2dbench.evaluation.fit_head import single_cpu_thread
 from g2dbench.sample import Sample
 from g2dbench.system.machine import Machine
 from g2dbench.task import Run
@@ -17,7 +17,7 @@ from g2dbench.task import Run
 @pytest.fixture(autouse=True, scope="module")
 def single_thread() -> Iterator[None]:
     """For every test of a file that says `single_thread = toy.single_thread`."""
-    with one_thread():
+    with single_cpu_thread():
         yield
 
 

@@ -1,4 +1,4 @@
-"""The digest of the code that a module runs."""
+"""The digest of a module's source code."""
 
 import importlib
 import sys
@@ -13,7 +13,7 @@ from g2dbench.system.source_digest import source_digest
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """`labcode`: `main` imports `near` relatively and `far` absolutely; `unused` is nobody's."""
+    """`labcode`: `main` imports `near` (relative), `far` (absolute); nothing imports `unused`."""
     folder = tmp_path / "labcode"
     folder.mkdir()
     (folder / "__init__.py").write_text("")
@@ -31,14 +31,14 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("name", ["main", "near", "far", "deep"])
-def test_every_module_of_the_package_that_is_imported_counts(package: Path, name: str) -> None:
+def test_every_imported_module_of_the_package_counts(package: Path, name: str) -> None:
     before = source_digest(["labcode.main"])
     with (package / f"{name}.py").open("a") as file:
         file.write("Z = 2\n")
     assert source_digest(["labcode.main"]) != before
 
 
-def test_what_nobody_imports_and_what_is_no_code_does_not_count(package: Path) -> None:
+def test_modules_not_imported_comments_and_docstrings_do_not_count(package: Path) -> None:
     before = source_digest(["labcode.main"])
     (package / "unused.py").write_text("X = 3\n")
     (package / "deep.py").write_text('"""Another text,\n\nlonger."""\n\n\nY = (1)\n')
@@ -55,7 +55,7 @@ def test_modules_without_a_source_count_by_name() -> None:
     assert source_digest(["sys"]) == source_digest(["sys"]) != source_digest(["builtins"])
 
 
-def test_a_source_that_is_no_python_is_named(package: Path) -> None:
+def test_a_source_file_that_is_not_python_is_named(package: Path) -> None:
     (package / "far.py").write_text("def (:\n")
     with pytest.raises(BadData, match=r"far\.py cannot be read"):
         source_digest(["labcode.main"])

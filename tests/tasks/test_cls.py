@@ -1,4 +1,4 @@
-"""Linear classification: what is fitted, what is left out, what the scores mean."""
+"""Linear classification: fitting, excluded labels, and scores."""
 
 import dataclasses
 import math
@@ -53,7 +53,7 @@ class Halves(Model):
 
 
 def sample(name: str, number: int, labels: Mapping[str, float] | None = None) -> Sample:
-    """Its labels say which halves are bright; `labels` overrules what is written down."""
+    """Its labels say which halves are bright; `labels` replaces them."""
     rng = np.random.default_rng([len(name), number])
     left, top = number % 2, number // 2 % 2
     image = rng.integers(0, 60, (16, 16))
@@ -79,7 +79,7 @@ def run_on(**settings: object) -> Run:
     return toy.run_with(**(base | settings))  # type: ignore[arg-type]
 
 
-def test_features_that_tell_the_findings_apart_score_one() -> None:
+def test_features_that_separate_the_findings_score_1() -> None:
     predictions = TASK.predict(Halves(), run_on())
     assert list(predictions) == ["id", "patient", "finding", "truth", "score", "threshold"]
     assert len(predictions) == 20 * 2
@@ -106,13 +106,13 @@ def test_the_same_numbers_for_any_batch_size_and_order_of_test_images() -> None:
     assert TASK.score(turned, QUICK) == TASK.score(one, QUICK)
 
 
-def test_the_seed_decides_the_head() -> None:
+def test_the_seed_determines_the_head() -> None:
     first, again, other = (TASK.predict(Halves(), run_on(seed=s))["score"] for s in (0, 0, 1))
     assert first.equals(again)
     assert not first.equals(other)
 
 
-def test_an_unjudged_label_teaches_nothing() -> None:
+def test_uncertain_and_missing_labels_do_not_train() -> None:
     def train(value: float) -> Memory:
         wrong = [sample("train", i, {"left": value, "top": 0}) for i in range(100, 108)]
         return Memory([*part("train", 24), *wrong])
@@ -123,7 +123,7 @@ def test_an_unjudged_label_teaches_nothing() -> None:
     assert not misled["score"].equals(missing["score"])
 
 
-def test_a_finding_with_one_class_is_nan_and_leaves_the_mean() -> None:
+def test_a_finding_with_one_class_is_nan_and_excluded_from_the_mean() -> None:
     labels = [{"left": i % 2, "top": 0, "rare": (-1, math.nan, 1)[i % 3]} for i in range(20)]
     test = Memory([sample("t", i, given) for i, given in enumerate(labels)])
     predictions = TASK.predict(Halves(), run_on(test=test))
@@ -149,10 +149,10 @@ def test_scores_worked_by_hand_and_by_sklearn() -> None:
     assert scores["auc:x"].value == pytest.approx(7 / 9)
     assert scores["auc:x"].n == 6
     known = [n for n in range(8) if truth[n] in (0, 1)]
-    real, claim = [truth[n] for n in known], [value[n] >= 0.7 for n in known]
+    real, predicted = [truth[n] for n in known], [value[n] >= 0.7 for n in known]
     assert scores["auc"].value == pytest.approx(roc_auc_score(real, [value[n] for n in known]))
-    assert scores["f1"].value == pytest.approx(f1_score(real, claim))
-    assert scores["acc"].value == pytest.approx(accuracy_score(real, claim))
+    assert scores["f1"].value == pytest.approx(f1_score(real, predicted))
+    assert scores["acc"].value == pytest.approx(accuracy_score(real, predicted))
     assert TASK.score(table.sample(frac=1, random_state=1), QUICK) == scores
 
 
@@ -167,7 +167,7 @@ def test_the_threshold_is_chosen_on_validation_and_may_be_missing() -> None:
     assert scores["f1"].value == scores["f1:top"].value
 
 
-def test_what_cannot_be_fitted_is_said() -> None:
+def test_what_cannot_be_fitted_is_an_error() -> None:
     class Blind(Model):
         identity = Identity("blind", "0" * 64)
 
@@ -175,9 +175,9 @@ def test_what_cannot_be_fitted_is_said() -> None:
         TASK.predict(Blind(), run_on())
     with pytest.raises(BadData, match="no valid images"):
         TASK.predict(Halves(), run_on(valid=Memory([])))
-    unjudged = Memory([sample("train", i, {"left": -1}) for i in range(4)])
-    with pytest.raises(BadData, match="no train image of toy"):
-        TASK.predict(Halves(), run_on(train=unjudged))
+    unlabeled = Memory([sample("train", i, {"left": -1}) for i in range(4)])
+    with pytest.raises(BadData, match="none of the 4 train images of toy"):
+        TASK.predict(Halves(), run_on(train=unlabeled))
     with pytest.raises(BadResult, match="lack the columns"):
         TASK.score(pd.DataFrame({"id": ["a"]}), QUICK)
 

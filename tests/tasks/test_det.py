@@ -1,4 +1,4 @@
-"""Detection: easy squares are found, and scores follow from the stored rows alone."""
+"""Detection: simple squares are found, and scores follow from the stored rows only."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,7 @@ class Memory(toy.Memory):
 
 
 class Pixels(Model):
-    """The image itself as a pyramid: every cell holds an 8 x 8 picture of what it covers."""
+    """The image as a pyramid: every cell contains its part of the image, 4 x 4 pixels."""
 
     card = ModelCard(
         name="pixels", summary="", paper="", source="", licence="", capabilities=("features",)
@@ -95,7 +95,7 @@ def row(name: str, boxes: list, scores: list, truth: list, patient: str | None =
     return {"id": name, "patient": patient or name, "height": 50, "width": 50, **flat}
 
 
-def test_the_defaults_are_the_papers() -> None:
+def test_the_defaults_are_those_of_the_paper() -> None:
     protocol = det.PROTOCOLS["g2d"]
     few, many = protocol.fit_few, protocol.fit
     assert (few.batch_size, few.lr, few.weight_decay) == (8, 2e-4, 1e-6)
@@ -104,7 +104,7 @@ def test_the_defaults_are_the_papers() -> None:
     assert protocol.kept.iou == 0.5
 
 
-def test_bright_squares_are_found_in_the_images_own_pixels(predictions: pd.DataFrame) -> None:
+def test_bright_squares_are_found_in_image_pixels(predictions: pd.DataFrame) -> None:
     scores = det.score(predictions, QUICK)
     assert scores["map"].value > 0.5
     assert scores["map"].low <= scores["map"].value <= scores["map"].high
@@ -114,7 +114,7 @@ def test_bright_squares_are_found_in_the_images_own_pixels(predictions: pd.DataF
     np.testing.assert_allclose(wide["boxes"][:4], wide["truth"], atol=12)
 
 
-def test_a_row_holds_what_was_drawn_and_falling_confidences(
+def test_a_row_has_the_ground_truth_and_decreasing_confidences(
     predictions: pd.DataFrame, parts: tuple[Memory, Memory, Memory]
 ) -> None:
     assert predictions["id"].tolist() == parts[2].table["id"].tolist()
@@ -124,7 +124,7 @@ def test_a_row_holds_what_was_drawn_and_falling_confidences(
         assert found["scores"] == sorted(found["scores"], reverse=True)
 
 
-def test_the_same_seed_gives_the_same_bits_whatever_the_batch_size(
+def test_the_same_seed_gives_identical_results_for_any_batch_size(
     parts: tuple[Memory, Memory, Memory],
 ) -> None:
     short = replace(QUICK, fit=replace(QUICK.fit, epochs=1, least_steps=1))
@@ -136,7 +136,7 @@ def test_the_same_seed_gives_the_same_bits_whatever_the_batch_size(
     assert not first["scores"].equals(other["scores"])
 
 
-def test_few_images_are_fitted_with_the_settings_for_few(
+def test_small_fractions_are_fitted_with_their_own_settings(
     parts: tuple[Memory, Memory, Memory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = []
@@ -145,7 +145,7 @@ def test_few_images_are_fitted_with_the_settings_for_few(
         used.append(next(a for a in arguments if isinstance(a, FitSettings)))
         arguments[1].eval()
 
-    monkeypatch.setattr(det, "fit_on", fit)
+    monkeypatch.setattr(det, "fit_in_run", fit)
     for fraction in (0.01, 0.1, 1.0):
         det.predict(Pixels(), run_on(*parts, fraction=fraction))
     assert used == [QUICK.fit_few, QUICK.fit, QUICK.fit]
@@ -157,7 +157,7 @@ def test_a_single_coarse_level_is_enough(parts: tuple[Memory, Memory, Memory]) -
     assert len(found) == 21
 
 
-def test_scores_survive_storage_and_shuffled_rows(
+def test_scores_are_the_same_after_storage_and_shuffling(
     predictions: pd.DataFrame, tmp_path: Path
 ) -> None:
     expected = det.score(predictions, QUICK)
@@ -166,7 +166,7 @@ def test_scores_survive_storage_and_shuffled_rows(
 
 
 def test_map_by_hand_and_against_pycocotools() -> None:
-    """One find, one false alarm on a healthy image with more confidence, one finding missed."""
+    """True positives .6 and .2, a false positive .9 on a healthy image, a missed box."""
     table = pd.DataFrame(
         [
             row("a", [0, 0, 10, 10], [0.6], [0, 0, 10, 10]),
@@ -176,12 +176,12 @@ def test_map_by_hand_and_against_pycocotools() -> None:
         ]
     )
     scores = det.score(table, det.PROTOCOLS["g2d"])
-    # by confidence: miss .9, hit .6, hit .2; three truths: recall 1/3 and 2/3 at precision 2/3
+    # by confidence: FP .9, TP .6, TP .2; three boxes: recall 1/3 and 2/3 at precision 2/3
     # at best, so 67 of 101 recalls have precision 2/3
     assert scores["map"].value == pytest.approx(67 / 101 * 2 / 3)
-    # from .5 on: miss, hit: precision 1/2 up to recall 1/3, 34 of 101 recalls
+    # from .5 on: FP, TP: precision 1/2 up to recall 1/3, 34 of 101 recalls
     assert scores["map_conf50"].value == pytest.approx(34 / 101 / 2)
-    # MGCA forgets b, c and d: image a alone is perfect
+    # MGCA excludes b, c and d: image a alone is perfect
     assert scores["map_skip_empty"].value == pytest.approx(1.0)
     assert [scores[name].n for name in ("map", "map_conf50", "map_skip_empty")] == [4, 4, 1]
     images = [
@@ -194,14 +194,14 @@ def test_map_by_hand_and_against_pycocotools() -> None:
     assert scores["map_skip_empty"].value == pytest.approx(map_skip_empty(sure).value)
 
 
-def test_without_detections_the_score_is_0_and_without_truth_it_is_undefined() -> None:
+def test_without_detections_the_score_is_0_and_without_ground_truth_undefined() -> None:
     nothing_found = pd.DataFrame([row("a", [], [], [0, 0, 9, 9]), row("b", [], [], [])])
     assert det.score(nothing_found, QUICK)["map"].value == 0
     no_truth = pd.DataFrame([row("a", [0, 0, 9, 9], [0.9], []), row("b", [], [], [])])
     assert all(np.isnan(score.value) for score in det.score(no_truth, QUICK).values())
 
 
-def test_one_patients_images_are_drawn_together() -> None:
+def test_one_patients_images_are_sampled_together() -> None:
     good, bad = ([0, 0, 10, 10], [0.9], [0, 0, 10, 10]), ([], [], [0, 0, 10, 10])
     apart = pd.DataFrame([row("a", *good), row("b", *bad)])
     together = apart.assign(patient="p")
@@ -227,7 +227,7 @@ def test_broken_rows_are_refused_by_image(broken: dict) -> None:
         det.score(table, QUICK)
 
 
-def test_doubled_images_and_missing_columns_are_refused() -> None:
+def test_duplicate_images_and_missing_columns_are_refused() -> None:
     table = pd.DataFrame([row("a", [], [], []), row("a", [], [], [])])
     with pytest.raises(BadResult, match="'a' twice"):
         det.score(table, QUICK)
@@ -235,7 +235,7 @@ def test_doubled_images_and_missing_columns_are_refused() -> None:
         det.score(table.drop(columns="truth"), QUICK)
 
 
-def test_parts_without_boxes_are_refused_in_words(parts: tuple[Memory, Memory, Memory]) -> None:
+def test_splits_without_boxes_are_refused(parts: tuple[Memory, Memory, Memory]) -> None:
     train, valid, test = parts
     healthy = train.take([0, 4, 8])
     bare = Memory([replace(sample, boxes=None) for sample in test])
@@ -251,7 +251,7 @@ def test_parts_without_boxes_are_refused_in_words(parts: tuple[Memory, Memory, M
         det.predict(Pixels(), run_on(train.take([]), valid, test))
 
 
-def test_images_nobody_searched_are_left_out(parts: tuple[Memory, Memory, Memory]) -> None:
+def test_images_not_annotated_are_excluded(parts: tuple[Memory, Memory, Memory]) -> None:
     short = replace(QUICK, fit=replace(QUICK.fit, epochs=1, least_steps=1))
     train, valid, test = parts
     some = Memory([*test.take([1, 4]), replace(square(7, "unseen"), boxes=None)])

@@ -1,4 +1,4 @@
-"""Grounding: maps are scored in image pixels, at a threshold that the test truth never saw."""
+"""Grounding: maps are scored in image pixels, at a threshold not chosen on the test split."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -33,9 +33,9 @@ class Memory(toy.Memory):
 
 
 class Brightness(Model):
-    """Sees "bright" where the image is bright and "dark" where it is dark; keeps what it is asked.
+    """Finds "bright" in bright pixels and "dark" in dark ones; records the texts.
 
-    gain, base: its maps are base + gain x brightness, so that its range is its own.
+    gain, base: its maps are base + gain x brightness.
     """
 
     card = ModelCard(
@@ -53,10 +53,10 @@ class Brightness(Model):
         super().__init__()
         self.gain, self.base = gain, base
         self.grounding, self.preprocess = grounding, preprocess
-        self.asked: set[tuple[str, ...]] = set()
+        self.texts: set[tuple[str, ...]] = set()
 
     def locate(self, images: torch.Tensor, texts: Sequence[str]) -> torch.Tensor:
-        self.asked.add(tuple(texts))
+        self.texts.add(tuple(texts))
         bright = 2 * images[:, 0] - 1
         maps = [bright if "bright" in text else -bright for text in texts]
         return self.base + self.gain * torch.stack(maps, dim=1)
@@ -69,7 +69,7 @@ def mark(
     patient: str | None = None,
     seed: int = 0,
 ) -> Sample:
-    """Grey with noise, bright and dark where the masks say so."""
+    """Gray with noise; bright or dark in the masks."""
     image = np.random.default_rng(seed).integers(110, 140, shape).astype(np.uint8)
     for finding, mask in masks.items():
         image[mask] = {"bright": 240, "dark": 10}[finding]
@@ -102,7 +102,7 @@ def run_on(test: Memory, valid: Memory | None = None, **more: Any) -> Run:
 
 
 def row(grid: Any, truth: Any, threshold: float = 0.5, **more: Any) -> dict[str, Any]:
-    """A stored row whose grid has one cell per image pixel."""
+    """A stored row, by default with one grid cell per image pixel."""
     grid, truth = np.asarray(grid, np.float32), np.asarray(truth, bool)
     height, width = truth.shape
     assert height == width
@@ -127,7 +127,7 @@ def score(*rows: dict[str, Any]) -> dict[str, Any]:
     return ground.score(pd.DataFrame(rows), PROTOCOL)
 
 
-def test_a_model_that_sees_reaches_the_truth_and_says_so_in_every_measure() -> None:
+def test_a_perfect_model_has_perfect_scores() -> None:
     table = ground.predict(Brightness(), run_on(marks(16, "test")))
     scores = ground.score(table, PROTOCOL)
     for name in ("dice", "iou", "recall", "pointing_game", "oracle_dice", "oracle_iou"):
@@ -138,7 +138,7 @@ def test_a_model_that_sees_reaches_the_truth_and_says_so_in_every_measure() -> N
     assert scores["dice"].n == 12
 
 
-def test_only_findings_that_are_there_are_asked_and_one_row_is_kept_for_each() -> None:
+def test_only_present_findings_are_prompted_and_each_has_a_row() -> None:
     model = Brightness()
     table = ground.predict(model, run_on(marks(4, "test")))
     assert list(zip(table["id"], table["finding"], strict=True)) == [
@@ -147,14 +147,14 @@ def test_only_findings_that_are_there_are_asked_and_one_row_is_kept_for_each() -
         ("test001", "dark"),
         ("test002", "dark"),
     ]
-    assert model.asked == {("bright", "dark")}
+    assert model.texts == {("bright", "dark")}
     assert table["grid"].map(len).eq(SIDE * SIDE).all()
 
 
 def test_the_template_makes_the_prompt() -> None:
     model = Brightness()
     ground.predict(model, run_on(marks(4, "test"), protocol=ground.PROTOCOLS["biovil"]))
-    assert model.asked == {("Findings consistent with bright", "Findings consistent with dark")}
+    assert model.texts == {("Findings consistent with bright", "Findings consistent with dark")}
 
 
 def test_a_published_threshold_is_used_and_validation_is_not_needed() -> None:
@@ -164,12 +164,12 @@ def test_a_published_threshold_is_used_and_validation_is_not_needed() -> None:
     assert (table["resampling"] == "bilinear").all()
 
 
-def test_a_models_range_of_values_does_not_matter() -> None:
-    plain, scaled = (
+def test_the_range_of_a_models_values_does_not_matter() -> None:
+    unscaled, scaled = (
         ground.score(ground.predict(model, run_on(marks(8, "test"))), PROTOCOL)
         for model in (Brightness(), Brightness(gain=0.01, base=-3))
     )
-    assert scaled["dice"].value == pytest.approx(plain["dice"].value)
+    assert scaled["dice"].value == pytest.approx(unscaled["dice"].value)
 
 
 def test_the_threshold_is_the_validation_quantile_of_best_dice() -> None:
@@ -187,7 +187,7 @@ def test_the_threshold_is_the_validation_quantile_of_best_dice() -> None:
     assert table["threshold"].iloc[0] == pytest.approx(good[0], abs=1e-6)
 
 
-def test_the_test_truth_does_not_move_the_threshold() -> None:
+def test_the_test_ground_truth_does_not_change_the_threshold() -> None:
     test = marks(8, "test")
     flipped = Memory([replace(s, masks={f: ~m for f, m in s.masks.items()}) for s in test])
     one, other = (
@@ -206,7 +206,7 @@ def test_batch_size_and_the_order_of_images_change_nothing() -> None:
     assert ground.score(first, PROTOCOL) == ground.score(second, PROTOCOL)
 
 
-def test_scores_survive_storage(tmp_path: Path) -> None:
+def test_scores_are_the_same_after_storage(tmp_path: Path) -> None:
     table = ground.predict(Brightness(), run_on(marks(8, "test")))
     table.to_parquet(tmp_path / "p.parquet")
     assert ground.score(pd.read_parquet(tmp_path / "p.parquet"), PROTOCOL) == ground.score(
@@ -214,7 +214,7 @@ def test_scores_survive_storage(tmp_path: Path) -> None:
     )
 
 
-def test_boxes_are_the_truth_where_no_mask_is() -> None:
+def test_boxes_are_the_ground_truth_without_a_mask() -> None:
     boxes = (Box("bright", 2, 4, 10, 12), Box("bright", 8, 4, 12, 6))
     union = patch(4, 12, 2, 10) | patch(4, 6, 8, 12)
     sample = replace(mark("t", {"bright": union}), masks=None, boxes=boxes)
@@ -225,8 +225,8 @@ def test_boxes_are_the_truth_where_no_mask_is() -> None:
     assert rle.area(table["truth"].iloc[0], (SIDE, SIDE)) == 1
 
 
-def test_what_the_crop_leaves_out_is_never_predicted() -> None:
-    """A 32 x 64 image of which the model sees the middle square; half of the truth lies outside."""
+def test_pixels_outside_the_crop_are_never_predicted() -> None:
+    """A 32 x 64 image, center crop; half of the ground truth lies outside."""
     shape = (32, 64)
     sample = mark("t", {"bright": patch(8, 16, 8, 24, shape)}, shape)
     model = Brightness(preprocess=Preprocess(size=SIDE, fit="crop", channels=1))
@@ -280,7 +280,7 @@ def test_the_mean_is_over_images_and_then_over_findings() -> None:
     assert [scores[n].n for n in ("recall", "recall:bright", "recall:dark")] == [3, 3, 1]
 
 
-def test_the_oracle_has_one_threshold_for_all_and_is_never_below_the_headline() -> None:
+def test_the_oracle_has_one_threshold_for_all_and_is_at_least_the_main_score() -> None:
     generator = np.random.default_rng(5)
     rows = []
     for n in range(30):
@@ -305,7 +305,7 @@ def test_a_map_of_two_constants_has_no_noise_and_no_cnr() -> None:
     assert np.isnan(scores["cnr"].value)
 
 
-def test_nothing_marked_is_an_answer_in_words() -> None:
+def test_images_without_annotated_findings_are_an_error() -> None:
     healthy = Memory([mark("h", {}), replace(mark("n", {}), masks=None)])
     with pytest.raises(BadData, match="none of the 2 test images of marks has a finding"):
         ground.predict(Brightness(), run_on(healthy))
@@ -348,7 +348,7 @@ def test_broken_rows_are_refused(broken: dict[str, Any]) -> None:
         score(whole, {**whole, "id": "odd", **broken})
 
 
-def test_doubled_rows_and_missing_columns_are_refused() -> None:
+def test_duplicate_rows_and_missing_columns_are_refused() -> None:
     whole = row(np.zeros((4, 4)), patch(0, 2, 0, 2, (4, 4)))
     with pytest.raises(BadResult, match="twice"):
         score(whole, whole)

@@ -1,4 +1,4 @@
-"""Segmentation: what is fitted on, how a decoder transfers, and three definitions kept apart."""
+"""Segmentation: training images, transfer of a decoder, and three definitions of the score."""
 
 import dataclasses
 import math
@@ -37,7 +37,7 @@ class Memory(toy.Memory):
 
 
 class Pools(Model):
-    """Its pyramid is the image itself, averaged over blocks of its strides."""
+    """Its pyramid is the image, average-pooled by its strides."""
 
     fixed_size = False
 
@@ -56,17 +56,17 @@ class Pools(Model):
 
 
 class Bright(nn.Module):
-    """A decoder that has learned its work: bright is present."""
+    """A trained decoder: bright pixels are the finding."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.draw = nn.Conv2d(1, 1, 1)
-        nn.init.constant_(self.draw.weight, 40.0)
-        nn.init.constant_(self.draw.bias, -20.0)
+        self.classifier = nn.Conv2d(1, 1, 1)
+        nn.init.constant_(self.classifier.weight, 40.0)
+        nn.init.constant_(self.classifier.bias, -20.0)
 
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
-        drawn: Tensor = self.draw(pyramid[0])
-        return drawn
+        logits: Tensor = self.classifier(pyramid[0])
+        return logits
 
 
 class Decoder(Pools):
@@ -104,7 +104,7 @@ def run_on(protocol: object = ENCODER, fit: FitSettings = SHORT, **settings: obj
 
 
 @pytest.mark.parametrize("strides", [(2, 4, 8), (1, 4, 8)])
-def test_a_decoder_learns_to_outline_what_the_pyramid_shows(strides: tuple[int, ...]) -> None:
+def test_a_decoder_learns_to_segment_what_the_pyramid_shows(strides: tuple[int, ...]) -> None:
     predictions = TASK.predict(Pools(*strides), run_on())
     expected = ["id", "patient", "finding", "height", "width", "truth", "predicted"]
     assert list(predictions) == expected
@@ -115,13 +115,13 @@ def test_a_decoder_learns_to_outline_what_the_pyramid_shows(strides: tuple[int, 
     assert TASK.score(predictions.sample(frac=1, random_state=0), ENCODER) == scores
 
 
-def test_one_coarse_map_alone_is_enough_to_run() -> None:
+def test_a_single_coarse_map_is_enough() -> None:
     predictions = TASK.predict(Pools(16), run_on(fit=dataclasses.replace(SHORT, epochs=1)))
     assert len(predictions) == 9
     assert not math.isnan(TASK.score(predictions, ENCODER)["dice"].value)
 
 
-def test_the_same_bits_for_any_batch_size_and_for_the_same_seed() -> None:
+def test_results_are_bit_identical_for_any_batch_size_and_depend_on_the_seed() -> None:
     short = dataclasses.replace(SHORT, epochs=2)
     one = TASK.predict(Pools(4, 8), run_on(fit=short, batch_size=3))
     other = TASK.predict(Pools(4, 8), run_on(fit=short, batch_size=16))
@@ -139,7 +139,7 @@ def test_a_pretrained_decoder_transfers_in_g2d_and_not_in_g2d_encoder() -> None:
     pd.testing.assert_frame_equal(without, TASK.predict(Pools(1, 2), run_on(ENCODER, STILL)))
 
 
-def test_masks_come_back_in_the_pixels_of_images_of_any_size() -> None:
+def test_masks_are_in_image_pixels_for_images_of_any_size() -> None:
     tests = Memory([*part("t", 3, (48, 64)), *part("u", 3, (100, 32))])
     predictions = TASK.predict(Decoder(1, 2), run_on(G2D, STILL, test=tests))
     assert predictions[["height", "width"]].iloc[[0, -1]].to_numpy().tolist() == [
@@ -159,7 +159,7 @@ def two_findings(name: str, count: int) -> Memory:
     return Memory(given)
 
 
-def test_several_findings_have_a_channel_each_and_may_be_chosen() -> None:
+def test_several_findings_have_a_channel_each_and_can_be_selected() -> None:
     parts = {n: two_findings(n, 6) for n in ("train", "valid", "test")}
     predictions = TASK.predict(Decoder(1, 2), run_on(G2D, STILL, **parts))
     assert len(predictions) == 6 * 2
@@ -173,22 +173,22 @@ def test_several_findings_have_a_channel_each_and_may_be_chosen() -> None:
 
 
 @pytest.mark.parametrize(("train_on", "shown"), [("positives", 4), ("balanced", 8), ("all", 12)])
-def test_training_images_are_drawn_as_the_protocol_says(train_on: str, shown: int) -> None:
+def test_training_images_are_sampled_as_the_protocol_says(train_on: str, shown: int) -> None:
     data = Memory(
         [sample("train", i, {"spot": spot(i)} if i < 4 else {}, (32, 32)) for i in range(12)]
     )
     run = run_on(dataclasses.replace(ENCODER, train_on=train_on), STILL, train=data)
-    ids, again = ([s.id for s in TASK._data(run).train] for _ in range(2))
+    ids, again = ([s.id for s in TASK._load_data(run).train] for _ in range(2))
     assert ids == again == sorted(ids)
     assert len(ids) == shown
     assert {f"train0{i}" for i in range(4)} <= set(ids)
 
 
 def test_scores_worked_by_hand() -> None:
-    truth, claim = np.zeros((2, 4, 4), bool)
-    truth[:2, :2], claim[:2, :3] = True, True  # 4 and 6 pixels, 4 shared
+    truth, predicted = np.zeros((2, 4, 4), bool)
+    truth[:2, :2], predicted[:2, :3] = True, True  # 4 and 6 pixels, 4 shared
     nothing = np.zeros((4, 4), bool)
-    pairs = [(truth, claim), (truth, nothing), (nothing, nothing), (nothing, claim)]
+    pairs = [(truth, predicted), (truth, nothing), (nothing, nothing), (nothing, predicted)]
     table = pd.DataFrame(
         {
             "id": list("abcd"), "patient": list("wxyz"), "finding": "spot", "height": 4, "width": 4,
@@ -220,7 +220,7 @@ def test_the_loss_is_soft_dice_and_cross_entropy() -> None:
     assert float(loss(200 * target - 100, target)) == pytest.approx(0, abs=1e-6)
 
 
-def test_what_cannot_be_fitted_is_said() -> None:
+def test_what_cannot_be_fitted_is_an_error() -> None:
     class Blind(Model):
         identity = Identity("blind", "0" * 64)
 
@@ -228,9 +228,9 @@ def test_what_cannot_be_fitted_is_said() -> None:
         TASK.predict(Blind(), run_on())
     with pytest.raises(BadData, match="no valid images"):
         TASK.predict(Pools(4), run_on(valid=Memory([])))
-    undrawn = Memory([sample("v", i, None, (32, 32)) for i in range(3)])
+    unannotated = Memory([sample("v", i, None, (32, 32)) for i in range(3)])
     with pytest.raises(BadData, match="none of the 3 valid images of toy has masks"):
-        TASK.predict(Pools(4), run_on(valid=undrawn))
+        TASK.predict(Pools(4), run_on(valid=unannotated))
     healthy = Memory([sample("train", i, {}, (32, 32)) for i in range(3)])
     with pytest.raises(BadData, match="none of the 3 training images of toy has a mask of any"):
         TASK.predict(Pools(4), run_on(train=healthy))

@@ -1,4 +1,4 @@
-"""Zero-shot classification: prompts against each other, and models that match findings."""
+"""Zero-shot classification: pairs of prompts, and models that match findings."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ class Base(Model):
 
 
 class Embedder(Base):
-    """Brightness is the angle; a sentence that denies points to the dark end."""
+    """Embeds brightness as an angle; a negative prompt has the angle of dark images."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,10 +60,10 @@ class Matcher(Base):
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: tuple[str, ...] = ()
+        self.findings: tuple[str, ...] = ()
 
     def match(self, x: Tensor, findings: Sequence[str]) -> Tensor:
-        self.asked = tuple(findings)
+        self.findings = tuple(findings)
         return x.mean((1, 2, 3))[:, None].expand(-1, len(findings))
 
 
@@ -91,7 +91,7 @@ def run_on(test: Memory = DATA, **settings: object) -> Run:
 
 @pytest.mark.parametrize("build", [Embedder, Matcher])
 @pytest.mark.parametrize("protocol", [G2D, BIOVIL])
-def test_a_model_that_knows_scores_one(build: type[Base], protocol: object) -> None:
+def test_a_perfect_model_scores_1(build: type[Base], protocol: object) -> None:
     predictions = TASK.predict(build(), run_on(protocol=protocol))
     assert list(predictions) == ["id", "patient", "finding", "truth", "score", "claim"]
     scores = TASK.score(predictions, protocol)
@@ -121,10 +121,10 @@ def test_prompts_of_each_protocol() -> None:
     assert tuple(TASK.PROTOCOLS) == TASK.CARD.protocols
 
 
-def test_a_model_that_matches_is_asked_by_the_findings_name() -> None:
+def test_a_model_that_matches_gets_the_names_of_findings() -> None:
     model = Both()
     TASK.predict(model, run_on())
-    assert model.asked == ("Bright",)
+    assert model.findings == ("Bright",)
     assert model.read == []
 
 
@@ -138,7 +138,7 @@ def test_the_same_numbers_for_any_batch_size_and_order() -> None:
     assert TASK.score(turned, G2D) == TASK.score(one, G2D)
 
 
-def test_unjudged_labels_one_class_and_no_finding_are_left_out() -> None:
+def test_unlabeled_images_one_class_and_no_finding_are_excluded() -> None:
     labels = [
         {
             "Bright": i % 2, "Never": math.nan, "Always": 1,
@@ -157,28 +157,28 @@ def test_unjudged_labels_one_class_and_no_finding_are_left_out() -> None:
 
 def test_scores_worked_by_hand_and_by_sklearn() -> None:
     truth, value = [1, 0, 1, 0, 0, 1], [0.9, 0.8, 0.7, 0.6, 0.2, 0.4]
-    claim = [float(v > 0.5) for v in value]
+    decision = [float(v > 0.5) for v in value]
     table = pd.DataFrame(
         {
             "id": list("abcdef"), "patient": list("uvwxyz"), "finding": "x",
-            "truth": truth, "score": value, "claim": claim,
+            "truth": truth, "score": value, "claim": decision,
         }
     )  # fmt: skip
     scores = TASK.score(table, G2D)
     assert scores["auc"].value == pytest.approx(roc_auc_score(truth, value))
-    assert scores["f1"].value == pytest.approx(f1_score(truth, claim))
-    assert scores["acc"].value == pytest.approx(accuracy_score(truth, claim))
-    # The best of all thresholds: claim at .4 and above, 3 of 5 claims right, none missed.
+    assert scores["f1"].value == pytest.approx(f1_score(truth, decision))
+    assert scores["acc"].value == pytest.approx(accuracy_score(truth, decision))
+    # The best threshold is .4: 3 of 5 positive predictions are right, none is missed.
     assert scores["oracle_f1"].value == pytest.approx(2 * 3 / (5 + 3))
     assert scores["oracle_f1"].value > scores["f1"].value
     assert TASK.score(table.sample(frac=1, random_state=1), G2D) == scores
 
 
-def test_what_cannot_be_asked_is_said() -> None:
+def test_what_cannot_be_prompted_is_an_error() -> None:
     with pytest.raises(Unsupported, match="zeroshot needs a model that offers embeds or matches"):
         TASK.predict(Base(), run_on())
-    with pytest.raises(BadData, match="no judged labels"):
+    with pytest.raises(BadData, match="no labels 1 or 0"):
         TASK.predict(Embedder(), run_on(part([{"Bright": -1}])))
     only = Memory([Sample(id="a", image=DATA[0].image, patient="p", labels={"No Finding": 1})])
-    with pytest.raises(BadData, match="no finding that a prompt could name"):
+    with pytest.raises(BadData, match="no finding that a prompt can name"):
         TASK.predict(Embedder(), run_on(only))

@@ -97,9 +97,9 @@ def test_a_row_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
 
 GROWTH = """
 import torch
-from g2dbench.system.peak_memory import Growth
+from g2dbench.system.peak_memory import MemoryGrowth
 held = torch.ones(20 * 2**20)
-growth = Growth(torch.device("cpu"))
+growth = MemoryGrowth(torch.device("cpu"))
 for _ in range(2):
     torch.ones(30 * 2**20).sum()
 print(growth.mib())

@@ -29,7 +29,7 @@ from g2dbench.data.shards.index import (
 )
 from g2dbench.data.shards.remote import Place, expand
 from g2dbench.errors import BadData
-from g2dbench.system.files import alone, replace_file
+from g2dbench.system.files import locked, replace_file
 
 if TYPE_CHECKING:
     from g2dbench.progress import Progress
@@ -58,7 +58,7 @@ def survey(
     key = hashlib.sha256(repr(told).encode()).hexdigest()[:16]
     file = store / FOLDER / f"{key}.json"
     try:
-        with alone(file):
+        with locked(file):
             if not file.is_file():
                 echo(
                     f"{place.address} has no {INDEX_FILE}: reading its {len(names)} shards once, "

@@ -32,7 +32,7 @@ import g2dbench
 from g2dbench.cards import DatasetCard
 from g2dbench.data.reports.cleaning import CLEANINGS, CleaningName, clean
 from g2dbench.errors import BadData, Misuse
-from g2dbench.sample import Views, is_frontal
+from g2dbench.sample import ViewFilter, is_frontal
 
 INDEX_FILE = "shards.json"
 SCHEMA = 1
@@ -79,7 +79,7 @@ class Shard(BaseModel):
             raise ValueError(f"{self.name}: the mask {name!r} is not of {self.rows} rows")
         return np.unpackbits(np.frombuffer(packed, np.uint8), count=self.rows).astype(bool)
 
-    def pairs(self, split: str, views: Views, cleaning: CleaningName) -> NDArray[np.int64]:
+    def pairs(self, split: str, views: ViewFilter, cleaning: CleaningName) -> NDArray[np.int64]:
         """The rows of a split that a recipe trains on, ascending."""
         chosen = self.mask(split) & self.mask(cleaning)
         return np.flatnonzero(chosen if views == "all" else chosen & self.mask(FRONTAL))

@@ -22,7 +22,7 @@ from g2dbench.data.tables.files import is_within, read_bytes, relative_name
 from g2dbench.data.tables.records import Rejected
 from g2dbench.errors import BadData
 from g2dbench.sample import ABSENT, PRESENT, SPLITS, UNCERTAIN, Record, Sample
-from g2dbench.system.worker_pool import pool
+from g2dbench.system.worker_pool import process_pool
 
 CHUNK = 8
 AHEAD = 4
@@ -49,7 +49,7 @@ def decode_all(records: Iterable[Record], frame: Frame, workers: int) -> Iterato
         for chunk in chunks:
             yield from _decode_chunk(chunk, frame)
         return
-    processes = pool(workers)
+    processes = process_pool(workers)
     pending: deque[Future[list[Row | Rejected]]] = deque()
     try:
         for chunk in chunks:

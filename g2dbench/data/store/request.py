@@ -15,7 +15,7 @@ from g2dbench.data.splits.published import OURS, Split, check_split
 from g2dbench.data.tables.files import check_layout, printable, read_bytes
 from g2dbench.data.tables.records import Found
 from g2dbench.errors import Misuse
-from g2dbench.registry import Registry, unknown
+from g2dbench.registry import Registry, unknown_name
 
 SIZE, DRAWN_SIZE = 256, 128
 """The stored short side in pixels, of official data sets and of the embedded one."""
@@ -137,7 +137,7 @@ def request(
     options = options or {}
     for key in options:
         if key not in card.options:
-            raise Misuse(unknown(f"option of {name!r},", key, list(card.options)))
+            raise Misuse(unknown_name(f"option of {name!r},", key, list(card.options)))
     if card.generic:
         _check_own_name(name, own_name, registry)
         described = entry.load().describe(root, options)

@@ -22,7 +22,7 @@ from g2dbench.data.synthetic._report import write_report
 from g2dbench.data.synthetic._scene import Scene, draw_scene, split_of
 from g2dbench.errors import Misuse
 from g2dbench.sample import ABSENT, PRESENT, Box, Sample
-from g2dbench.system.worker_pool import pool
+from g2dbench.system.worker_pool import process_pool
 
 __all__ = ["CARD", "boxes_of", "draw", "draw_many", "render", "split_of"]
 
@@ -115,6 +115,6 @@ def draw_many(
         yield from map(one, indices)
         return
     pending = iter(indices)
-    with pool(workers) as processes:
+    with process_pool(workers) as processes:
         while batch := list(islice(pending, 64 * workers)):
             yield from processes.map(one, batch, chunksize=8)

@@ -1,1 +1,1 @@
-"""Heads that a task fits on frozen features."""
+"""Heads that tasks fit on frozen features."""

@@ -1,4 +1,4 @@
-"""Heads that are fitted on a frozen encoder: a linear layer, and a U-Net decoder for any pyramid.
+"""Heads for a frozen encoder: a linear layer, and a U-Net decoder for any feature pyramid.
 
 Legend: B images, S input side, K outputs, C channels, h w grid.
 """
@@ -16,24 +16,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from g2dbench.errors import Unsupported
-from g2dbench.system.seeded_init import drawn
+from g2dbench.system.seeded_init import seeded
 
 DECODER_WIDTHS = (16, 32, 64, 128, 256)
-"""Channels of the decoder's maps at strides 1, 2, 4, 8, 16; deeper ones have the last."""
+"""Channels of the decoder at strides 1, 2, 4, 8 and from 16 on."""
 
 
 def linear(width: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    """(B, width) -> (B, K) logits; torch's own initial weights."""
-    return drawn(lambda: nn.Linear(width, outputs), generator)
+    """(B, width) -> (B, K) logits, with torch's default initialization."""
+    return seeded(lambda: nn.Linear(width, outputs), generator)
 
 
 class UnetHead(nn.Module):
     """smp's U-Net decoder over any pyramid: (B, C_i, S / stride_i, ...) -> (B, K, S, S) logits.
 
-    One block per halving, from the coarsest map to the full side, of the widths that smp.Unet has
-    at these strides. A level that the encoder lacks enters without channels, so a ViT's single
-    stride-16 map gets four blocks and no skip. A level of stride 1 is not used, as in smp.Unet.
-    Strides that are no powers of two count as the nearest one.
+    One block per up-sampling by 2, from the coarsest map to full resolution, with smp.Unet's
+    channels at these strides. A level that the encoder lacks has 0 channels: the single stride-16
+    map of a ViT gets four blocks without skip connections. As in smp.Unet, stride 1 is not used.
+    Strides are rounded to a power of two.
     Source: segmentation_models_pytorch decoders/unet/decoder.py, base/initialization.py.
     """
 
@@ -43,7 +43,7 @@ class UnetHead(nn.Module):
         super().__init__()
         if len(channels) != len(strides) or not strides or max(strides) < 2:
             raise ValueError(
-                f"a pyramid has as many strides as channels, one of them over 1; "
+                f"a pyramid has as many strides as channels, and one stride above 1; "
                 f"found channels {tuple(channels)}, strides {tuple(strides)}"
             )
         self.size = size
@@ -59,12 +59,12 @@ class UnetHead(nn.Module):
         initialize_head(self.head)
 
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
-        """Pyramid as the model's `features` gives it -> (B, K, S, S) logits."""
-        logits: Tensor = self.head(self.decoder(self._slots(pyramid)))
-        return at_side(logits, self.size)
+        """The pyramid of the model's `features` -> (B, K, S, S) logits."""
+        logits: Tensor = self.head(self.decoder(self._maps_by_level(pyramid)))
+        return resize_to(logits, self.size)
 
-    def _slots(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
-        """One map per power of two from stride 1 on, empty where the encoder has none."""
+    def _maps_by_level(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
+        """One map per power of two from stride 1 on, with 0 channels if the encoder has none."""
         slots = []
         for level in range(max(self._levels) + 1):
             found = [part for at, part in zip(self._levels, pyramid, strict=True) if at == level]
@@ -77,18 +77,18 @@ class UnetHead(nn.Module):
         return slots
 
 
-def at_side(logits: Tensor, size: int) -> Tensor:
-    """(B, K, h, w) -> (B, K, size, size), bilinear; unchanged where it fits."""
+def resize_to(logits: Tensor, size: int) -> Tensor:
+    """(B, K, h, w) -> (B, K, size, size), bilinear; unchanged if it has this size."""
     if logits.shape[-2:] == (size, size):
         return logits
     return F.interpolate(logits, size=(size, size), mode="bilinear", align_corners=False)
 
 
-class Widened(nn.Module):
-    """A pre-trained decoder whose last convolution makes room for a fresh one with K outputs.
+class DecoderWithNewHead(nn.Module):
+    """A pre-trained decoder whose last convolution is replaced by a new one with K outputs.
 
-    All other weights stay. The fresh convolution reads what the last one reads, so it does not
-    matter what the decoder does with its own output afterwards; a coarse one is up-sampled.
+    All other weights are kept. The new convolution gets the input of the old one, so it does not
+    matter how the decoder processes its own output; a coarse output is up-sampled.
     """
 
     def __init__(self, decoder: nn.Module, last: str, outputs: int) -> None:
@@ -103,45 +103,45 @@ class Widened(nn.Module):
         initialize_head(self.head)
 
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
-        """Pyramid as the model's `features` gives it -> (B, K, S, S) logits."""
-        with _inputs_of({self._last: self.decoder.get_submodule(self._last)}) as seen:
+        """The pyramid of the model's `features` -> (B, K, S, S) logits."""
+        with _record_inputs({self._last: self.decoder.get_submodule(self._last)}) as seen:
             whole = self.decoder(pyramid)
         logits: Tensor = self.head(seen[-1][1])
-        return at_side(logits, whole.shape[-1])
+        return resize_to(logits, whole.shape[-1])
 
 
-def with_outputs(
+def adapt_decoder(
     decoder: nn.Module, outputs: int, example: Sequence[Tensor], generator: torch.Generator
 ) -> nn.Module:
-    """A copy of a pre-trained decoder that gives K channels; itself, head and all, for K = 1.
+    """A copy of a pre-trained decoder with K output channels; for K = 1 it keeps its last layer.
 
-    example: a pyramid of one image, by which the convolution that runs last is found.
-    Raises Unsupported where the decoder does not give (1, 1, S, S), or has no convolution.
+    example: a pyramid of one image, to find the convolution that runs last.
+    Raises Unsupported if the decoder's output is not (1, 1, S, S), or it has no convolution.
     """
     decoder = copy.deepcopy(decoder).requires_grad_(True).eval()
     convolutions = {n: part for n, part in decoder.named_modules() if isinstance(part, nn.Conv2d)}
-    with torch.no_grad(), _inputs_of(convolutions) as seen:
-        drawn_map = decoder(example)
-    if drawn_map.ndim != 4 or drawn_map.shape[1] != 1 or not (seen or outputs == 1):
+    with torch.no_grad(), _record_inputs(convolutions) as seen:
+        example_output = decoder(example)
+    if example_output.ndim != 4 or example_output.shape[1] != 1 or not (seen or outputs == 1):
         raise Unsupported(
             f"the pre-trained decoder {type(decoder).__name__} cannot be fitted to {outputs} "
-            f"findings: it gives {tuple(drawn_map.shape)} instead of (1, 1, S, S), "
-            f"by {len(seen)} convolutions"
+            f"findings: its output is {tuple(example_output.shape)} instead of (1, 1, S, S), "
+            f"it has {len(seen)} convolutions"
         )
     if outputs == 1:
         return decoder
-    return drawn(lambda: Widened(decoder, seen[-1][0], outputs), generator)
+    return seeded(lambda: DecoderWithNewHead(decoder, seen[-1][0], outputs), generator)
 
 
 @contextmanager
-def _inputs_of(modules: Mapping[str, nn.Module]) -> Iterator[list[tuple[str, Tensor]]]:
-    """Name and first input of these modules, in the order in which they run."""
+def _record_inputs(modules: Mapping[str, nn.Module]) -> Iterator[list[tuple[str, Tensor]]]:
+    """Record name and first input of these modules, in the order in which they run."""
     seen: list[tuple[str, Tensor]] = []
 
-    def noting(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    def record(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         return lambda module, inputs: seen.append((name, inputs[0]))
 
-    handles = [part.register_forward_pre_hook(noting(name)) for name, part in modules.items()]
+    handles = [part.register_forward_pre_hook(record(name)) for name, part in modules.items()]
     try:
         yield seen
     finally:

@@ -11,7 +11,7 @@ from g2dbench.methods.g2d.model import G2D
 from g2dbench.methods.g2d.settings import G2DSettings
 from g2dbench.methods.g2d.studies import STUDIES
 from g2dbench.methods.shared.settings import read_settings
-from g2dbench.system.seeded_init import drawn
+from g2dbench.system.seeded_init import seeded
 
 __all__ = ["CARD", "STUDIES", "VARIANTS", "build"]
 
@@ -33,4 +33,4 @@ VARIANTS = {
 def build(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, seed: int) -> G2D:
     """G2D from a recipe's `[model]` table (`G2DSettings`); the seed initializes its weights."""
     settings = read_settings(G2DSettings, config)
-    return drawn(lambda: G2D(settings, tokenizer), torch.Generator().manual_seed(seed))
+    return seeded(lambda: G2D(settings, tokenizer), torch.Generator().manual_seed(seed))

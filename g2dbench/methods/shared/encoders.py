@@ -17,7 +17,7 @@ from g2dbench.methods.shared.frozen_text_cache import FrozenTextCache, run_layer
 from g2dbench.methods.shared.settings import ImageSettings, TextSettings
 from g2dbench.pretrained.tokenizer import SCRATCH
 from g2dbench.pretrained.weights import find_state, load_state, read_weights
-from g2dbench.registry import unknown
+from g2dbench.registry import unknown_name
 
 _ATTENTION = "sdpa"
 """PyTorch's own attention, which takes a boolean mask; transformers' default may change."""
@@ -31,7 +31,7 @@ def image_encoder(image: ImageSettings) -> nn.Module:
     """
     names = smp.encoders.get_encoder_names()
     if image.encoder not in names and not image.encoder.startswith("tu-"):
-        raise Misuse(unknown("image encoder", image.encoder, names))
+        raise Misuse(unknown_name("image encoder", image.encoder, names))
     published = image.weights if image.weights and not Path(image.weights).is_file() else None
     try:
         encoder: nn.Module = smp.encoders.get_encoder(

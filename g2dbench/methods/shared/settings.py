@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from g2dbench.errors import Misuse
 from g2dbench.preprocess import Fit, Preprocess, Resampling
 from g2dbench.pretrained.tokenizer import SCRATCH, VOCABULARY, Padding
-from g2dbench.registry import unknown
+from g2dbench.registry import unknown_name
 
 Width = Annotated[int, Field(ge=1)]
 Option = bool | int | float | list[int] | list[float]
@@ -217,7 +217,7 @@ def _sentence(kind: type[Settings], found: dict[str, Any]) -> str:
     where = ".".join(["model", *path])
     if found["type"] == "extra_forbidden":
         parent = _at(kind, path[:-1])
-        return unknown(f"setting of [{'.'.join(['model', *path[:-1]])}]", path[-1], parent)
+        return unknown_name(f"setting of [{'.'.join(['model', *path[:-1]])}]", path[-1], parent)
     if found["type"] == "value_error":
         return f"[{where}]: {found['msg'].removeprefix('Value error, ')}"
     return f"{where} = {found['input']!r}: {found['msg']}"

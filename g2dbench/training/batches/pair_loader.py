@@ -22,7 +22,7 @@ from g2dbench.errors import BadData, Misuse
 from g2dbench.method import Batch
 from g2dbench.preprocess import Preprocess
 from g2dbench.recipes.recipe import AugmentPolicy
-from g2dbench.sample import Sample, Views, is_frontal
+from g2dbench.sample import Sample, ViewFilter, is_frontal
 from g2dbench.training.batches.augmentation import RANDOM_NUMBERS, augment
 from g2dbench.training.batches.collate import (
     Collator,
@@ -63,8 +63,8 @@ class Pairs:
         return Pairs(dataset, self.reports[:count], self.ids[:count], self.groups[:count])
 
 
-def find_pairs(dataset: Dataset, views: Views, cleaning: CleaningName = DEFAULT) -> Pairs:
-    """The pairs of a data set, possibly none; an image of unknown view counts as frontal."""
+def find_pairs(dataset: Dataset, views: ViewFilter, cleaning: CleaningName = DEFAULT) -> Pairs:
+    """The pairs of a data set; an image of unknown view counts as frontal. May be empty."""
     table = dataset.table
     reports = [clean(_text(report), cleaning).text for report in table["report"]]
     wanted = [views == "all" or is_frontal(_text(view)) for view in table["view"]]
@@ -80,7 +80,7 @@ def find_pairs(dataset: Dataset, views: Views, cleaning: CleaningName = DEFAULT)
 
 
 def training_pairs(
-    dataset: Dataset, views: Views, batch_size: int, cleaning: CleaningName = DEFAULT
+    dataset: Dataset, views: ViewFilter, batch_size: int, cleaning: CleaningName = DEFAULT
 ) -> Pairs:
     """The pairs of the training split; raises BadData if there are none, Misuse for too few."""
     found = find_pairs(dataset.split("train"), views, cleaning)
@@ -109,7 +109,7 @@ class CroppedImages(data.Dataset[Tensor]):
         return len(self._dataset)
 
     def __getitem__(self, index: int) -> Tensor:
-        return torch.from_numpy(self._preprocess.cut(self._dataset[index].image))
+        return torch.from_numpy(self._preprocess.resized(self._dataset[index].image))
 
 
 Images = CroppedImages | Tensor

@@ -27,7 +27,7 @@ from g2dbench.data.store.build import MAX_REJECTED
 from g2dbench.data.store.memory import MemoryDataset
 from g2dbench.errors import BadData, G2DBenchError
 from g2dbench.method import Batch
-from g2dbench.sample import Sample, Views
+from g2dbench.sample import Sample, ViewFilter
 from g2dbench.training.batches.collate import (
     Collator,
     LoaderSettings,
@@ -59,7 +59,9 @@ BufferedPair = tuple[str, tuple[str, str], NDArray[np.uint8]]
 class StreamPairs:
     """The pairs of one split of a stream; only their positions are in memory."""
 
-    def __init__(self, stream: Stream, split: str, views: Views, cleaning: CleaningName) -> None:
+    def __init__(
+        self, stream: Stream, split: str, views: ViewFilter, cleaning: CleaningName
+    ) -> None:
         self.stream, self._views, self._cleaning = stream, views, cleaning
         index = stream.index
         self.shard_format = ShardFormat(index.kind, index.columns, stream.side, cleaning)

@@ -13,7 +13,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from PIL import Image
 
 from g2dbench.errors import Misuse
-from g2dbench.registry import unknown
+from g2dbench.registry import unknown_name
 
 PROJECT = "g2dbench"
 _PACKAGES = {"comet_ml": "comet-ml"}  # if the package is not named as the tracker
@@ -26,7 +26,7 @@ def check(names: tuple[str, ...]) -> None:
     installed = {str(name) for name in get_available_trackers()}
     for name in names:
         if name not in known:
-            raise Misuse(unknown("tracker", name, known))
+            raise Misuse(unknown_name("tracker", name, known))
         if name not in installed:
             package = _PACKAGES.get(name, name)
             raise Misuse(

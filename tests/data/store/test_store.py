@@ -235,7 +235,7 @@ def test_requests_that_cannot_be_met(tmp_path: Path) -> None:
         prepare("rsnaa", tmp_path, tmp_path, progress=quiet, registry=REGISTRY)
     with pytest.raises(BadData, match=f"data prepare rsna --root FOLDER --store {tmp_path}"):
         prepared("rsna", None, tmp_path, registry=REGISTRY)
-    with pytest.raises(BadData, match="images --root FOLDER --name my_set --size 64 --store"):
+    with pytest.raises(BadData, match="images --root FOLDER --name NAME --store"):
         prepared("images", None, tmp_path, registry=REGISTRY, size=64)
     (tmp_path / "file").touch()
     with pytest.raises(BadData, match="cannot be written"):

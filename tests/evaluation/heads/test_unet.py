@@ -1,4 +1,4 @@
-"""Heads: a U-Net over any pyramid, and a pre-trained decoder that gets new outputs."""
+"""Heads: a U-Net for any pyramid, and a pre-trained decoder with new outputs."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from g2dbench.errors import Unsupported
-from g2dbench.evaluation.fit_head import one_thread
-from g2dbench.evaluation.heads.unet import UnetHead, linear, with_outputs
+from g2dbench.evaluation.fit_head import single_cpu_thread
+from g2dbench.evaluation.heads.unet import UnetHead, adapt_decoder, linear
 
 
 @pytest.fixture(autouse=True)
 def _single_thread() -> Iterator[None]:
-    with one_thread():
+    with single_cpu_thread():
         yield
 
 
@@ -29,7 +29,7 @@ def _single_thread() -> Iterator[None]:
         ((8, 8), (4, 64), 128),
     ],
 )
-def test_the_unet_takes_any_pyramid_to_the_full_side(
+def test_the_unet_takes_any_pyramid_to_full_resolution(
     channels: tuple[int, ...], strides: tuple[int, ...], size: int
 ) -> None:
     head = UnetHead(channels, strides, 2, size)
@@ -62,8 +62,8 @@ class Averaged(nn.Module):
         self.norm = nn.BatchNorm2d(5)
 
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
-        drawn: Tensor = self.head(self.norm(self.body(pyramid[0])))
-        return nn.functional.interpolate(drawn.mean(1, keepdim=True), scale_factor=2)
+        masks: Tensor = self.head(self.norm(self.body(pyramid[0])))
+        return nn.functional.interpolate(masks.mean(1, keepdim=True), scale_factor=2)
 
 
 @pytest.mark.parametrize("decoder", [UnetHead((4, 8), (2, 4), 1, 16), Averaged()])
@@ -71,7 +71,7 @@ def test_a_pretrained_decoder_keeps_its_weights_and_gets_new_outputs(decoder: nn
     generator = torch.Generator().manual_seed(0)
     pyramid = [torch.randn(1, 4, 8, 8), torch.randn(1, 8, 4, 4)]
     before = {name: value.clone() for name, value in decoder.state_dict().items()}
-    two = with_outputs(decoder.requires_grad_(False), 2, pyramid, generator)
+    two = adapt_decoder(decoder.requires_grad_(False), 2, pyramid, generator)
     logits = two(pyramid)
     assert logits.shape == (1, 2, 16, 16)
     assert not torch.equal(logits[:, 0], logits[:, 1])
@@ -79,20 +79,20 @@ def test_a_pretrained_decoder_keeps_its_weights_and_gets_new_outputs(decoder: nn
     trained = {name for name, weight in two.named_parameters() if weight.grad is not None}
     assert any("body" in n or "decoder.blocks" in n for n in trained)
     assert all(torch.equal(before[n], v) for n, v in two.decoder.state_dict().items())
-    one = with_outputs(decoder, 1, pyramid, generator)
+    one = adapt_decoder(decoder, 1, pyramid, generator)
     assert torch.equal(one.eval()(pyramid), decoder.eval()(pyramid))
 
 
-def test_a_decoder_that_breaks_its_contract_is_refused() -> None:
+def test_a_decoder_with_wrong_output_is_refused() -> None:
     class Bare(nn.Module):
         def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
             return pyramid[0]
 
     generator = torch.Generator()
     with pytest.raises(Unsupported, match=r"Bare cannot be fitted to 1 findings.*\(1, 4, 8, 8\)"):
-        with_outputs(Bare(), 1, [torch.zeros(1, 4, 8, 8)], generator)
-    with pytest.raises(Unsupported, match=r"to 2 findings.* by 0 convolutions"):
-        with_outputs(Bare(), 2, [torch.zeros(1, 1, 8, 8)], generator)
+        adapt_decoder(Bare(), 1, [torch.zeros(1, 4, 8, 8)], generator)
+    with pytest.raises(Unsupported, match=r"to 2 findings.* has 0 convolutions"):
+        adapt_decoder(Bare(), 2, [torch.zeros(1, 1, 8, 8)], generator)
 
 
 def test_initial_weights_never_touch_the_global_generator() -> None:

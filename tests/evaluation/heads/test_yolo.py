@@ -1,4 +1,4 @@
-"""The YOLOv3 head: grids for any pyramid, MGCA's widths, targets and loss worked by hand, boxes."""
+"""The YOLOv3 head: grids for any pyramid, MGCA's widths, targets and loss by hand, boxes."""
 
 import math
 
@@ -10,28 +10,28 @@ from torch.nn import functional as F
 from g2dbench.errors import Unsupported
 from g2dbench.evaluation.heads.yolo import (
     ANCHORS,
-    Layout,
-    Suppression,
+    AnchorLayout,
+    NmsSettings,
     Target,
     YoloHead,
-    assign,
+    assign_targets,
     decode,
     detection_loss,
     detections,
-    sources,
+    scale_inputs,
 )
 
 CPU = torch.device("cpu")
 SIZE = 416
-"""Anchors are their published sizes here; grids 52, 26, 13."""
+"""The input size for which anchors have their published sizes; grids 52, 26, 13."""
 
 
 @pytest.fixture(scope="module")
-def layout() -> Layout:
-    return Layout(SIZE, (52, 26, 13), CPU)
+def layout() -> AnchorLayout:
+    return AnchorLayout(SIZE, (52, 26, 13), CPU)
 
 
-def index(layout: Layout, scale: int, anchor: int, row: int, column: int) -> int:
+def index(layout: AnchorLayout, scale: int, anchor: int, row: int, column: int) -> int:
     side = layout.sides[scale]
     return int(layout.starts[scale]) + (anchor * side + row) * side + column
 
@@ -45,16 +45,16 @@ def pyramid(channels: list[int], strides: list[int], size: int, images: int = 2)
 
 
 def test_a_full_pyramid_is_read_where_its_strides_are() -> None:
-    assert sources((2, 4, 8, 16, 32)) == ((2, 0), (3, 0), (4, 0))
-    assert sources((4, 8, 16, 32)) == ((1, 0), (2, 0), (3, 0))
+    assert scale_inputs((2, 4, 8, 16, 32)) == ((2, 0), (3, 0), (4, 0))
+    assert scale_inputs((4, 8, 16, 32)) == ((1, 0), (2, 0), (3, 0))
 
 
-def test_missing_scales_are_pooled_from_finer_ones_else_repeated_from_coarser_ones() -> None:
-    assert sources((16,)) == ((0, -1), (0, 0), (0, 1))
-    assert sources((32,)) == ((0, -2), (0, -1), (0, 0))
-    assert sources((2, 4)) == ((1, 1), (1, 2), (1, 3))
-    assert sources((4, 32)) == ((0, 1), (0, 2), (1, 0))
-    assert sources((14,)) == ((0, -1), (0, 0), (0, 1))
+def test_missing_scales_are_pooled_from_finer_ones_else_upsampled_from_coarser_ones() -> None:
+    assert scale_inputs((16,)) == ((0, -1), (0, 0), (0, 1))
+    assert scale_inputs((32,)) == ((0, -2), (0, -1), (0, 0))
+    assert scale_inputs((2, 4)) == ((1, 1), (1, 2), (1, 3))
+    assert scale_inputs((4, 32)) == ((0, 1), (0, 2), (1, 0))
+    assert scale_inputs((14,)) == ((0, -1), (0, 0), (0, 1))
 
 
 @pytest.mark.parametrize(
@@ -91,12 +91,12 @@ def test_resnet50_gets_the_published_widths() -> None:
 
 
 def test_predictions_are_ordered_by_scale_anchor_row_and_column() -> None:
-    """A pyramid that is hot in one cell changes that cell's outputs and its neighbours' only."""
+    """A change in one cell of the pyramid changes only outputs in and near that cell."""
     head = YoloHead([8, 8, 64], [8, 16, 32], 256).eval()
-    cold = pyramid([8, 8, 64], [8, 16, 32], 256, images=1)
-    hot = [level.clone() for level in cold]
-    hot[0][0, :, 20, 5] += 5
-    changed = (head(hot) - head(cold)).abs().sum(dim=2)[0].detach().numpy()
+    base = pyramid([8, 8, 64], [8, 16, 32], 256, images=1)
+    changed_pyramid = [level.clone() for level in base]
+    changed_pyramid[0][0, :, 20, 5] += 5
+    changed = (head(changed_pyramid) - head(base)).abs().sum(dim=2)[0].detach().numpy()
     grid = changed[: 3 * 32 * 32].reshape(3, 32, 32)
     assert (grid[:, 20, 5] > 0).all()
     assert not changed[3 * 32 * 32 :].any()
@@ -107,9 +107,11 @@ def test_predictions_are_ordered_by_scale_anchor_row_and_column() -> None:
     assert columns.max() <= 8
 
 
-def test_a_box_is_assigned_to_its_best_anchor_in_its_cell_on_every_scale(layout: Layout) -> None:
-    # centre (100, 204), 60 x 48: shapes nearest are (33, 23), (62, 45) and (116, 90)
-    target = assign(np.array([[70.0, 180.0, 130.0, 228.0]]), layout)
+def test_a_box_is_assigned_to_its_best_anchor_in_its_cell_on_every_scale(
+    layout: AnchorLayout,
+) -> None:
+    # center (100, 204), 60 x 48: shapes nearest are (33, 23), (62, 45) and (116, 90)
+    target = assign_targets(np.array([[70.0, 180.0, 130.0, 228.0]]), layout)
     expected = [(0, 2, 25, 12), (1, 1, 12, 6), (2, 0, 6, 3)]
     assert target.cells.tolist() == [index(layout, *place) for place in expected]
     for row, (scale, anchor, y, x) in zip(target.offsets, expected, strict=True):
@@ -119,41 +121,43 @@ def test_a_box_is_assigned_to_its_best_anchor_in_its_cell_on_every_scale(layout:
         np.testing.assert_allclose(row, by_hand, rtol=1e-5, atol=1e-6)
 
 
-def test_anchors_that_overlap_by_more_than_half_are_ignored_not_punished(layout: Layout) -> None:
+def test_anchors_with_iou_above_one_half_are_ignored_not_empty(
+    layout: AnchorLayout,
+) -> None:
     # 60 x 100 at stride 16: IoU with (59, 119) is 5900 / (7021 + 100) = .83: the best; with
-    # (62, 45) 2700 / 6090 = .44 and (30, 61) 1830 / 6000 = .31: both are punished as empty
-    target = assign(np.array([[70.0, 150.0, 130.0, 250.0]]), layout)
+    # (62, 45) 2700 / 6090 = .44 and (30, 61) 1830 / 6000 = .31: both count as empty
+    target = assign_targets(np.array([[70.0, 150.0, 130.0, 250.0]]), layout)
     assert index(layout, 1, 2, 12, 6) in target.cells.tolist()
     assert not len(target.ignored)
     # 45 x 50: (30, 61) .60, (62, 45) .67, (59, 119) .32 -> the first is ignored, the second best
-    target = assign(np.array([[77.5, 175.0, 122.5, 225.0]]), layout)
+    target = assign_targets(np.array([[77.5, 175.0, 122.5, 225.0]]), layout)
     assert index(layout, 1, 1, 12, 6) in target.cells.tolist()
     assert target.ignored.tolist() == [index(layout, 1, 0, 12, 6)]
 
 
-def test_no_box_and_boxes_on_the_border_have_targets_within_the_grid(layout: Layout) -> None:
-    empty = assign(np.zeros((0, 4)), layout)
+def test_no_box_and_boxes_on_the_border_have_targets_within_the_grid(layout: AnchorLayout) -> None:
+    empty = assign_targets(np.zeros((0, 4)), layout)
     assert len(empty.cells) == len(empty.ignored) == 0
     assert empty.offsets.shape == (0, 4)
-    corner = assign(np.array([[415.9, 415.9, 416.0, 416.0]]), layout)
+    corner = assign_targets(np.array([[415.9, 415.9, 416.0, 416.0]]), layout)
     for cell, scale in zip(corner.cells.tolist(), range(3), strict=True):
         side = layout.sides[scale]
         assert layout.cells[cell].tolist() == [side - 1, side - 1]
 
 
-def test_of_two_boxes_on_one_cell_the_later_stays(layout: Layout) -> None:
+def test_of_two_boxes_in_one_cell_the_later_is_used(layout: AnchorLayout) -> None:
     boxes = np.array([[100.0, 100, 110, 112], [100.5, 100, 110, 112]])
-    together, later = assign(boxes, layout), assign(boxes[1:], layout)
+    together, later = assign_targets(boxes, layout), assign_targets(boxes[1:], layout)
     assert together.cells.tolist() == later.cells.tolist()
     assert torch.equal(together.offsets, later.offsets)
 
 
-def test_decoding_undoes_the_assignment(layout: Layout) -> None:
+def test_decoding_undoes_the_assignment(layout: AnchorLayout) -> None:
     generator = np.random.default_rng(0)
     low = generator.uniform(0, 300, (40, 2))
     boxes = np.concatenate([low, low + generator.uniform(4, 110, (40, 2))], axis=1)
     for box in boxes:
-        target = assign(box[None], layout)
+        target = assign_targets(box[None], layout)
         raw = torch.zeros(1, len(layout.anchors), 5)
         raw[0, target.cells, :2] = torch.logit(target.offsets[:, :2].double(), 1e-9).float()
         raw[0, target.cells, 2:4] = target.offsets[:, 2:]
@@ -163,8 +167,11 @@ def test_decoding_undoes_the_assignment(layout: Layout) -> None:
 
 def test_the_loss_is_the_published_sum_by_hand() -> None:
     """Two images, the second without a box, against the sum written out over dense grids."""
-    layout = Layout(64, (8, 4, 2), CPU)
-    targets = [assign(np.array([[10.0, 12, 30, 40]]), layout), assign(np.zeros((0, 4)), layout)]
+    layout = AnchorLayout(64, (8, 4, 2), CPU)
+    targets = [
+        assign_targets(np.array([[10.0, 12, 30, 40]]), layout),
+        assign_targets(np.zeros((0, 4)), layout),
+    ]
     count = len(layout.anchors)
     raw = torch.randn(2, count, 5, generator=torch.Generator().manual_seed(1))
     expected, starts = 0.0, layout.starts
@@ -194,7 +201,7 @@ def cross_entropy(logit: float, truth: float) -> float:
     return -truth * math.log(chance) - (1 - truth) * math.log(1 - chance)
 
 
-def test_an_ignored_prediction_may_say_what_it_likes(layout: Layout) -> None:
+def test_an_ignored_prediction_has_no_gradient(layout: AnchorLayout) -> None:
     target = Target(torch.tensor([5]), torch.zeros(1, 4), torch.tensor([7]))
     raw = torch.zeros(1, len(layout.anchors), 5, requires_grad=True)
     detection_loss(raw, [target], layout).backward()
@@ -204,43 +211,45 @@ def test_an_ignored_prediction_may_say_what_it_likes(layout: Layout) -> None:
     assert (confidence[[0, 6, 8]] > 0).all()
 
 
-def test_batches_of_images_without_any_box_have_a_finite_loss_and_gradient(layout: Layout) -> None:
+def test_batches_of_images_without_any_box_have_a_finite_loss_and_gradient(
+    layout: AnchorLayout,
+) -> None:
     raw = torch.zeros(2, len(layout.anchors), 5, requires_grad=True)
-    empty = assign(np.zeros((0, 4)), layout)
+    empty = assign_targets(np.zeros((0, 4)), layout)
     value = detection_loss(raw, [empty, empty], layout)
     value.backward()
     assert float(value.detach()) == pytest.approx(3 * 0.5 * math.log(2), rel=1e-5)
     assert torch.isfinite(raw.grad).all()
 
 
-def test_overlapping_detections_are_suppressed_and_the_rest_fall_in_confidence() -> None:
-    layout = Layout(64, (8, 4, 2), CPU)
+def test_overlapping_detections_are_suppressed_and_the_rest_sorted_by_confidence() -> None:
+    layout = AnchorLayout(64, (8, 4, 2), CPU)
     raw = torch.full((1, len(layout.anchors), 5), -20.0)
     raw[..., :4] = 0
     twins = [index(layout, 1, 1, 1, 1), index(layout, 1, 1, 1, 2), index(layout, 0, 0, 7, 0)]
-    raw[0, twins[0], 0], raw[0, twins[1], 0] = 9, -9  # both centred where their cells meet
+    raw[0, twins[0], 0], raw[0, twins[1], 0] = 9, -9  # both centered where their cells meet
     raw[0, twins, 4] = torch.tensor([1.0, 2.0, 3.0])
-    ((boxes, scores),) = detections(raw, layout, Suppression(least=0.01))
+    ((boxes, scores),) = detections(raw, layout, NmsSettings(least=0.01))
     np.testing.assert_allclose(scores, torch.sigmoid(torch.tensor([3.0, 2.0])), rtol=1e-6)
     assert (boxes >= 0).all()
     assert (boxes <= 64).all()
-    ((_, all_scores),) = detections(raw, layout, Suppression(least=0.01, iou=1.0))
+    ((_, all_scores),) = detections(raw, layout, NmsSettings(least=0.01, iou=1.0))
     assert len(all_scores) == 3
-    ((_, best),) = detections(raw, layout, Suppression(least=0.01, most=1))
+    ((_, best),) = detections(raw, layout, NmsSettings(least=0.01, most=1))
     assert best.tolist() == scores[:1].tolist()
-    ((nothing, none),) = detections(raw, layout, Suppression(least=0.99))
+    ((nothing, none),) = detections(raw, layout, NmsSettings(least=0.99))
     assert nothing.shape == (0, 4)
     assert none.shape == (0,)
 
 
-def test_wild_outputs_still_give_finite_boxes() -> None:
-    layout = Layout(64, (8, 4, 2), CPU)
-    ((boxes, scores),) = detections(torch.full((1, 252, 5), 1e4), layout, Suppression())
+def test_extreme_outputs_give_finite_boxes() -> None:
+    layout = AnchorLayout(64, (8, 4, 2), CPU)
+    ((boxes, scores),) = detections(torch.full((1, 252, 5), 1e4), layout, NmsSettings())
     assert np.isfinite(boxes).all()
     assert np.isfinite(scores).all()
 
 
-def test_a_head_in_eval_mode_treats_every_image_by_itself() -> None:
+def test_a_head_in_eval_mode_processes_each_image_independently() -> None:
     head = YoloHead([8, 16, 32], [8, 16, 32], 64).eval()
     maps = pyramid([8, 16, 32], [8, 16, 32], 64, images=5)
     one = torch.cat([head([level[n : n + 1] for level in maps]) for n in range(5)])
