@@ -114,7 +114,7 @@ def test_what_was_never_prepared_is_answered_with_a_command(store: Path) -> None
     with pytest.raises(BadData, match=r"data prepare rsna --root FOLDER --split mgca --size 512 --store"):
         prepared("rsna", None, store, registry=REGISTRY, size=512, split="mgca")
     # 256 px, the usual size, serve 128.
-    with pytest.raises(BadData, match=r"data prepare rsna --root FOLDER`"):
+    with pytest.raises(BadData, match=r"data prepare rsna --root FOLDER --store"):
         prepared("rsna", None, store, registry=REGISTRY, size=128)
     with pytest.raises(BadData, match=r"--root FOLDER --name NAME`, and from then on --data NAME"):
         prepared("images", None, store, registry=REGISTRY)
