@@ -117,7 +117,7 @@ def test_what_was_never_prepared_is_answered_with_a_command(store: Path) -> None
     # 256 px, the usual size, serve 128.
     with pytest.raises(BadData, match=r"data prepare rsna --root FOLDER --store"):
         prepared("rsna", None, store, registry=REGISTRY, size=128)
-    with pytest.raises(BadData, match=r"FOLDER --name NAME --store \S+`, and from then on --data NAME"):
+    with pytest.raises(BadData, match=r"--name NAME --store \S+`, and from then on --data NAME"):
         prepared("images", None, store, registry=REGISTRY)
     with pytest.raises(Misuse, match=r"no data set 'rsn': did you mean 'rsna'") as caught:
         prepared("rsn", None, store, registry=REGISTRY)
