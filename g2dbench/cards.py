@@ -65,6 +65,7 @@ class TaskCard(Card):
         metric: the main score's name, shown in the leaderboard; higher is better.
         source: where the protocol and the metric are defined.
         fits: whether the task trains a head (then fractions and seeds matter) or is zero-shot.
+        order: place of its columns in a leaderboard; small numbers come first.
     """
 
     needs: tuple[str, ...]
@@ -73,6 +74,7 @@ class TaskCard(Card):
     metric: str
     source: str
     fits: bool = True
+    order: int = 100
 
     def __post_init__(self) -> None:
         _check_subset(self.name, "capabilities", self.needs, CAPABILITIES)

@@ -102,6 +102,11 @@ class Registry:
         found = [entry.card for (of, _), entry in self._entries.items() if of is kind]
         return sorted(found, key=lambda card: card.name)
 
+    def task_order(self) -> list[str]:
+        """Names of the tasks in the order of a leaderboard's columns."""
+        found = sorted(self.cards(cards.TaskCard), key=lambda card: (card.order, card.name))
+        return [card.name for card in found]
+
     def find(self, kind: type[C], name: str) -> Entry[C]:
         """The entry with this name; Misuse with the closest known name if there is none."""
         entry = self._entries.get((kind, name))

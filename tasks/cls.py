@@ -48,6 +48,7 @@ CARD = TaskCard(
     protocols=("g2d",),
     metric="auc",
     source="G2D paper, sections 4.1 and A.4; MGCA mgca/models/ssl_finetuner.py",
+    order=10,
 )
 
 

@@ -58,6 +58,7 @@ CARD = TaskCard(
     protocols=("g2d",),
     metric="map",
     source="G2D paper, sections 4.1 and A.4; MGCA mgca/models/ssl_detector.py",
+    order=40,
 )
 
 COLUMNS = ("id", "patient", "height", "width", "boxes", "scores", "truth")

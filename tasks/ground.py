@@ -49,6 +49,7 @@ CARD = TaskCard(
     metric="dice",
     source="G2D paper, sections 4.1 and A.4; hi-ml vlp/inference_engine.py; MedKLIP grounding",
     fits=False,
+    order=50,
 )
 
 GEOMETRY = ("height", "width", "size", "scale_x", "scale_y", "offset_x", "offset_y")

@@ -3,8 +3,7 @@
 Source: G2D paper, sections 4.1 and A.4, which follow MGCA (mgca/models/ssl_segmenter.py,
 mgca/datasets/segmentation_dataset.py).
 Settings: AdamW with learning rate 2e-4 and weight decay 0.05, batches of 16, 50 epochs, early
-stopping on the validation loss with patience 10; training images: all positive images and as many
-negative ones.
+stopping on the validation loss with patience 10; as many negative training images as positive.
 Differences from MGCA:
   - the loss is soft Dice + cross-entropy, as in MedKLIP. G2D does not state its loss; MGCA's is
     10 x focal - log(soft Dice).
@@ -55,6 +54,7 @@ CARD = TaskCard(
     protocols=("g2d", "g2d-encoder", "small", "small-encoder"),
     metric="dice",
     source="G2D paper, sections 4.1 and A.4; MGCA mgca/models/ssl_segmenter.py",
+    order=30,
 )
 
 

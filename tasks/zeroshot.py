@@ -41,6 +41,7 @@ CARD = TaskCard(
     metric="auc",
     source="G2D paper, sections 4.1 and A.4; CheXzero zero_shot.py; hi-ml vlp tests for `biovil`",
     fits=False,
+    order=20,
 )
 
 

@@ -57,7 +57,7 @@ def demo(
     for each, folders in runs.items():
         _evaluate(each, folders, drawn, films, out / "results", registry)
     console.rule("4/4 leaderboard")
-    _rank(out / "results")
+    _rank(out / "results", registry)
     newest = runs[seeds[-1]][-1]
     console.print(f"see what it learned: g2dbench figure {newest} --data synthetic", soft_wrap=True)
 
@@ -137,12 +137,13 @@ def _evaluate(
         report(sweep.run(grid.cells(bench), bench, machine, out), out)
 
 
-def _rank(results: Path) -> None:
+def _rank(results: Path, registry: "Registry") -> None:
     from g2dbench.reporting import leaderboard_formats
     from g2dbench.reporting.leaderboard import build
     from g2dbench.result import load_all
 
-    leaderboard_formats.show(build(load_all(results)), console, reasons=False)
+    board = build(load_all(results), registry.task_order())
+    leaderboard_formats.show(board, console, reasons=False)
     console.print(
         f"predictions and scores are in {results}; again: g2dbench leaderboard {results}",
         soft_wrap=True,

@@ -42,11 +42,12 @@ def leaderboard(
     reasons: Annotated[bool, typer.Option("--reasons", help="Say why cells are missing.")] = False,
 ) -> None:
     """Models by (task, data, fraction): mean and spread over seeds, the best in bold."""
+    from g2dbench.registry import Registry
     from g2dbench.reporting import leaderboard_formats
     from g2dbench.reporting.leaderboard import build
     from g2dbench.result import load_all
 
-    board = build(load_all(results))
+    board = build(load_all(results), Registry().task_order())
     if format_ is not Format.rich:
         typer.echo(leaderboard_formats.PLAIN[format_.value](board))
         return

@@ -1,20 +1,19 @@
 """The leaderboard: a pure function of results.
 
 Rows are models, two of one label told apart by their weights; columns are (task, data, protocol,
-fraction, limit). A cell is the mean over its seeds with their standard deviation. What is missing
-stays missing: a dash with its reason, never an average over other columns.
+fraction, limit, precision). A cell is the mean over its seeds with their standard deviation. What
+is missing stays missing: a dash with its reason, never an average over other columns.
 """
 
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import fmean, stdev
 
 from g2dbench.reporting import model_names
 from g2dbench.result import Result, Score
-
-TASK_ORDER = ("cls", "zeroshot", "seg", "det", "ground")
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,7 @@ class Column:
     protocol: str
     fraction: float
     limit: int | None
+    precision: str
     metric: str
 
     @property
@@ -62,8 +62,11 @@ class Board:
     notes: tuple[str, ...] = field(default=())
 
 
-def build(results: Iterable[Result]) -> Board:
-    """The board of these results. Of several results of one cell and model the newest counts."""
+def build(results: Iterable[Result], task_order: Sequence[str] = ()) -> Board:
+    """The board of these results. Of several results of one cell and model the newest counts.
+
+    task_order: tasks in the order of their columns; others follow by name.
+    """
     newest, superseded = _newest(results)
     named = model_names.names(newest)
     groups: dict[tuple[str, Column], list[Result]] = defaultdict(list)
@@ -72,7 +75,7 @@ def build(results: Iterable[Result]) -> Board:
     scored = {key: _entry(group) for key, group in groups.items()}
     entries = {key: entry for key, entry in scored.items() if entry is not None}
     reasons = {key: _reason(groups[key]) for key in groups if key not in entries}
-    columns = sorted({column for _, column in groups}, key=_column_order)
+    columns = sorted({c for _, c in groups}, key=partial(_column_order, order=task_order))
     models = sorted({model for model, _ in groups})
     entries = _mark_best(entries, columns)
     ranked = tuple(sorted(models, key=lambda model: _rank(model, entries, columns)))
@@ -92,13 +95,21 @@ def _newest(results: Iterable[Result]) -> tuple[list[Result], int]:
 
 def _column(result: Result) -> Column:
     cell = result.cell
-    return Column(cell.task, cell.data, cell.protocol, cell.fraction, cell.limit, result.metric)
+    return Column(
+        cell.task,
+        cell.data,
+        cell.protocol,
+        cell.fraction,
+        cell.limit,
+        cell.precision,
+        result.metric,
+    )
 
 
-def _column_order(column: Column) -> tuple[object, ...]:
-    order = {name: place for place, name in enumerate(TASK_ORDER)}
-    place = order.get(column.task, len(order))
-    return (place, column.task, column.data, column.protocol, column.fraction, column.limit or 0)
+def _column_order(column: Column, order: Sequence[str]) -> tuple[object, ...]:
+    place = order.index(column.task) if column.task in order else len(order)
+    named = (column.task, column.data, column.protocol)
+    return (place, *named, column.fraction, column.limit or 0, column.precision)
 
 
 def _entry(group: Sequence[Result]) -> Entry | None:

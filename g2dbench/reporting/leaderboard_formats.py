@@ -18,6 +18,7 @@ DASH = "-"
 def heading(column: Column) -> list[str]:
     """The lines of a column's heading: task, data and share, metric."""
     share = column.share if column.limit is None else f"{column.share} n<={column.limit}"
+    share += "" if column.precision == "fp32" else f" {column.precision}"
     task = column.task if column.protocol == "g2d" else f"{column.task}:{column.protocol}"
     return [task, column.data, share, column.metric]
 

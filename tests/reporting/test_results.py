@@ -12,6 +12,7 @@ from rich.console import Console
 
 from g2dbench.errors import BadResult, Misuse
 from g2dbench.reporting import leaderboard, leaderboard_formats, regression_gate
+from g2dbench.reporting.leaderboard_formats import heading
 from g2dbench.result import Cell, Provenance, Result, Score, load, load_all, save
 from g2dbench.system.files import replace_file
 
@@ -233,3 +234,18 @@ def test_a_board_of_five_tasks_fits_80_columns() -> None:
     assert "…" not in text
     assert text.count("98.7") == len(cells)
     assert "convirt-tiny" in text
+
+
+def test_another_precision_is_another_column() -> None:
+    full, half = result(0.5), result(0.6)
+    half = half.model_copy(update={"cell": half.cell.model_copy(update={"precision": "bf16"})})
+    board = leaderboard.build([full, half])
+    assert [column.precision for column in board.columns] == ["bf16", "fp32"]
+    assert heading(board.columns[0])[2].endswith(" bf16")
+    assert all(entry.seeds == 1 for entry in board.entries.values())
+
+
+def test_columns_come_in_the_order_asked_for_and_then_by_name() -> None:
+    results = [result(0.5, task=task) for task in ("seg", "own", "cls")]
+    columns = leaderboard.build(results, ["seg", "cls"]).columns
+    assert [column.task for column in columns] == ["seg", "cls", "own"]
