@@ -38,7 +38,9 @@ def register(app: typer.Typer) -> None:
 def ablate(
     study: Annotated[
         str | None,
-        typer.Argument(help="Which study; without it, what there is.", show_default=False),
+        typer.Argument(
+            help="Study to run; without it, the studies are listed.", show_default=False
+        ),
     ] = None,
     recipe: Annotated[str, typer.Option(help="The recipe that the arms change.")] = "g2d-tiny",
     data: Annotated[str, typer.Option(help="Data set to pre-train on.")] = "synthetic",
@@ -46,24 +48,27 @@ def ablate(
     test_data: Annotated[
         str | None, typer.Option(help="Data set to evaluate on.", show_default="--data")
     ] = None,
-    test_root: Annotated[Path | None, typer.Option(help="Its folder.")] = None,
+    test_root: Annotated[
+        Path | None, typer.Option(help="Folder of the data set to evaluate on.")
+    ] = None,
     task: Annotated[
         list[str] | None, typer.Option(help="Task. Repeats.", show_default="seg")
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help="Protocol, of the tasks that have it; others take their first.")
+        str, typer.Option(help="Protocol; a task without it uses its default.")
     ] = "small",
     fraction: Annotated[float, typer.Option(help="Share of the training patients.")] = 0.01,
     seed: Annotated[
-        list[int] | None, typer.Option(help="Of training and of heads. Repeats.", show_default="0")
+        list[int] | None,
+        typer.Option(help="Seed of training and of heads. Repeats.", show_default="0"),
     ] = None,
     arm: Annotated[
-        list[str] | None, typer.Option(help='One more arm, "NAME: KEY=VALUE ...". Repeats.')
+        list[str] | None, typer.Option(help='Additional arm, "NAME: KEY=VALUE ...". Repeats.')
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change the recipe of all arms: key=value.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Where runs and results go.")] = Path("ablation"),
+    out: Annotated[Path, typer.Option(help="Folder for runs and results.")] = Path("ablation"),
     device: Device = "auto",
     precision: Precision = "auto",
     store: Store = DEFAULT_STORE,
@@ -136,7 +141,7 @@ def _studies(known: "Sequence[Study]") -> Table:
 
 
 def show(study: "Study", rows: "list[ArmResult]", seeds: int) -> None:
-    """One table a task, in per cent; it fits 80 columns."""
+    """Print one table per task, in per cent; each fits 80 columns."""
     for task in dict.fromkeys(row.task for row in rows):
         mine = [row for row in rows if row.task == task]
         table = Table(title=f"{study.name}: {task} {mine[0].metric}", title_justify="left")

@@ -109,7 +109,7 @@ class Group(TyperGroup):
 app = typer.Typer(
     cls=Group,
     name="g2dbench",
-    help="Train G2D, wrap rival vision-language models, and measure both on chest radiographs.",
+    help="Train G2D, wrap other vision-language models, and evaluate them on chest radiographs.",
     epilog="First time? Run `g2dbench demo`: it needs no data and no network. Exit codes: 0 done, "
     "1 failed, 2 a wrong request, 130 stopped by Ctrl-C.",
     no_args_is_help=True,
@@ -130,4 +130,4 @@ def main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Train G2D, wrap rival vision-language models, and measure both on chest radiographs."""
+    """Train G2D, wrap other vision-language models, and evaluate them on chest radiographs."""

@@ -23,7 +23,7 @@ from g2dbench.errors import Misuse
 
 app = typer.Typer(
     cls=Group,
-    help="Prepare data sets in their official layouts, check them, show what is in them.",
+    help="Prepare data sets from their official layouts, verify and inspect them.",
     no_args_is_help=True,
 )
 Name = Annotated[
@@ -32,11 +32,13 @@ Name = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(min=0, help="Processes; 0 reads in this one.", show_default="one per core"),
+    typer.Option(
+        min=0, help="Worker processes; 0 reads in the main process.", show_default="one per core"
+    ),
 ]
 OwnName = Annotated[
     str | None,
-    typer.Option("--name", help="What your own data is called, for pairs, images and hf."),
+    typer.Option("--name", help="Name for your own data, with pairs, images and hf."),
 ]
 
 
@@ -59,12 +61,12 @@ def prepare(
     split: Split = None,
     split_file: Lists = None,
     border: Annotated[
-        Border, typer.Option(help="crop cuts off black and white margins of films.")
+        Border, typer.Option(help="crop removes the black and white borders of films.")
     ] = KEEP,
     workers: Workers = None,
     plugin: Plugins = None,
 ) -> None:
-    """Read an official folder, check it, and pack it once; everything after reads the pack."""
+    """Read and check an official folder and store it once; all commands then read the store."""
     from g2dbench.cli.open_data import drawing_of
     from g2dbench.data import prepare as preparing
     from g2dbench.data import reference
@@ -99,7 +101,7 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     plugin: Plugins = None,
 ) -> None:
-    """List the data sets: what they offer, where to get them, their licence, what is prepared."""
+    """List data sets: annotations, where to get them, license, and what is prepared."""
     from g2dbench.cli import data_table
     from g2dbench.data.inventory import holdings
     from g2dbench.registry import Registry
@@ -116,7 +118,7 @@ def verify(
     name: Name, root: Root = None, size: Size = None, store: Store = DEFAULT_STORE,
     split: Split = None, plugin: Plugins = None,
 ) -> None:  # fmt: skip
-    """Re-read a prepared data set: fingerprint, splits that share patients, duplicates."""
+    """Check a prepared data set: fingerprint, patients shared between splits, duplicates."""
     from g2dbench.cli.open_data import open_prepared
     from g2dbench.data import prepare as preparing
     from g2dbench.registry import Registry
@@ -131,13 +133,14 @@ def show(
     root: Root = None,
     size: Size = None,
     cleaning: Annotated[
-        CleaningName, typer.Option(help="The report cleaning whose pairs are counted.")
+        CleaningName,
+        typer.Option(help="Report cleaning; the image-report pairs that it leaves are counted."),
     ] = DEFAULT,
     store: Store = DEFAULT_STORE,
     split: Split = None,
     plugin: Plugins = None,
 ) -> None:
-    """Show a prepared data set: images per split, labels, and which pairs its reports give."""
+    """Show a prepared data set: images per split, labels, and image-report pairs."""
     from g2dbench.cli.open_data import open_prepared
     from g2dbench.data import prepare as preparing
     from g2dbench.registry import Registry
@@ -149,7 +152,9 @@ def show(
 @app.command(epilog="Example: g2dbench data overlap open_i rsna@mgca-det")
 def overlap(
     one: Name,
-    other: Annotated[str, typer.Argument(help="The other one, likewise.", show_default=False)],
+    other: Annotated[
+        str, typer.Argument(help="The other data set, as for --data.", show_default=False)
+    ],
     size: Size = None,
     store: Store = DEFAULT_STORE,
     plugin: Plugins = None,
@@ -172,14 +177,14 @@ def export(
     ],
     format_: Annotated[str, typer.Option("--format", help="parquet or webdataset.")] = "parquet",
     shard_images: Annotated[
-        int, typer.Option(min=1, max=1_000_000, help="Images of a shard at most.")
+        int, typer.Option(min=1, max=1_000_000, help="Largest number of images in a shard.")
     ] = 1000,
     root: Root = None,
     size: Size = None,
     store: Store = DEFAULT_STORE,
     plugin: Plugins = None,
 ) -> None:
-    """Write a prepared data set as shards, to be streamed from a folder or a remote store."""
+    """Write a prepared data set as shards, for streaming from a folder, S3 or http."""
     from g2dbench.cli.open_data import open_data
     from g2dbench.data.shards import export as exporting
     from g2dbench.data.shards.index import INDEX_FILE, parse_kind
@@ -205,7 +210,7 @@ def rm(
     store: Store = DEFAULT_STORE,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove what was prepared of a data set; the images that it was made from stay.
+    """Remove the prepared stores of a data set; its original images are kept.
 
     All sizes and splits of it, unless --size, NAME@SPLIT or the name of one store says which.
     """

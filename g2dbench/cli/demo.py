@@ -29,13 +29,15 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for everything that the demo writes.")] = Path(
+        "demo"
+    ),
     seed: Annotated[
-        list[int] | None, typer.Option(help="Seeds of training and of heads. Repeats.")
+        list[int] | None, typer.Option(help="Seed of training and of heads. Repeats.")
     ] = None,
     store: Store = DEFAULT_STORE,
 ) -> None:
-    """Train G2D and ConVIRT on drawn radiographs, evaluate them on all five tasks, rank.
+    """Train G2D and ConVIRT on synthetic radiographs, evaluate them on all five tasks, rank them.
 
     Needs no data and no network. Running it again goes on where it stopped.
     """

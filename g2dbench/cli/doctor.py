@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(store: Store = DEFAULT_STORE) -> None:
-    """Tell Python, packages, device, precision, disk, what is prepared, what a task lacks."""
+    """Report Python, packages, device, precision, disk, prepared data, and what each task lacks."""
     registry = Registry()
     prepared = _prepared(store)
     console.print(_pairs("machine", _machine(store)))

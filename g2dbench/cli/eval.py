@@ -62,15 +62,17 @@ def evaluate(
     ] = None,
     root: Root = None,
     protocol: Annotated[
-        str | None, typer.Option(help="A task's named protocol.", show_default="its first")
+        str | None, typer.Option(help="Protocol of the tasks.", show_default="the task's first")
     ] = None,
     seed: Annotated[
         list[int] | None, typer.Option(help="Seed of heads and shuffling. Repeats.")
     ] = None,
-    subset_seed: Annotated[int, typer.Option(min=0, help="Seed of the drawn fraction.")] = 0,
+    subset_seed: Annotated[int, typer.Option(min=0, help="Seed that samples the fraction.")] = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="At most N test images.")] = None,
-    out: Annotated[Path, typer.Option(help="Where results go.")] = Path("results"),
-    rerun: Annotated[bool, typer.Option("--rerun", help="Run cells that are on disk too.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("results"),
+    rerun: Annotated[
+        bool, typer.Option("--rerun", help="Evaluate cells again that are on disk.")
+    ] = False,
     device: Device = "auto",
     precision: Precision = "fp32",
     batch_size: Annotated[int, typer.Option(min=1, help="Speed only; scores do not change.")] = 32,
@@ -78,7 +80,7 @@ def evaluate(
     store: Store = DEFAULT_STORE,
     plugin: Plugins = None,
 ) -> None:
-    """Evaluate models on tasks: predict, keep the predictions, score, write one result a cell."""
+    """Evaluate models on tasks: predict, store the predictions, score, write a result per cell."""
     from g2dbench.evaluation import grid, model_reference
     from g2dbench.evaluation.workbench import Workbench
     from g2dbench.registry import Registry
@@ -120,7 +122,7 @@ def evaluate(
 
 
 def report(outcomes: Iterable["Outcome"], out: Path, shared: Sequence[str] = ()) -> None:
-    """Print a line per cell as it ends, then how many ended how; see `EPILOG` for the exit code.
+    """Print a line per finished cell, then the counts by status; `EPILOG` states the exit codes.
 
     shared: labels that are known to stand for several models.
     """

@@ -27,10 +27,10 @@ def export(
     ],
     out: Annotated[Path, typer.Option(help="Empty or new folder.", show_default=False)],
     name: Annotated[
-        str | None, typer.Option(help="How the files begin.", show_default="the run's label")
+        str | None, typer.Option(help="Start of the file names.", show_default="the run's label")
     ] = None,
 ) -> None:
-    """Write a G2D run as its authors' files: NAME_encoder.pth, NAME_encoder_decoder.pth, ..."""
+    """Write a G2D run in the authors' layouts: NAME_encoder.pth, NAME_encoder_decoder.pth, ..."""
     from g2dbench.methods.g2d.export import export as write
     from g2dbench.runs import folder as runs
 

@@ -1,4 +1,4 @@
-"""`g2dbench figure`: a picture of what a model makes of an image."""
+"""`g2dbench figure`: maps of a model over images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 def figure(
     run: Annotated[str, typer.Argument(help="A run folder, or what `eval --model` takes.")],
-    data: Annotated[str | None, typer.Option(help="Prepared data set to draw from.")] = None,
+    data: Annotated[str | None, typer.Option(help="Prepared data set to take images from.")] = None,
     id_: Annotated[
         list[str] | None,
         typer.Option("--id", help="Sample of --data. Repeats.", show_default="the first six"),
@@ -39,16 +39,18 @@ def figure(
         list[Path] | None, typer.Option(help="An image file: DICOM, PNG, JPEG. Repeats.")
     ] = None,
     text: Annotated[
-        list[str] | None, typer.Option(help="Also draw where it finds this text. Repeats.")
+        list[str] | None, typer.Option(help="Also show where the model locates this text. Repeats.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="The picture, .png or .jpg.")] = Path("figure.png"),
+    out: Annotated[Path, typer.Option(help="Image file to write, .png or .jpg.")] = Path(
+        "figure.png"
+    ),
     root: Root = None,
     size: Size = None,
     device: Device = "auto",
     store: Store = DEFAULT_STORE,
     plugin: Plugins = None,
 ) -> None:
-    """Draw attention, body mask, pseudo mask and the decoder's answer for given images."""
+    """Show attention, body mask, pseudo mask and the decoder's output over given images."""
     from g2dbench.evaluation import model_reference
     from g2dbench.figures import contact_sheet
     from g2dbench.figures import figure as figures

@@ -32,7 +32,7 @@ def list_(
     kind: Annotated[Kind, typer.Argument(help="What to list.", show_default=False)],
     plugin: Plugins = None,
 ) -> None:
-    """List what there is: models, tasks, data sets, recipes, methods."""
+    """List the available models, tasks, data sets, recipes or methods."""
     registry = Registry(plugin or ())
     makers = {
         Kind.models: lambda: [_model(card) for card in registry.cards(ModelCard)],

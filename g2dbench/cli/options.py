@@ -36,14 +36,16 @@ Split = Annotated[
     str | None,
     typer.Option(
         "--split",
-        help="A published split by its name: official, mgca, mgca-det, benchx, mrm, ...",
+        help="Published split: official, mgca, mgca-det, benchx, mrm, ...",
         show_default="the official one where the data set has one, else ours",
     ),
 ]
 Option = Annotated[
     list[str] | None,
     typer.Option(
-        "--option", metavar="KEY=VALUE", help="What the reader is told, such as a column."
+        "--option",
+        metavar="KEY=VALUE",
+        help="Option of the data set's reader, such as a column name.",
     ),
 ]
 

@@ -60,43 +60,47 @@ def pretrain(
     shuffle_buffer: Annotated[
         int | None,
         typer.Option(
-            min=1, help="stream: pairs among which the next is drawn.", show_default="2048"
+            min=1, help="stream: size of the shuffle buffer in pairs.", show_default="2048"
         ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder to write.", show_default="runs/RECIPE-sSEED")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Weights, order and augmentation.")] = 0,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Number of epochs instead of the recipe's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights, order and augmentation.")] = 0,
     device: Device = "auto",
     precision: Precision = "auto",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change a recipe value: key=value.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from --out's checkpoint.")
+        bool, typer.Option("--resume", help="Continue from the last checkpoint in --out.")
     ] = False,
     save_every: Annotated[
         str | None,
         typer.Option(
-            help="Checkpoint every so many steps (500) or so much time (90s, 15m, 2h) too.",
+            help="Also save a checkpoint every N steps (500) or after a time (90s, 15m, 2h).",
             show_default="each epoch's end",
         ),
     ] = None,
-    keep: Annotated[int, typer.Option(min=1, help="Checkpoints to keep.")] = 2,
+    keep: Annotated[int, typer.Option(min=1, help="Number of checkpoints to keep.")] = 2,
     workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Processes that read images.", show_default="4, on the CPU 0"),
+        typer.Option(
+            min=0, help="Worker processes that read images.", show_default="4, on the CPU 0"
+        ),
     ] = None,
     strategy: Annotated[
         str, typer.Option(help="Several processes (torchrun): ddp, or fsdp to shard the weights.")
     ] = "ddp",
     track_: Annotated[
         list[str] | None,
-        typer.Option("--track", help="Log to tensorboard, wandb... too. Repeats."),
+        typer.Option("--track", help="Also log to tensorboard, wandb, ... Repeats."),
     ] = None,
     watch_every: Annotated[
-        int, typer.Option(min=0, help="Steps between closer looks (steps.csv); 0 for none.")
+        int, typer.Option(min=0, help="Steps between monitored steps (steps.csv); 0 for none.")
     ] = 50,
     sheet_every: Annotated[
         int, typer.Option(min=0, help="Steps between contact sheets; 0 for one per epoch.")
@@ -104,7 +108,7 @@ def pretrain(
     store: Store = DEFAULT_STORE,
     plugin: Plugins = None,
 ) -> None:
-    """Pre-train a method on image-report pairs; writes a run folder that `eval` reads."""
+    """Pre-train a method on image-report pairs; write a run folder for `eval`."""
     from g2dbench.data.reference import STREAM
     from g2dbench.recipes import recipe as recipes
     from g2dbench.registry import Registry

@@ -34,15 +34,16 @@ def profile(
         ),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=2, help="Pairs of a step.", show_default="the recipe's")
+        int | None, typer.Option(min=2, help="Pairs per step.", show_default="the recipe's")
     ] = None,
     image_size: Annotated[
-        int | None, typer.Option(min=32, help="Side in pixels.", show_default="the recipe's")
+        int | None, typer.Option(min=32, help="Image side in pixels.", show_default="the recipe's")
     ] = None,
     report_length: Annotated[
-        int | None, typer.Option(min=3, help="Tokens.", show_default="the recipe's longest")
+        int | None,
+        typer.Option(min=3, help="Tokens per report.", show_default="the recipe's longest"),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Timed steps, after one of warm-up.")] = 5,
+    steps: Annotated[int, typer.Option(min=1, help="Timed steps, after one warm-up step.")] = 5,
     random_weights: Annotated[
         bool,
         typer.Option(
@@ -50,12 +51,12 @@ def profile(
             help="Build published encoders from their sizes: nothing is downloaded.",
         ),
     ] = False,
-    json: Annotated[Path | None, typer.Option(help="Write the figures here too.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Also write the figures to this file.")] = None,
     device: Device = "auto",
     precision: Precision = "auto",
     plugin: Plugins = None,
 ) -> None:
-    """What training costs: weights, FLOPs, images/s and memory, with and without the decoder."""
+    """Measure the cost of training: weights, FLOPs, images/s, memory, with and without decoder."""
     from g2dbench.system.device import choose_device, choose_precision
     from g2dbench.training import step_cost
 

@@ -38,10 +38,12 @@ def register(app: typer.Typer) -> None:
 
 def leaderboard(
     results: Results = Path("results"),
-    format_: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.rich,
-    reasons: Annotated[bool, typer.Option("--reasons", help="Say why cells are missing.")] = False,
+    format_: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.rich,
+    reasons: Annotated[
+        bool, typer.Option("--reasons", help="Give the reasons for missing cells.")
+    ] = False,
 ) -> None:
-    """Models by (task, data, fraction): mean and spread over seeds, the best in bold."""
+    """Print models by (task, data, fraction): mean and deviation over seeds, the best in bold."""
     from g2dbench.registry import Registry
     from g2dbench.reporting import leaderboard_formats
     from g2dbench.reporting.leaderboard import build
@@ -57,11 +59,11 @@ def leaderboard(
 def score(
     results: Results = Path("results"),
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit 1 where a score differs.")
+        bool, typer.Option("--check", help="Write nothing; exit 1 if a score differs.")
     ] = False,
     plugin: Plugins = None,
 ) -> None:
-    """Recompute every score from the stored predictions; says which ones were different."""
+    """Recompute every score from the stored predictions and report differences."""
     from g2dbench.errors import BadResult
     from g2dbench.evaluation.grid import load_tasks
     from g2dbench.evaluation.rescore import differences, rescore
@@ -89,15 +91,17 @@ def score(
 
 
 def regress(
-    baseline: Annotated[Path, typer.Option("--baseline", help="The results to hold against.")],
+    baseline: Annotated[
+        Path, typer.Option("--baseline", help="Folder of results to compare with.")
+    ],
     results: Results = Path("results"),
     tolerance: Annotated[
         list[str] | None,
         typer.Option(help="NUMBER for all, METRIC=NUMBER for one. Repeats.", show_default="0.01"),
     ] = None,
-    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here too.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML to this file.")] = None,
 ) -> None:
-    """CI regression on scores: exit 1 when a score fell beyond its tolerance or is missing."""
+    """CI regression on scores: exit 1 if a score fell by more than its tolerance or is missing."""
     from g2dbench.reporting import regression_gate
     from g2dbench.result import load_all
     from g2dbench.system.files import replace_file
