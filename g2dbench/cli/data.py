@@ -67,9 +67,9 @@ def prepare(
     plugin: Plugins = None,
 ) -> None:
     """Read and check an official folder and store it once; all commands then read the store."""
-    from g2dbench.cli.open_data import drawing_of
     from g2dbench.data import prepare as preparing
     from g2dbench.data import reference
+    from g2dbench.data.opening import drawing_of
     from g2dbench.registry import Registry
 
     registry, asked = Registry(plugin or ()), reference.parse(name)

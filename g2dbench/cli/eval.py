@@ -107,18 +107,17 @@ def evaluate(
         size=size,
         plugins=plugin or (),
     )
-    cells = asked.cells(Workbench(registry))
-    shared = model_reference.same_names(
-        [model_reference.resolve(text, registry) for text in asked.models]
-    )
+    bench = Workbench(registry)
+    cells = asked.cells(bench)
+    shared = model_reference.same_names([bench.reference(text) for text in asked.models])
     for label in shared:
         console.print(
             f"several models have the same name, {escape(label)}: the digest of its weights is "
             "added to each"
         )
-    opened = {name: open_data(name, root, store, size, registry) for name in names}
-    outcomes = grid.run(cells, Workbench(registry, opened), machine, out, rerun)
-    report(outcomes, out, shared)
+    for name in names:
+        bench.add_dataset(name, open_data(name, root, store, size, registry))
+    report(grid.run(cells, bench, machine, out, rerun), out, shared)
 
 
 def report(outcomes: Iterable["Outcome"], out: Path, shared: Sequence[str] = ()) -> None:

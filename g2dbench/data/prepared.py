@@ -23,8 +23,8 @@ from g2dbench.registry import Registry, unknown_name
 Echo = Callable[[str], object]
 
 
-def _untold(_: str) -> None:
-    """Where nobody reads along."""
+def silent(_: str) -> None:
+    """Ignore the sentence."""
 
 
 def find(
@@ -33,7 +33,7 @@ def find(
     store_root: Path,
     size: int | None = None,
     split: str | None = None,
-    echo: Echo = _untold,
+    echo: Echo = silent,
 ) -> Store | None:
     """The prepared store of a name, or of a store's folder; None where none holds that size.
 
@@ -48,7 +48,7 @@ def find(
     return choose(_fitting(name, root, store_root, split), size, echo)
 
 
-def choose(folders: list[Path], size: int | None, echo: Echo = _untold) -> Store | None:
+def choose(folders: list[Path], size: int | None, echo: Echo = silent) -> Store | None:
     """Of one data set's stores at several sizes the one to read `size` from; None if all are less.
 
     What is smaller than a store is shrunk on read.
@@ -76,7 +76,7 @@ def prepared(
     registry: Registry,
     size: int | None = None,
     split: str | None = None,
-    echo: Echo = _untold,
+    echo: Echo = silent,
 ) -> Store:
     """The prepared store of a name; BadData with the command that makes it where there is none."""
     store = find(name, root, store_root, size, split, echo)

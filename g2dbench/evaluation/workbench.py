@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from g2dbench.cards import TaskCard
-from g2dbench.data import prepared, reference
+from g2dbench.data.opening import open_prepared
 from g2dbench.dataset import Dataset
 from g2dbench.errors import Misuse
 from g2dbench.evaluation.cell_spec import CellSpec
@@ -25,6 +25,7 @@ class Workbench:
         self.registry = registry
         self._datasets: dict[tuple[str, Path | None, int | None], Dataset] = {}
         self._given = dict(datasets or {})
+        self._references: dict[str, ModelReference] = {}
         self._loaded: tuple[str, int, Model] | None = None
 
     @classmethod
@@ -32,14 +33,20 @@ class Workbench:
         """A workbench for a new process, with the plug-ins that the spec names."""
         return cls(Registry(spec.plugins))
 
+    def add_dataset(self, name: str, dataset: Dataset) -> None:
+        """Use an open data set for the specs that name it so."""
+        self._given[name] = dataset
+
     def task(self, name: str) -> Task:
         """The task's module."""
         module: Task = self.registry.find(TaskCard, name).load()
         return module
 
     def reference(self, text: str) -> ModelReference:
-        """The model that `--model TEXT` names."""
-        return resolve(text, self.registry)
+        """The model that `--model TEXT` names; a weights file is examined once."""
+        if text not in self._references:
+            self._references[text] = resolve(text, self.registry)
+        return self._references[text]
 
     def model(self, spec: CellSpec) -> Model:
         """The spec's model; passes on any exception of its loader."""
@@ -57,13 +64,7 @@ class Workbench:
             raise Misuse(f"the cell names the data set {spec.data!r} but no store that contains it")
         key = (spec.data, spec.store, spec.size)
         if key not in self._datasets:
-            asked = reference.parse(spec.data)
-            self._datasets[key] = prepared.prepared(
-                asked.name,
-                None,
-                spec.store,
-                registry=self.registry,
-                size=spec.size,
-                split=asked.split,
-            ).named(spec.data)
+            self._datasets[key] = open_prepared(
+                spec.data, spec.store, self.registry, size=spec.size
+            )
         return self._datasets[key]

@@ -32,7 +32,7 @@ def evaluate(files: tuple[Path, Path], small_store: Path, tmp_path: Path) -> Eva
 
     def run(**changes: object) -> Outcome:
         spec = CellSpec(
-            model="lamp", task="glow", data="synthetic", protocol="plain", limit=5,
+            model="lamp", task="glow", data="synthetic:120", protocol="plain", limit=5,
             store=small_store, size=64, plugins=files,
         ).model_copy(update=changes)  # fmt: skip
         return run_cell(spec, Workbench.of(spec), CPU, tmp_path / "results")
@@ -124,7 +124,7 @@ def test_the_same_cell_in_another_process_has_the_same_folder_and_score(
     files: tuple[Path, Path], small_store: Path, tmp_path: Path
 ) -> None:
     spec = CellSpec(
-        model="random-init", task="glow", data="synthetic", protocol="plain", limit=3,
+        model="random-init", task="glow", data="synthetic:120", protocol="plain", limit=3,
         store=small_store, size=64, plugins=files,
     )  # fmt: skip
     assert CellSpec.model_validate_json(spec.model_dump_json()) == spec
@@ -152,3 +152,14 @@ def test_cells_of_a_grid_load_each_model_once(files: tuple[Path, Path]) -> None:
     assert len(set(cells)) == len(cells)
     # glow once per model, seed and data set; cls for each fraction, for lamp also for each seed
     assert len(cells) == 3 * 2 + 2 * 2 * 2 + 2 * 2 * 2
+
+
+def test_a_number_of_images_in_a_spec_is_the_number_that_is_evaluated(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    spec = CellSpec(
+        model="lamp", task="glow", data="synthetic:30", protocol="plain",
+        store=tmp_path / "store", size=64, plugins=files,
+    )  # fmt: skip
+    data = Workbench.of(spec).dataset(spec)
+    assert (len(data), data.card.name) == (30, "synthetic:30")

@@ -22,7 +22,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 
 def run(files: tuple[Path, ...], store: Path, out: Path, *models: str) -> list[grid.Outcome]:
     requested = grid.Grid(
-        models=models, datasets=["synthetic"], tasks=["glow"], limit=3, store=store, size=64,
+        models=models, datasets=["synthetic:120"], tasks=["glow"], limit=3, store=store, size=64,
         plugins=files,
     )  # fmt: skip
     bench = Workbench(Registry(files))
