@@ -237,7 +237,8 @@ def _frozen(model: Model, run: Run[Protocol]) -> FrozenEncoder:
         pyramid = features(images)
         return [pyramid[level] for level in levels]
 
-    return FrozenEncoder(model, encode, model.preprocess.stretched(), run)
+    output = f"features {levels}"
+    return FrozenEncoder(model, encode, model.preprocess.stretched(), run, output)
 
 
 def _levels(model: Features) -> list[int]:

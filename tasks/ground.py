@@ -202,7 +202,9 @@ def _pairs(
     images = _images_with_findings(data)
     findings = sorted({finding for sample in images for finding in _truths(sample)})
     texts = [run.protocol.template.format(phrase(finding)) for finding in findings]
-    frozen = FrozenEncoder(model, lambda x: [locator.locate(x, texts)], model.preprocess, run)
+    frozen = FrozenEncoder(
+        model, lambda x: [locator.locate(x, texts)], model.preprocess, run, f"locate {texts}"
+    )
     for samples, (maps,) in encode_in_chunks(frozen, images, run, title):
         grids = maps.float().cpu()
         for sample, finite in zip(samples, torch.isfinite(grids).flatten(1).all(1), strict=True):

@@ -106,7 +106,8 @@ def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
     check_splits(run)
     data = _load_data(run)
     findings = data.findings
-    frozen = FrozenEncoder(model, model.features, model.preprocess.stretched(), run)
+    preprocess = model.preprocess.stretched()
+    frozen = FrozenEncoder(model, model.features, preprocess, run, "features")
     train = _Split(frozen, data.train, findings, run, "seg train features")
     valid = _Split(frozen, data.valid, findings, run, "seg valid features")
     head = _head(model, len(findings), run).to(run.device)

@@ -129,7 +129,9 @@ def _match_probabilities(
     model: Model, matcher: Matches, findings: tuple[str, ...], run: Run[Protocol]
 ) -> NDArray[np.float64]:
     """(N, T) probabilities of the model."""
-    frozen = FrozenEncoder(model, lambda x: [matcher.match(x, findings)], model.preprocess, run)
+    frozen = FrozenEncoder(
+        model, lambda x: [matcher.match(x, findings)], model.preprocess, run, f"match {findings}"
+    )
     return encode_dataset(frozen, run.test, run, "zeroshot match").double().numpy()
 
 
@@ -137,7 +139,9 @@ def _prompt_scores(
     model: Model, embedder: Embeds, findings: tuple[str, ...], run: Run[Protocol]
 ) -> NDArray[np.float64]:
     """(N, T) softmax over the two cosines, for the positive prompt: sigmoid of their difference."""
-    frozen = FrozenEncoder(model, lambda x: [embedder.embed_images(x)], model.preprocess, run)
+    frozen = FrozenEncoder(
+        model, lambda x: [embedder.embed_images(x)], model.preprocess, run, "embed_images"
+    )
     images = encode_dataset(frozen, run.test, run, "zeroshot images")
     # Not in mixed precision: every score depends on these few texts, and they cost little.
     positive, negative = (

@@ -1,11 +1,12 @@
-"""Outputs of a frozen encoder: cached if they fit in memory, bit-identical for any batch size.
+"""Outputs of a frozen encoder, cached on disk and in memory, bit-identical for any batch size.
 
 Legend: N images, B images of one batch, S input side, D width, C channels, h w grid.
 
 Every forward pass has the same shape, `chunk_size(device)` images; the last chunk is filled with
 copies of its last image. Kernels choose the order of summation by shape, so an image's output does
 not depend on `run.batch_size` or on its neighbors: bit-identical on the CPU (measured: ResNet-18,
-ResNet-50, ViT-S/16), and as deterministic as the kernels on a GPU.
+ResNet-50, ViT-S/16), and as deterministic as the kernels on a GPU. So cached features
+(`feature_cache`) are those that would be computed, to the last bit.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,13 +19,14 @@ from torch import Tensor
 
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData
+from g2dbench.evaluation import feature_cache
+from g2dbench.evaluation.feature_cache import CacheEntry, Maps
+from g2dbench.evaluation.fingerprint import fingerprint
 from g2dbench.model import Features, Model
 from g2dbench.preprocess import Preprocess
 from g2dbench.sample import Sample
+from g2dbench.system.source_digest import source_digest
 from g2dbench.task import Run
-
-Maps: TypeAlias = list[Tensor]
-"""Outputs for one batch, each (B, ...): a feature pyramid, or one pooled feature."""
 
 Encode: TypeAlias = Callable[[Tensor], Maps]
 """(B, C, S, S) -> Maps."""
@@ -45,12 +47,23 @@ class FrozenEncoder:
     """An encoder in eval mode, without gradient, with one input shape for every forward pass.
 
     Moves the model to the run's device. encode: a method of the model, or a function of it such as
-    `lambda images: model.features(images)[-3:]`.
+    `lambda images: model.features(images)[-3:]`. output: the name of what `encode` computes, with
+    everything that it depends on besides the model and the images (texts, levels); features are
+    cached under this name. None never caches.
     """
 
-    def __init__(self, model: Model, encode: Encode, preprocess: Preprocess, run: Run[Any]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        encode: Encode,
+        preprocess: Preprocess,
+        run: Run[Any],
+        output: str | None = None,
+    ) -> None:
+        self.identity = fingerprint(model)
         model.to(run.device).eval()
         self.preprocess = preprocess
+        self.output = output
         self._encode = encode
         self._run = run
         self.chunk = chunk_size(run.device)
@@ -73,15 +86,67 @@ class FrozenEncoder:
         return [level[: len(images)] for level in maps]
 
 
+class EncodedDataset:
+    """A frozen encoder's outputs for a data set, read from the cache or computed.
+
+    Use it as a context: features that were computed are on disk when it ends, also after an error.
+    """
+
+    def __init__(self, frozen: FrozenEncoder, dataset: Dataset, run: Run[Any]) -> None:
+        self._frozen = frozen
+        self._dataset = dataset
+        self._device = run.device
+        self._machine = run.machine
+        self._ids = dataset.table["id"].astype(str).tolist()
+        self._entry: CacheEntry | None = None
+        if frozen.output is not None and dataset.table["id"].is_unique:
+            self._entry = feature_cache.entry(
+                run.machine,
+                data=dataset.fingerprint,
+                size=dataset.size,
+                output=frozen.output,
+                preprocess=repr(frozen.preprocess),
+                weights=frozen.identity.weights,
+                settings=frozen.identity.settings,
+                code=frozen.identity.code,
+                engine=source_digest((__name__,)),
+                chunk=frozen.chunk,
+            )
+
+    def __enter__(self) -> "EncodedDataset":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._entry is not None:
+            self._entry.flush()
+
+    def maps(self, rows: Sequence[int]) -> Maps:
+        """The outputs for the images at these indices, (B, ...) on the run's device."""
+        ids = [self._ids[row] for row in rows]
+        if self._entry is not None and (found := self._entry.read(ids)) is not None:
+            return [level.to(self._device) for level in found]
+        maps = self._frozen([self._dataset[row].image for row in rows])
+        if self._entry is not None:
+            image_bytes = sum(level[0].nbytes for level in maps)
+            if feature_cache.worth_caching(self._machine, image_bytes):
+                self._entry.add(ids, maps)
+        return maps
+
+    def chunks(self, run: Run[Any], title: str) -> Iterator[tuple[range, Maps]]:
+        """Yield the row numbers of each chunk and its outputs, on the run's device."""
+        starts = range(0, len(self._dataset), self._frozen.chunk)
+        for start in run.progress(starts, title, len(starts)):
+            rows = range(start, min(start + self._frozen.chunk, len(self._dataset)))
+            yield rows, self.maps(rows)
+
+
 def encode_in_chunks(
     frozen: FrozenEncoder, dataset: Dataset, run: Run[Any], title: str
 ) -> Iterator[tuple[list[Sample], Maps]]:
     """Yield the samples of each chunk and the encoder's outputs, on the run's device."""
-    starts = range(0, len(dataset), frozen.chunk)
-    for start in run.progress(starts, title, len(starts)):
-        stop = min(start + frozen.chunk, len(dataset))
-        samples = [dataset[index] for index in range(start, stop)]
-        yield samples, frozen([sample.image for sample in samples])
+    with EncodedDataset(frozen, dataset, run) as encoded:
+        for rows, maps in encoded.chunks(run, title):
+            yield [dataset[row] for row in rows], maps
 
 
 def encode_dataset(frozen: FrozenEncoder, dataset: Dataset, run: Run[Any], title: str) -> Tensor:
@@ -89,7 +154,8 @@ def encode_dataset(frozen: FrozenEncoder, dataset: Dataset, run: Run[Any], title
 
     BadData if an output is not finite.
     """
-    parts = [maps[0].float().cpu() for _, maps in encode_in_chunks(frozen, dataset, run, title)]
+    with EncodedDataset(frozen, dataset, run) as encoded:
+        parts = [maps[0].float().cpu() for _, maps in encoded.chunks(run, title)]
     if not parts:
         raise BadData(f"{dataset.card.name} has no images to encode ({title})")
     whole = torch.cat(parts)
@@ -107,7 +173,7 @@ def pooled_features(model: Model, dataset: Dataset, run: Run[Any], title: str) -
     """The model's pooled features with its own preprocessing, (N, D) float32 on the CPU."""
     assert isinstance(model, Features)
     pool = model.pooled
-    frozen = FrozenEncoder(model, lambda images: [pool(images)], model.preprocess, run)
+    frozen = FrozenEncoder(model, lambda images: [pool(images)], model.preprocess, run, "pooled")
     return encode_dataset(frozen, dataset, run, title)
 
 
@@ -124,8 +190,8 @@ def inner_products(rows: Tensor, columns: Tensor) -> NDArray[np.float64]:
 class PyramidCache:
     """Feature pyramids of a data set, read in batches of indices.
 
-    Cached in memory in the encoder's precision if they fit into `budget` bytes, else encoded again
-    for every batch, with bit-identical results.
+    Cached in memory in the encoder's precision if they fit into `budget` bytes, else read from disk
+    or encoded again for every batch, with bit-identical results.
     """
 
     def __init__(
@@ -136,12 +202,13 @@ class PyramidCache:
         title: str,
         budget: int = CACHE_BYTES,
     ) -> None:
-        self._frozen = frozen
         self._dataset = dataset
         self._run = run
+        self._encoded = EncodedDataset(frozen, dataset, run)
         self._cached: Maps | None = None
-        if self._cache_size() <= budget:
-            self._cached = self._encode_all(title)
+        with self._encoded:
+            if self._cache_size() <= budget:
+                self._cached = self._encode_all(title)
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -155,7 +222,7 @@ class PyramidCache:
         """Float32 pyramids of the images at these indices, (B, C, h, w) on the run's device."""
         rows = torch.as_tensor(positions, dtype=torch.int64)
         if self._cached is None:
-            maps = self._frozen([self._dataset[int(row)].image for row in rows])
+            maps = self._encoded.maps(rows.tolist())
         else:
             maps = [level[rows] for level in self._cached]
         return [level.to(self._run.device).float() for level in maps]
@@ -163,18 +230,16 @@ class PyramidCache:
     def _cache_size(self) -> int:
         if len(self) == 0:
             return 0
-        one = self._frozen([self._dataset[0].image])
+        one = self._encoded.maps([0])
         return len(self) * sum(level.nbytes for level in one)
 
     def _encode_all(self, title: str) -> Maps:
         cached: Maps = []
-        start = 0
-        for samples, maps in encode_in_chunks(self._frozen, self._dataset, self._run, title):
+        for rows, maps in self._encoded.chunks(self._run, title):
             if not cached:
                 cached = [
                     level.new_empty((len(self), *level.shape[1:]), device="cpu") for level in maps
                 ]
             for whole, level in zip(cached, maps, strict=True):
-                whole[start : start + len(samples)] = level.cpu()
-            start += len(samples)
+                whole[rows.start : rows.stop] = level.cpu()
         return cached

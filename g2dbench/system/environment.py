@@ -15,6 +15,7 @@ PACKAGES = (
     "numpy",
     "open_clip_torch",
     "pandas",
+    "pillow",
     "pycocotools",
     "scikit-learn",
     "scipy",

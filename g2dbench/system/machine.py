@@ -1,6 +1,7 @@
 """Device, precision, workers and batch size in one value."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -8,6 +9,14 @@ from g2dbench.progress import Progress, quiet
 from g2dbench.system.device import choose_device, choose_precision
 
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class FeatureFolder:
+    """Where features of frozen encoders are cached; limit: bytes of all of them."""
+
+    path: Path
+    limit: int = 20_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +30,7 @@ class Machine:
         workers: processes that read images; None chooses by the device.
         batch_size: images per evaluation batch; a recipe sets that of training.
         progress: the progress display of long work.
+        features: the cache of features on disk; None encodes every image anew.
     """
 
     device: torch.device
@@ -28,6 +38,7 @@ class Machine:
     workers: int | None = None
     batch_size: int = 32
     progress: Progress = quiet
+    features: FeatureFolder | None = None
 
     @classmethod
     def choose(
@@ -38,6 +49,7 @@ class Machine:
         workers: int | None = None,
         batch_size: int = 32,
         progress: Progress = quiet,
+        features: FeatureFolder | None = None,
     ) -> "Machine":
         """From command-line options; Misuse for a device or precision that is not available."""
         found = choose_device(device)
@@ -47,6 +59,7 @@ class Machine:
             workers=workers,
             batch_size=batch_size,
             progress=progress,
+            features=features,
         )
 
     def autocast(self) -> torch.autocast:
