@@ -88,6 +88,8 @@ class DatasetCard(Card):
     Attributes:
         offers: subset of ANNOTATIONS; findings: label names in their official order.
         url: where to get it; licence: its terms; layout: files that its root folder must contain.
+        exclusive: whether every image has exactly one of the findings, so that the labels are
+            classes: softmax and accuracy instead of one sigmoid for each finding.
         embedded: whether the data are generated and need no root folder.
         options: keys for `data prepare --option KEY=VALUE`; the reader is then
             `read(root, options)`.
@@ -100,6 +102,7 @@ class DatasetCard(Card):
     url: str
     licence: str
     layout: tuple[str, ...] = ()
+    exclusive: bool = False
     embedded: bool = False
     options: tuple[str, ...] = ()
     generic: bool = False

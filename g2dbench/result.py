@@ -8,12 +8,12 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from g2dbench.errors import BadResult
 from g2dbench.system.files import replace_file
 
-SCHEMA = 2
+SCHEMA = 3
 RESULT_FILE, PREDICTIONS_FILE, SUBSET_FILE = "result.json", "predictions.parquet", "subset.json"
 
 
@@ -48,7 +48,9 @@ class Cell(_StrictModel):
 
     fraction: share of the training patients; 0 for a zero-shot task. model_seed: of pre-training,
     None for published weights. limit: maximum number of test images; None for all.
-    precision: of the encoder's forward passes.
+    precision: of the encoder's forward passes. draw: how training patients are sampled, see
+    `data/splits/fractions.py`; shots: positive patients of each finding instead of a fraction.
+    validation: "budget" samples the validation patients like the training patients.
     """
 
     model: str
@@ -61,6 +63,9 @@ class Cell(_StrictModel):
     subset_seed: int = 0
     limit: int | None = None
     precision: str = "fp32"
+    draw: Literal["covering", "stratified", "random"] = "covering"
+    shots: int | None = None
+    validation: Literal["full", "budget"] = "full"
 
 
 class Provenance(_StrictModel):
@@ -89,7 +94,10 @@ class Provenance(_StrictModel):
 
 
 class Result(_StrictModel):
-    """One cell of the leaderboard."""
+    """One cell of the leaderboard.
+
+    details: what the task reports besides scores: chosen epoch, validation curve, label counts.
+    """
 
     schema_version: int = SCHEMA
     cell: Cell
@@ -98,6 +106,7 @@ class Result(_StrictModel):
     metric: str
     scores: dict[str, Score] = {}
     counts: dict[str, int] = {}
+    details: dict[str, JsonValue] = {}
     provenance: Provenance
 
     @property
@@ -138,12 +147,14 @@ def _upgraded(raw: dict[str, Any]) -> dict[str, Any]:
     """Convert a result of an older schema to the current one.
 
     1 -> 2: `cell` has the precision, which only the provenance had before.
+    2 -> 3: `cell` says how training patients are sampled, and results have details; the defaults
+    are what g2dbench did before.
     """
     if raw["schema_version"] == 1 and isinstance(cell := raw.get("cell"), dict):
         provenance = raw.get("provenance")
         known = provenance.get("precision", "fp32") if isinstance(provenance, dict) else "fp32"
-        raw = {**raw, "schema_version": SCHEMA, "cell": {"precision": known, **cell}}
-    return raw
+        raw = {**raw, "cell": {"precision": known, **cell}}
+    return {**raw, "schema_version": SCHEMA}
 
 
 def load_all(folder: Path) -> list[Result]:

@@ -7,9 +7,12 @@ A task is a module with four names:
     predict    (model, run) -> DataFrame: slow; fits a head first if the protocol has one
     score      (predictions, protocol) -> {metric: Score}: pure, on the CPU, no model, no images
 
-and a fifth if two models can be compared by a paired test over patients:
+and optionally
 
-    statistics (predictions, protocol) -> {metric: aggregate.PatientStatistic}, for `score`
+    statistics (predictions, protocol) -> {metric: aggregate.PatientStatistic}, for `score` and for
+               paired tests over patients
+    fit, apply (model, run) -> SavedHead and (model, head, run) -> DataFrame: `predict` in two
+               steps, for `--save-heads` and `g2dbench predict`; `apply` reads `run.test` only
 
 `predict` returns one row per image and finding, with at least the columns `id` and `patient`, and
 everything that `score` needs; the runner stores it as Parquet. Results must not depend on
@@ -17,7 +20,7 @@ everything that `score` needs; the runner stores it as Parquet. Results must not
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -43,7 +46,9 @@ class Run(Generic[Settings]):
 
     train, valid, test: the splits; `train` is already the sampled fraction. A zero-shot task uses
     `test` only (and `valid` to choose a threshold). seed: of head initialization and shuffling.
-    folder: where the task may write extra files.
+    folder: where the task may write extra files. save_heads: whether to write the fitted head
+    there. details: JSON values for the result, which the task adds: chosen epoch, validation
+    curve, counts of labels.
     """
 
     train: Dataset
@@ -54,6 +59,8 @@ class Run(Generic[Settings]):
     seed: int = 0
     fraction: float = 1.0
     folder: Path | None = None
+    save_heads: bool = False
+    details: dict[str, Any] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:

@@ -1,8 +1,11 @@
 """Shared by all tests: no network, few threads, and where the real test material lies."""
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +13,9 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("COLUMNS", None)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if "G2DBENCH_FEATURES" not in os.environ:  # the workers of pytest-xdist share this folder
+    os.environ["G2DBENCH_FEATURES"] = tempfile.mkdtemp(prefix="g2dbench-features-")
+    atexit.register(shutil.rmtree, os.environ["G2DBENCH_FEATURES"], ignore_errors=True)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # pytest-xdist uses the cores
 
 import pytest

@@ -5,6 +5,7 @@ Only typer and rich load at start; each command imports what it uses, so that `-
 
 from g2dbench.cli import (
     ablate,
+    cache,
     data,
     demo,
     doctor,
@@ -30,6 +31,7 @@ eval.register(app)
 ablate.register(app)
 results.register(app)
 app.add_typer(data.app, name="data", rich_help_panel=DATA)
+app.add_typer(cache.app, name="cache", rich_help_panel=DATA)
 listing.register(app)
 figure.register(app)
 doctor.register(app)

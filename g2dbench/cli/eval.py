@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,17 @@ from rich.markup import escape
 
 from g2dbench.cli.console import console, track
 from g2dbench.cli.open_data import check_name, open_data
-from g2dbench.cli.options import DEFAULT_STORE, Device, Plugins, Precision, Root, Size, Store
+from g2dbench.cli.options import (
+    DEFAULT_FEATURE_CACHE,
+    DEFAULT_STORE,
+    Device,
+    FeatureCache,
+    Plugins,
+    Precision,
+    Root,
+    Size,
+    Store,
+)
 from g2dbench.cli.panels import EVALUATE
 from g2dbench.errors import Misuse
 
@@ -36,6 +47,14 @@ is done; 2 where the request is wrong. A cell is unsupported where the model lac
 needs, or the data set lacks the annotation.
 """
 RUNS = Path("runs")
+
+
+class Draw(StrEnum):
+    """The policies of `data/splits/fractions.py`."""
+
+    covering = "covering"
+    stratified = "stratified"
+    random = "random"
 
 
 def register(app: typer.Typer) -> None:
@@ -67,12 +86,31 @@ def evaluate(
     seed: Annotated[
         list[int] | None, typer.Option(help="Seed of heads and shuffling. Repeats.")
     ] = None,
-    subset_seed: Annotated[int, typer.Option(min=0, help="Seed that samples the fraction.")] = 0,
+    subset_seed: Annotated[
+        list[int] | None, typer.Option(min=0, help="Seed that samples the fraction. Repeats.")
+    ] = None,
+    shots: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Positive patients of each finding, not a fraction. Repeats."),
+    ] = None,
+    draw: Annotated[
+        Draw, typer.Option(help="How patients are sampled: `docs/protocols.md`.")
+    ] = Draw.covering,
+    val_budget: Annotated[
+        bool, typer.Option("--val-budget", help="Sample the validation patients likewise.")
+    ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="At most N test images.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("results"),
     rerun: Annotated[
         bool, typer.Option("--rerun", help="Evaluate cells again that are on disk.")
     ] = False,
+    save_heads: Annotated[
+        bool, typer.Option("--save-heads", help="Store fitted heads, for `g2dbench predict`.")
+    ] = False,
+    feature_cache: FeatureCache = DEFAULT_FEATURE_CACHE,
+    feature_cache_gb: Annotated[
+        float, typer.Option(min=0, help="Limit of the feature cache; 0 does not use it.")
+    ] = 20,
     device: Device = "auto",
     precision: Precision = "fp32",
     batch_size: Annotated[int, typer.Option(min=1, help="Speed only; scores do not change.")] = 32,
@@ -84,7 +122,7 @@ def evaluate(
     from g2dbench.evaluation import grid, model_reference
     from g2dbench.evaluation.workbench import Workbench
     from g2dbench.registry import Registry
-    from g2dbench.system.machine import Machine
+    from g2dbench.system.machine import FeatureFolder, Machine
 
     registry = Registry(plugin or ())
     names = list(dict.fromkeys(data or ["synthetic"]))
@@ -92,7 +130,14 @@ def evaluate(
         check_name(name, store, registry)
     grid.load_tasks(task, registry)
     grid.check_writable(out)
-    machine = Machine.choose(device, precision, batch_size=batch_size, progress=track)
+    features = FeatureFolder(feature_cache.expanduser(), int(feature_cache_gb * 1e9))
+    machine = Machine.choose(
+        device,
+        precision,
+        batch_size=batch_size,
+        progress=track,
+        features=features if features.limit else None,
+    )
     asked = grid.Grid(
         models=list(dict.fromkeys(model or [_newest_run()])),
         datasets=names,
@@ -100,7 +145,10 @@ def evaluate(
         fractions=fraction or [1.0],
         seeds=seed or [0],
         protocol=protocol,
-        subset_seed=subset_seed,
+        subset_seeds=subset_seed or [0],
+        shots=shots or [],
+        draw=draw.value,
+        validation="budget" if val_budget else "full",
         limit=limit,
         precision=machine.precision,
         store=store,
@@ -117,7 +165,7 @@ def evaluate(
         )
     for name in names:
         bench.add_dataset(name, open_data(name, root, store, size, registry))
-    report(grid.run(cells, bench, machine, out, rerun), out, shared)
+    report(grid.run(cells, bench, machine, out, rerun, save_heads), out, shared)
 
 
 def report(outcomes: Iterable["Outcome"], out: Path, shared: Sequence[str] = ()) -> None:
@@ -154,6 +202,8 @@ def _line(outcome: "Outcome", model: str) -> str:
 
     cell, result = outcome.result.cell, outcome.result
     share = "zero-shot" if cell.fraction == 0 else f"{cell.fraction * 100:g}%"
+    if cell.shots is not None:
+        share = f"{cell.shots}-shot"
     name = f"{model} {cell.task}:{cell.protocol} {cell.data} {share} {seeds_of(cell)}"
     if result.status != "done" or result.main is None:
         return f"{escape(name)}  [yellow]{result.status}[/]: {escape(result.reason or '')}"

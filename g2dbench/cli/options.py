@@ -21,6 +21,16 @@ Store = Annotated[
     ),
 ]
 DEFAULT_STORE = Path("~/.cache/g2dbench").expanduser()
+FeatureCache = Annotated[
+    Path,
+    typer.Option(
+        "--feature-cache",
+        envvar="G2DBENCH_FEATURES",
+        help="Folder that caches features of frozen encoders.",
+        show_default="~/.cache/g2dbench-features",
+    ),
+]
+DEFAULT_FEATURE_CACHE = Path("~/.cache/g2dbench-features").expanduser()
 Plugins = Annotated[
     list[Path] | None,
     typer.Option("--plugin", help="A file with a model, task, data set or method of your own."),

@@ -6,7 +6,7 @@ docs/decisions/008-what-identifies-a-cell.md lists what is in it, what is not, a
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,18 @@ ENGINE = "g2dbench.evaluation.runner"
 
 @dataclass(frozen=True)
 class CellData:
-    """The data splits of one cell; `ids` of the sampled training images, and their `digest`."""
+    """The data splits of one cell; `ids` of the sampled training images, and a `digest`.
+
+    The digest is of the training ids, and of the validation ids if these are sampled too. details:
+    the sampling policy and each finding's prevalence in the subset and in the whole training split.
+    """
 
     train: Dataset
     valid: Dataset
     test: Dataset
     ids: tuple[str, ...]
     digest: str
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 def cell_of(
@@ -49,6 +54,9 @@ def cell_of(
         fraction=check_fraction(spec.fraction) if card.fits else 0.0,
         seed=spec.seed if card.fits else 0,
         subset_seed=spec.subset_seed if card.fits else 0,
+        draw=spec.draw if card.fits else "covering",
+        shots=spec.shots if card.fits else None,
+        validation=spec.validation if card.fits else "full",
         limit=spec.limit,
         precision=spec.precision,
     )
@@ -65,8 +73,26 @@ def data_of(card: TaskCard, data: Dataset, cell: Cell) -> CellData:
     findings = [
         finding for finding in data.card.findings if f"{LABEL_PREFIX}{finding}" in data.table
     ]
-    subset = fractions.draw(train, cell.fraction, cell.subset_seed, findings=findings)
-    return CellData(train.take(subset.indices), valid, test, tuple(subset.ids), subset.digest)
+    subset = _sample(train, cell, findings)
+    digest = subset.digest
+    if cell.validation == "budget":
+        valid_subset = _sample(valid, cell, findings)
+        valid = valid.take(valid_subset.indices)
+        digest = hashlib.sha256(f"{digest} {valid_subset.digest}".encode()).hexdigest()
+    sampled = train.take(subset.indices)
+    details = {
+        "draw": cell.draw,
+        "patients": int(sampled.table["patient"].nunique()),
+        "prevalence": fractions.prevalence(sampled.table, findings),
+        "prevalence_before": fractions.prevalence(train.table, findings),
+    }
+    return CellData(sampled, valid, test, tuple(subset.ids), digest, details)
+
+
+def _sample(data: Dataset, cell: Cell, findings: list[str]) -> fractions.Subset:
+    if cell.shots is not None:
+        return fractions.sample_shots(data, cell.shots, cell.subset_seed, findings, cell.draw)
+    return fractions.sample_fraction(data, cell.fraction, cell.subset_seed, findings, cell.draw)
 
 
 def identity_of(
@@ -97,6 +123,8 @@ def folder_of(out: Path, cell: Cell, identity: dict[str, Any]) -> Path:
     text = json.dumps(identity, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     share = "zero" if cell.fraction == 0 else f"f{cell.fraction:g}"
+    if cell.shots is not None:
+        share = f"k{cell.shots}"
     seeds = f"s{cell.seed}" if cell.model_seed is None else f"m{cell.model_seed}-s{cell.seed}"
     name = f"{cell.protocol}-{share}-{seeds}-{digest}"
     return out / cell.task / _safe(cell.data) / _safe(cell.model) / _safe(name)

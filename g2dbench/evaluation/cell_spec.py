@@ -1,8 +1,11 @@
 """One evaluation as a serializable value: it can be stored, or run in another process."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from g2dbench.data.splits.fractions import Draw
 
 
 class CellSpec(BaseModel):
@@ -15,6 +18,10 @@ class CellSpec(BaseModel):
             in pixels, needed if it is prepared at several sizes.
         fraction: share of the training patients, in (0, 1]; ignored by zero-shot tasks.
         seed: of head initialization and shuffling. subset_seed: of sampling the fraction.
+        draw: how training patients are sampled, see `data/splits/fractions.py`. shots: positive
+            patients of each finding, instead of a fraction.
+        validation: "full" uses the whole validation split, "budget" samples it like the training
+            patients.
         limit: maximum number of test images; None for all.
         precision: of the encoder's forward passes.
         plugins: plug-in files with the user's models, tasks, data sets and methods.
@@ -30,6 +37,9 @@ class CellSpec(BaseModel):
     fraction: float = Field(default=1.0, gt=0, le=1)
     seed: int = Field(default=0, ge=0)
     subset_seed: int = Field(default=0, ge=0)
+    draw: Draw = "covering"
+    shots: int | None = Field(default=None, ge=1)
+    validation: Literal["full", "budget"] = "full"
     limit: int | None = Field(default=None, ge=1)
     precision: str = "fp32"
     store: Path | None = None

@@ -44,12 +44,16 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class FitResult:
-    """The best epoch (from 1) and its validation value; the number of epochs and steps run."""
+    """The best epoch (from 1) and its validation value; the number of epochs and steps run.
+
+    curve: the validation value of each epoch.
+    """
 
     best_epoch: int
     best: float
     epochs: int
     steps: int
+    curve: tuple[float, ...] = ()
 
 
 @contextmanager
@@ -88,10 +92,12 @@ def fit(
     optimizer = _adamw(head, settings)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _factor(settings, count))
     best, best_epoch, weights, steps, epoch = math.inf, 0, None, 0, 0
+    curve: list[float] = []
     for epoch in progress(range(1, settings.epochs + 1), title, settings.epochs):
         head.train()
         steps += _train_epoch(batches(count, settings, generator), loss, optimizer, schedule)
         value = _validated(head, validate)
+        curve.append(value)
         if value < best:
             best, best_epoch, weights = value, epoch, copy.deepcopy(head.state_dict())
         if epoch - best_epoch >= settings.patience:
@@ -102,7 +108,7 @@ def fit(
             "training diverged, or the validation split has nothing to score"
         )
     head.load_state_dict(weights)
-    return FitResult(best_epoch, best, epoch, steps)
+    return FitResult(best_epoch, best, epoch, steps, tuple(curve))
 
 
 def _train_epoch(

@@ -6,6 +6,7 @@ Such a task takes the annotated images of each split, caches the frozen encoder'
 """
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData
 from g2dbench.evaluation.fit_head import SHUFFLE, FitResult, FitSettings, fit
+from g2dbench.evaluation.saved_head import SavedHead, save_head
 from g2dbench.task import Run
 
 
@@ -50,5 +52,18 @@ def fit_in_run(
     settings: FitSettings,
     title: str,
 ) -> FitResult:
-    """`fit_head.fit` with the run's random order of batches and its progress display."""
-    return fit(head, count, loss, validate, settings, run.generator(SHUFFLE), run.progress, title)
+    """`fit_head.fit` with the run's random order of batches and its progress display.
+
+    The chosen epoch, the validation curve and the settings go into the result's details.
+    """
+    shuffle = run.generator(SHUFFLE)
+    found = fit(head, count, loss, validate, settings, shuffle, run.progress, title)
+    run.details["fit"] = {**asdict(found), "images": count, "settings": asdict(settings)}
+    return found
+
+
+def save_if_asked(run: Run[Any], head: SavedHead) -> SavedHead:
+    """Write the fitted head into the cell's folder with `--save-heads`; returns it."""
+    if run.save_heads and run.folder is not None:
+        save_head(head, run.folder)
+    return head

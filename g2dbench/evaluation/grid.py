@@ -7,8 +7,10 @@ model cannot be loaded, does not stop the others.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from g2dbench.cards import TaskCard
+from g2dbench.data.splits.fractions import Draw
 from g2dbench.errors import Misuse
 from g2dbench.evaluation.cell_spec import CellSpec
 from g2dbench.evaluation.runner import Outcome, run_cell
@@ -28,7 +30,10 @@ class Grid:
     fractions: Sequence[float] = (1.0,)
     seeds: Sequence[int] = (0,)
     protocol: str | None = None
-    subset_seed: int = 0
+    subset_seeds: Sequence[int] = (0,)
+    draw: Draw = "covering"
+    shots: Sequence[int] = ()
+    validation: Literal["full", "budget"] = "full"
     limit: int | None = None
     precision: str = "fp32"
     store: Path | None = None
@@ -40,7 +45,7 @@ class Grid:
 
         Raises Misuse for every error that can be found before a model is loaded.
         """
-        fractions = list(dict.fromkeys(check_fraction(fraction) for fraction in self.fractions))
+        subsets = self._subsets()
         seeds = check_seeds(self.seeds)
         tasks = [bench.task(name) for name in dict.fromkeys(self.tasks)]
         cells: list[CellSpec] = []
@@ -50,8 +55,17 @@ class Grid:
                 for data in self.datasets:
                     for task in tasks:
                         task_seeds = [model_seed] if per_seed else seeds
-                        cells += self._of_task(task, model, model_seed, data, fractions, task_seeds)
+                        cells += self._of_task(task, model, model_seed, data, subsets, task_seeds)
         return cells
+
+    def _subsets(self) -> list[dict[str, Any]]:
+        """The fields of a `CellSpec` that name a subset: fractions, or shots if any are given."""
+        shares: list[dict[str, Any]] = [{"shots": shots} for shots in dict.fromkeys(self.shots)]
+        if not shares:
+            fractions = dict.fromkeys(check_fraction(fraction) for fraction in self.fractions)
+            shares = [{"fraction": fraction} for fraction in fractions]
+        seeds = dict.fromkeys(self.subset_seeds)
+        return [{**share, "subset_seed": seed} for share in shares for seed in seeds]
 
     def _of_task(
         self,
@@ -59,13 +73,13 @@ class Grid:
         model: str,
         model_seed: int,
         data: str,
-        fractions: Sequence[float],
+        subsets: Sequence[dict[str, Any]],
         seeds: Sequence[int],
     ) -> Iterator[CellSpec]:
         protocol, _ = protocol_of(task, self.protocol)
         if not task.CARD.fits:
-            fractions, seeds = [1.0], [0]
-        for fraction in fractions:
+            subsets, seeds = [{}], [0]
+        for subset in subsets:
             for seed in seeds:
                 yield CellSpec(
                     model=model,
@@ -73,23 +87,29 @@ class Grid:
                     task=task.CARD.name,
                     data=data,
                     protocol=protocol,
-                    fraction=fraction,
                     seed=seed,
-                    subset_seed=self.subset_seed,
+                    draw=self.draw,
+                    validation=self.validation,
                     limit=self.limit,
                     precision=self.precision,
                     store=self.store,
                     size=self.size,
                     plugins=tuple(self.plugins),
+                    **subset,
                 )
 
 
 def run(
-    cells: Sequence[CellSpec], bench: Workbench, machine: Machine, out: Path, rerun: bool = False
+    cells: Sequence[CellSpec],
+    bench: Workbench,
+    machine: Machine,
+    out: Path,
+    rerun: bool = False,
+    save_heads: bool = False,
 ) -> Iterator[Outcome]:
     """Yield the outcome of each cell when it ends; rerun: run cells on disk again too."""
     for spec in cells:
-        yield run_cell(spec, bench, machine, out, rerun)
+        yield run_cell(spec, bench, machine, out, rerun, save_heads)
 
 
 def load_tasks(names: Sequence[str], registry: Registry) -> list[Task]:

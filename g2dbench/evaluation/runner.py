@@ -9,7 +9,7 @@ import dataclasses
 import datetime
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from g2dbench.evaluation.cell_identity import (
 )
 from g2dbench.evaluation.cell_spec import CellSpec
 from g2dbench.evaluation.failure import describe_failure, write_traceback
+from g2dbench.evaluation.saved_head import HEAD_FILE
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.model import Model, capabilities, missing_capability
 from g2dbench.result import (
@@ -63,7 +64,12 @@ class Outcome:
 
 
 def run_cell(
-    spec: CellSpec, bench: Workbench, machine: Machine, out: Path, rerun: bool = False
+    spec: CellSpec,
+    bench: Workbench,
+    machine: Machine,
+    out: Path,
+    rerun: bool = False,
+    save_heads: bool = False,
 ) -> Outcome:
     """Load what a spec names and evaluate it; if the model cannot be loaded, the cell fails.
 
@@ -74,7 +80,7 @@ def run_cell(
         model = bench.model(spec)
     except Exception as error:  # a plug-in may raise anything
         return _not_loaded(spec, task.CARD, data, machine, error)
-    return evaluate(spec, model, task, data, machine, out, rerun)
+    return evaluate(spec, model, task, data, machine, out, rerun, save_heads)
 
 
 def evaluate(
@@ -85,8 +91,11 @@ def evaluate(
     machine: Machine,
     out: Path,
     rerun: bool = False,
+    save_heads: bool = False,
 ) -> Outcome:
     """Evaluate a loaded model on a loaded data set, or return the stored result if nothing changed.
+
+    save_heads: store the fitted head too; a finished cell without one is then run again.
 
     The spec's precision overrides the machine's. A model that lacks a capability gives the status
     "unsupported", an error while predicting or scoring "failed"; both are stored with the reason.
@@ -97,9 +106,12 @@ def evaluate(
     parts = data_of(task.CARD, data, cell)
     identity = identity_of(cell, model, task, data, parts.digest, settings)
     folder = folder_of(out, cell, identity)
-    if not rerun and (found := _finished(folder)) is not None:
+    lacks_head = save_heads and hasattr(task, "apply") and not (folder / HEAD_FILE).is_file()
+    if not (rerun or lacks_head) and (found := _finished(folder)) is not None:
         return Outcome(found, folder, reused=True)
-    result = _CellRun(cell, model, task, parts, settings, machine, folder, identity).run()
+    result = _CellRun(
+        cell, model, task, parts, settings, machine, folder, identity, save_heads
+    ).run()
     save(result, folder)
     return Outcome(result, folder, reused=False)
 
@@ -124,6 +136,8 @@ class _CellRun:
     machine: Machine
     folder: Path
     identity: dict[str, Any]
+    save_heads: bool = False
+    details: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> Result:
         """Predict and score; an error becomes the cell's result."""
@@ -149,6 +163,7 @@ class _CellRun:
             metric=self.task.CARD.metric,
             scores=scores,
             counts=counts,
+            details=_plain_json({"subset": self.parts.details, **self.details}),
             provenance=self._provenance(
                 predictions=digest,
                 seconds=time.perf_counter() - began,
@@ -167,6 +182,8 @@ class _CellRun:
             seed=self.cell.seed,
             fraction=self.cell.fraction,
             folder=self.folder,
+            save_heads=self.save_heads,
+            details=self.details,
         )
         predictions = self.task.predict(self.model.to(self.machine.device).eval(), run)
         missing = {"id", "patient"} - set(predictions.columns)
@@ -227,6 +244,12 @@ def _check(card: TaskCard, model: Model, test: Dataset) -> None:
         )
     if not set(card.needs) & set(capabilities(model)):
         raise missing_capability(model, card)
+
+
+def _plain_json(details: dict[str, Any]) -> dict[str, Any]:
+    """Details as JSON values; NaN becomes null, and what JSON lacks becomes its text."""
+    text = json.dumps(details, default=str)
+    return dict(json.loads(text, parse_constant=lambda name: None))
 
 
 def store_predictions(predictions: pd.DataFrame, folder: Path) -> str:

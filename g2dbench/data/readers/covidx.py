@@ -30,6 +30,7 @@ CARD = DatasetCard(
     url="https://github.com/lindawangg/COVID-Net/blob/master/docs/COVIDx.md",
     licence="Terms of each source; research only",
     layout=("train.txt (or train_COVIDx9A.txt)", "test.txt", "train/", "test/"),
+    exclusive=True,
     options=("lists",),
 )
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from g2dbench.cards import DatasetCard
-from g2dbench.data.splits.fractions import draw
+from g2dbench.data.splits.fractions import sample_fraction
 from g2dbench.data.splits.stratified import assign, interleave
 from g2dbench.errors import BadData, Misuse
 from g2dbench.sample import Record
@@ -48,7 +48,7 @@ def shuffled(data: Table) -> Table:
 
 def test_one_percent_of_rsna_is_160_images_and_nested_in_ten_in_all() -> None:
     data = made()
-    drawn = [draw(data, fraction, 0, ("a", "b", "c")) for fraction in (0.01, 0.1, 1.0)]
+    drawn = [sample_fraction(data, fraction, 0, ("a", "b", "c")) for fraction in (0.01, 0.1, 1.0)]
     assert [len(subset.ids) for subset in drawn] == [160, 1601, 16010]
     one, ten, full = (set(subset.ids) for subset in drawn)
     assert one < ten < full
@@ -60,7 +60,7 @@ def test_one_percent_of_rsna_is_160_images_and_nested_in_ten_in_all() -> None:
 @pytest.mark.parametrize("fraction", [0.01, 0.03, 0.1, 0.5])
 def test_prevalence_is_kept_at_every_fraction(fraction: float, subset_seed: int) -> None:
     data = made()
-    part = data.table.iloc[list(draw(data, fraction, subset_seed, ("a", "b")).indices)]
+    part = data.table.iloc[list(sample_fraction(data, fraction, subset_seed, ("a", "b")).indices)]
     for finding in ("label:a", "label:b"):
         expected = data.table[finding].mean() * len(part)
         # Two strata hold each finding; a rounding in each, and a promoted patient.
@@ -71,7 +71,7 @@ def test_fractions_nest_for_any_findings_and_many_images_per_patient() -> None:
     data = made(3000, per_patient=3)
     before: set[str] = set()
     for fraction in (0.001, 0.01, 0.02, 0.3, 0.31, 1):
-        now = set(draw(data, fraction, 4, ("c", "a")).ids)
+        now = set(sample_fraction(data, fraction, 4, ("c", "a")).ids)
         assert before <= now
         before = now
         chosen = data.table[data.table["id"].isin(now)]
@@ -83,7 +83,7 @@ def test_fractions_nest_for_any_findings_and_many_images_per_patient() -> None:
 @pytest.mark.parametrize("subset_seed", range(4))
 def test_every_finding_has_a_positive_even_in_the_smallest_part(subset_seed: int) -> None:
     data = made()
-    subset = draw(data, 1e-6, subset_seed, ("a", "b", "c"))
+    subset = sample_fraction(data, 1e-6, subset_seed, ("a", "b", "c"))
     part = data.table.iloc[list(subset.indices)]
     assert (part[["label:a", "label:b", "label:c"]].sum() >= 1).all()
     assert len(part) <= 3
@@ -91,10 +91,10 @@ def test_every_finding_has_a_positive_even_in_the_smallest_part(subset_seed: int
 
 def test_a_draw_depends_on_its_seed_and_not_on_row_order() -> None:
     data = made(2000)
-    one, two = draw(data, 0.1, 0), draw(data, 0.1, 1)
+    one, two = sample_fraction(data, 0.1, 0), sample_fraction(data, 0.1, 1)
     assert one.digest != two.digest
     assert len(set(one.ids) & set(two.ids)) < 60
-    again = draw(shuffled(data), 0.1, 0)
+    again = sample_fraction(shuffled(data), 0.1, 0)
     assert again.digest == one.digest
     assert set(again.ids) == set(one.ids)
 
@@ -102,26 +102,26 @@ def test_a_draw_depends_on_its_seed_and_not_on_row_order() -> None:
 @pytest.mark.parametrize("fraction", [0, -0.1, 1.01, float("nan"), float("inf")])
 def test_impossible_fractions_are_misuse(fraction: float) -> None:
     with pytest.raises(Misuse, match="fraction"):
-        draw(made(10), fraction)
+        sample_fraction(made(10), fraction)
 
 
 def test_findings_nobody_shows_or_knows() -> None:
     data = made(100)
     data.table["label:c"] = 0.0
-    assert len(draw(data, 0.1, 0, ("a", "c")).ids) == 10
-    with pytest.raises(BadData, match="no training image of 'made' shows c"):
-        draw(data, 0.1, 0, ("c",))
+    assert len(sample_fraction(data, 0.1, 0, ("a", "c")).ids) == 10
+    with pytest.raises(BadData, match="no training image of 'made' has c"):
+        sample_fraction(data, 0.1, 0, ("c",))
     with pytest.raises(Misuse, match="no finding"):
-        draw(data, 0.1, 0, ("d",))
+        sample_fraction(data, 0.1, 0, ("d",))
     data.table["label:c"] = np.nan
-    assert len(draw(data, 0.1, 0, ("c",)).ids) == 10
+    assert len(sample_fraction(data, 0.1, 0, ("c",)).ids) == 10
     with pytest.raises(BadData, match="empty"):
-        draw(Table(data.table.iloc[:0]), 0.1)
+        sample_fraction(Table(data.table.iloc[:0]), 0.1)
 
 
 def test_a_set_without_labels_is_drawn_too() -> None:
     data = Table(made(50).table[["id", "patient"]])
-    assert len(draw(data, 0.5).ids) == 25
+    assert len(sample_fraction(data, 0.5).ids) == 25
 
 
 def test_every_stretch_of_the_order_is_stratified() -> None:
