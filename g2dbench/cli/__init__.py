@@ -15,6 +15,7 @@ from g2dbench.cli import (
     pretrain,
     profile,
     results,
+    suite,
 )
 from g2dbench.cli import list as listing
 from g2dbench.cli.app import app
@@ -28,6 +29,7 @@ pretrain.register(app)
 profile.register(app)
 export.register(app)
 eval.register(app)
+suite.register(app)
 ablate.register(app)
 results.register(app)
 app.add_typer(data.app, name="data", rich_help_panel=DATA)

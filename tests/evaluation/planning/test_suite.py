@@ -1,0 +1,81 @@
+"""Suites: the files that come with g2dbench, a user's own, and what is skipped."""
+
+from pathlib import Path
+
+import pytest
+
+from g2dbench.cards import TaskCard
+from g2dbench.errors import BadData, Misuse
+from g2dbench.evaluation.grid import Grid
+from g2dbench.evaluation.planning import estimate
+from g2dbench.evaluation.planning.suite import read_suite, suite_cells, suite_names
+from g2dbench.evaluation.workbench import Workbench
+from g2dbench.registry import Registry
+
+OWN = """
+summary = "Two tasks."
+[[rows]]
+title = "Probe"
+task = "cls"
+protocol = "g2d"
+data = ["synthetic:120", "rsna"]
+fractions = [0.5, 1]
+[[rows]]
+title = "Zero-shot"
+task = "zeroshot"
+protocol = "g2d"
+data = ["synthetic:120"]
+"""
+
+
+def template(store: Path) -> Grid:
+    return Grid(models=["random-init"], datasets=(), tasks=(), store=store)
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_every_row_names_a_task_and_a_protocol_that_exist(name: str) -> None:
+    cards = {card.name: card for card in Registry().cards(TaskCard)}
+    for row in read_suite(name).rows:
+        assert row.protocol in cards[row.task].protocols
+
+
+def test_own_suite_and_what_is_not_prepared(tmp_path: Path, small_store: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(OWN)
+    suite = read_suite(str(path))
+    assert suite.name == "mine"
+    bench = Workbench(Registry())
+    cells, skipped = suite_cells(suite, template(small_store), bench)
+    found = [(cell.title, cell.spec.task, cell.spec.fraction) for cell in cells]
+    assert found == [("Probe", "cls", 0.5), ("Probe", "cls", 1.0), ("Zero-shot", "zeroshot", 1.0)]
+    assert [(row.title, row.data) for row in skipped] == [("Probe", "rsna")]
+    assert "g2dbench data prepare rsna" in skipped[0].reason
+    only, _ = suite_cells(suite, template(small_store), bench, tasks=["zeroshot"])
+    assert [cell.spec.task for cell in only] == ["zeroshot"]
+    with pytest.raises(Misuse, match="task of the suite mine"):
+        suite_cells(suite, template(small_store), bench, tasks=["seg"])
+    costs = estimate.estimate([cell.spec for cell in cells], bench.datasets, [])
+    assert [(cost.done, cost.seconds) for cost in costs] == [(False, None)] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rows = 3", "is not a suite: summary"),
+        ("summary = ", "cannot be read"),
+        (OWN.replace("0.5", "2.0"), "fractions"),
+        (OWN.replace('task = "cls"', 'tusk = "cls"'), "task"),
+        ("a = " + "[" * 5000, "cannot be read"),
+    ],
+)
+def test_broken_suites_are_sentences_with_the_file(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_text(text)
+    with pytest.raises(BadData, match=message) as error:
+        read_suite(str(path))
+    assert str(path) in str(error.value)
+
+
+def test_unknown_suite_names_the_known_ones() -> None:
+    with pytest.raises(Misuse, match=r"no suite 'papr'.*frozen, paper"):
+        read_suite("papr")
