@@ -5,6 +5,7 @@ and validated when read. SCHEMA increases with every change of meaning; older fi
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -157,8 +158,33 @@ def _upgraded(raw: dict[str, Any]) -> dict[str, Any]:
     return {**raw, "schema_version": SCHEMA}
 
 
-def load_all(folder: Path) -> list[Result]:
-    """Every result under a folder, sorted by path."""
+def result_files(folder: Path) -> list[Path]:
+    """The files of all complete results under a folder, sorted.
+
+    Follows links to folders. Hidden folders are left out: cells that are being written.
+    """
     if not folder.is_dir():
         raise BadResult(f"there is no results folder {folder}: run `g2dbench eval` first")
-    return [load(path) for path in sorted(folder.rglob(RESULT_FILE))]
+    found: list[Path] = []
+    seen: set[Path] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [
+            name for name in sorted(folders) if not name.startswith(".") and _new(place, name, seen)
+        ]
+        if RESULT_FILE in files:
+            found.append(Path(place, RESULT_FILE))
+    return sorted(found)
+
+
+def _new(place: str, name: str, seen: set[Path]) -> bool:
+    """Whether a folder is met for the first time: links may lead in a circle."""
+    real = Path(place, name).resolve()
+    if real in seen:
+        return False
+    seen.add(real)
+    return True
+
+
+def load_all(folder: Path) -> list[Result]:
+    """Every result under a folder, sorted by path."""
+    return [load(path) for path in result_files(folder)]

@@ -68,12 +68,12 @@ def score(
     from g2dbench.evaluation.grid import load_tasks
     from g2dbench.evaluation.rescore import differences, rescore
     from g2dbench.registry import Registry
-    from g2dbench.result import RESULT_FILE, load, save
+    from g2dbench.result import load, result_files, save
 
     registry = Registry(plugin or ())
     if not results.is_dir():
         raise BadResult(f"there is no results folder {results}: run `g2dbench eval` first")
-    paths = [p for p in sorted(results.rglob(RESULT_FILE)) if load(p).status == "done"]
+    paths = [p for p in result_files(results) if load(p).status == "done"]
     changed = 0
     for path in track(paths, "scoring"):
         (task,) = load_tasks([load(path).cell.task], registry)

@@ -8,6 +8,7 @@ and only if one of these has changed, and results of different settings never mi
 import dataclasses
 import datetime
 import json
+import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ import g2dbench
 from g2dbench.cards import TaskCard
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, G2DBenchError, Unsupported
+from g2dbench.evaluation.cell_folder import finished, publish, reserved
 from g2dbench.evaluation.cell_identity import (
     CellData,
     cell_of,
@@ -34,13 +36,11 @@ from g2dbench.evaluation.workbench import Workbench
 from g2dbench.model import Model, capabilities, missing_capability
 from g2dbench.result import (
     PREDICTIONS_FILE,
-    RESULT_FILE,
     SUBSET_FILE,
     Cell,
     Provenance,
     Result,
     Score,
-    load,
     save,
 )
 from g2dbench.system.environment import hardware, package_versions, source_state
@@ -54,8 +54,8 @@ from g2dbench.task import Run, Task, protocol_of
 class Outcome:
     """A cell's result, its folder, and whether the result was on disk already.
 
-    folder: None if the cell failed before the folder's name was known, for example because the
-    model cannot be loaded; such a result is not stored.
+    folder: None if the result is not stored: the model cannot be loaded, so that the folder's name
+    is not known, or the cell was finished before and has failed now.
     """
 
     result: Result
@@ -106,22 +106,19 @@ def evaluate(
     parts = data_of(task.CARD, data, cell)
     identity = identity_of(cell, model, task, data, parts.digest, settings)
     folder = folder_of(out, cell, identity)
-    lacks_head = save_heads and hasattr(task, "apply") and not (folder / HEAD_FILE).is_file()
-    if not (rerun or lacks_head) and (found := _finished(folder)) is not None:
-        return Outcome(found, folder, reused=True)
-    result = _CellRun(
-        cell, model, task, parts, settings, machine, folder, identity, save_heads
-    ).run()
-    save(result, folder)
+    with reserved(folder, out) as partial:
+        lacks_head = save_heads and hasattr(task, "apply") and not (folder / HEAD_FILE).is_file()
+        before = finished(folder)
+        if before is not None and not (rerun or lacks_head):
+            return Outcome(before, folder, reused=True)
+        run = _CellRun(cell, model, task, parts, settings, machine, partial, identity, save_heads)
+        result = run.run()
+        save(result, partial)
+        if before is not None and result.status != "done":
+            shutil.rmtree(partial)  # a finished cell is never replaced by a failed one
+            return Outcome(result, None, reused=False)
+        publish(partial, folder)
     return Outcome(result, folder, reused=False)
-
-
-def _finished(folder: Path) -> Result | None:
-    path = folder / RESULT_FILE
-    if not path.is_file():
-        return None
-    result = load(path)
-    return result if result.status == "done" else None
 
 
 @dataclass(frozen=True)

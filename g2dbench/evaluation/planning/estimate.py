@@ -12,7 +12,7 @@ from pathlib import Path
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadResult
 from g2dbench.evaluation.cell_spec import CellSpec
-from g2dbench.result import PREDICTIONS_FILE, RESULT_FILE, Result, load
+from g2dbench.result import PREDICTIONS_FILE, Result, load, result_files
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Estimate:
 def earlier_results(folder: Path) -> list[Earlier]:
     """The finished results of a folder; broken files are left out: a plan needs no other."""
     found: list[Earlier] = []
-    for path in sorted(folder.rglob(RESULT_FILE)) if folder.is_dir() else ():
+    for path in result_files(folder) if folder.is_dir() else ():
         try:
             result = load(path)
         except BadResult:

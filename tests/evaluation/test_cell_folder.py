@@ -1,0 +1,153 @@
+"""A cell's folder: whole or not at all, one writer, and never worse than before."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from g2dbench.evaluation.cell_folder import finished, publish, reserved
+from g2dbench.result import (
+    PREDICTIONS_FILE,
+    RESULT_FILE,
+    Cell,
+    Provenance,
+    Result,
+    load,
+    load_all,
+    result_files,
+    save,
+)
+from g2dbench.system.files import file_digest
+
+CELL = Cell(model="m", task="cls", data="d", protocol="g2d", fraction=1.0)
+
+
+def write(folder: Path, value: float, status: str = "done") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame({"id": ["a"], "value": [value]}).to_parquet(folder / PREDICTIONS_FILE)
+    digest = file_digest(folder / PREDICTIONS_FILE)
+    provenance = Provenance(version="0", weights="w", data="d", subset="s", predictions=digest)
+    save(Result(cell=CELL, status=status, metric="auc", provenance=provenance), folder)
+
+
+def test_publish_replaces_a_cell_as_a_whole(tmp_path: Path) -> None:
+    place = tmp_path / "cls" / "cell"
+    for value in (1.0, 2.0):
+        with reserved(place, tmp_path) as partial:
+            write(partial, value)
+            publish(partial, place)
+    assert pd.read_parquet(place / PREDICTIONS_FILE)["value"].tolist() == [2.0]
+    assert finished(place) is not None
+    assert [path.name for path in place.parent.iterdir()] == ["cell"]
+    assert len(load_all(tmp_path)) == 1
+
+
+def test_a_cell_with_other_predictions_or_a_broken_result_is_not_finished(tmp_path: Path) -> None:
+    write(tmp_path, 1.0)
+    assert finished(tmp_path) is not None
+    (tmp_path / PREDICTIONS_FILE).write_bytes(b"other")
+    assert finished(tmp_path) is None
+    write(tmp_path, 1.0, status="failed")
+    assert finished(tmp_path) is None
+    (tmp_path / RESULT_FILE).write_text("{")
+    assert finished(tmp_path) is None
+    assert finished(tmp_path / "nothing") is None
+
+
+def test_hidden_folders_are_no_results_and_links_are_followed(tmp_path: Path) -> None:
+    write(tmp_path / "results" / ".cell.partial", 1.0)
+    write(tmp_path / "elsewhere" / "cell", 1.0)
+    (tmp_path / "results" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "results" / "circle").symlink_to(tmp_path / "results")
+    found = result_files(tmp_path / "results")
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == [
+        "results/linked/cell/result.json"
+    ]
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from evaluation.test_cell_folder import write
+from g2dbench.evaluation.cell_folder import publish, reserved
+out = Path(sys.argv[1])
+print("ready", flush=True)
+value = 0.0
+while True:
+    value += 1
+    with reserved(out / "cell", out) as partial:
+        write(partial, value)
+        publish(partial, out / "cell")
+"""
+
+
+@pytest.mark.slow
+def test_no_kill_tears_a_finished_cell(tmp_path: Path) -> None:
+    write(tmp_path / "cell", 0.0)
+    tests = str(Path(__file__).parents[1])
+    for number in range(30):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path), tests], stdout=subprocess.PIPE
+        )
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        time.sleep(0.005 * number)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        writer.stdout.close()
+        assert finished(tmp_path / "cell") is not None
+
+
+def _evaluate(out: Path, number: int) -> None:
+    with reserved(out / "cell", out) as partial:
+        if finished(out / "cell") is None:
+            with (out / "ran.txt").open("a") as log:
+                log.write(f"{number}\n")
+            time.sleep(0.2)
+            write(partial, float(number))
+            publish(partial, out / "cell")
+
+
+@pytest.mark.integration
+def test_of_several_writers_one_runs_the_cell(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=_evaluate, args=(tmp_path, n)) for n in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert len((tmp_path / "ran.txt").read_text().split()) == 1
+    assert finished(tmp_path / "cell") is not None
+
+
+def test_readers_never_see_a_mixture(tmp_path: Path) -> None:
+    write(tmp_path / "cell", 0.0)
+    child = os.fork()
+    if child == 0:
+        for value in range(1, 40):
+            with reserved(tmp_path / "cell", tmp_path) as partial:
+                write(partial, float(value))
+                publish(partial, tmp_path / "cell")
+        os._exit(0)
+    mixed = 0
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        place = os.open(tmp_path / "cell", os.O_RDONLY)
+        try:  # one folder handle: both files are of the same generation
+            with open(os.open(RESULT_FILE, os.O_RDONLY, dir_fd=place)) as file:
+                digest = json.load(file)["provenance"]["predictions"]
+            link = Path(f"/proc/self/fd/{place}") / PREDICTIONS_FILE
+            mixed += file_digest(link) != digest
+        except FileNotFoundError:
+            pass  # the old folder was removed while it was read
+        finally:
+            os.close(place)
+    assert mixed == 0
+    assert load(tmp_path / "cell" / RESULT_FILE).status == "done"
