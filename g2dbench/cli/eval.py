@@ -94,7 +94,7 @@ def evaluate(
         typer.Option(min=1, help="Positive patients of each finding, not a fraction. Repeats."),
     ] = None,
     draw: Annotated[
-        Draw, typer.Option(help="How patients are sampled: `docs/protocols.md`.")
+        Draw, typer.Option(help="How patients are sampled: docs/tasks/subsets.md.")
     ] = Draw.covering,
     val_budget: Annotated[
         bool, typer.Option("--val-budget", help="Sample the validation patients likewise.")
