@@ -141,10 +141,10 @@ def _evaluate(
 
 def _rank(results: Path, registry: "Registry") -> None:
     from g2dbench.reporting import leaderboard_formats
-    from g2dbench.reporting.leaderboard import build
+    from g2dbench.reporting.leaderboard import build_leaderboard
     from g2dbench.result import load_all
 
-    board = build(load_all(results), registry.task_order())
+    board = build_leaderboard(load_all(results), registry.task_order())
     leaderboard_formats.show(board, console, reasons=False)
     console.print(
         f"predictions and scores are in {results}; again: g2dbench leaderboard {results}",

@@ -132,11 +132,11 @@ def report(outcomes: Iterable["Outcome"], out: Path, shared: Sequence[str] = ())
     results: list[Result] = []
     for outcome in outcomes:
         results.append(outcome.result)
-        name = model_names.names(results, shared).of(outcome.result)
+        name = model_names.name_models(results, shared).of(outcome.result)
         console.print(_line(outcome, name), soft_wrap=True)
         count[outcome.result.status] += 1
         kept += outcome.reused
-    for note in model_names.names(results).notes():
+    for note in model_names.name_models(results).notes():
         console.print(escape(note), soft_wrap=True)
     seconds = time.perf_counter() - began
     done, unsupported, failed = count.values()
@@ -150,11 +150,11 @@ def report(outcomes: Iterable["Outcome"], out: Path, shared: Sequence[str] = ())
 
 
 def _line(outcome: "Outcome", model: str) -> str:
-    from g2dbench.reporting.model_names import seeds_of
+    from g2dbench.reporting.model_names import describe_seeds
 
     cell, result = outcome.result.cell, outcome.result
     share = "zero-shot" if cell.fraction == 0 else f"{cell.fraction * 100:g}%"
-    name = f"{model} {cell.task}:{cell.protocol} {cell.data} {share} {seeds_of(cell)}"
+    name = f"{model} {cell.task}:{cell.protocol} {cell.data} {share} {describe_seeds(cell)}"
     if result.status != "done" or result.main is None:
         return f"{escape(name)}  [yellow]{result.status}[/]: {escape(result.reason or '')}"
     score = result.main

@@ -46,12 +46,12 @@ def leaderboard(
     """Print models by (task, data, fraction): mean and deviation over seeds, the best in bold."""
     from g2dbench.registry import Registry
     from g2dbench.reporting import leaderboard_formats
-    from g2dbench.reporting.leaderboard import build
+    from g2dbench.reporting.leaderboard import build_leaderboard
     from g2dbench.result import load_all
 
-    board = build(load_all(results), Registry().task_order())
+    board = build_leaderboard(load_all(results), Registry().task_order())
     if format_ is not Format.rich:
-        typer.echo(leaderboard_formats.PLAIN[format_.value](board))
+        typer.echo(leaderboard_formats.TEXT_FORMATS[format_.value](board))
         return
     leaderboard_formats.show(board, console, reasons=reasons)
 

@@ -64,7 +64,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device", "runs/a/run.json")
         (KeyboardInterrupt(), 130, "stopped"),
     ],
 )
-def test_an_error_is_a_sentence_with_its_exit_code(
+def test_an_error_is_one_line_with_an_exit_code(
     error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture
 ) -> None:
     found, text = ended(error, capsys)
@@ -72,7 +72,7 @@ def test_an_error_is_a_sentence_with_its_exit_code(
     assert "\n" not in text
 
 
-def test_what_is_nobodys_fault_keeps_its_traceback() -> None:
+def test_an_unexpected_exception_keeps_its_traceback() -> None:
     def run() -> Callable:
         raise ZeroDivisionError
 

@@ -42,7 +42,7 @@ def regress(before: Path, now: Path, *words: str) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def test_today_scores_as_well_as_the_committed_baseline(work: Path) -> None:
+def test_new_scores_are_as_high_as_the_committed_baseline(work: Path) -> None:
     code, text = regress(BASELINE, work / "results", *TOLERANCES)
     assert code == 0, text
 
@@ -55,7 +55,7 @@ def test_cells_without_a_trained_network_score_the_same_on_every_processor(work:
         assert now[cell] == pytest.approx(baseline[cell], abs=PROCESSORS["UNTRAINED"]), cell
 
 
-def test_the_band_is_shown_and_a_score_outside_its_tolerance_closes_the_gate() -> None:
+def test_the_band_is_printed_and_a_score_outside_its_tolerance_fails_the_gate() -> None:
     baseline = {"cls random-init auc": 0.5, "seg random-init dice": 0.1}
     one, other = {**baseline, "seg random-init dice": 0.13}, {**baseline}
     lines, left = PROCESSORS["compare"](baseline, {"one": one, "other": other})
@@ -73,7 +73,7 @@ def test_an_unchanged_rerun_scores_the_same_to_the_last_bit(work: Path) -> None:
     assert "0 rose, 0 fell" in text
 
 
-def test_a_planted_broken_mask_closes_the_gate(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_planted_broken_mask_fails_the_gate(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = InputGeometry.mask_to_input
 
     def upside_down(view: InputGeometry, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
