@@ -114,8 +114,8 @@ def _pair_models(
     if before and now and before.keys() != now.keys():
         raise BadResult(
             f"{cell.model} names {_describe_models(before)} in the baseline and "
-            f"{_describe_models(now)} now, so {cell.task} on {cell.data} cannot be compared: remove "
-            "the result.json of the models that you do not want to compare, or write the new "
+            f"{_describe_models(now)} now, so {cell.task} on {cell.data} cannot be compared: "
+            "remove the result.json of the models that are not to be compared, or write the new "
             "results to another folder (--out)"
         )
     digests = dict.fromkeys((*before, *now))

@@ -57,7 +57,11 @@ FULL = OSError(errno.ENOSPC, "No space left on device", "runs/a/run.json")
             1,
             "a.csv: No such",
         ),
-        (FULL, 1, "runs/a/run.json: No space left on device; what was finished is kept: make room"),
+        (
+            FULL,
+            1,
+            "runs/a/run.json: No space left on device; finished work is kept: free some space",
+        ),
         (RuntimeError("PytorchStreamWriter failed writing file data/1"), 1, "the disk: No space"),
         (chained(RuntimeError("unexpected pos 704 vs 598"), FULL), 1, "No space left on device"),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), 1, "Broken pipe"),

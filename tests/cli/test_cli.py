@@ -62,7 +62,7 @@ def test_a_finished_cell_is_not_run_again_unless_asked(shell: Shell, tmp_path: P
     code, text = shell.eval(*words)
     assert (code, path.read_bytes()) == (0, first)
     assert "on disk" in text
-    assert "0 were on disk" in shell.eval(*words, "--rerun")[1]
+    assert "0 already on disk" in shell.eval(*words, "--rerun")[1]
 
 
 def test_a_grid_writes_a_cell_each_and_the_ids_of_its_subset(shell: Shell, tmp_path: Path) -> None:
@@ -111,7 +111,8 @@ def test_the_leaderboard_prints_every_format(shell: Shell) -> None:
 
 def test_an_edited_score_and_edited_predictions_are_detected(shell: Shell, tmp_path: Path) -> None:
     shell.eval("--task", "zeroshot", "--model", "random-init")
-    assert shell("score", "--check") == (0, "scored 1 cells from their predictions: 0 differ")
+    wanted = "scored 1 cell from the predictions: 0 with other scores"
+    assert shell("score", "--check") == (0, wanted)
     (path,) = (tmp_path / "results").rglob(RESULT_FILE)
     raw = json.loads(path.read_text())
     raw["scores"]["auc"]["value"] = 0.99
@@ -138,12 +139,16 @@ def test_an_edited_score_and_edited_predictions_are_detected(shell: Shell, tmp_p
         (("--task", "seg", "--model", "random-init", "--fraction", "0"), 2, "not in (0, 1]"),
         (("--task", "seg", "--model", "random-init", "--fraction", "1.5"), 2, "not in (0, 1]"),
         (("--task", "seg", "--model", "random-init", "--fraction", "nan"), 2, "not in (0, 1]"),
-        (("--task", "seg", "--model", "random-init", "--seed", "-1"), 2, "seeds count from 0"),
+        (
+            ("--task", "seg", "--model", "random-init", "--seed", "-1"),
+            2,
+            "Invalid value for '--seed'",
+        ),
         (("--task", "seg", "--model", "random-init", "--device", "cuda:9"), 2, "not available"),
         (("--task", "seg", "--model", "random-init", "--device", "gpu"), 2, "not a device"),
         (("--task", "seg", "--model", "random-init", "--precision", "fp8"), 2, "unknown"),
         (("--task", "seg", "--model", "random-init", "--plugin", "no.py"), 2, "no plug-in file"),
-        (("--task", "seg"), 2, "no run in runs/"),
+        (("--task", "seg"), 2, "runs/ contains no finished run"),
     ],
 )
 def test_a_wrong_request_is_one_clear_error(
