@@ -1,4 +1,4 @@
-"""The project gates itself: the fixed suite against the committed baseline, and a planted fault."""
+"""The regression gate on the project: the fixed suite against its baseline, and a planted fault."""
 
 import runpy
 import shutil
@@ -16,18 +16,18 @@ SUITE = Path(__file__).with_name("suite.py")
 BASELINE = SUITE.parent / "baseline"
 PROCESSORS = runpy.run_path(str(SUITE.with_name("processors.py")))
 TOLERANCES = ("--tolerance", str(PROCESSORS["TOLERANCE"]))
-"""Wider than the band of the scores on several processors, which `make gate-processors` shows."""
+"""Wider than the band of the scores on several processors, which `make gate-processors` prints."""
 
 
 pytestmark = [
     pytest.mark.gate,
     pytest.mark.timeout(1200),
-]  # minutes where other work shares the cores
+]  # takes minutes if other processes use the cores
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with today's results of the suite."""
+    """A folder with new results of the suite."""
     folder = tmp_path_factory.mktemp("gate")
     suite(folder / "results", folder)
     return folder
