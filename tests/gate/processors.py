@@ -91,7 +91,7 @@ def run(name: str, out: Path) -> Scores:
 
 
 def compare(baseline: Scores, found: dict[str, Scores]) -> tuple[list[str], list[str]]:
-    """The lines of the table, and the cells that differ from it beyond their tolerance."""
+    """The lines of the table, and the cells whose difference exceeds their tolerance."""
     lines, left = [], []
     for cell, before in sorted(baseline.items()):
         values = [column[cell] for column in found.values()]

@@ -1,7 +1,8 @@
 """The fixed suite of the project's own regression gate: `python suite.py OUT STORE`.
 
 Every task on 240 synthetic radiographs at 64 px, with an untrained model and with a G2D of two
-epochs. The committed results in `baseline/` were made by `make baseline`; `test_gate.py` runs the suite again.
+epochs. The committed results in `baseline/` were made by `make baseline`; `test_gate.py` runs the
+suite again.
 """
 
 import sys
