@@ -3,7 +3,8 @@
 Shapes: B batch, S input side, D = 128, T texts, h w the patch grid (S / 32).
 Source: microsoft/hi-ml at b67c1d2, hi-ml-multimodal/src/health_multimodal. SOURCE is a copy of the
 hub repository microsoft/BiomedVLP-CXR-BERT-specialized (tag v1.1), where image and text weights lie
-side by side. Where we differ: a text beyond 512 word pieces is cut, the original refuses it.
+side by side. Difference from the original: a text is truncated to 512 tokens; the original refuses
+a longer one.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import Preprocess
 from g2dbench.pretrained import bert
-from g2dbench.pretrained.feature_maps import cosines
+from g2dbench.pretrained.feature_maps import cosine_similarity
 from g2dbench.pretrained.tokenizer import Tokenize
 from g2dbench.pretrained.weights import digest, find_state, load_state, read_weights
 
@@ -40,24 +41,26 @@ CARD = ModelCard(
 )
 
 IMAGE_FILE = "biovil_image_resnet50_proj_size_128.pt"
-WIDTH = 128
-MAX_PIECES = 512
-TEXTS_AT_ONCE = 64
-FC = r"^encoder\.encoder\.fc\."
-UNUSED_TEXT = (r"^cls\.", r"^bert\.pooler\.")
-"""Keys of the files that no embedding reads: the classifier, the masked-word head, the pooler."""
-SIGMA, TRUNCATE = 1.5, 4.0
-"""Smoothing of the similarity map, in patches (vlp/inference_engine.py), as SciPy cuts it."""
+EMBED_DIM = 128
+MAX_TOKENS = 512
+TEXT_BATCH = 64
+UNUSED_IMAGE_KEYS = r"^encoder\.encoder\.fc\."
+UNUSED_TEXT_KEYS = (r"^cls\.", r"^bert\.pooler\.")
+"""Keys of the files that no embedding needs: the classifier, the masked-language-modeling head, and
+the pooler."""
+SMOOTHING_SIGMA, SMOOTHING_TRUNCATE = 1.5, 4.0
+"""Gaussian smoothing of the similarity map: the standard deviation in patches
+(vlp/inference_engine.py), and the number of standard deviations after which SciPy truncates it."""
 
 
 class _Projection(nn.Module):
-    """(T, 768) [CLS] states -> (T, D) text embeddings, not normalised."""
+    """(T, 768) [CLS] states -> (T, D) text embeddings, not normalized."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.dense_to_hidden = nn.Linear(hidden, WIDTH)
-        self.LayerNorm = nn.LayerNorm(WIDTH, eps=1e-12)
-        self.dense_to_output = nn.Linear(WIDTH, WIDTH)
+        self.dense_to_hidden = nn.Linear(hidden, EMBED_DIM)
+        self.LayerNorm = nn.LayerNorm(EMBED_DIM, eps=1e-12)
+        self.dense_to_output = nn.Linear(EMBED_DIM, EMBED_DIM)
 
     def forward(self, states: Tensor) -> Tensor:
         hidden = self.LayerNorm(F.gelu(self.dense_to_hidden(states)))
@@ -66,7 +69,7 @@ class _Projection(nn.Module):
 
 
 class _ImageTower(nn.Module):
-    """The trunk and the 1x1 projector, under the names of the official state_dict."""
+    """The ResNet-50 and the 1x1 projector, with the key names of the official state_dict."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,15 +77,15 @@ class _ImageTower(nn.Module):
         trunk.fc = nn.Identity()
         self.encoder = nn.ModuleDict({"encoder": trunk})
         layers = nn.Sequential(
-            nn.Conv2d(2048, WIDTH, 1, bias=False),
-            nn.BatchNorm2d(WIDTH),
+            nn.Conv2d(2048, EMBED_DIM, 1, bias=False),
+            nn.BatchNorm2d(EMBED_DIM),
             nn.ReLU(),
-            nn.Conv2d(WIDTH, WIDTH, 1),
+            nn.Conv2d(EMBED_DIM, EMBED_DIM, 1),
         )
         self.projector = nn.ModuleDict({"model": layers})
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, S, S) -> five maps of stride 2 to 32."""
+        """(B, 3, S, S) -> five feature maps of strides 2 to 32."""
         trunk: Any = self.encoder["encoder"]
         maps = [trunk.relu(trunk.bn1(trunk.conv1(images)))]
         maps.append(trunk.layer1(trunk.maxpool(maps[0])))
@@ -91,27 +94,27 @@ class _ImageTower(nn.Module):
         return maps
 
     def patches(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, D, h, w) projected patches, not normalised."""
+        """(B, 3, S, S) -> (B, D, h, w) projected patch embeddings, not normalized."""
         projected: Tensor = self.projector["model"](self.pyramid(images)[-1])
         return projected
 
 
 class _TextTower(nn.Module):
-    """CXR-BERT without its masked-word head, under the names of the official state_dict."""
+    """CXR-BERT without its masked-language-modeling head, with the official state_dict's keys."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.bert = BertModel(config, add_pooling_layer=False)
         self.cls_projection_head = _Projection(config.hidden_size)
 
-    def forward(self, pieces: Tensor, mask: Tensor) -> Tensor:
-        states = self.bert(input_ids=pieces, attention_mask=mask).last_hidden_state
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        states = self.bert(input_ids=tokens, attention_mask=mask).last_hidden_state
         projected: Tensor = self.cls_projection_head(states[:, 0])
         return projected
 
 
 class BioViL(Model):
-    """Published BioViL: embeds, offers its trunk's maps, and locates a phrase patch by patch."""
+    """The published BioViL: global embeddings, feature maps, and phrase grounding by patches."""
 
     card = CARD
     preprocess = Preprocess(size=480, resize=512, fit="crop", intensity="minmax")
@@ -119,56 +122,56 @@ class BioViL(Model):
     strides = (2, 4, 8, 16, 32)
     fixed_size = False
     grounding = Grounding("nearest", None)
-    """The library's default; its notebook draws with bilinear. No threshold is published."""
+    """Nearest is the default of the library; its notebook uses bilinear. It has no threshold."""
 
     def __init__(self, image: _ImageTower, text: _TextTower, tokenizer: BertTokenizerFast) -> None:
         super().__init__()
         self.image = image
         self.text = text
-        self.tokenize = Tokenize(tokenizer, MAX_PIECES)
+        self.tokenize = Tokenize(tokenizer, MAX_TOKENS)
 
     def embed_images(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, D): the mean of the projected patches, normalised."""
+        """(B, 3, S, S) -> (B, D): the mean of the projected patches, normalized."""
         return F.normalize(self.image.patches(images).mean(dim=(2, 3)), dim=-1)
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """T texts -> (T, D), normalised; closing `.`, `!` and `?` are dropped (text/data/io.py)."""
-        plain = [text.rstrip("!?.") for text in texts]
-        starts = range(0, len(plain), TEXTS_AT_ONCE)
-        rows = [self._project(plain[at : at + TEXTS_AT_ONCE]) for at in starts]
+        """T texts -> (T, D), normalized; final `.`, `!` and `?` are removed (text/data/io.py)."""
+        stripped = [text.rstrip("!?.") for text in texts]
+        starts = range(0, len(stripped), TEXT_BATCH)
+        rows = [self._project_texts(stripped[at : at + TEXT_BATCH]) for at in starts]
         return F.normalize(torch.cat(rows), dim=-1)
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, S, S) -> the trunk's maps of stride 2, 4, 8, 16 and 32."""
+        """(B, 3, S, S) -> the ResNet's maps of strides 2, 4, 8, 16 and 32."""
         return self.image.pyramid(images)
 
     def pooled(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, 2048): what its classifiers are fed (image/model/model.py)."""
+        """(B, 3, S, S) -> (B, 2048): the input of its classifiers (image/model/model.py)."""
         return self.image.pyramid(images)[-1].mean(dim=(2, 3))
 
-    def _project(self, texts: Sequence[str]) -> Tensor:
-        """T texts -> (T, D), not normalised."""
-        pieces, mask = self.tokenize(texts)
+    def _project_texts(self, texts: Sequence[str]) -> Tensor:
+        """T texts -> (T, D), not normalized."""
+        tokens, mask = self.tokenize(texts)
         device = self.text.cls_projection_head.dense_to_output.weight.device
-        projected: Tensor = self.text(pieces.to(device), mask.to(device))
+        projected: Tensor = self.text(tokens.to(device), mask.to(device))
         return projected
 
     def similarity(self, images: Tensor, texts: Sequence[str]) -> Tensor:
-        """(B, 3, S, S), T texts -> (B, T, h, w) cosines of patches and texts, before smoothing."""
-        return cosines(self.image.patches(images), self.embed_texts(texts))
+        """(B, 3, S, S), T texts -> (B, T, h, w) cosine similarity, not smoothed."""
+        return cosine_similarity(self.image.patches(images), self.embed_texts(texts))
 
     def locate(self, images: Tensor, texts: Sequence[str]) -> Tensor:
-        """(B, 3, S, S), T texts -> (B, T, h, w): the cosines after a Gaussian of 1.5 patches."""
+        """(B, 3, S, S), T texts -> (B, T, h, w): `similarity` after Gaussian smoothing."""
         maps = self.similarity(images, texts)
-        rows, columns = (gaussian(length).to(maps) for length in maps.shape[-2:])
+        rows, columns = (gaussian_matrix(length).to(maps) for length in maps.shape[-2:])
         return rows @ maps @ columns.T
 
 
-def gaussian(length: int) -> Tensor:
-    """(length, length) float64: `scipy.ndimage.gaussian_filter1d` of mode "reflect" as a matrix."""
-    radius = int(TRUNCATE * SIGMA + 0.5)
+def gaussian_matrix(length: int) -> Tensor:
+    """(length, length) float64: `scipy.ndimage.gaussian_filter1d`, mode "reflect", as a matrix."""
+    radius = int(SMOOTHING_TRUNCATE * SMOOTHING_SIGMA + 0.5)
     offsets = np.arange(-radius, radius + 1)
-    weights = np.exp(-0.5 * (offsets / SIGMA) ** 2)
+    weights = np.exp(-0.5 * (offsets / SMOOTHING_SIGMA) ** 2)
     # "reflect" repeats the edge: positions run 0 .. n-1, n-1 .. 0, with period 2n.
     position = (np.arange(length)[:, None] + offsets) % (2 * length)
     position = np.minimum(position, 2 * length - 1 - position)
@@ -183,27 +186,31 @@ def load(source: str | None, seed: int) -> BioViL:
     Raises Misuse without a source, BadCheckpoint where a file is missing or does not fit.
     """
     if source is None:
-        raise Misuse(f"biovil needs its weights: --model biovil:FOLDER, a copy of {CARD.source}")
+        raise Misuse(
+            f"biovil needs its weights: --model biovil:FOLDER, FOLDER a copy of {CARD.source}"
+        )
     path = Path(source).expanduser()
     image_file = path / IMAGE_FILE if path.is_dir() else path
-    text_file = _check_files(image_file)
+    text_file = _find_text_weights(image_file)
     image = _ImageTower()
-    load_state(image, find_state(read_weights(image_file), image_file), image_file, [FC])
-    text = bert.build(text_file.parent, _TextTower)
-    load_state(text, find_state(read_weights(text_file), text_file), text_file, UNUSED_TEXT)
+    load_state(
+        image, find_state(read_weights(image_file), image_file), image_file, [UNUSED_IMAGE_KEYS]
+    )
+    text = bert.build_from_config(text_file.parent, _TextTower)
+    load_state(text, find_state(read_weights(text_file), text_file), text_file, UNUSED_TEXT_KEYS)
     tokenizer = bert.read_tokenizer(text_file.parent, text.bert.config.vocab_size)
     model = BioViL(image, text, tokenizer)
     model.identity = Identity("biovil", digest(model))
     return model.eval()
 
 
-def _check_files(image_file: Path) -> Path:
-    """The text weights beside the image weights; BadCheckpoint that lists what is absent."""
+def _find_text_weights(image_file: Path) -> Path:
+    """The text weights beside the image weights; BadCheckpoint lists the missing files."""
     folder = image_file.parent
-    absent = bert.absent(folder, [(image_file.name,), *bert.FILES])
-    if absent:
+    missing = bert.missing_files(folder, [(image_file.name,), *bert.FILES])
+    if missing:
         raise BadCheckpoint(
-            f"biovil reads its image and its text weights from one folder, and {folder} lacks "
-            f"{', '.join(absent)}: copy all files of {CARD.source} into it"
+            f"biovil reads its image and text weights from one folder, but {folder} lacks "
+            f"{', '.join(missing)}: copy all files of {CARD.source} into it"
         )
     return bert.weights_file(folder)

@@ -1,9 +1,10 @@
-"""Any image encoder that timm can build, from a local weights file: ImageNet models, own trainings.
+"""Any image encoder that timm can build, with weights from a local file (ImageNet or your own).
 
 Shapes: B batch, S input side, C channels. SOURCE is ARCH@FILE, for example
-`encoder:resnet50@weights.pth` or `encoder:vit_base_patch16_224@model.safetensors`. ARCH is timm's
-name; ResNets and DenseNets of torchvision have timm's names and keys. The classifier of the file is
-left out. Preprocessing is timm's default of the architecture, not of the file, which names none.
+`encoder:resnet50@weights.pth` or `encoder:vit_base_patch16_224@model.safetensors`. ARCH is a
+name of timm; ResNets and DenseNets of torchvision have the same names and keys. The classifier in
+the file is ignored. Preprocessing is timm's default for the architecture, because a weights file
+does not specify any.
 """
 
 from pathlib import Path
@@ -18,7 +19,14 @@ from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.model import Identity, Model
 from g2dbench.preprocess import Fit, Preprocess, Resampling
 from g2dbench.pretrained.feature_maps import find_levels
-from g2dbench.pretrained.weights import State, digest, find_state, load_state, part, read_weights
+from g2dbench.pretrained.weights import (
+    State,
+    digest,
+    find_state,
+    load_state,
+    read_weights,
+    select_prefix,
+)
 from g2dbench.registry import unknown_name
 
 CARD = ModelCard(
@@ -36,7 +44,7 @@ _RESAMPLINGS: dict[str, Resampling] = {"bilinear": "bilinear", "bicubic": "bicub
 
 
 class Encoder(Model):
-    """A timm encoder without its classifier: the last map of each stride, and its pooled output."""
+    """A timm encoder without its classifier: the last feature map of each stride, and pooling."""
 
     card = CARD
 
@@ -49,17 +57,17 @@ class Encoder(Model):
         self.channels, self.strides = self.levels.channels, self.levels.strides
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, S, S) -> the pyramid; one map, after the final norm, for a ViT."""
+        """(B, 3, S, S) -> the feature pyramid; for a ViT a single map, after the final norm."""
         maps = self.trunk.forward_intermediates(
             images,
             indices=list(self.levels.indices),
-            norm=self.levels.single,
+            norm=self.levels.is_single,
             intermediates_only=True,
         )
         return self.levels.pyramid(maps, images.shape[-1])
 
     def pooled(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, C): what the architecture feeds its classifier."""
+        """(B, 3, S, S) -> (B, C): the input of the architecture's classifier."""
         output: Tensor = self.trunk.forward_head(
             self.trunk.forward_features(images), pre_logits=True
         )
@@ -79,39 +87,39 @@ def load(source: str | None, seed: int) -> Encoder:
     name, at, place = (source or "").partition("@")
     if not at or not name or not place:
         raise Misuse(
-            f"encoder wants encoder:ARCH@FILE (encoder:resnet50@weights.pth), not {source!r}"
+            f"the model is written encoder:ARCH@FILE (encoder:resnet50@weights.pth), not {source!r}"
         )
     if not timm.is_model(name):
         raise Misuse(unknown_name("timm architecture", name, timm.list_models(f"{name[:4]}*")[:20]))
     trunk = timm.create_model(name, pretrained=False, num_classes=0).eval()
     if not hasattr(trunk, "forward_intermediates"):
-        raise Misuse(f"timm's {name} offers no intermediate maps; take another architecture")
+        raise Misuse(f"timm's {name} has no intermediate feature maps; choose another architecture")
     file = Path(place).expanduser()
-    state = _own_keys(find_state(read_weights(file), file), trunk, file)
-    load_state(trunk, state, file, ignore=_classifier(trunk))
+    state = _find_encoder_state(find_state(read_weights(file), file), trunk, file)
+    load_state(trunk, state, file, ignore=_classifier_patterns(trunk))
     model = Encoder(trunk)
     model.identity = Identity(f"encoder:{name}@{file.name}", digest(model))
     return model.eval()
 
 
-def _own_keys(state: State, trunk: Any, file: Path) -> State:
-    """The entries under the one prefix (`module.`, `encoder.`, none) that has all of the trunk's.
+def _find_encoder_state(state: State, trunk: Any, file: Path) -> State:
+    """The entries with the prefix (`module.`, `encoder.`, none) under which all keys are present.
 
-    A file that holds the encoder several times, as momentum encoders do, is refused.
+    BadCheckpoint for a file that contains the encoder several times, such as a momentum encoder's.
     """
     keys = [key for key in trunk.state_dict() if not key.endswith("num_batches_tracked")]
     prefixes = [key.removesuffix(keys[0]) for key in state if key.endswith(keys[0])]
-    whole = [prefix for prefix in prefixes if all(prefix + key in state for key in keys)]
-    if len(whole) > 1:
+    complete = [prefix for prefix in prefixes if all(prefix + key in state for key in keys)]
+    if len(complete) > 1:
         raise BadCheckpoint(
-            f"{file} holds this encoder {len(whole)} times, under {', '.join(map(repr, whole))}: "
-            "save the one that is meant to a file of its own"
+            f"{file} contains this encoder {len(complete)} times, under "
+            f"{', '.join(map(repr, complete))}: save the one to evaluate to a separate file"
         )
-    return part(state, whole[0]) if whole else state
+    return select_prefix(state, complete[0]) if complete else state
 
 
-def _classifier(trunk: Any) -> list[str]:
-    """Patterns of the keys of the architecture's classifier, which the encoder lacks."""
+def _classifier_patterns(trunk: Any) -> list[str]:
+    """Regular expressions of the classifier's keys, which the encoder does not have."""
     names = trunk.pretrained_cfg.get("classifier") or ()
     return [rf"^{name}\." for name in ((names,) if isinstance(names, str) else names)]
 
@@ -125,7 +133,7 @@ def _preprocess(trunk: Any) -> Preprocess:
         raise Misuse(
             f"timm prepares images for {trunk.pretrained_cfg['architecture']} by "
             f"{config['crop_mode']}, {config['interpolation']}, to {config['input_size']}; "
-            "g2dbench knows center and squash, bilinear and bicubic, to a square of 3 channels"
+            "g2dbench supports center and squash, bilinear and bicubic, and squares of 3 channels"
         )
     return Preprocess(
         size=height,

@@ -1,10 +1,10 @@
-"""G2D's released files: the encoder, the U-Net, or the whole checkpoint of a pre-training.
+"""G2D's released files: the encoder, the U-Net, or the full pre-training checkpoint.
 
-Shapes: B images, S input side. Which of the three layouts a file has is read from its keys: an
-encoder gives features; a U-Net also its decoder; a checkpoint embeds and locates too, with the word
-pieces of its text encoder from the file's folder, or Bio_ClinicalBERT's from the hub's local cache.
-Input and encoder are those of the authors' config.yaml, or of the `model.json` beside the file that
-`g2dbench export` writes.
+Shapes: B images, S input side. The keys of a file show which of the three layouts it has. An
+encoder gives features; a U-Net also gives its decoder; a checkpoint also embeds and locates. The
+vocabulary of a checkpoint's text encoder is read from the file's folder, or else it is that of
+Bio_ClinicalBERT from the hub's local cache. Input size and encoder are those of the authors'
+config.yaml, or those of the `model.json` that `g2dbench export` writes beside the file.
 Source: GitHub cheliu-computation/G2D-NeurIPS24, PRETRAIN/utils/trainer.py (save_checkpoints).
 """
 
@@ -29,8 +29,7 @@ from g2dbench.methods.shared.unet import Decoder
 from g2dbench.model import Identity, Model, capabilities
 from g2dbench.pretrained import bert
 from g2dbench.pretrained.hub import read_json
-from g2dbench.pretrained.tokenizer import FILE as TOKENIZER_FILE
-from g2dbench.pretrained.tokenizer import SCRATCH, load_tokenizer
+from g2dbench.pretrained.tokenizer import SCRATCH, TOKENIZER_FILE, load_tokenizer
 from g2dbench.pretrained.weights import (
     State,
     digest,
@@ -43,7 +42,7 @@ from g2dbench.recipes import recipe
 
 CARD = ModelCard(
     name="g2d",
-    summary="Released G2D, or ours by `g2dbench export`: encoder, U-Net or whole checkpoint",
+    summary="G2D's released files, or files of `g2dbench export`: encoder, U-Net or checkpoint",
     paper="Liu et al., G2D: From Global to Dense Radiography Representation Learning via "
     "Vision-Language Pre-training, NeurIPS 2024, arXiv 2312.01522",
     source="github.com/cheliu-computation/G2D-NeurIPS24: NAME_encoder.pth, "
@@ -57,10 +56,10 @@ CARD = ModelCard(
 
 TEXT_SOURCE = "emilyalsentzer/Bio_ClinicalBERT"
 RECIPE = "g2d-code"
-"""Its `[model]` table describes what the authors' config.yaml trains."""
+"""The recipe whose `[model]` table describes the model of the authors' config.yaml."""
 
 
-class Encoder(Model):
+class ReleasedEncoder(Model):
     """`NAME_encoder.pth`: the image encoder alone."""
 
     def __init__(self, settings: G2DSettings) -> None:
@@ -79,8 +78,8 @@ class Encoder(Model):
         return self.features(images)[-1].mean((2, 3))
 
 
-class Unet(Encoder):
-    """`NAME_encoder_decoder.pth`: smp's Unet, which hands over its decoder."""
+class ReleasedUnet(ReleasedEncoder):
+    """`NAME_encoder_decoder.pth`: a U-Net with its pre-trained decoder."""
 
     def __init__(self, settings: G2DSettings) -> None:
         super().__init__(settings)
@@ -100,7 +99,7 @@ def load(source: str | None, seed: int) -> Model:
     """The model in one of the three layouts; `seed` is unused.
 
     Raises Misuse without a source, BadCheckpoint for a file of another layout or with other
-    settings, and for a checkpoint whose word pieces are not at hand.
+    settings, and for a checkpoint whose vocabulary is not found.
     """
     if source is None:
         raise Misuse(f"g2d needs its weights: --model g2d:FILE, FILE of {CARD.source}")
@@ -109,7 +108,7 @@ def load(source: str | None, seed: int) -> Model:
     try:
         model = _build(state, file)
     except (BadData, Misuse, RuntimeError, MemoryError, OverflowError) as error:
-        raise BadCheckpoint(f"{file} cannot be taken for a G2D: {error}") from error
+        raise BadCheckpoint(f"{file} cannot be read as a G2D model: {error}") from error
     model.card = replace(
         CARD,
         capabilities=capabilities(model),
@@ -122,35 +121,37 @@ def load(source: str | None, seed: int) -> Model:
 def _build(state: State, file: Path) -> Model:
     layout = find_layout(state)
     if layout == "checkpoint":
-        return _whole(state, file)
+        return _build_checkpoint(state, file)
     if any(key.startswith("img_local_atten_layer.") for key in state):
         raise BadCheckpoint(
-            f"{file} is a checkpoint of the released code's training without decoder: its image "
-            "encoder is in NAME_encoder.pth beside it"
+            f"{file} is a checkpoint of the released code, trained without a decoder: give the "
+            "NAME_encoder.pth beside it, which contains its image encoder"
         )
-    settings = _settings(file, {"mask": _masks(state)})
+    settings = _read_settings(file, {"mask": _mask_settings(state)})
     if layout == "encoder":
-        model = Encoder(settings)
+        model = ReleasedEncoder(settings)
         load_state(model.encoder, state, file)
         return model
-    unet = Unet(settings)
+    unet = ReleasedUnet(settings)
     load_state(unet.unet, state, file)
     return unet
 
 
-def _whole(state: State, file: Path) -> Model:
-    """The method itself, its tokenizer found beside the file or in the hub's cache."""
+def _build_checkpoint(state: State, file: Path) -> Model:
+    """G2D with both encoders; the tokenizer is beside the file or in the hub's cache."""
     try:
-        settings = _settings(file, read_sizes(state))
-        words = len(state["lm_model.embeddings.word_embeddings.weight"])
+        settings = _read_settings(file, read_sizes(state))
+        vocab_size = len(state["lm_model.embeddings.word_embeddings.weight"])
     except (KeyError, IndexError, TypeError) as error:
-        raise BadCheckpoint(f"{file} is no whole checkpoint: it lacks or bends {error}") from error
-    g2d = G2D(settings, _tokenizer(file, words))
+        raise BadCheckpoint(
+            f"{file} is not a complete checkpoint; missing or malformed: {error}"
+        ) from error
+    g2d = G2D(settings, _find_tokenizer(file, vocab_size))
     load_state(g2d, from_released(state), file)
     return g2d.as_model()
 
 
-def _masks(state: Mapping[str, Tensor]) -> dict[str, str]:
+def _mask_settings(state: Mapping[str, Tensor]) -> dict[str, str]:
     head = state.get("segmentation_head.0.weight")
     return {"heads": "separate"} if head is not None and head.ndim and len(head) > 1 else {}
 
@@ -159,18 +160,18 @@ def _settings_file(file: Path) -> Path:
     return file.with_name(SETTINGS_FILE)
 
 
-def _settings(file: Path, found: Mapping[str, Mapping[str, Any]]) -> G2DSettings:
-    """The `[model]` table: that of the export, or the released code's with the sizes `found`.
+def _read_settings(file: Path, sizes: Mapping[str, Mapping[str, Any]]) -> G2DSettings:
+    """The `[model]` table of the export, or that of the released code with the given `sizes`.
 
-    Nothing is fetched: whatever a table says, the weights are those of the file.
+    Nothing is downloaded: the weights are always those of the file, whatever the table says.
     """
     beside = _settings_file(file)
     exported = beside.is_file()
     table = read_json(beside) if exported else recipe.load(RECIPE).model
     parts = {key: dict(value) for key, value in table.items() if isinstance(value, Mapping)}
-    for name, values in {} if exported else found.items():
+    for name, values in {} if exported else sizes.items():
         parts[name] = {**parts.get(name, {}), **values}
-    # As the released code tokenises once it is not training; nothing is frozen, nothing learns.
+    # The released code pads to the longest text outside training. No layer is trained here.
     fixed = {"source": SCRATCH, "padding": "longest", "frozen_layers": 0}
     parts["text"] = {**parts.get("text", {}), **fixed}
     parts["image"] = {**parts.get("image", {}), "weights": ""}
@@ -178,32 +179,33 @@ def _settings(file: Path, found: Mapping[str, Mapping[str, Any]]) -> G2DSettings
     return read_settings(G2DSettings, {**table, **parts})
 
 
-def _tokenizer(file: Path, words: int) -> PreTrainedTokenizerBase:
-    """Word pieces from `text_model` beside the file, from its folder, or of Bio_ClinicalBERT."""
-    tokenizer = _beside(file, words) or _cached(file)
-    if len(tokenizer) != words:
+def _find_tokenizer(file: Path, vocab_size: int) -> PreTrainedTokenizerBase:
+    """The tokenizer in `text_model` beside the file, in its folder, or of Bio_ClinicalBERT."""
+    tokenizer = _tokenizer_beside(file, vocab_size) or _hub_tokenizer(file)
+    if len(tokenizer) != vocab_size:
         raise BadCheckpoint(
-            f"{file} has embeddings of {words} word pieces, and the vocabulary found for it has "
-            f"{len(tokenizer)}: they belong to two models; put the right vocab.txt beside the file"
+            f"{file} has embeddings of {vocab_size} tokens, but the vocabulary found for it has "
+            f"{len(tokenizer)}: they belong to different models; put the matching vocab.txt beside "
+            "the file"
         )
     return tokenizer
 
 
-def _beside(file: Path, words: int) -> PreTrainedTokenizerBase | None:
+def _tokenizer_beside(file: Path, vocab_size: int) -> PreTrainedTokenizerBase | None:
     for folder in (file.with_name(TEXT_FOLDER), file.parent):
         if (folder / TOKENIZER_FILE).is_file():
             return load_tokenizer(folder)
         if (folder / "vocab.txt").is_file():
-            return bert.read_tokenizer(folder, words)
+            return bert.read_tokenizer(folder, vocab_size)
     return None
 
 
-def _cached(file: Path) -> PreTrainedTokenizerBase:
+def _hub_tokenizer(file: Path) -> PreTrainedTokenizerBase:
     try:
         return load_tokenizer(TEXT_SOURCE)
     except BadData as error:
         raise BadCheckpoint(
-            f"{file} holds a text encoder without its word pieces, and neither its folder nor the "
-            f"hub has them: copy vocab.txt of {TEXT_SOURCE} beside the file, or give the "
+            f"{file} contains a text encoder but no vocabulary, and there is none in its folder or "
+            f"in the hub's cache: copy vocab.txt of {TEXT_SOURCE} beside the file, or give the "
             "NAME_encoder_decoder.pth, which needs none"
         ) from error

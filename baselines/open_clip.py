@@ -3,9 +3,8 @@
 Shapes: B batch, S input side, D shared width, T texts, N patches, h w grid, C channels.
 SOURCE is a folder with `open_clip_config.json`, weights and tokenizer files, or the hub id of one.
 Where the configuration names a text encoder of transformers, that encoder's `config.json` is read
-from the same folder, or else from the hub's cache. Where we differ: the library loads weights and
-tokenizer itself; here weights go through `g2dbench.pretrained.weights`, and code of a folder
-is never run.
+from the same folder, or else from the hub's cache. Difference from the library: weights are read by
+`g2dbench.pretrained.weights`, and code in a folder is never executed.
 """
 
 from collections.abc import Sequence
@@ -27,9 +26,9 @@ from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Unsupported
 from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import Fit, Preprocess, Resampling
-from g2dbench.pretrained.feature_maps import cosines, find_levels, to_grid
+from g2dbench.pretrained.feature_maps import cosine_similarity, find_levels, to_grid
 from g2dbench.pretrained.hub import model_folder, read_json
-from g2dbench.pretrained.tokenizer import frame_texts
+from g2dbench.pretrained.tokenizer import apply_special_token_settings
 from g2dbench.pretrained.weights import (
     State,
     digest,
@@ -50,7 +49,7 @@ CARD = ModelCard(
     source_kind="hub",
 )
 
-CONFIG = "open_clip_config.json"
+CONFIG_FILE = "open_clip_config.json"
 WEIGHTS = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
@@ -58,16 +57,17 @@ WEIGHTS = (
 )
 _FITS: dict[str, Fit] = {"shortest": "crop", "squash": "stretch", "longest": "pad"}
 _RESAMPLINGS: dict[str, Resampling] = {"bicubic": "bicubic", "bilinear": "bilinear"}
-_TEXTS_AT_ONCE = 64
-_NUMBERS = ("input_resolution", "context_length", "vocab_size")
-"""Not weights, but in the state_dict of OpenAI's TorchScript files (clip/model.py drops them)."""
+_TEXT_BATCH = 64
+_NON_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
+"""Keys in OpenAI's TorchScript files that are not weights (clip/model.py removes them)."""
 
 
 class OpenCLIP(Model):
-    """An OpenCLIP model. Its map is untrained: the loss of CLIP never sees a single patch.
+    """An OpenCLIP model. Its localization is not trained: CLIP's loss uses no single patches.
 
-    locate: each patch goes alone through the tower's own pooling and projection; for OpenAI's
-    ResNets that is the value path of the attention pool (MaskCLIP: Zhou et al., ECCV 2022).
+    locate: each patch is passed separately through the image encoder's pooling and projection; for
+    OpenAI's ResNets that is the value path of the attention pooling (MaskCLIP: Zhou et al., ECCV
+    2022).
     """
 
     card = CARD
@@ -88,26 +88,26 @@ class OpenCLIP(Model):
         return embedded
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """T texts -> (T, D), each row of length 1; longer texts are cut at the context length."""
+        """T texts -> (T, D), each row of length 1; texts are truncated to the context length."""
         device = self.clip.logit_scale.device
-        starts = range(0, len(texts), _TEXTS_AT_ONCE)
-        parts = [self.tokenizer(list(texts[at : at + _TEXTS_AT_ONCE])) for at in starts]
+        starts = range(0, len(texts), _TEXT_BATCH)
+        parts = [self.tokenizer(list(texts[at : at + _TEXT_BATCH])) for at in starts]
         return torch.cat([self.clip.encode_text(p.to(device), normalize=True) for p in parts])
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, S, S) -> the pyramid; one map, after the final norm, where the tower is a ViT."""
-        # The attention pool of CoCa has its norm behind it, of another width.
-        norm = self.levels.single and getattr(self.clip.visual, "attn_pool", None) is None
+        """(B, 3, S, S) -> the feature pyramid; for a ViT a single map, after the final norm."""
+        # In CoCa the final norm follows the attention pooling and has another width.
+        norm = self.levels.is_single and getattr(self.clip.visual, "attn_pool", None) is None
         maps = self._intermediates(images, list(self.levels.indices), norm)
         return self.levels.pyramid(maps, images.shape[-1])
 
     def pooled(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, D): `encode_image`, as in the linear probe of OpenAI's README."""
+        """(B, 3, S, S) -> (B, D): `encode_image`, the input of OpenAI's linear probe (README)."""
         encoded: Tensor = self.clip.encode_image(images)
         return encoded
 
     def locate(self, images: Tensor, texts: Sequence[str]) -> Tensor:
-        """(B, 3, S, S), T texts -> (B, T, h, w) cosines of every patch alone with every text."""
+        """(B, 3, S, S), T texts -> (B, T, h, w) cosine similarity of each patch and text."""
         visual = self.clip.visual
         if isinstance(visual, ModifiedResNet):
             grid = _resnet_grid(visual, self._intermediates(images, 1, False)[0])
@@ -115,7 +115,7 @@ class OpenCLIP(Model):
             grid = _timm_grid(visual, images)
         else:
             grid = _vit_grid(visual, self._intermediates(images, 1, False)[0])
-        return cosines(grid, self.embed_texts(texts))
+        return cosine_similarity(grid, self.embed_texts(texts))
 
     def _stages(self, images: Tensor) -> list[Tensor]:
         return self._intermediates(images, None, False)
@@ -137,14 +137,14 @@ def _fixed_size(visual: Any) -> bool:
 
 
 def _resnet_grid(visual: Any, last: Tensor) -> Tensor:
-    """(B, C, h, w) -> (B, D, h, w): what the attention pool adds up, before it is added up."""
+    """(B, C, h, w) -> (B, D, h, w): the projected values of the attention pooling, one per cell."""
     pool = visual.attnpool
     cells: Tensor = pool.c_proj(pool.v_proj(last.permute(0, 2, 3, 1)))
     return cells.permute(0, 3, 1, 2)
 
 
 def _vit_grid(visual: Any, last: Tensor) -> Tensor:
-    """(B, C, h, w) -> (B, D, h, w): every patch in the place of the class token and of its own."""
+    """(B, C, h, w) -> (B, D, h, w): the pooling of each patch as both class token and patch."""
     patches = last.flatten(2).transpose(1, 2)
     pairs = patches.reshape(-1, 1, patches.shape[-1]).expand(-1, 2, -1)
     pooled, _ = visual._pool(pairs)
@@ -153,11 +153,11 @@ def _vit_grid(visual: Any, last: Tensor) -> Tensor:
 
 
 def _timm_grid(visual: Any, images: Tensor) -> Tensor:
-    """(B, 3, S, S) -> (B, D, h, w): every cell of the trunk's output alone through its head."""
+    """(B, 3, S, S) -> (B, D, h, w): the head's output for each cell of the trunk separately."""
     trunk = visual.trunk
     if "pool" in dict(visual.head.named_children()):
         raise Unsupported(
-            "this OpenCLIP model pools with learned positions: a patch has no embedding of its own"
+            "this OpenCLIP model pools with learned positions, so a single patch has no embedding"
         )
     output = trunk.forward_features(images)
     if output.ndim == 3:
@@ -175,24 +175,25 @@ def load(source: str | None, seed: int) -> OpenCLIP:
     """The model of a folder or a hub id; `seed` is unused.
 
     Raises Misuse for a SOURCE that is neither, BadCheckpoint for a folder that is incomplete,
-    broken or not what its configuration says.
+    broken or does not match its configuration.
     """
-    folder = model_folder(source, CARD.name, CONFIG)
+    folder = model_folder(source, CARD.name, CONFIG_FILE)
     file = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if file is None:
-        raise BadCheckpoint(f"{folder} has no weights: none of {', '.join(WEIGHTS)}")
-    config = read_json(folder / CONFIG)
+        raise BadCheckpoint(f"{folder} has no weights: it contains none of {', '.join(WEIGHTS)}")
+    config = read_json(folder / CONFIG_FILE)
     try:
         clip = _build(deepcopy(config["model_cfg"]), folder).eval()
-        tokenizer = _tokenizer(config["model_cfg"], folder)
-        preprocess = _preprocess(config.get("preprocess_cfg", {}), clip.visual.image_size)
+        tokenizer = _load_tokenizer(config["model_cfg"], folder)
+        preprocess = _read_preprocess(config.get("preprocess_cfg", {}), clip.visual.image_size)
     except BadCheckpoint:
         raise
-    except Exception as error:  # a stranger's configuration reaches many constructors
+    except Exception as error:  # an untrusted configuration reaches many constructors
         raise BadCheckpoint(
-            f"OpenCLIP cannot build the model of {folder / CONFIG}: {type(error).__name__}: {error}"
+            f"OpenCLIP cannot build the model of {folder / CONFIG_FILE}: "
+            f"{type(error).__name__}: {error}"
         ) from error
-    load_state(clip, _state(clip, file), file)
+    load_state(clip, _read_state(clip, file), file)
     model = OpenCLIP(clip, tokenizer, preprocess)
     model.identity = Identity(f"open_clip:{_label(source, folder)}", digest(model))
     return model.eval()
@@ -203,49 +204,53 @@ def _label(source: str | None, folder: Path) -> str:
 
 
 def _build(config: dict[str, Any], folder: Path) -> Any:
-    """The module that `open_clip.create_model` builds (open_clip/factory.py), without weights."""
+    """The module that `open_clip.create_model` builds (open_clip/factory.py), untrained."""
     config["vision_cfg"]["timm_model_pretrained"] = False
     text = config["text_cfg"]
     text["hf_model_pretrained"] = False
     if text.get("hf_model_name"):
-        text["hf_model_name"] = _text_config(text["hf_model_name"], folder)
+        text["hf_model_name"] = _find_text_config(text["hf_model_name"], folder)
     custom = config.pop("custom_text", False) or bool(text.get("hf_model_name"))
     if custom and "multimodal_cfg" in config:
         return open_clip.CoCa(**config)
     return (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**config)
 
 
-def _text_config(name: str, folder: Path) -> str:
-    """Where the text encoder's configuration is; read once here, so that no code is trusted."""
+def _find_text_config(name: str, folder: Path) -> str:
+    """Folder or hub id of the text encoder's configuration.
+
+    It is read here once with `trust_remote_code=False`, so that a folder cannot have code executed.
+    """
     place = str(folder) if (folder / "config.json").is_file() else name
     try:
         AutoConfig.from_pretrained(place, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise BadCheckpoint(
             f"{folder} needs the configuration of its text encoder {name}, which is neither in the "
-            f"folder nor in the hub's cache: `hf download {name} config.json --local-dir {folder}`"
+            f"folder nor in the hub's cache: run "
+            f"`hf download {name} config.json --local-dir {folder}`"
         ) from error
     return place
 
 
-def _tokenizer(config: dict[str, Any], folder: Path) -> Any:
-    """The library's, with the folder's own text cleaning (`tokenizer_kwargs`).
+def _load_tokenizer(config: dict[str, Any], folder: Path) -> Any:
+    """The library's tokenizer with the text cleaning of the folder's `tokenizer_kwargs`.
 
-    A reduction mask drops words of long texts, some kinds at random, to speed training up; here
-    long texts are cut, as the library does without one.
+    A reduction mask removes words of long texts, some kinds at random, to train faster. It is not
+    used here: long texts are truncated, as in the library without such a mask.
     """
-    of_transformers = bool(config["text_cfg"].get("hf_tokenizer_name"))
-    ours = {"trust_remote_code": False} if of_transformers else {"reduction_mask": ""}
-    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}", **ours)
-    if of_transformers:
-        frame_texts(tokenizer.tokenizer, folder)
+    is_transformers = bool(config["text_cfg"].get("hf_tokenizer_name"))
+    options = {"trust_remote_code": False} if is_transformers else {"reduction_mask": ""}
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}", **options)
+    if is_transformers:
+        apply_special_token_settings(tokenizer.tokenizer, folder)
     return tokenizer
 
 
-def _state(clip: Any, file: Path) -> State:
-    """The file's weights under this version's names (open_clip/factory.py: load_checkpoint)."""
+def _read_state(clip: Any, file: Path) -> State:
+    """The file's weights with the key names of this version (open_clip/factory.py)."""
     state = strip_prefix(find_state(read_weights(file), file), "module.")
-    state = {key: value for key, value in state.items() if key not in _NUMBERS}
+    state = {key: value for key, value in state.items() if key not in _NON_WEIGHTS}
     state = dict(convert_state_dict(clip, state))
     if "positional_embedding" in state and not hasattr(clip, "positional_embedding"):
         state = dict(convert_to_custom_text_state_dict(state))
@@ -255,14 +260,14 @@ def _state(clip: Any, file: Path) -> State:
     return state
 
 
-def _preprocess(settings: dict[str, Any], side: int | tuple[int, int]) -> Preprocess:
-    """The library's evaluation transform (open_clip/transform.py), at the tower's own side."""
+def _read_preprocess(settings: dict[str, Any], side: int | tuple[int, int]) -> Preprocess:
+    """The library's evaluation transform (open_clip/transform.py), at the encoder's input size."""
     config = merge_preprocess_dict(PreprocessCfg(), settings)
     height, width = (side, side) if isinstance(side, int) else side
     if height != width or (config["resize_mode"] == "longest" and config["fill_color"] != 0):
         raise BadCheckpoint(
-            f"this OpenCLIP model wants {height} x {width} pixels, filled up with "
-            f"{config['fill_color']}; g2dbench knows square inputs, filled up with 0"
+            f"this OpenCLIP model needs {height} x {width} pixels, padded with "
+            f"{config['fill_color']}; g2dbench supports square inputs, padded with 0"
         )
     return Preprocess(
         size=height,

@@ -1,4 +1,4 @@
-"""The picture of docs/synthetic.md: `python benchmarks/contact_sheet.py docs/radiographs.jpg`."""
+"""Makes the figure of docs/synthetic.md: `python benchmarks/contact_sheet.py radiographs.jpg`."""
 
 import sys
 from pathlib import Path
@@ -13,8 +13,8 @@ COLUMNS, ROWS, SIZE = 6, 3, 192
 OUTLINE = (255, 96, 64)
 
 
-def picture(index: int) -> np.ndarray:
-    """(SIZE, SIZE, 3): a radiograph with the outline of every finding."""
+def outlined_radiograph(index: int) -> np.ndarray:
+    """(SIZE, SIZE, 3) uint8: a synthetic radiograph with the outlines of its findings."""
     sample = draw(index, SIZE)
     image = np.repeat(sample.image[..., None], 3, axis=2)
     for mask in (sample.masks or {}).values():
@@ -24,7 +24,7 @@ def picture(index: int) -> np.ndarray:
 
 def main(path: Path) -> None:
     rows = [
-        np.hstack([picture(row * COLUMNS + column) for column in range(COLUMNS)])
+        np.hstack([outlined_radiograph(row * COLUMNS + column) for column in range(COLUMNS)])
         for row in range(ROWS)
     ]
     Image.fromarray(np.vstack(rows)).save(path, quality=85)

@@ -1,20 +1,22 @@
-"""How fast prepared images are read and varied, and how much memory preparing them takes.
+"""Measures reading and augmentation of prepared images, and the memory of `data prepare`.
 
     python benchmarks/data.py speed [--open-i FOLDER] [--images 1000] [--size 256]
     python benchmarks/data.py memory [--counts 1000 50000]
     python benchmarks/data.py likeness FOLDER...
 
-`speed` runs in one process on one thread and prints ratios: random reads from the store against
-decoding the same images from JPEG with Pillow; the training loader with our augmentations against
-the released G2D pipeline, re-stated here: a memory-mapped array, Pillow's conversion to RGB,
-torchvision's RandomAffine, ColorJitter and Normalize, image by image, stacked to batches. It reads
-Open-i's images (Kaggle's layout) from --open-i, and draws radiographs where that is not given.
+`speed` runs in one process on one thread and prints two ratios. The first compares random reads
+from the store with decoding the same images from JPEG by Pillow. The second compares our training
+loader and augmentations with a reimplementation of the released G2D pipeline: a memory-mapped
+array, conversion to RGB by Pillow, and torchvision's RandomAffine, ColorJitter and Normalize, image
+by image, stacked to batches. The images are those of Open-i (Kaggle's layout) in --open-i, or
+synthetic radiographs if that is not given.
 
-`memory` prepares so many small images with reports, each time in a process of its own and one
-that decodes, and prints the largest memory that both ever held.
+`memory` prepares the given numbers of small images with reports, each in a separate process with
+one decoding process, and prints the peak memory of both.
 
-`likeness` compares all images below some folders with each other, and prints how many pairs a hash
-alone and `g2dbench data overlap` call the same radiograph, and how alike the next pair is.
+`likeness` compares all images in some folders with each other. It prints the number of pairs that a
+hash alone and `g2dbench data overlap` classify as the same radiograph, and the similarity of the
+most similar other pair.
 """
 
 import argparse
@@ -60,16 +62,16 @@ def main() -> None:
     memory.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     likeness = parts.add_parser("likeness")
     likeness.add_argument("folders", type=Path, nargs="+")
-    chosen = parser.parse_args()
-    if chosen.part == "speed":
+    args = parser.parse_args()
+    if args.part == "speed":
         with tempfile.TemporaryDirectory() as folder:
-            measure_speed(Path(folder), chosen.open_i, chosen.images, chosen.size)
-    elif chosen.part == "likeness":
-        measure_likeness(chosen.folders)
-    elif chosen.root:
-        prepare_once(chosen.root)
+            measure_speed(Path(folder), args.open_i, args.images, args.size)
+    elif args.part == "likeness":
+        measure_likeness(args.folders)
+    elif args.root:
+        prepare_once(args.root)
     else:
-        measure_memory(chosen.counts)
+        measure_memory(args.counts)
 
 
 def measure_speed(folder: Path, root: Path | None, count: int, size: int) -> None:
@@ -99,7 +101,7 @@ def compare_reads(store: Store, folder: Path) -> None:
         for index in range(len(store)):
             store[index].image  # noqa: B018
 
-    report("read from the store", len(store), best(read), "decode JPEG", best(decode))
+    report("read from the store", len(store), fastest(read), "decode JPEG", fastest(decode))
 
 
 def compare_loaders(store: Store, folder: Path) -> None:
@@ -107,24 +109,24 @@ def compare_loaders(store: Store, folder: Path) -> None:
     size = store.size
     tokenize = Tokenize(train_wordpiece(pairs.reports, 1000), 64)
     released = ReleasedPipeline(pairs.dataset, folder / "images.npy", size)
-    theirs = best(released.epoch)
+    theirs = fastest(released.epoch)
     preprocess = Preprocess(size=size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     for policy in ("light", "code"):
-        for kept, place in ((pair_loader.CACHE_BYTES, "in memory"), (0, "from the store")):
-            pair_loader.CACHE_BYTES = kept
+        for cache_bytes, source in ((pair_loader.CACHE_BYTES, "in memory"), (0, "from the store")):
+            pair_loader.CACHE_BYTES = cache_bytes
             settings = LoaderSettings(
                 preprocess=preprocess, tokenize=tokenize,
                 batch_size=BATCH, seed=0, device=torch.device("cpu"), policy=policy,
             )  # fmt: skip
             ours = PairLoader(pairs, settings)
             used = ours.steps * BATCH
-            seconds = best(lambda ours=ours: sum(1 for _ in ours.epoch(0))) / used * len(pairs)
-            what = f"loader, policy {policy}, {place}"
+            seconds = fastest(lambda ours=ours: sum(1 for _ in ours.epoch(0))) / used * len(pairs)
+            what = f"loader, policy {policy}, {source}"
             report(what, len(pairs), seconds, "released pipeline", theirs)
 
 
 class ReleasedPipeline:
-    """What the released code does with images in training; tensors of RGB, as it makes them."""
+    """The image pipeline of the released training code; it returns RGB tensors."""
 
     def __init__(self, dataset: Store, path: Path, size: int) -> None:
         images = [np.asarray(Image.fromarray(s.image).resize((size, size))) for s in dataset]
@@ -145,12 +147,12 @@ class ReleasedPipeline:
             torch.stack([self.sample(row) for row in rows])
 
     def sample(self, row: int) -> torch.Tensor:
-        varied: torch.Tensor = self.transform(Image.fromarray(self.images[row]).convert("RGB"))
-        return varied
+        augmented: torch.Tensor = self.transform(Image.fromarray(self.images[row]).convert("RGB"))
+        return augmented
 
 
-def best(work: Callable[[], object], times: int = 3) -> float:
-    """Seconds of the fastest of a few runs."""
+def fastest(work: Callable[[], object], times: int = 3) -> float:
+    """Seconds of the fastest of several runs."""
     seconds = []
     for _ in range(times):
         start = time.perf_counter()
@@ -167,7 +169,7 @@ def report(ours: str, count: int, seconds: float, theirs: str, others: float) ->
 
 
 def measure_memory(counts: list[int]) -> None:
-    """The largest memory of the preparing process and its decoder, for each number of images."""
+    """Print the peak memory of the preparing process and its decoder for each number of images."""
     for count in counts:
         with tempfile.TemporaryDirectory() as folder:
             root = make_root(Path(folder) / "root", count)
@@ -185,28 +187,30 @@ def prepare_once(root: Path) -> None:
         resource.getrusage(who).ru_maxrss // 1024
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
-    print(f"{own} MB, {own - start // 1024} of them since its start; its decoder {child} MB")
+    print(f"{own} MB, of which {own - start // 1024} MB after the start; decoder: {child} MB")
 
 
 def measure_likeness(folders: list[Path]) -> None:
     paths = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
     images = [read_image(path)[0] for path in paths if path.suffix in (".png", ".jpg", ".jpeg")]
-    bits = np.array([look(image) for image in images], np.uint64)
+    hashes = np.array([look(image) for image in images], np.uint64)
     thumbnails = np.stack([thumbnail(image) for image in images])
     one, other = np.triu_indices(len(images), 1)
-    apart = np.bitwise_count(bits[one] ^ bits[other]).astype(int)
-    alike = (thumbnails @ thumbnails.T)[one, other]
-    near = (apart.sum(1) <= NEAR_BITS) & (alike >= ALIKE)
-    print(f"{len(images)} images, {len(one):,} pairs: {near.sum()} nearly the same")
-    print(f"least alike of these {alike[near].min():.4f}, most alike of the others ", end="")
-    print(f"{alike[~near].max():.4f}")
-    for most in (2, 4, 8):
-        found = [int((apart[:, kind] <= most).sum()) for kind in (0, 1)]
-        print(f"within {most} bits: difference hash {found[0]:,} pairs, DCT hash {found[1]:,}")
+    distance = np.bitwise_count(hashes[one] ^ hashes[other]).astype(int)
+    similarity = (thumbnails @ thumbnails.T)[one, other]
+    near = (distance.sum(1) <= NEAR_BITS) & (similarity >= ALIKE)
+    print(f"{len(images)} images, {len(one):,} pairs: {near.sum()} with nearly the same image")
+    print(
+        f"lowest similarity of these {similarity[near].min():.4f}, highest of the others ", end=""
+    )
+    print(f"{similarity[~near].max():.4f}")
+    for limit in (2, 4, 8):
+        found = [int((distance[:, kind] <= limit).sum()) for kind in (0, 1)]
+        print(f"within {limit} bits: difference hash {found[0]:,} pairs, DCT hash {found[1]:,}")
 
 
 def make_root(root: Path, count: int) -> Path:
-    """Open-i's layout with so many entries; the files behind them are links to a hundred images."""
+    """Open-i's layout with `count` entries; their files are hard links to a hundred images."""
     images = root / "images" / "images_normalized"
     images.mkdir(parents=True)
     generator = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Reports of real length, to be tokenised and timed."""
+"""Reports of realistic length for timing."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from g2dbench.pretrained.tokenizer import Tokenize
 
 
 def open_i_reports(folder: Path) -> list[str]:
-    """Cleaned reports of Open-i; those of the embedded data where the folder is absent."""
+    """Cleaned reports of Open-i, or those of the synthetic data if the folder does not exist."""
     file = folder / "indiana_reports.csv"
     if not file.is_file():
-        print(f"no {file}: reports of the embedded data instead", flush=True)
+        print(f"there is no {file}: using reports of the synthetic data", flush=True)
         return [draw(index, 64).report or "" for index in range(400)]
     table = pd.read_csv(file, keep_default_na=False)
     found = [join_report(row.findings, row.impression) for row in table.itertuples()]
@@ -23,7 +23,11 @@ def open_i_reports(folder: Path) -> list[str]:
 
 
 def with_median(reports: list[str], tokenize: Tokenize, median: int, count: int) -> list[str]:
-    """`count` reports: as they are where that is their median, else words of a log-normal count."""
+    """`count` reports with this median number of tokens.
+
+    Reports are unchanged if their median is right; otherwise their words are cut into texts with a
+    log-normal number of words.
+    """
     rng = np.random.default_rng(median)
     chosen = [reports[row] for row in rng.permutation(len(reports))[:count]]
     tokens = tokenize(chosen)[1].sum(1)

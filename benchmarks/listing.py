@@ -1,10 +1,10 @@
-"""How long listing MIMIC-CXR takes at its full size, and how much memory.
+"""Measures the time and memory of listing MIMIC-CXR at its full size.
 
     python benchmarks/listing.py [--studies 227835] [--folder DIR]
 
-A folder in the official layout is made first: 377,110 rows of metadata, split and labels, a zip of
-227,835 reports of invented words, and as many empty files as there are images. Listing then runs
-in a process of its own, as `g2dbench data prepare` does it before it opens the first image.
+First it makes a folder in the official layout: 377,110 rows of metadata, split and labels, a zip of
+227,835 reports of random words, and one empty file per image. Then it lists the folder in a
+separate process, as `g2dbench data prepare` does before it opens the first image.
 """
 
 import argparse
@@ -38,40 +38,40 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=STUDIES)
     parser.add_argument("--folder", type=Path, help="where the folder is made")
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.root:
-        listed(asked.root)
+    args = parser.parse_args()
+    if args.root:
+        list_folder(args.root)
         return
-    with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
-        began = time.perf_counter()
-        made = make(Path(folder), asked.studies)
-        print(f"made {made:,} images of {asked.studies:,} studies in", end=" ")
-        print(f"{time.perf_counter() - began:.0f} s", flush=True)
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        start = time.perf_counter()
+        made = make_folder(Path(folder), args.studies)
+        print(f"made {made:,} images of {args.studies:,} studies in", end=" ")
+        print(f"{time.perf_counter() - start:.0f} s", flush=True)
         subprocess.run([sys.executable, __file__, "--root", folder], check=True)
 
 
-def listed(root: Path) -> None:
-    """List, and print what it took; importing is not counted, but in memory."""
+def list_folder(root: Path) -> None:
+    """List the folder; print the time without imports, and the peak memory with them."""
     from g2dbench.data.readers import mimic_cxr
     from g2dbench.sample import Record
 
-    began, used = time.perf_counter(), time.process_time()
-    found = list(mimic_cxr.read(root))
-    wall, cpu = time.perf_counter() - began, time.process_time() - used
-    images = sum(isinstance(item, Record) for item in found)
-    reports = sum(bool(getattr(item, "report", None)) for item in found)
+    start, cpu_start = time.perf_counter(), time.process_time()
+    items = list(mimic_cxr.read(root))
+    wall, cpu = time.perf_counter() - start, time.process_time() - cpu_start
+    images = sum(isinstance(item, Record) for item in items)
+    reports = sum(bool(getattr(item, "report", None)) for item in items)
     print(f"listed {images:,} images, {reports:,} with a report: {cpu:.1f} s of CPU, {wall:.1f} s")
-    print(f"peak memory {peak():.0f} MB")
+    print(f"peak memory {peak_memory():.0f} MB")
 
 
-def peak() -> float:
-    # Not `ru_maxrss`, which a process inherits from the one that started it.
+def peak_memory() -> float:
+    # `ru_maxrss` is not used, because a process inherits it from its parent.
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def make(root: Path, studies: int) -> int:
-    """The official layout; the number of images."""
+def make_folder(root: Path, studies: int) -> int:
+    """Make the official layout; return the number of images."""
     generator = np.random.default_rng(0)
     more = round(IMAGES * studies / STUDIES) - studies
     per_study = 1 + np.bincount(generator.integers(0, studies, more), minlength=studies)

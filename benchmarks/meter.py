@@ -1,4 +1,4 @@
-"""Seconds, and the limits of a machine that they are compared with."""
+"""Measures times, and the limits of the machine with which they are compared."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def seconds(run: Callable[[], object], device: torch.device) -> float:
-    """Wall-clock of one call, the GPU's queue drained before and after."""
+    """Wall-clock seconds of one call; the GPU is synchronized before and after it."""
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     wait()
     began = time.perf_counter()
@@ -20,8 +20,8 @@ def seconds(run: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def peak(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a square matrix product, doubled until one takes 0.15 s or has side 8192."""
+def matmul_flops_per_s(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of a square matrix product; its side is doubled until it takes 0.15 s or is 8192."""
     side, taken = 256, 0.0
     while taken < 0.15 and side < 8192:
         side *= 2
@@ -30,22 +30,22 @@ def peak(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * side**3 / taken
 
 
-def copied(device: torch.device) -> float:
-    """Bytes/s that a large copy reads and writes."""
+def copy_bytes_per_s(device: torch.device) -> float:
+    """Bytes per second that a large copy reads and writes."""
     source = torch.randn(2**26, device=device)
     target = torch.empty_like(source)
     return 2 * source.nbytes / min(seconds(lambda: target.copy_(source), device) for _ in range(4))
 
 
 def flops(step: Callable[[], object]) -> int:
-    """Products and sums of convolutions and matrix products in one step, both directions."""
+    """FLOP of convolutions and matrix products in one step, forward and backward."""
     with FlopCounterMode(display=False) as counter:
         step()
     return counter.get_total_flops()
 
 
 class Traffic(TorchDispatchMode):
-    """Counts `bytes` that operations read and write, as if nothing were fused or cached."""
+    """Counts the `bytes` that operations read and write, without fusion and caches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Traffic(TorchDispatchMode):
 
 
 def traffic(step: Callable[[], object]) -> int:
-    """Bytes of one step: an upper bound, for fused kernels and caches move fewer."""
+    """Bytes of one step: an upper bound, because fused kernels and caches move fewer bytes."""
     with Traffic() as counter:
         step()
     return counter.bytes

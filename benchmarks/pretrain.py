@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lengths import open_i_reports, with_median
-from meter import copied, flops, peak, seconds, traffic
+from meter import copy_bytes_per_s, flops, matmul_flops_per_s, seconds, traffic
 from published_step import SIZE, published_step
 from torch import Tensor
 from torch.nn import functional as F
@@ -155,14 +155,14 @@ def compare(args: argparse.Namespace) -> None:
             with timed_masks(method, device) as mask:
                 for name, step in steps.items():
                     times[name].append(seconds(lambda: step(batch), device))  # noqa: B023
-            limits.append(peak(device, dtype))
+            limits.append(matmul_flops_per_s(device, dtype))
             masks += mask
         work = flops(lambda: steps["ours"](given[0]))  # noqa: B023
         print_kind(kind, tokens_of(given), times, max(limits), work, masks, first)
     moved, ours = traffic(lambda: steps["ours"](given[0])), statistics.median(times["ours"])
     print(
         f"memory: at most {moved / 1e9:.1f} GB a step, {moved / ours / 1e9:.0f} GB/s, where a "
-        f"large copy moves {copied(device) / 1e9:.0f} GB/s",
+        f"large copy moves {copy_bytes_per_s(device) / 1e9:.0f} GB/s",
         flush=True,
     )
 

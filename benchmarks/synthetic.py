@@ -1,10 +1,11 @@
-"""How fast the synthetic radiographs are drawn, and whether there is something to learn in them.
+"""Measures the generation of synthetic radiographs, and how well models learn their findings.
 
     python benchmarks/synthetic.py [--images 2400] [--epochs 12] [--threads 2]
 
-Prints the drawing speed at 128 px, then on held-out patients at 64 px: the AUC per finding of a
-linear probe on the features of a small ResNet as initialised and as trained, and the Dice of a
-small segmentation network trained on every mask and on 1 % of them, for equally many steps.
+Prints the time per image at 128 px. Then, on held-out patients at 64 px, it prints the AUC per
+finding of a linear probe on the features of a small ResNet before and after training, and the Dice
+of a small segmentation network that is trained on all masks or on 1 % of them, for the same number
+of steps.
 """
 
 import argparse
@@ -51,7 +52,7 @@ class SmallResNet(nn.Module):
 
 
 class SmallUNet(nn.Module):
-    """The pyramid of `SmallResNet`, added up again from coarse to fine."""
+    """A decoder that adds up the feature pyramid of `SmallResNet` from coarse to fine."""
 
     def __init__(self, outputs: int) -> None:
         super().__init__()
@@ -73,29 +74,29 @@ def _block(narrow: int, wide: int) -> nn.Module:
     return BasicBlock(narrow, wide, stride=2, downsample=skip)
 
 
-def overlap_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy plus 1 - soft Dice, so that findings of few pixels count too."""
-    seen = logits.sigmoid()
-    both = (seen * target).sum((0, 2, 3))
-    dice = (2 * both + 1) / (seen.sum((0, 2, 3)) + target.sum((0, 2, 3)) + 1)
+def segmentation_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy plus 1 - soft Dice, which gives small findings more weight."""
+    probabilities = logits.sigmoid()
+    both = (probabilities * target).sum((0, 2, 3))
+    dice = (2 * both + 1) / (probabilities.sum((0, 2, 3)) + target.sum((0, 2, 3)) + 1)
     return binary_cross_entropy_with_logits(logits, target) + (1 - dice).mean()
 
 
 def fit(model: nn.Module, image: Tensor, target: Tensor, steps: int, rate: float = 4e-3) -> None:
-    """AdamW with one cycle on logits of labels (N, K), with small shifts, or of masks."""
-    loss_of = binary_cross_entropy_with_logits if target.ndim == 2 else overlap_loss
+    """Train with AdamW and a one-cycle schedule on labels (N, K), with shifts, or on masks."""
+    loss_of = binary_cross_entropy_with_logits if target.ndim == 2 else segmentation_loss
     rng = np.random.default_rng(0)
-    optimiser = torch.optim.AdamW(model.parameters(), rate, weight_decay=0.05)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, steps)
+    optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=0.05)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps)
     model.train()
     for _ in range(steps):
         batch = torch.from_numpy(rng.choice(len(image), min(32, len(image)), replace=False))
         shift = tuple(int(s) for s in rng.integers(-3, 4, 2)) if target.ndim == 2 else (0, 0)
         logits = model(torch.roll(image[batch], shift, (2, 3)))
         loss = loss_of(logits, target[batch])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         cycle.step()
     model.eval()
 
@@ -113,15 +114,15 @@ def probe(model: SmallResNet, train: tuple, test: tuple) -> list[float]:
     """AUC per finding of logistic regressions on the frozen features."""
     with torch.no_grad():
         model.eval()
-        known, new = (
+        train_features, test_features = (
             torch.cat([model.features(part) for part in images.split(128)]).numpy()
             for images in (train[0], test[0])
         )
-    scale = StandardScaler().fit(known)
+    scale = StandardScaler().fit(train_features)
     scores = [
         LogisticRegression(max_iter=500, C=0.1)
-        .fit(scale.transform(known), y)
-        .decision_function(scale.transform(new))
+        .fit(scale.transform(train_features), y)
+        .decision_function(scale.transform(test_features))
         for y in train[1].numpy().T
     ]
     return aucs(np.stack(scores, axis=1), test[1].numpy())
@@ -129,9 +130,9 @@ def probe(model: SmallResNet, train: tuple, test: tuple) -> list[float]:
 
 def dice(logits: NDArray, masks: NDArray) -> list[float]:
     """Dice per finding over all pixels of the test images."""
-    seen = logits > 0
-    both = (seen & masks).sum((0, 2, 3))
-    return [float(d) for d in 2 * both / (seen.sum((0, 2, 3)) + masks.sum((0, 2, 3)))]
+    predicted = logits > 0
+    both = (predicted & masks).sum((0, 2, 3))
+    return [float(d) for d in 2 * both / (predicted.sum((0, 2, 3)) + masks.sum((0, 2, 3)))]
 
 
 def tensors(samples: list[Sample]) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,30 +154,30 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2400)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--threads", type=int, default=2)
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     start = time.perf_counter()
-    drawn = sum(1 for _ in draw_many(range(400), 128, workers=asked.threads))
-    speed = (time.perf_counter() - start) / drawn
-    print(f"drawing: {1000 * speed:.1f} ms per image at 128 px, 2,000 in {2000 * speed:.0f} s")
-    samples = list(draw_many(range(asked.images), 64, workers=asked.threads))
+    count = sum(1 for _ in draw_many(range(400), 128, workers=args.threads))
+    speed = (time.perf_counter() - start) / count
+    print(f"generation: {1000 * speed:.1f} ms per image at 128 px, 2,000 in {2000 * speed:.0f} s")
+    samples = list(draw_many(range(args.images), 64, workers=args.threads))
     train = tensors([s for s in samples if s.split != "test"])
     test = tensors([s for s in samples if s.split == "test"])
     print(f"{len(train[0])} training and {len(test[0])} test images: {', '.join(CARD.findings)}")
-    steps = asked.epochs * len(train[0]) // 32
+    steps = args.epochs * len(train[0]) // 32
     model = SmallResNet(len(CARD.findings))
     show("linear probe, random features", probe(model, train[:2], test[:2]))
     fit(model, train[0], train[1], steps)
     show("linear probe, trained features", probe(model, train[:2], test[:2]))
     show("network, supervised", aucs(apply(model, test[0]), test[1].numpy()))
     print(f"segmentation, Dice: {', '.join(SEGMENTED)}")
-    for share in (0.01, 1.0):
+    for fraction in (0.01, 1.0):
         torch.manual_seed(0)
-        net, count = SmallUNet(len(SEGMENTED)), round(share * len(train[0]))
+        net, count = SmallUNet(len(SEGMENTED)), round(fraction * len(train[0]))
         fit(net, train[0][:count], train[2][:count].float(), steps)
         show(f"trained on {count} images", dice(apply(net, test[0]), test[2].numpy()))
-    print(f"{time.perf_counter() - start:.0f} s in all")
+    print(f"{time.perf_counter() - start:.0f} s in total")
 
 
 if __name__ == "__main__":

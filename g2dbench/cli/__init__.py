@@ -1,6 +1,6 @@
-"""The command line: parse, call one function, print. `app` is the console script.
+"""The command line: each command parses, calls one function, and prints. `app` is the script.
 
-Only typer and rich load at start; each command imports what it uses, so that `--help` is quick.
+Only typer and rich are imported at start; a command imports what it uses, so `--help` is fast.
 """
 
 from g2dbench.cli import (
@@ -23,7 +23,7 @@ from g2dbench.cli.panels import DATA
 
 __all__ = ["app"]
 
-# The commands of one panel stand in the help in this order.
+# The help lists the commands of a panel in this order.
 demo.register(app)
 pretrain.register(app)
 profile.register(app)

@@ -1,6 +1,6 @@
-"""The Typer application: errors become sentences, and exit codes say how a command ended.
+"""The Typer application: prints errors as one line, and sets the exit code.
 
-0 done, 1 failed, 2 misuse, 130 stopped by Ctrl-C, 141 the reader of the output went away.
+0 done, 1 failed, 2 misuse, 130 stopped by Ctrl-C, 141 the output was closed by its reader.
 """
 
 import os
@@ -18,51 +18,51 @@ from g2dbench.errors import G2DBenchError, Misuse
 from g2dbench.system.files import full_disk
 
 CLOSED_PIPE = 141
-"""128 + SIGPIPE, as a shell reports a program that `head` or a pager cut short."""
+"""128 + SIGPIPE, the exit code of a program whose output `head` or a pager closed."""
 
 
 def guarded(run: Callable[[], Any]) -> Any:
-    """Run a command; the user's errors, a full disk and Ctrl-C end in a sentence."""
+    """Run a command; print errors of the user, a full disk and Ctrl-C as one line."""
     try:
         return run()
     except G2DBenchError as error:
-        _say(str(error))
+        _print_error(str(error))
         raise typer.Exit(2 if isinstance(error, Misuse) else 1) from error
     except OSError as error:
         if isinstance(error, BrokenPipeError) and _is_output_closed():
             raise
-        _say(_disk_sentence(error))
+        _print_error(_disk_sentence(error))
         raise typer.Exit(1) from error
     except Exception as error:
         if full_disk(error) is None:
             raise
-        _say(_disk_sentence(error))
+        _print_error(_disk_sentence(error))
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
-        _say("stopped; what was finished is kept, and the same command goes on from there")
+        _print_error("stopped; finished work is kept, and the same command resumes it")
         raise typer.Exit(130) from error
 
 
-def _say(sentence: str) -> None:
+def _print_error(sentence: str) -> None:
     typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
     typer.echo(sentence, err=True)
 
 
 def _disk_sentence(error: BaseException) -> str:
-    """Which file, and what the system says of it; for a full disk also what to do."""
+    """The file and the message of the system; for a full disk also what to do."""
     refused = full_disk(error)
-    told = error if isinstance(error, OSError) else None
-    where = (told and told.filename) or "the disk"
+    os_error = error if isinstance(error, OSError) else None
+    where = (os_error and os_error.filename) or "the disk"
     if refused is None:
-        return f"{where}: {(told and told.strerror) or error}"
+        return f"{where}: {(os_error and os_error.strerror) or error}"
     return (
-        f"{where}: {os.strerror(refused)}; what was finished is kept: make room, and the same "
-        "command goes on from there"
+        f"{where}: {os.strerror(refused)}; finished work is kept: free some space, and the "
+        "same command resumes it"
     )
 
 
 def _is_output_closed() -> bool:
-    """Whether the reader of stdout or stderr went away; other pipes break for other reasons."""
+    """Whether the reader of stdout or stderr closed it; other pipes break for other reasons."""
     poll = select.poll()
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -73,18 +73,18 @@ def _is_output_closed() -> bool:
 
 
 def _leave_closed_pipe() -> None:
-    """Exit as other programs do; what is still in the buffers goes nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    """Exit with CLOSED_PIPE; discard what is still in the output buffers."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
-        os.dup2(nowhere, stream.fileno())
+        os.dup2(devnull, stream.fileno())
     sys.exit(CLOSED_PIPE)
 
 
 class Group(TyperGroup):
-    """A command group whose commands run guarded, and whose help lists them panel by panel."""
+    """A command group with guarded commands, whose help lists them by panel."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """The names of the commands, those of one panel together; else as they were added."""
+        """The names of the commands, sorted by panel; within a panel as they were added."""
         return sorted(super().list_commands(ctx), key=self._panel)
 
     def _panel(self, name: str) -> int:
@@ -92,11 +92,11 @@ class Group(TyperGroup):
         return PANELS.index(panel) if panel in PANELS else len(PANELS)
 
     def main(self, *args: Any, **options: Any) -> Any:
-        """Parse and run; quiet where the output's reader went away, as in `g2dbench ... | head`."""
+        """Parse and run; no message if the output was closed, as in `g2dbench ... | head`."""
         try:
             return super().main(*args, **options)
         except SystemExit as end:
-            # Rich and Typer both answer a closed pipe by exiting with 1, as if the work had failed.
+            # On a closed pipe, Rich and Typer exit with 1, as if the command had failed.
             if isinstance(end.__context__, BrokenPipeError):
                 _leave_closed_pipe()
             raise
@@ -118,8 +118,8 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"g2dbench {g2dbench.__version__}")
         raise typer.Exit
 
@@ -127,7 +127,8 @@ def _version(asked: bool) -> None:
 @app.callback()
 def main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     """Train G2D, wrap other vision-language models, and evaluate them on chest radiographs."""

@@ -1,4 +1,4 @@
-"""Lists for the terminal: a block per entry, wrapped between words, never inside one."""
+"""Lists for the terminal: one block per entry, with line breaks between words only."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -12,19 +12,19 @@ INDENT = 4
 
 @dataclass(frozen=True)
 class Block:
-    """An entry: its name, what it is, and facts as (label, value); empty values are left out."""
+    """An entry: name, summary, and facts as (label, value); empty values are not printed."""
 
     name: str
     summary: str
     facts: Sequence[tuple[str, str]] = ()
 
     def lines(self, width: int) -> list[str]:
-        """The block in lines of at most `width` letters, but for a word that is longer."""
-        found = _wrap(f"{self.name}  {self.summary}", width, 0)
+        """The block in lines of at most `width` characters; a longer word is not broken."""
+        lines = _wrap(f"{self.name}  {self.summary}", width, 0)
         for label, value in self.facts:
             if value:
-                found += _wrap(f"{label}: {value}", width, INDENT)
-        return found
+                lines += _wrap(f"{label}: {value}", width, INDENT)
+        return lines
 
 
 def _wrap(text: str, width: int, indent: int) -> list[str]:
@@ -40,13 +40,13 @@ def _wrap(text: str, width: int, indent: int) -> list[str]:
 
 def show(blocks: Iterable[Block], console: Console) -> None:
     """Print the blocks with an empty line between them; names are bold."""
-    for place, block in enumerate(blocks):
-        if place:
+    for index, block in enumerate(blocks):
+        if index:
             console.print()
         first, *rest = block.lines(console.width)
         title = Text(first)
         title.stylize("bold", 0, len(block.name))
-        # soft_wrap: a web address that is too long stays one word, to be copied.
+        # soft_wrap keeps a long web address on one line, so that it can be copied.
         console.print(title, soft_wrap=True)
         for line in rest:
             console.print(Text(line, style="dim"), soft_wrap=True)

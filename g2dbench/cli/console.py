@@ -1,4 +1,4 @@
-"""What the commands print with: one console, one progress bar style."""
+"""The console and the progress bar of all commands."""
 
 from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
@@ -29,7 +29,7 @@ class _Rate(ProgressColumn):
 
 
 def track(items: Iterable[Item], title: str, total: int | None = None) -> Iterator[Item]:
-    """Yield the items behind a bar with rate and time left; silent where no one watches."""
+    """Yield the items and show a progress bar with rate and time left, in a terminal only."""
     if not console.is_terminal:
         yield from items
         return

@@ -9,12 +9,13 @@ from g2dbench.cli.blocks import show as show_blocks
 from g2dbench.cli.console import console, track
 from g2dbench.cli.options import (
     DEFAULT_STORE,
-    Option,
     Plugins,
+    ReaderOptions,
     Root,
     Size,
     Split,
     Store,
+    Workers,
     parse_options,
 )
 from g2dbench.data.images.border import KEEP, Border
@@ -30,12 +31,6 @@ Name = Annotated[
     str,
     typer.Argument(help="Data set, as for --data; `g2dbench data list`.", show_default=False),
 ]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        min=0, help="Worker processes; 0 reads in the main process.", show_default="one per core"
-    ),
-]
 OwnName = Annotated[
     str | None,
     typer.Option("--name", help="Name for your own data, with pairs, images and hf."),
@@ -45,7 +40,8 @@ OwnName = Annotated[
 Lists = Annotated[
     list[str] | None,
     typer.Option(
-        "--split-file", help="The authors' list of a published split: SPLIT=FILE, or a table."
+        "--split-file",
+        help="The authors' list of a published split: SPLIT=FILE, or a table. Repeats.",
     ),
 ]
 
@@ -55,7 +51,7 @@ def prepare(
     name: Name,
     root: Root = None,
     own_name: OwnName = None,
-    option: Option = None,
+    option: ReaderOptions = None,
     size: Size = None,
     store: Store = DEFAULT_STORE,
     split: Split = None,

@@ -1,4 +1,4 @@
-"""What `g2dbench data list` prints: a block per data set, or JSON."""
+"""The output of `g2dbench data list`: one block per data set, or JSON."""
 
 import json
 from dataclasses import asdict
@@ -8,7 +8,7 @@ from g2dbench.data.inventory import Holding
 
 
 def as_blocks(found: list[Holding]) -> list[Block]:
-    """Name and summary, what it offers, where to get it and its licence, what is prepared."""
+    """Name, summary, annotations, source, license, and the prepared stores of each data set."""
     return [_block(item) for item in found]
 
 
@@ -16,7 +16,7 @@ def _block(item: Holding) -> Block:
     facts = (
         ("offers", ", ".join(item.offers)),
         ("from", item.url.removeprefix("https://")),
-        ("licence", item.licence),
+        ("license", item.licence),
         ("prepared", "; ".join(map(str, item.prepared)) or _unprepared(item)),
     )
     return Block(item.name, item.summary, facts)
@@ -24,10 +24,10 @@ def _block(item: Holding) -> Block:
 
 def _unprepared(item: Holding) -> str:
     if item.generic:
-        return "under the name that --name gives"
+        return "under the name that you give with --name"
     return "on demand" if item.embedded else "no"
 
 
 def as_json(found: list[Holding]) -> str:
-    """The same as a JSON list, one object per data set."""
+    """A JSON list with one object per data set."""
     return json.dumps([asdict(item) for item in found], indent=1, ensure_ascii=False)

@@ -1,26 +1,28 @@
-"""`g2dbench demo`: the whole path on the embedded radiographs."""
+"""`g2dbench demo`: training, evaluation and leaderboard on the synthetic radiographs."""
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from g2dbench.cli.console import console, track
 from g2dbench.cli.eval import report
 from g2dbench.cli.open_data import open_data
-from g2dbench.cli.options import DEFAULT_STORE, Store
+from g2dbench.cli.options import DEFAULT_SEEDS, DEFAULT_STORE, Out, Seeds, Store
 from g2dbench.cli.panels import START
+from g2dbench.system.counts import counted
 
 if TYPE_CHECKING:
     from g2dbench.dataset import Dataset
     from g2dbench.registry import Registry
 
 METHODS = ("convirt", "g2d")
-"""In the order of training: the newest run, which `eval` takes unless told otherwise, is G2D's."""
+"""In the order of training. G2D is last, because `eval` takes the newest run by default."""
 
 FILMS, FILM_SEED, FILM_SIZE = 700, 1, 256
-"""Radiographs written out as an RSNA folder of DICOMs, from other patients than `synthetic`."""
+"""The radiographs that are written as an RSNA folder of DICOMs. Their patients are not those of
+`synthetic`."""
 
 
 def register(app: typer.Typer) -> None:
@@ -29,43 +31,41 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for everything that the demo writes.")] = Path(
-        "demo"
-    ),
-    seed: Annotated[
-        list[int] | None, typer.Option(help="Seed of training and of heads. Repeats.")
-    ] = None,
+    out: Out = Path("demo"),
+    seed: Seeds = DEFAULT_SEEDS,
     store: Store = DEFAULT_STORE,
 ) -> None:
     """Train G2D and ConVIRT on synthetic radiographs, evaluate them on all five tasks, rank them.
 
-    Needs no data and no network. Running it again goes on where it stopped.
+    It needs no data and no network. The same command resumes after a stop.
     """
     from g2dbench.evaluation import grid as sweep
     from g2dbench.registry import Registry
 
     sweep.check_writable(out)
     registry = Registry()
-    seeds = sweep.check_seeds(seed or [0])
-    console.rule("1/4 drawing radiographs and reports")
-    drawn = open_data("synthetic", None, store, None, registry)
-    console.print(f"{len(drawn)} images at {drawn.size} px in {drawn.folder}")
+    seeds = sweep.check_seeds(seed)
+    console.rule("1/4 generating radiographs and reports")
+    data = open_data("synthetic", None, store, None, registry)
+    console.print(f"{counted(len(data), 'image')} at {data.size} px in {data.folder}")
     films = _films(out / "data" / "rsna", out / "prepared", registry)
     console.rule("2/4 pre-training")
     runs = {
-        each: [_train(m, drawn, out / "runs", each, registry) for m in METHODS] for each in seeds
+        each: [_train(m, data, out / "runs", each, registry) for m in METHODS] for each in seeds
     }
     console.rule("3/4 evaluating")
     for each, folders in runs.items():
-        _evaluate(each, folders, drawn, films, out / "results", registry)
+        _evaluate(each, folders, data, films, out / "results", registry)
     console.rule("4/4 leaderboard")
     _rank(out / "results", registry)
     newest = runs[seeds[-1]][-1]
-    console.print(f"see what it learned: g2dbench figure {newest} --data synthetic", soft_wrap=True)
+    console.print(
+        f"look at the maps of the model: g2dbench figure {newest} --data synthetic", soft_wrap=True
+    )
 
 
 def _films(root: Path, store: Path, registry: "Registry") -> "Dataset":
-    """Other drawn radiographs, written as RSNA distributes its own and read by its reader."""
+    """Synthetic radiographs in RSNA's official layout, read by RSNA's reader."""
     from g2dbench.data.synthetic import official_layouts
     from g2dbench.system.worker_pool import default_workers
 
@@ -78,9 +78,11 @@ def _films(root: Path, store: Path, registry: "Registry") -> "Dataset":
         shutil.rmtree(root, ignore_errors=True)
         partial.rename(root)
     data = open_data("rsna", root, store, FILM_SIZE, registry)
-    # What is drawn must never stand under a real data set's name in a leaderboard.
+    # Synthetic data must never have the name of a real data set in a leaderboard.
     data = data.named("synthetic-rsna")
-    console.print(f"{len(data)} DICOMs in RSNA's layout in {root}, read by the rsna reader")
+    console.print(
+        f"{counted(len(data), 'DICOM')} in RSNA's layout in {root}, read by the rsna reader"
+    )
     return data
 
 
@@ -94,7 +96,7 @@ def _train(method: str, data: "Dataset", runs: Path, seed: int, registry: "Regis
     folder = runs / f"{recipe.name}-s{seed}"
     started = (folder / RUN_FILE).is_file()
     if started and read_info(folder).status == "complete":
-        console.print(f"{folder} is trained already")
+        console.print(f"{folder} is already trained")
         return folder
     fit.fit(
         recipe,
@@ -112,7 +114,7 @@ def _train(method: str, data: "Dataset", runs: Path, seed: int, registry: "Regis
 def _evaluate(
     seed: int,
     runs: list[Path],
-    drawn: "Dataset",
+    synthetic: "Dataset",
     films: "Dataset",
     out: Path,
     registry: "Registry",
@@ -122,7 +124,7 @@ def _evaluate(
     from g2dbench.system.machine import Machine
 
     machine = Machine.choose(precision="fp32", progress=track)
-    bench = Workbench(registry, {"synthetic": drawn, "synthetic-rsna": films})
+    bench = Workbench(registry, {"synthetic": synthetic, "synthetic-rsna": films})
     for tasks, data, fraction, protocol in (
         (["cls", "zeroshot", "ground"], "synthetic", 0.01, None),
         (["seg"], "synthetic", 0.01, "small"),
@@ -141,12 +143,12 @@ def _evaluate(
 
 def _rank(results: Path, registry: "Registry") -> None:
     from g2dbench.reporting import leaderboard_formats
-    from g2dbench.reporting.leaderboard import build
+    from g2dbench.reporting.leaderboard import build_leaderboard
     from g2dbench.result import load_all
 
-    board = build(load_all(results), registry.task_order())
+    board = build_leaderboard(load_all(results), registry.task_order())
     leaderboard_formats.show(board, console, reasons=False)
     console.print(
-        f"predictions and scores are in {results}; again: g2dbench leaderboard {results}",
+        f"predictions and scores are in {results}; print again: g2dbench leaderboard {results}",
         soft_wrap=True,
     )

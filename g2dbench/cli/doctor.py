@@ -1,4 +1,4 @@
-"""`g2dbench doctor`: what this machine can do, and what is missing for each task."""
+"""`g2dbench doctor`: a report on this machine, and on what each task still needs."""
 
 import platform
 import shutil
@@ -13,6 +13,7 @@ from g2dbench.cli.console import console
 from g2dbench.cli.options import DEFAULT_STORE, Store
 from g2dbench.cli.panels import LOOK
 from g2dbench.registry import Registry
+from g2dbench.system.counts import counted
 
 RUNS, RESULTS = Path("runs"), Path("results")
 
@@ -23,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(store: Store = DEFAULT_STORE) -> None:
-    """Report Python, packages, device, precision, disk, prepared data, and what each task lacks."""
+    """Report Python, packages, device, precision, disk, prepared data, and what each task needs."""
     registry = Registry()
     prepared = _prepared(store)
     console.print(_pairs("machine", _machine(store)))
@@ -48,7 +49,7 @@ def _machine(store: Path) -> list[tuple[str, str]]:
     from g2dbench.system.environment import hardware
 
     device = choose_device("auto")
-    fast = "bf16 in hardware" if native_bf16(device) else "no bf16 in hardware: fp32"
+    fast = "bf16 in hardware" if native_bf16(device) else "no bf16 in hardware, so fp32"
     return [
         ("python", f"{platform.python_version()} on {platform.platform()}"),
         ("device", f"{device}: {hardware(device)}"),
@@ -74,7 +75,7 @@ def _prepared(store: Path) -> list[tuple[str, str]]:
     from g2dbench.data.prepared import prepared_in
 
     return [
-        (data.card.name, f"{len(data)} images at {data.size} px, {data.folder}")
+        (data.card.name, f"{counted(len(data), 'image')} at {data.size} px, {data.folder}")
         for data in prepared_in(store)
     ]
 

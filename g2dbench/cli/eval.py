@@ -12,18 +12,28 @@ from rich.markup import escape
 from g2dbench.cli.console import console, track
 from g2dbench.cli.open_data import check_name, open_data
 from g2dbench.cli.options import (
+    DEFAULT_DATA,
     DEFAULT_FEATURE_CACHE,
+    DEFAULT_FRACTIONS,
+    DEFAULT_SEEDS,
     DEFAULT_STORE,
+    DataList,
     Device,
     FeatureCache,
+    Fractions,
+    Out,
     Plugins,
     Precision,
     Root,
+    Seeds,
     Size,
     Store,
+    TaskProtocol,
+    Tasks,
 )
 from g2dbench.cli.panels import EVALUATE
 from g2dbench.errors import Misuse
+from g2dbench.system.counts import counted
 
 if TYPE_CHECKING:
     from g2dbench.evaluation.runner import Outcome
@@ -39,12 +49,13 @@ g2dbench eval --task ground --model runs/g2d-tiny-s0 --model biovil:~/weights/bi
 
 g2dbench eval --task det --data rsna --root ~/rsna --model random-init --limit 100
 
---task, --model, --data, --fraction and --seed repeat to make a grid; cells that are on disk are not
-run again.
+--task, --model, --data, --fraction and --seed can be repeated to make a grid.
 
-Exit code: 0 where every cell that the models are able to do is done; 1 where a cell failed, or none
-is done; 2 where the request is wrong. A cell is unsupported where the model lacks what the task
-needs, or the data set lacks the annotation.
+Cells on disk are not evaluated again.
+
+Exit code: 0 if no cell failed and at least one is done; 1 if a cell failed or none is done; 2 if
+the request is wrong. A cell is unsupported if the model does not have a capability that the task
+needs, or the data set does not have the annotations.
 """
 RUNS = Path("runs")
 
@@ -63,11 +74,8 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    task: Annotated[list[str], typer.Option(help="Task; `g2dbench list tasks`. Repeats.")],
-    fraction: Annotated[
-        list[float] | None,
-        typer.Option(help="Share of the training patients, in (0, 1]. Repeats.", show_default="1"),
-    ] = None,
+    task: Tasks,
+    fraction: Fractions = DEFAULT_FRACTIONS,
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -75,17 +83,10 @@ def evaluate(
             show_default="the newest run in runs/",
         ),
     ] = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(help="Data set; `g2dbench list data`. Repeats.", show_default="synthetic"),
-    ] = None,
+    data: DataList = DEFAULT_DATA,
     root: Root = None,
-    protocol: Annotated[
-        str | None, typer.Option(help="Protocol of the tasks.", show_default="the task's first")
-    ] = None,
-    seed: Annotated[
-        list[int] | None, typer.Option(help="Seed of heads and shuffling. Repeats.")
-    ] = None,
+    protocol: TaskProtocol = None,
+    seed: Seeds = DEFAULT_SEEDS,
     subset_seed: Annotated[
         list[int] | None, typer.Option(min=0, help="Seed that samples the fraction. Repeats.")
     ] = None,
@@ -100,9 +101,9 @@ def evaluate(
         bool, typer.Option("--val-budget", help="Sample the validation patients likewise.")
     ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="At most N test images.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("results"),
+    out: Out = Path("results"),
     rerun: Annotated[
-        bool, typer.Option("--rerun", help="Evaluate cells again that are on disk.")
+        bool, typer.Option("--rerun", help="Evaluate again the cells that are on disk.")
     ] = False,
     save_heads: Annotated[
         bool, typer.Option("--save-heads", help="Store fitted heads, for `g2dbench predict`.")
@@ -113,7 +114,9 @@ def evaluate(
     ] = 20,
     device: Device = "auto",
     precision: Precision = "fp32",
-    batch_size: Annotated[int, typer.Option(min=1, help="Speed only; scores do not change.")] = 32,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Images per batch; it affects speed, not scores.")
+    ] = 32,
     size: Size = None,
     store: Store = DEFAULT_STORE,
     plugin: Plugins = None,
@@ -125,7 +128,7 @@ def evaluate(
     from g2dbench.system.machine import FeatureFolder, Machine
 
     registry = Registry(plugin or ())
-    names = list(dict.fromkeys(data or ["synthetic"]))
+    names = list(dict.fromkeys(data))
     for name in names:
         check_name(name, store, registry)
     grid.load_tasks(task, registry)
@@ -138,12 +141,12 @@ def evaluate(
         progress=track,
         features=features if features.limit else None,
     )
-    asked = grid.Grid(
+    requested = grid.Grid(
         models=list(dict.fromkeys(model or [_newest_run()])),
         datasets=names,
         tasks=task,
-        fractions=fraction or [1.0],
-        seeds=seed or [0],
+        fractions=fraction,
+        seeds=seed,
         protocol=protocol,
         subset_seeds=subset_seed or [0],
         shots=shots or [],
@@ -156,12 +159,12 @@ def evaluate(
         plugins=plugin or (),
     )
     bench = Workbench(registry)
-    cells = asked.cells(bench)
-    shared = model_reference.same_names([bench.reference(text) for text in asked.models])
+    cells = requested.cells(bench)
+    shared = model_reference.same_names([bench.reference(text) for text in requested.models])
     for label in shared:
         console.print(
-            f"several models have the same name, {escape(label)}: the digest of its weights is "
-            "added to each"
+            f"several models have the name {escape(label)}: a digest of the weights is added to "
+            "the name of each"
         )
     for name in names:
         bench.add_dataset(name, open_data(name, root, store, size, registry))
@@ -171,26 +174,26 @@ def evaluate(
 def report(outcomes: Iterable["Outcome"], out: Path, shared: Sequence[str] = ()) -> None:
     """Print a line per finished cell, then the counts by status; `EPILOG` states the exit codes.
 
-    shared: labels that are known to stand for several models.
+    shared: labels that several models have.
     """
     from g2dbench.reporting import model_names
 
-    began, kept = time.perf_counter(), 0
+    start, reused = time.perf_counter(), 0
     count = dict.fromkeys(("done", "unsupported", "failed"), 0)
     results: list[Result] = []
     for outcome in outcomes:
         results.append(outcome.result)
-        name = model_names.names(results, shared).of(outcome.result)
+        name = model_names.name_models(results, shared).of(outcome.result)
         console.print(_line(outcome, name), soft_wrap=True)
         count[outcome.result.status] += 1
-        kept += outcome.reused
-    for note in model_names.names(results).notes():
+        reused += outcome.reused
+    for note in model_names.name_models(results).notes():
         console.print(escape(note), soft_wrap=True)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     done, unsupported, failed = count.values()
     console.print(
-        f"{done} cells done ({kept} were on disk), {unsupported} unsupported, {failed} failed, "
-        f"{seconds:.0f} s: wrote {out}",
+        f"{counted(done, 'cell')} done ({reused} already on disk), {unsupported} unsupported, "
+        f"{failed} failed, {seconds:.0f} s: wrote {out}",
         soft_wrap=True,
     )
     if failed or not done:
@@ -198,13 +201,13 @@ def report(outcomes: Iterable["Outcome"], out: Path, shared: Sequence[str] = ())
 
 
 def _line(outcome: "Outcome", model: str) -> str:
-    from g2dbench.reporting.model_names import seeds_of
+    from g2dbench.reporting.model_names import describe_seeds
 
     cell, result = outcome.result.cell, outcome.result
     share = "zero-shot" if cell.fraction == 0 else f"{cell.fraction * 100:g}%"
     if cell.shots is not None:
         share = f"{cell.shots}-shot"
-    name = f"{model} {cell.task}:{cell.protocol} {cell.data} {share} {seeds_of(cell)}"
+    name = f"{model} {cell.task}:{cell.protocol} {cell.data} {share} {describe_seeds(cell)}"
     if result.status != "done" or result.main is None:
         return f"{escape(name)}  [yellow]{result.status}[/]: {escape(result.reason or '')}"
     score = result.main
@@ -216,14 +219,14 @@ def _line(outcome: "Outcome", model: str) -> str:
 def _newest_run() -> str:
     from g2dbench.runs.folder import all_runs, newest_run
 
-    found = newest_run(RUNS)
-    if found is None:
+    newest = newest_run(RUNS)
+    if newest is None:
         raise Misuse(
-            "there is no run in runs/ that is finished: run `g2dbench pretrain` first, or say "
+            "runs/ contains no finished run: run `g2dbench pretrain` first, or give "
             "--model RUN_FOLDER (the demo's are in demo/runs/) or --model NAME (`g2dbench list "
             "models`)"
         )
     finished = sum(info.status == "complete" for _, info in all_runs(RUNS))
-    choice = f" (of {finished} in {RUNS}/; --model takes another)" if finished > 1 else ""
-    console.print(f"evaluating the newest run, {found}{choice}", soft_wrap=True)
-    return str(found)
+    choice = f" (of {finished} in {RUNS}/; --model chooses another)" if finished > 1 else ""
+    console.print(f"evaluating the newest run, {newest}{choice}", soft_wrap=True)
+    return str(newest)

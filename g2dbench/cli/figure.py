@@ -1,4 +1,4 @@
-"""`g2dbench figure`: maps of a model over images."""
+"""`g2dbench figure`: maps of a model on images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,9 +7,10 @@ import typer
 
 from g2dbench.cli.console import console
 from g2dbench.cli.open_data import open_data
-from g2dbench.cli.options import DEFAULT_STORE, Device, Plugins, Root, Size, Store
+from g2dbench.cli.options import DEFAULT_STORE, Device, OptionalData, Plugins, Root, Size, Store
 from g2dbench.cli.panels import LOOK
 from g2dbench.errors import Misuse
+from g2dbench.system.counts import counted
 
 if TYPE_CHECKING:
     from g2dbench.figures.contact_sheet import CaptionedImage
@@ -30,13 +31,13 @@ def register(app: typer.Typer) -> None:
 
 def figure(
     run: Annotated[str, typer.Argument(help="A run folder, or what `eval --model` takes.")],
-    data: Annotated[str | None, typer.Option(help="Prepared data set to take images from.")] = None,
+    data: OptionalData = None,
     id_: Annotated[
         list[str] | None,
-        typer.Option("--id", help="Sample of --data. Repeats.", show_default="the first six"),
+        typer.Option("--id", help="Image ID in --data. Repeats.", show_default="the first six"),
     ] = None,
     images: Annotated[
-        list[Path] | None, typer.Option(help="An image file: DICOM, PNG, JPEG. Repeats.")
+        list[Path] | None, typer.Option(help="Image file: DICOM, PNG, JPEG. Repeats.")
     ] = None,
     text: Annotated[
         list[str] | None, typer.Option(help="Also show where the model locates this text. Repeats.")
@@ -50,7 +51,7 @@ def figure(
     store: Store = DEFAULT_STORE,
     plugin: Plugins = None,
 ) -> None:
-    """Show attention, body mask, pseudo mask and the decoder's output over given images."""
+    """Draw attention, body mask, pseudo mask and the decoder's output on the given images."""
     from g2dbench.evaluation import model_reference
     from g2dbench.figures import contact_sheet
     from g2dbench.figures import figure as figures
@@ -62,19 +63,21 @@ def figure(
     reference = model_reference.resolve(run, registry)
     chosen = figures.read_images(images or [])
     if data is not None:
-        chosen = [*_named(data, id_ or [], root, size, store, registry), *chosen]
+        chosen = [*_select(data, id_ or [], root, size, store, registry), *chosen]
     if id_ and data is None:
-        raise Misuse("--id names a sample of a data set: say which, --data NAME")
+        raise Misuse("--id is the ID of an image in a data set: give the data set too, --data NAME")
     if not chosen:
-        raise Misuse("nothing to draw: say --data NAME [--id ID], or --images FILE")
+        raise Misuse("no images are given: give --data NAME [--id ID], or --images FILE")
     model = reference.load(registry, 0).to(choose_device(device))
     rows = figures.make_rows(model, chosen, text or [])
     picture = contact_sheet.draw_sheet(model.identity.label, rows, model.preprocess)
     figures.save(picture, out)
-    console.print(f"drew {len(rows)} images of {model.identity.label}: wrote {out}")
+    console.print(
+        f"drew the maps of {model.identity.label} for {counted(len(rows), 'image')}: wrote {out}"
+    )
 
 
-def _named(
+def _select(
     data: str,
     ids: list[str],
     root: Path | None,

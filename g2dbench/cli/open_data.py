@@ -1,4 +1,4 @@
-"""From `--data`, `--root` and `--size` to a prepared data set."""
+"""Opens the prepared data set of `--data`, `--root` and `--size`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def check_name(text: str, store: Path, registry: Registry) -> None:
-    """Misuse unless `--data` names a data set, or own data that was prepared under that name."""
+    """Raise Misuse unless `--data` is a known data set or the name of prepared data of your own."""
     from g2dbench.data import prepared, reference
 
     prepared.check_known(reference.parse(text).name, store, registry)
@@ -21,25 +21,25 @@ def check_name(text: str, store: Path, registry: Registry) -> None:
 def open_data(
     text: str, root: Path | None, store: Path, size: int | None, registry: Registry
 ) -> "Store":
-    """The prepared data set; prepared now from --root, or found without it if it was before."""
+    """The prepared data set; with --root it is prepared first if necessary."""
     from g2dbench.data import opening, prepare, reference
 
-    asked = reference.parse(text)
-    card = opening.card_of(asked, registry)
+    requested = reference.parse(text)
+    card = opening.card_of(requested, registry)
     if root is None or card is None or card.embedded:
         return open_prepared(text, root, store, size, registry)
     data = prepare.open_or_prepare(
-        asked.name,
+        requested.name,
         root,
         store,
         size=size,
         workers=None,
         progress=track,
         registry=registry,
-        split=prepare.Split.parse(asked.split, ()),
-        echo=_tell,
+        split=prepare.Split.parse(requested.split, ()),
+        echo=_print_once,
     )
-    return data.named(text) if asked.split else data
+    return data.named(text) if requested.split else data
 
 
 def open_prepared(
@@ -54,12 +54,12 @@ def open_prepared(
     from g2dbench.data import opening
 
     return opening.open_prepared(
-        text, store, registry, root=root, size=size, split=split, progress=track, echo=_tell
+        text, store, registry, root=root, size=size, split=split, progress=track, echo=_print_once
     )
 
 
-def _tell(sentence: str) -> None:
-    """Say it once, not in each process of a training."""
+def _print_once(sentence: str) -> None:
+    """Print a sentence in the main process only, where several processes train."""
     from g2dbench.training.distributed import is_main_process
 
     if is_main_process():
@@ -69,7 +69,7 @@ def _tell(sentence: str) -> None:
 def open_shards(
     name: str, store: Path, size: int, options: dict[str, str], buffer: int | None
 ) -> "Stream":
-    """`stream:ADDRESS`, shards that are read where they lie."""
+    """The shards of `stream:ADDRESS`, read without copying the data set."""
     from g2dbench.data.reference import STREAM
     from g2dbench.data.shards import stream
     from g2dbench.training.distributed import is_main_process

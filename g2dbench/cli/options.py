@@ -1,4 +1,9 @@
-"""Options that several commands share, with one wording."""
+"""Every option that more than one command has, with one meaning, one help text and one type.
+
+Variants of an option differ in their Python type only: a list where the option repeats, None where
+the command computes the default. tests/cli/test_options.py checks that no command defines an option
+of another command again.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,20 +12,33 @@ import typer
 
 from g2dbench.errors import Misuse
 
+_DATA = "Data set; `g2dbench list data`."
+_FRACTION = "Fraction of the training patients, in (0, 1]."
+_OUT = "Folder to write to."
+_PROTOCOL = "Protocol of the tasks; `g2dbench list tasks`."
+_RECIPE = "Recipe name or TOML file; `g2dbench list recipes`."
+_SEED = "Random seed of training and of fitted heads."
+REPEATS = " Repeats."
+
+Data = Annotated[str, typer.Option("--data", help=_DATA)]
+OptionalData = Annotated[str | None, typer.Option("--data", help=_DATA)]
+DataList = Annotated[list[str], typer.Option("--data", help=_DATA + REPEATS)]
+DEFAULT_DATA = ["synthetic"]
+
 Root = Annotated[
     Path | None,
     typer.Option("--root", help="The data set's folder, as its owners distribute it."),
 ]
+DEFAULT_STORE = Path("~/.cache/g2dbench").expanduser()
 Store = Annotated[
     Path,
     typer.Option(
         "--store",
         envvar="G2DBENCH_STORE",
-        help="Where prepared data sets are kept.",
+        help="Folder of the prepared data sets.",
         show_default="~/.cache/g2dbench",
     ),
 ]
-DEFAULT_STORE = Path("~/.cache/g2dbench").expanduser()
 FeatureCache = Annotated[
     Path,
     typer.Option(
@@ -31,13 +49,6 @@ FeatureCache = Annotated[
     ),
 ]
 DEFAULT_FEATURE_CACHE = Path("~/.cache/g2dbench-features").expanduser()
-Plugins = Annotated[
-    list[Path] | None,
-    typer.Option("--plugin", help="A file with a model, task, data set or method of your own."),
-]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
-Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
-Results = Annotated[Path, typer.Argument(help="The folder that `g2dbench eval` wrote.")]
 Size = Annotated[
     int | None,
     typer.Option("--size", min=32, max=4096, help="Short side of the prepared images in pixels."),
@@ -50,22 +61,63 @@ Split = Annotated[
         show_default="the official one where the data set has one, else ours",
     ),
 ]
-Option = Annotated[
+ReaderOptions = Annotated[
     list[str] | None,
     typer.Option(
         "--option",
         metavar="KEY=VALUE",
-        help="Option of the data set's reader, such as a column name.",
+        help=f"Option of the data set's reader, such as a column name.{REPEATS}",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=0,
+        help="Worker processes that read images; 0 reads in the main process.",
+        show_default="prepare: one per core; pretrain: 4, on the CPU 0",
     ),
 ]
 
+Recipe = Annotated[str, typer.Option("--recipe", help=_RECIPE)]
+MethodRecipe = Annotated[
+    str | None, typer.Option("--recipe", help=_RECIPE, show_default="METHOD-tiny")
+]
+Recipes = Annotated[list[str], typer.Option("--recipe", help=_RECIPE + REPEATS)]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help=f"Change a value of the recipe.{REPEATS}"),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help=_SEED)]
+Seeds = Annotated[list[int], typer.Option("--seed", min=0, help=_SEED + REPEATS)]
+DEFAULT_SEEDS = [0]
+
+Tasks = Annotated[list[str], typer.Option("--task", help=f"Task; `g2dbench list tasks`.{REPEATS}")]
+Protocol = Annotated[str, typer.Option("--protocol", help=_PROTOCOL)]
+TaskProtocol = Annotated[
+    str | None, typer.Option("--protocol", help=_PROTOCOL, show_default="the task's first")
+]
+Fraction = Annotated[float, typer.Option("--fraction", help=_FRACTION)]
+Fractions = Annotated[list[float], typer.Option("--fraction", help=_FRACTION + REPEATS)]
+DEFAULT_FRACTIONS = [1.0]
+
+Out = Annotated[Path, typer.Option("--out", help=_OUT)]
+RunOut = Annotated[Path | None, typer.Option("--out", help=_OUT, show_default="runs/RECIPE-sSEED")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
+Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", help=f"File with your own model, task, data set or method.{REPEATS}"),
+]
+Results = Annotated[Path, typer.Argument(help="The folder that `g2dbench eval` wrote.")]
+
 
 def parse_options(words: list[str] | None) -> dict[str, str]:
-    """`KEY=VALUE` words as a mapping; Misuse if one is none or a key comes twice."""
+    """`["KEY=VALUE", ...]` as a mapping; Misuse for another form or a repeated key."""
     parsed: dict[str, str] = {}
     for word in words or []:
         key, equals, value = word.partition("=")
         if not equals or key in parsed:
-            raise Misuse(f"--option {word!r}: say KEY=VALUE, each key once")
+            raise Misuse(f"--option {word!r}: write KEY=VALUE, and give each key once")
         parsed[key] = value
     return parsed

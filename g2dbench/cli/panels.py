@@ -8,4 +8,4 @@ DATA = "Data"
 LOOK = "Look"
 
 PANELS = (START, TRAIN, EVALUATE, COMPARE, DATA, LOOK)
-"""In the order of the help."""
+"""In the order in which the help lists them."""

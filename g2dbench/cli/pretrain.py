@@ -1,6 +1,5 @@
 """`g2dbench pretrain`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,12 +8,18 @@ from g2dbench.cli.console import console, track
 from g2dbench.cli.open_data import open_data, open_shards
 from g2dbench.cli.options import (
     DEFAULT_STORE,
+    Changes,
+    Data,
     Device,
-    Option,
+    MethodRecipe,
     Plugins,
     Precision,
+    ReaderOptions,
     Root,
+    RunOut,
+    Seed,
     Store,
+    Workers,
     parse_options,
 )
 from g2dbench.cli.panels import TRAIN
@@ -49,32 +54,24 @@ def pretrain(
         str | None,
         typer.Option(help="Method; `g2dbench list methods`.", show_default="the recipe's, or g2d"),
     ] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="Recipe name or TOML file.", show_default="METHOD-tiny")
-    ] = None,
-    data: Annotated[
-        str, typer.Option(help="Data set with reports, or stream:ADDRESS of shards.")
-    ] = "synthetic",
+    recipe: MethodRecipe = None,
+    data: Data = "synthetic",
     root: Root = None,
-    option: Option = None,
+    option: ReaderOptions = None,
     shuffle_buffer: Annotated[
         int | None,
         typer.Option(
-            min=1, help="stream: size of the shuffle buffer in pairs.", show_default="2048"
+            min=1, help="Size of the shuffle buffer of stream:, in pairs.", show_default="2048"
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder to write.", show_default="runs/RECIPE-sSEED")
-    ] = None,
+    out: RunOut = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Number of epochs instead of the recipe's.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of weights, order and augmentation.")] = 0,
+    seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "auto",
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a recipe value: key=value.")
-    ] = None,
+    set_: Changes = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the last checkpoint in --out.")
     ] = False,
@@ -86,14 +83,10 @@ def pretrain(
         ),
     ] = None,
     keep: Annotated[int, typer.Option(min=1, help="Number of checkpoints to keep.")] = 2,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="Worker processes that read images.", show_default="4, on the CPU 0"
-        ),
-    ] = None,
+    workers: Workers = None,
     strategy: Annotated[
-        str, typer.Option(help="Several processes (torchrun): ddp, or fsdp to shard the weights.")
+        str,
+        typer.Option(help="With several processes (torchrun): ddp, or fsdp to shard the weights."),
     ] = "ddp",
     track_: Annotated[
         list[str] | None,
@@ -108,7 +101,11 @@ def pretrain(
     store: Store = DEFAULT_STORE,
     plugin: Plugins = None,
 ) -> None:
-    """Pre-train a method on image-report pairs; write a run folder for `eval`."""
+    """Pre-train a method on image-report pairs, and write a run folder for `eval`.
+
+    --data is a data set with reports, or stream:ADDRESS for shards. --seed sets the initial
+    weights, the order of the pairs and the augmentation.
+    """
     from g2dbench.data.reference import STREAM
     from g2dbench.recipes import recipe as recipes
     from g2dbench.registry import Registry
@@ -118,14 +115,14 @@ def pretrain(
     from g2dbench.training.distributed import choose_strategy, is_main_process
     from g2dbench.training.monitoring.monitor import MonitorSettings
 
-    watching = MonitorSettings(tuple(track_ or ()), watch_every, sheet_every)
+    monitoring = MonitorSettings(tuple(track_ or ()), watch_every, sheet_every)
     registry = Registry(plugin or ())
     chosen = recipes.override(recipes.load(recipe or f"{method or 'g2d'}-tiny"), set_ or [])
     recipes.check_method(chosen, method, registry)
     machine = Machine.choose(device, precision, workers=workers, progress=track)
-    size, told = chosen.data.size, parse_options(option)
+    size, options = chosen.data.size, parse_options(option)
     dataset = (
-        open_shards(data, store, size, told, shuffle_buffer)
+        open_shards(data, store, size, options, shuffle_buffer)
         if data.startswith(STREAM)
         else open_data(data, root, store, size, registry)
     )
@@ -139,7 +136,7 @@ def pretrain(
         resume=resume,
         checkpointing=parse_save_every(save_every, keep),
         strategy=choose_strategy(strategy),
-        monitoring=watching,
+        monitoring=monitoring,
         registry=registry,
         echo=console.print,
     )

@@ -7,12 +7,13 @@ import typer
 from rich.table import Table
 
 from g2dbench.cli.console import console, track
-from g2dbench.cli.options import Device, Plugins, Precision
+from g2dbench.cli.options import Device, Plugins, Precision, Recipes
 from g2dbench.cli.panels import TRAIN
 
 if TYPE_CHECKING:
     from g2dbench.training.step_cost import Cost
 
+DEFAULT_RECIPES = ["g2d-tiny", "convirt-tiny"]
 EPILOG = """Examples:
 
 g2dbench profile
@@ -27,12 +28,7 @@ def register(app: typer.Typer) -> None:
 
 
 def profile(
-    recipe: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Recipe name or TOML file. Repeats.", show_default="g2d-tiny, convirt-tiny"
-        ),
-    ] = None,
+    recipe: Recipes = DEFAULT_RECIPES,
     batch_size: Annotated[
         int | None, typer.Option(min=2, help="Pairs per step.", show_default="the recipe's")
     ] = None,
@@ -48,10 +44,12 @@ def profile(
         bool,
         typer.Option(
             "--random-weights",
-            help="Build published encoders from their sizes: nothing is downloaded.",
+            help="Build published encoders with random weights: nothing is downloaded.",
         ),
     ] = False,
-    json: Annotated[Path | None, typer.Option(help="Also write the figures to this file.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Also write the measurements to this file.")
+    ] = None,
     device: Device = "auto",
     precision: Precision = "auto",
     plugin: Plugins = None,
@@ -60,28 +58,28 @@ def profile(
     from g2dbench.system.device import choose_device, choose_precision
     from g2dbench.training import step_cost
 
-    where = choose_device(device)
-    load = step_cost.Workload(
+    chosen = choose_device(device)
+    workload = step_cost.Workload(
         batch_size=batch_size,
         image_size=image_size,
         report_length=report_length,
         steps=steps,
         random_weights=random_weights,
-        device=str(where),
-        precision=choose_precision(precision, where),
+        device=str(chosen),
+        precision=choose_precision(precision, chosen),
         plugins=tuple(plugin or ()),
     )
-    jobs = step_cost.make_jobs(recipe or ["g2d-tiny", "convirt-tiny"], load)
-    found = [step_cost.measure(job) for job in track(jobs, "measuring")]
-    console.print(_table(found))
-    for sentence in step_cost.compare_variants(found):
+    jobs = step_cost.make_jobs(recipe, workload)
+    costs = [step_cost.measure(job) for job in track(jobs, "measuring")]
+    console.print(_table(costs))
+    for sentence in step_cost.compare_variants(costs):
         console.print(sentence)
     if json is not None:
-        step_cost.save(found, json)
+        step_cost.save(costs, json)
 
 
-def _table(found: "list[Cost]") -> Table:
-    first = found[0]
+def _table(costs: "list[Cost]") -> Table:
+    first = costs[0]
     table = Table(
         padding=(0, 1, 0, 0),
         caption=f"{first.hardware}, {first.precision}",
@@ -91,7 +89,7 @@ def _table(found: "list[Cost]") -> Table:
     table.add_column("trains", overflow="fold")
     for heading in ("batch", "weights", "learn", "GFLOP", "images/s", "MiB"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for cost in found:
+    for cost in costs:
         table.add_row(
             cost.recipe,
             cost.trains,

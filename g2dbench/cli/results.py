@@ -1,4 +1,4 @@
-"""`g2dbench leaderboard`, `score` and `regress`: what reads results."""
+"""`g2dbench leaderboard`, `score` and `regress`: the commands that read results."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -11,13 +11,14 @@ from rich.table import Table
 from g2dbench.cli.console import console, track
 from g2dbench.cli.options import Plugins, Results
 from g2dbench.cli.panels import COMPARE
+from g2dbench.system.counts import counted
 
 if TYPE_CHECKING:
     from g2dbench.reporting.regression_gate import Change
 
 
 class Format(StrEnum):
-    """How a leaderboard is printed."""
+    """The output format of a leaderboard."""
 
     rich = "rich"
     md = "md"
@@ -40,18 +41,18 @@ def leaderboard(
     results: Results = Path("results"),
     format_: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.rich,
     reasons: Annotated[
-        bool, typer.Option("--reasons", help="Give the reasons for missing cells.")
+        bool, typer.Option("--reasons", help="Print the reasons for missing cells.")
     ] = False,
 ) -> None:
-    """Print models by (task, data, fraction): mean and deviation over seeds, the best in bold."""
+    """Print models by (task, data, fraction): mean and standard deviation over seeds."""
     from g2dbench.registry import Registry
     from g2dbench.reporting import leaderboard_formats
-    from g2dbench.reporting.leaderboard import build
+    from g2dbench.reporting.leaderboard import build_leaderboard
     from g2dbench.result import load_all
 
-    board = build(load_all(results), Registry().task_order())
+    board = build_leaderboard(load_all(results), Registry().task_order())
     if format_ is not Format.rich:
-        typer.echo(leaderboard_formats.PLAIN[format_.value](board))
+        typer.echo(leaderboard_formats.TEXT_FORMATS[format_.value](board))
         return
     leaderboard_formats.show(board, console, reasons=reasons)
 
@@ -84,8 +85,8 @@ def score(
             console.print(escape(f"{path.parent}: {line}"))
         if found and not check:
             save(after, path.parent)
-    verb = "differ" if check else "were rewritten"
-    console.print(f"scored {len(paths)} cells from their predictions: {changed} {verb}")
+    verb = "with other scores" if check else "rewritten"
+    console.print(f"scored {counted(len(paths), 'cell')} from the predictions: {changed} {verb}")
     if check and changed:
         raise typer.Exit(1)
 
@@ -97,11 +98,13 @@ def regress(
     results: Results = Path("results"),
     tolerance: Annotated[
         list[str] | None,
-        typer.Option(help="NUMBER for all, METRIC=NUMBER for one. Repeats.", show_default="0.01"),
+        typer.Option(
+            help="NUMBER for all metrics, METRIC=NUMBER for one. Repeats.", show_default="0.01"
+        ),
     ] = None,
     junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML to this file.")] = None,
 ) -> None:
-    """CI regression on scores: exit 1 if a score fell by more than its tolerance or is missing."""
+    """Compare scores with a baseline; exit 1 if one fell beyond its tolerance or is missing."""
     from g2dbench.reporting import regression_gate
     from g2dbench.result import load_all
     from g2dbench.system.files import replace_file
@@ -112,12 +115,12 @@ def regress(
     if junit is not None:
         text = regression_gate.junit(changes)
         replace_file(junit, lambda path: path.write_text(text, encoding="utf-8"))
-    closing = regression_gate.failed(changes)
+    failing = regression_gate.failed(changes)
     count = dict.fromkeys(("same", "rose", "fell", "new", "missing"), 0)
     for change in changes:
         count[change.verdict] += 1
     console.print(", ".join(f"{number} {verdict}" for verdict, number in count.items()))
-    if closing:
+    if failing:
         raise typer.Exit(1)
 
 

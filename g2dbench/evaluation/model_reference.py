@@ -109,11 +109,11 @@ def _folder(path: Path) -> ModelReference:
 def _recognized(path: Path, registry: Registry) -> ModelReference:
     if path.name in (RUN_FILE, "model.safetensors") and (path.parent / RUN_FILE).is_file():
         return _folder(path.parent)
-    from g2dbench.pretrained.weights import find_state, read_weights, recognise
+    from g2dbench.pretrained.weights import find_state, matching_cards, read_weights
 
-    fitting = recognise(find_state(read_weights(path), path), registry.cards(ModelCard))
+    fitting = matching_cards(find_state(read_weights(path), path), registry.cards(ModelCard))
     if len(fitting) != 1:
-        found = f"{' and '.join(fitting)} both recognise" if fitting else "no model recognises"
+        found = f"{' and '.join(fitting)} both recognize" if fitting else "no model recognizes"
         raise BadCheckpoint(
             f"{found} the layout of {path}: name its model, --model NAME:{path} "
             "(`g2dbench list models` lists the names and what each takes)"

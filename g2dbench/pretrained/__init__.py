@@ -1,1 +1,1 @@
-"""What wrappers of published weights share: untrusted files, tokenizers, feature maps."""
+"""Shared by the wrappers of published weights: untrusted files, tokenizers, feature maps."""

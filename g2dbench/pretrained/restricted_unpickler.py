@@ -1,11 +1,11 @@
-"""Tensors out of a pickle without running it: the second door of `g2dbench.pretrained.weights`.
+"""Reads the tensors of a pickle without executing it; the fallback of `pretrained.weights`.
 
-Checkpoints of training frameworks carry configuration objects next to their tensors (Lightning's
-`hyper_parameters`, argparse's `Namespace`), at which `torch.load(weights_only=True)` gives up. The
-unpickler below calls nothing but the handful of builders of `_BUILDERS`, found by their exact
-(module, name); every other global, whatever module it is of, becomes an inert object. It also
-ignores BUILD, extension codes and every persistent id that is no storage, because each of them
-reaches code (torch's legacy reader writes `.patch` files on request of a "module" id).
+Checkpoints of training frameworks contain configuration objects beside their tensors (Lightning's
+`hyper_parameters`, argparse's `Namespace`), which `torch.load(weights_only=True)` refuses. The
+unpickler below calls only the few functions of `_BUILDERS`, which it finds by their exact
+(module, name); every other global becomes an inert object. It also ignores BUILD, extension codes
+and every persistent id that is not a storage, because each of them can execute code (torch's legacy
+reader writes a `.patch` file for a "module" id).
 """
 
 import pickle
@@ -16,30 +16,30 @@ from typing import IO, Any, ClassVar
 import torch
 from torch import Tensor
 
-# The pure-Python unpickler, since only there can each opcode be replaced.
+# The pure-Python unpickler, because the C version does not allow opcodes to be replaced.
 _Base: Any = pickle._Unpickler
 
 
 class Inert:
-    """Stands for an object that was not rebuilt; takes whatever a pickle does to it."""
+    """Placeholder for an object that is not rebuilt; ignores every change that a pickle makes."""
 
     __slots__ = ()
 
     def __setitem__(self, key: object, value: object) -> None:
-        """Forget an item."""
+        """Ignore an item."""
 
     def append(self, value: object) -> None:
-        """Forget an element."""
+        """Ignore an element."""
 
     def extend(self, values: object) -> None:
-        """Forget elements."""
+        """Ignore elements."""
 
     def add(self, value: object) -> None:
-        """Forget a member."""
+        """Ignore a member."""
 
 
 class _Global:
-    """A name that the pickle mentioned: a builder of ours, or nothing that can be called."""
+    """A global that the pickle names: a function of `_BUILDERS`, or None, which is never called."""
 
     __slots__ = ("build",)
 
@@ -49,8 +49,8 @@ class _Global:
 
 def _tensor(storage: Any, offset: int, size: Any, stride: Any, *_: object) -> Tensor:
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    held = storage._untyped_storage.nbytes() // storage.dtype.itemsize
-    if 0 not in size and not 0 <= last < held:
+    capacity = storage._untyped_storage.nbytes() // storage.dtype.itemsize
+    if 0 not in size and not 0 <= last < capacity:
         raise pickle.UnpicklingError("a tensor reaches beyond its storage")
     rebuilt: Tensor = torch._utils._rebuild_tensor(storage, offset, size, stride)
     return rebuilt
@@ -62,7 +62,7 @@ def _parameter(data: Tensor, *_: object) -> Tensor:
 
 def _bytes(text: str, encoding: str) -> bytes:
     if encoding != "latin1":
-        raise pickle.UnpicklingError(f"bytes in the encoding {encoding!r}")
+        raise pickle.UnpicklingError(f"bytes with the encoding {encoding!r}")
     return text.encode("latin1")
 
 
@@ -80,26 +80,26 @@ _BUILDERS: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 class RestrictedUnpickler(_Base):
-    """Reads data and tensors; calls the builders of `_BUILDERS` and nothing else."""
+    """Reads data and tensors; calls only the functions of `_BUILDERS`."""
 
     dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(_Base.dispatch)
 
     def find_class(self, module: str, name: str) -> _Global:
-        """The builder of exactly this name, or an inert stand-in; imports nothing."""
+        """The builder with exactly this name, or a placeholder; nothing is imported."""
         return _Global(_BUILDERS.get((module, name)))
 
     def get_extension(self, code: int) -> None:
-        """An extension code stands for a global; it is never looked up."""
+        """Push a placeholder: the global of an extension code is never looked up."""
         self.append(_Global(None))
 
-    def _call(self, function: object, arguments: tuple[Any, ...]) -> Any:
+    def _call_builder(self, function: object, arguments: tuple[Any, ...]) -> Any:
         if isinstance(function, _Global) and function.build is not None:
             return function.build(*arguments)
         return Inert()
 
     def _reduce(self) -> None:
         arguments = self.stack.pop()
-        self.stack[-1] = self._call(self.stack[-1], arguments)
+        self.stack[-1] = self._call_builder(self.stack[-1], arguments)
 
     def _new_with_keywords(self) -> None:
         del self.stack[-2:]
@@ -123,9 +123,13 @@ class RestrictedUnpickler(_Base):
     def _persistent_text(self) -> None:
         self._append_storage(self.readline())
 
-    def _append_storage(self, mark: object) -> None:
-        known = isinstance(mark, tuple) and mark and mark[0] in ("storage", b"storage")
-        self.append(self.persistent_load(mark) if known else Inert())
+    def _append_storage(self, persistent_id: object) -> None:
+        is_storage = (
+            isinstance(persistent_id, tuple)
+            and persistent_id
+            and persistent_id[0] in ("storage", b"storage")
+        )
+        self.append(self.persistent_load(persistent_id) if is_storage else Inert())
 
 
 RestrictedUnpickler.dispatch |= {
@@ -154,4 +158,4 @@ PICKLE_MODULE = SimpleNamespace(
     load=_load,
     loads=_loads,
 )
-"""What `torch.load(pickle_module=...)` takes for both of its formats, zip and legacy."""
+"""The argument `pickle_module` of `torch.load`, for the zip format and the legacy format."""

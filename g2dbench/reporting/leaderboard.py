@@ -1,8 +1,9 @@
 """The leaderboard: a pure function of results.
 
-Rows are models, two of one label told apart by their weights; columns are (task, data, protocol,
-fraction, limit, precision). A cell is the mean over its seeds with their standard deviation. What
-is missing stays missing: a dash with its reason, never an average over other columns.
+Rows are models; two models with the same label are distinguished by their weights. Columns are
+(task, data, protocol, fraction, limit, precision). An entry is the mean over seeds with their
+standard deviation. A missing entry is printed as a dash with its reason; no average over columns is
+computed.
 """
 
 import math
@@ -14,11 +15,12 @@ from statistics import fmean, stdev
 
 from g2dbench.reporting import model_names
 from g2dbench.result import Result, Score
+from g2dbench.system.counts import counted
 
 
 @dataclass(frozen=True)
 class Column:
-    """What is compared: models are ranked within one column only."""
+    """One setting of an evaluation; models are ranked within one column only."""
 
     task: str
     data: str
@@ -30,7 +32,7 @@ class Column:
 
     @property
     def share(self) -> str:
-        """The training share in words: "1%", or "zero" for a zero-shot task."""
+        """The fraction of the training patients as text: "1%", or "zero" for a zero-shot task."""
         return "zero" if self.fraction == 0 else f"{self.fraction * 100:g}%"
 
 
@@ -38,8 +40,9 @@ class Column:
 class Entry:
     """One model in one column.
 
-    mean, spread: over seeds (spread NaN for a single one). low, high: the mean of the seeds' 95 %
-    patient-bootstrap bounds, never narrower than the interval of the mean itself.
+    mean, spread: mean and standard deviation over seeds (NaN for a single seed). low, high: mean
+    over seeds of the bounds of the 95 % patient-bootstrap interval, which is never narrower than
+    the interval of the mean itself. n: the smallest number of test images of the seeds.
     """
 
     mean: float
@@ -52,8 +55,8 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Board:
-    """The whole table. `reasons` says why a cell is missing; `notes` what a reader must know."""
+class Leaderboard:
+    """The table. `reasons`: why entries are missing. `notes`: what readers need to know."""
 
     models: tuple[str, ...]
     columns: tuple[Column, ...]
@@ -62,13 +65,13 @@ class Board:
     notes: tuple[str, ...] = field(default=())
 
 
-def build(results: Iterable[Result], task_order: Sequence[str] = ()) -> Board:
-    """The board of these results. Of several results of one cell and model the newest counts.
+def build_leaderboard(results: Iterable[Result], task_order: Sequence[str] = ()) -> Leaderboard:
+    """The leaderboard of these results; of several results of one cell and model, the newest.
 
-    task_order: tasks in the order of their columns; others follow by name.
+    task_order: tasks in the order of their columns; other tasks follow, sorted by name.
     """
     newest, superseded = _newest(results)
-    named = model_names.names(newest)
+    named = model_names.name_models(newest)
     groups: dict[tuple[str, Column], list[Result]] = defaultdict(list)
     for result in newest:
         groups[named.of(result), _column(result)].append(result)
@@ -80,17 +83,17 @@ def build(results: Iterable[Result], task_order: Sequence[str] = ()) -> Board:
     entries = _mark_best(entries, columns)
     ranked = tuple(sorted(models, key=lambda model: _rank(model, entries, columns)))
     notes = (*named.notes(), *_notes(newest, superseded, columns))
-    return Board(ranked, tuple(columns), entries, reasons, notes)
+    return Leaderboard(ranked, tuple(columns), entries, reasons, notes)
 
 
 def _newest(results: Iterable[Result]) -> tuple[list[Result], int]:
-    kept: dict[tuple[str, str], Result] = {}
-    count = 0
+    newest: dict[tuple[str, str], Result] = {}
+    superseded = 0
     for result in sorted(results, key=lambda result: result.provenance.created):
         key = result.cell.model_dump_json(), result.provenance.weights
-        count += key in kept
-        kept[key] = result
-    return list(kept.values()), count
+        superseded += key in newest
+        newest[key] = result
+    return list(newest.values()), superseded
 
 
 def _column(result: Result) -> Column:
@@ -107,27 +110,27 @@ def _column(result: Result) -> Column:
 
 
 def _column_order(column: Column, order: Sequence[str]) -> tuple[object, ...]:
-    place = order.index(column.task) if column.task in order else len(order)
-    named = (column.task, column.data, column.protocol)
-    return (place, *named, column.fraction, column.limit or 0, column.precision)
+    position = order.index(column.task) if column.task in order else len(order)
+    names = (column.task, column.data, column.protocol)
+    return (position, *names, column.fraction, column.limit or 0, column.precision)
 
 
 def _entry(group: Sequence[Result]) -> Entry | None:
-    found: list[Score] = [
+    scores: list[Score] = [
         result.main
         for result in group
         if result.status == "done" and result.main is not None and not math.isnan(result.main.value)
     ]
-    if not found:
+    if not scores:
         return None
-    values = [score.value for score in found]
+    values = [score.value for score in scores]
     return Entry(
         mean=fmean(values),
         spread=stdev(values) if len(values) > 1 else math.nan,
-        low=fmean(score.low for score in found),
-        high=fmean(score.high for score in found),
-        seeds=len(found),
-        n=min(score.n for score in found),
+        low=fmean(score.low for score in scores),
+        high=fmean(score.high for score in scores),
+        seeds=len(scores),
+        n=min(score.n for score in scores),
     )
 
 
@@ -135,18 +138,18 @@ def _reason(group: Sequence[Result]) -> str:
     for result in group:
         if result.reason:
             return f"{result.status}: {result.reason}"
-    return "undefined: the test part gives the metric no value"
+    return "undefined: the metric has no value on the test split"
 
 
 def _mark_best(
     entries: dict[tuple[str, Column], Entry], columns: Sequence[Column]
 ) -> dict[tuple[str, Column], Entry]:
-    top = {
+    best = {
         column: max((e.mean for (_, at), e in entries.items() if at == column), default=math.nan)
         for column in columns
     }
     return {
-        key: Entry(**{**entry.__dict__, "best": entry.mean == top[key[1]]})
+        key: Entry(**{**entry.__dict__, "best": entry.mean == best[key[1]]})
         for key, entry in entries.items()
     }
 
@@ -154,7 +157,7 @@ def _mark_best(
 def _rank(
     model: str, entries: dict[tuple[str, Column], Entry], columns: Sequence[Column]
 ) -> tuple[float, str]:
-    """Mean rank over the columns that the model has; models with none come last."""
+    """Mean rank over the columns in which the model has a score; models without one are last."""
     ranks = []
     for column in columns:
         if (own := entries.get((model, column))) is not None:
@@ -168,15 +171,17 @@ def _notes(
 ) -> tuple[str, ...]:
     notes = []
     if superseded:
-        older = "1 older result is" if superseded == 1 else f"{superseded} older results are"
-        notes.append(f"{older} not shown: of one cell and the same weights, the newest counts.")
+        notes.append(
+            f"{counted(superseded, 'older result')} not shown: of several results of one cell and "
+            "the same weights, only the newest is used."
+        )
     if any(column.limit is not None for column in columns):
-        notes.append("Columns with n<= were run with --limit: smoke tests, not scores.")
+        notes.append("Columns with n<= were run with --limit: they are smoke tests, not scores.")
     for column in columns:
-        prints = {r.provenance.data for r in results if _column(r) == column}
-        if len(prints) > 1:
+        fingerprints = {r.provenance.data for r in results if _column(r) == column}
+        if len(fingerprints) > 1:
             notes.append(
-                f"{column.task} on {column.data} mixes {len(prints)} versions of the data: "
+                f"{column.task} on {column.data} mixes {len(fingerprints)} versions of the data: "
                 "its rows are not comparable."
             )
     return tuple(notes)

@@ -1,4 +1,4 @@
-"""Ways to print a leaderboard: terminal, Markdown, CSV, LaTeX, JSON."""
+"""Formats of a leaderboard: terminal, Markdown, CSV, LaTeX, JSON."""
 
 import csv
 import io
@@ -10,88 +10,89 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from g2dbench.reporting.leaderboard import Board, Column, Entry
+from g2dbench.reporting.leaderboard import Column, Entry, Leaderboard
+from g2dbench.system.counts import counted
 
 DASH = "-"
 
 
 def heading(column: Column) -> list[str]:
-    """The lines of a column's heading: task, data and share, metric."""
+    """The lines of a column's heading: task, data set, fraction, metric."""
     share = column.share if column.limit is None else f"{column.share} n<={column.limit}"
     share += "" if column.precision == "fp32" else f" {column.precision}"
     task = column.task if column.protocol == "g2d" else f"{column.task}:{column.protocol}"
     return [task, column.data, share, column.metric]
 
 
-def figure(entry: Entry | None) -> str:
-    """A mean in per cent with the standard deviation over seeds, where there are several."""
+def format_mean(entry: Entry | None) -> str:
+    """The mean in per cent, with the standard deviation if there are several seeds."""
     if entry is None:
         return DASH
     spread = "" if math.isnan(entry.spread) else f"±{entry.spread * 100:.1f}"
     return f"{entry.mean * 100:.1f}{spread}"
 
 
-def interval(entry: Entry | None) -> str:
-    """The 95 % interval in per cent; "41.2–58.0", narrow enough for six columns on 80."""
+def format_interval(entry: Entry | None) -> str:
+    """The 95 % confidence interval in per cent, such as "41.2–58.0"."""
     if entry is None or math.isnan(entry.low):
         return ""
     return f"{entry.low * 100:.1f}–{entry.high * 100:.1f}"
 
 
-def terminal(board: Board) -> Table:
-    """A rich table that fits 80 columns with up to six score columns."""
+def to_table(board: Leaderboard) -> Table:
+    """A rich table; with up to six score columns it fits a terminal of 80 characters."""
     table = Table(title="g2dbench leaderboard", title_justify="left", padding=(0, 1, 0, 0))
     table.add_column("model", no_wrap=True)
     for column in board.columns:
         table.add_column("\n".join(heading(column)), justify="right", no_wrap=True)
     for model in board.models:
-        table.add_row(model, *(_cell(board.entries.get((model, c))) for c in board.columns))
+        table.add_row(model, *(_table_entry(board.entries.get((model, c))) for c in board.columns))
     return table
 
 
-def _cell(entry: Entry | None) -> Text:
+def _table_entry(entry: Entry | None) -> Text:
     style = "bold green" if entry is not None and entry.best else ""
-    text = Text(figure(entry), style=style)
-    if limits := interval(entry):
+    text = Text(format_mean(entry), style=style)
+    if limits := format_interval(entry):
         text.append(f"\n{limits}", style="dim")
     return text
 
 
-def legend(board: Board) -> list[str]:
-    """What the figures mean, and what a reader must know."""
+def legend(board: Leaderboard) -> list[str]:
+    """What the numbers mean, then the notes."""
     seeds = sorted({entry.seeds for entry in board.entries.values()})
-    counted = (
-        f"{seeds[0]} seed{'s' if seeds[0] > 1 else ''}" if len(seeds) == 1 else "1 or more seeds"
-    )
+    number = counted(seeds[0], "seed") if len(seeds) == 1 else "1 or more seeds"
     spread = "± the standard deviation over seeds; " if max(seeds, default=1) > 1 else ""
     first = (
-        f"Per cent, mean of {counted}; {spread}"
-        "below or behind it the 95 % interval over patients; the best of a column is bold."
+        f"Per cent, mean of {number}; {spread}below or after it the 95 % confidence interval over "
+        "patients; the best of a column is bold."
     )
     return [first, *board.notes]
 
 
-def show(board: Board, console: Console, *, reasons: bool) -> None:
-    """Print the table, its legend, and on demand why cells are missing."""
-    console.print(terminal(board))
+def show(board: Leaderboard, console: Console, *, reasons: bool) -> None:
+    """Print the table, its legend, and with `reasons` why entries are missing."""
+    console.print(to_table(board))
     for line in legend(board):
         console.print(Text(line, style="dim"))
     missing = len(board.models) * len(board.columns) - len(board.entries)
     if missing and not reasons:
-        console.print(Text(f"{missing} cells are missing: --reasons says why.", style="dim"))
+        console.print(
+            Text(f"{counted(missing, 'cell')} missing: --reasons gives the reasons.", style="dim")
+        )
     if missing and reasons:
-        for record in rows(board):
+        for record in records(board):
             if record["reason"]:
                 column = f"{record['task']} {record['data']} {record['protocol']}"
                 console.print(Text(f"{record['model']}, {column}: {record['reason']}"))
 
 
-def markdown(board: Board) -> str:
+def to_markdown(board: Leaderboard) -> str:
     """A Markdown table, then the legend."""
     heads = ["model", *(" ".join(heading(column)) for column in board.columns)]
     lines = [_row(heads), _row(["---"] + ["---:"] * len(board.columns))]
     for model in board.models:
-        cells = [_marked(board.entries.get((model, column))) for column in board.columns]
+        cells = [_markdown_entry(board.entries.get((model, column))) for column in board.columns]
         lines.append(_row([model, *cells]))
     return "\n".join([*lines, "", *legend(board)])
 
@@ -100,28 +101,29 @@ def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _marked(entry: Entry | None) -> str:
-    text = figure(entry)
+def _markdown_entry(entry: Entry | None) -> str:
+    text = format_mean(entry)
     bold = f"**{text}**" if entry is not None and entry.best else text
-    limits = interval(entry)
+    limits = format_interval(entry)
     return f"{bold} ({limits})" if limits else bold
 
 
-def latex(board: Board) -> str:
+def to_latex(board: Leaderboard) -> str:
     """A booktabs table."""
     lines = [
         r"\begin{tabular}{l" + "r" * len(board.columns) + "}",
         r"\toprule",
-        " & ".join(["model", *(_escaped(" ".join(heading(c))) for c in board.columns)]) + r" \\",
+        " & ".join(["model", *(_escape_latex(" ".join(heading(c))) for c in board.columns)])
+        + r" \\",
         r"\midrule",
     ]
     for model in board.models:
-        cells = [_typeset(board.entries.get((model, column))) for column in board.columns]
-        lines.append(" & ".join([_escaped(model), *cells]) + r" \\")
+        cells = [_latex_entry(board.entries.get((model, column))) for column in board.columns]
+        lines.append(" & ".join([_escape_latex(model), *cells]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 
-def _typeset(entry: Entry | None) -> str:
+def _latex_entry(entry: Entry | None) -> str:
     if entry is None:
         return "--"
     spread = "" if math.isnan(entry.spread) else rf" $\pm$ {entry.spread * 100:.1f}"
@@ -129,50 +131,49 @@ def _typeset(entry: Entry | None) -> str:
     return rf"\textbf{{{text}}}" if entry.best else text
 
 
-def _escaped(text: str) -> str:
+def _escape_latex(text: str) -> str:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    plain = {letter: "\\" + letter for letter in "&%$#_{}"}
-    return "".join({**special, **plain}.get(letter, letter) for letter in text)
+    escaped = {letter: "\\" + letter for letter in "&%$#_{}"}
+    return "".join({**special, **escaped}.get(letter, letter) for letter in text)
 
 
-def rows(board: Board) -> list[dict[str, object]]:
-    """One flat record per model and column; missing cells carry their reason."""
+def records(board: Leaderboard) -> list[dict[str, object]]:
+    """One flat record per model and column; a missing entry has its reason."""
     return [_record(board, model, column) for model in board.models for column in board.columns]
 
 
-def _record(board: Board, model: str, column: Column) -> dict[str, object]:
+def _record(board: Leaderboard, model: str, column: Column) -> dict[str, object]:
     entry = board.entries.get((model, column))
     values = (None,) * 7 if entry is None else (
         entry.mean, entry.spread, entry.low, entry.high, entry.seeds, entry.n, entry.best
     )  # fmt: skip
     names = ("mean", "spread", "low", "high", "seeds", "n", "best")
-    figures = {
+    statistics = {
         name: None if isinstance(value, float) and math.isnan(value) else value
         for name, value in zip(names, values, strict=True)
     }
     reason = None if entry else board.reasons.get((model, column), "not run")
-    return {"model": model, **column.__dict__, **figures, "reason": reason}
+    return {"model": model, **column.__dict__, **statistics, "reason": reason}
 
 
-def comma(board: Board) -> str:
+def to_csv(board: Leaderboard) -> str:
     """CSV, one line per model and column."""
-    records = rows(board)
+    flat = records(board)
     out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(records[0]) if records else ["model"])
+    writer = csv.DictWriter(out, fieldnames=list(flat[0]) if flat else ["model"])
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows(flat)
     return out.getvalue().rstrip("\n")
 
 
-def as_json(board: Board) -> str:
+def to_json(board: Leaderboard) -> str:
     """JSON: the flat records and the notes."""
-    return json.dumps({"rows": rows(board), "notes": board.notes}, indent=1)
+    return json.dumps({"rows": records(board), "notes": board.notes}, indent=1)
 
 
-PLAIN: dict[str, Callable[[Board], str]] = {
-    "md": markdown,
-    "csv": comma,
-    "latex": latex,
-    "json": as_json,
+TEXT_FORMATS: dict[str, Callable[[Leaderboard], str]] = {
+    "md": to_markdown,
+    "csv": to_csv,
+    "latex": to_latex,
+    "json": to_json,
 }
-FORMATS = ("rich", *PLAIN)

@@ -1,8 +1,8 @@
-"""Names of models in tables: a label, and the digest of the weights where several models share it.
+"""Names of models in tables: a label, with a digest of the weights if several models share it.
 
-The label says where weights came from (`encoder:resnet50@best.pth`), so that two models can have
-the same one; the digest of the weights never is the same. Pre-training seeds of one recipe share a
-label on purpose: they are one row.
+The label names the source of the weights (`encoder:resnet50@best.pth`), so two models can have the
+same label; their digests differ. Pre-training seeds of one recipe share a label on purpose, because
+they form one row.
 """
 
 from collections import defaultdict
@@ -11,20 +11,20 @@ from dataclasses import dataclass, field
 
 from g2dbench.result import Cell, Result
 
-DIGITS = 6
-"""Of a digest, in a name."""
+DIGEST_LENGTH = 6
+"""Number of characters of a digest in a name."""
 
 Label = tuple[str, int | None]
-"""A model's label and its pre-training seed, None for published weights."""
+"""A model's label and its pre-training seed; the seed is None for published weights."""
 
 
 @dataclass(frozen=True)
-class Names:
-    """What each model of some results is called.
+class ModelNames:
+    """The names of all models in some results.
 
-    weights: the digests that go by a label and seed, in the order of their results' creation.
-    sources: what the user called the weights of a digest, where that was written down.
-    shared: labels that are known to stand for several models, whatever the results say.
+    weights: the digests of each label and seed, in the order in which their results were created.
+    sources: digest -> the source that the user gave, if the result contains it.
+    shared: labels that several models have even if the results contain only one of them.
     """
 
     weights: dict[Label, tuple[str, ...]]
@@ -32,27 +32,27 @@ class Names:
     shared: frozenset[str] = frozenset()
 
     def of(self, result: Result) -> str:
-        """The row's name: the label alone where it names one model."""
+        """The name of the row: the label, with a digest if the label is not unique."""
         label, seed = label_of(result)
         if label not in self.shared and len(self.weights[label, seed]) == 1:
             return label
-        return marked(label, result.provenance.weights)
+        return with_digest(label, result.provenance.weights)
 
     def notes(self) -> tuple[str, ...]:
-        """One sentence for each label of several models and each model of several labels."""
+        """One sentence for each label of several models, and for each model with several labels."""
         return (*self._shared_labels(), *self._shared_weights())
 
     def _shared_labels(self) -> list[str]:
         lines = []
         for (label, seed), digests in self.weights.items():
             if len(digests) > 1:
-                told = ", ".join(self._told(label, digest) for digest in digests)
-                lines.append(f"{_with_seed(label, seed)} names {len(digests)} models: {told}.")
+                models = ", ".join(self._describe(label, digest) for digest in digests)
+                lines.append(f"{_with_seed(label, seed)} names {len(digests)} models: {models}.")
         return lines
 
-    def _told(self, label: str, digest: str) -> str:
+    def _describe(self, label: str, digest: str) -> str:
         source = self.sources.get(digest, "")
-        short = marked("", digest)
+        short = with_digest("", digest)
         return f"{short} is {source}" if source and source != label else short
 
     def _shared_weights(self) -> list[str]:
@@ -61,7 +61,7 @@ class Names:
             for digest in digests:
                 labels[digest].append(_with_seed(label, seed))
         return [
-            f"{' and '.join(same)} hold the same weights." for same in labels.values() if same[1:]
+            f"{' and '.join(same)} have the same weights." for same in labels.values() if same[1:]
         ]
 
 
@@ -70,29 +70,29 @@ def label_of(result: Result) -> Label:
     return result.cell.model, result.cell.model_seed
 
 
-def marked(label: str, digest: str) -> str:
-    """A label with the beginning of a digest: `encoder:resnet50@best.pth#4be1c2`."""
-    return f"{label}#{digest[:DIGITS]}"
+def with_digest(label: str, digest: str) -> str:
+    """A label with the first characters of a digest: `encoder:resnet50@best.pth#4be1c2`."""
+    return f"{label}#{digest[:DIGEST_LENGTH]}"
 
 
 def _with_seed(label: str, seed: int | None) -> str:
     return label if seed is None else f"{label} of seed {seed}"
 
 
-def names(results: Iterable[Result], shared: Iterable[str] = ()) -> Names:
-    """The names of all models in these results; `shared` as in `Names`."""
+def name_models(results: Iterable[Result], shared: Iterable[str] = ()) -> ModelNames:
+    """The names of all models in these results; `shared` as in `ModelNames`."""
     weights: dict[Label, dict[str, None]] = defaultdict(dict)
     sources: dict[str, str] = {}
     for result in sorted(results, key=lambda result: result.provenance.created):
         weights[label_of(result)][result.provenance.weights] = None
         if result.provenance.source:
             sources[result.provenance.weights] = result.provenance.source
-    found = {label: tuple(digests) for label, digests in weights.items()}
-    return Names(found, sources, frozenset(shared))
+    by_label = {label: tuple(digests) for label, digests in weights.items()}
+    return ModelNames(by_label, sources, frozenset(shared))
 
 
-def seeds_of(cell: Cell) -> str:
-    """Which seeds a cell has: of its head, and of the pre-training where that is another."""
+def describe_seeds(cell: Cell) -> str:
+    """The seeds of a cell as text: that of the head, and that of the pre-training if it differs."""
     if cell.model_seed is None or cell.model_seed == cell.seed:
         return f"seed {cell.seed}"
     return f"pre-training seed {cell.model_seed}, seed {cell.seed}"

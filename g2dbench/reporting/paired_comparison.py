@@ -1,7 +1,7 @@
-"""Is the difference between two models real? Paired over patients and over seeds.
+"""Tests the difference between two models, paired over patients and over seeds.
 
-Legend: S seeds, N images. Both models were scored on the same images with the same S seeds; the
-difference is that of their means over seeds.
+Shapes: S seeds, N images. Both models were scored on the same images with the same S seeds; the
+difference is that between their means over seeds.
 """
 
 from collections.abc import Sequence
@@ -25,11 +25,12 @@ from g2dbench.task import protocol_of
 
 @dataclass(frozen=True)
 class Comparison:
-    """First minus second, in the metric's own unit.
+    """First model minus second, in the unit of the metric.
 
-    low, high: 95 % over patients, the seeds as they are. p_patients: two-sided, by the paired
-    bootstrap over patients: would other patients have said the same of these trained models?
-    p_seeds: paired t-test over seeds, NaN for one: would other trainings? by_seed: each difference.
+    low, high: 95 % confidence interval over patients, for the given seeds. p_patients: two-sided p
+    of the paired bootstrap over patients, for these trained models. p_seeds: two-sided p of the
+    paired t-test over seeds, that is over trainings; NaN for one seed. by_seed: the difference of
+    each seed.
     """
 
     value: float
@@ -41,10 +42,10 @@ class Comparison:
 
 
 def compare(first: Sequence[Path], second: Sequence[Path], registry: Registry) -> Comparison:
-    """Two models' finished cells (folders), paired in the order given: one a seed.
+    """Compare the finished cells (folders) of two models, one per seed, paired by position.
 
-    BadResult where cells are not finished, of different tasks, data, subsets or images, or of a
-    task that offers no statistics.
+    Raises BadResult where cells are not finished, or differ in task, data, subset or images, and
+    where the task has no `statistics`.
     """
     if len(first) != len(second) or not first:
         raise BadResult(f"{len(first)} and {len(second)} cells cannot be paired")
@@ -53,49 +54,48 @@ def compare(first: Sequence[Path], second: Sequence[Path], registry: Registry) -
     if any(not np.array_equal(m.patients, patients) for pair in pairs for m in pair):
         raise BadResult(f"{first[0]} and its seeds were scored on different images")
     ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
-    found = paired_bootstrap(_mean(ours), _mean(theirs), patients)
+    test = paired_bootstrap(_mean(ours), _mean(theirs), patients)
     by_seed = tuple(one.value - other.value for one, other in pairs)
-    return Comparison(found.value, found.low, found.high, found.p_value, _t_test(by_seed), by_seed)
+    return Comparison(test.value, test.low, test.high, test.p_value, _t_test(by_seed), by_seed)
 
 
 def _pair(one: Path, other: Path, registry: Registry) -> tuple[PatientStatistic, PatientStatistic]:
-    left, right = _finished(one), _finished(other)
+    left, right = _read_finished(one), _read_finished(other)
     for name in ("task", "data", "fraction", "seed", "subset_seed", "limit"):
         if getattr(left.cell, name) != getattr(right.cell, name):
             raise BadResult(f"{one} and {other} cannot be compared: their {name} differs")
     for name in ("data", "subset"):
         if getattr(left.provenance, name) != getattr(right.provenance, name):
-            raise BadResult(
-                f"{one} and {other} cannot be compared: they were made on another {name}"
-            )
+            raise BadResult(f"{one} and {other} cannot be compared: their {name} is not the same")
     task = registry.find(TaskCard, left.cell.task).load()
     tables = [pd.read_parquet(folder / PREDICTIONS_FILE) for folder in (one, other)]
     if set(tables[0]["id"]) != set(tables[1]["id"]):
-        raise BadResult(f"{one} and {other} cannot be compared: they hold different images")
+        raise BadResult(f"{one} and {other} cannot be compared: they contain different images")
     first, second = (
-        _measured(task, result, table) for result, table in zip((left, right), tables, strict=True)
+        _patient_statistic(task, result, table)
+        for result, table in zip((left, right), tables, strict=True)
     )
     return first, second
 
 
-def _finished(folder: Path) -> Result:
+def _read_finished(folder: Path) -> Result:
     result = load(folder / RESULT_FILE)
     if result.status != "done" or not (folder / PREDICTIONS_FILE).is_file():
         raise BadResult(
-            f"{folder} has no predictions to compare: {result.reason or 'they are gone'}"
+            f"{folder} has no predictions to compare: {result.reason or 'the file is missing'}"
         )
     return result
 
 
-def _measured(task: ModuleType, result: Result, table: pd.DataFrame) -> PatientStatistic:
+def _patient_statistic(task: ModuleType, result: Result, table: pd.DataFrame) -> PatientStatistic:
     if not hasattr(task, "statistics"):
         raise BadResult(
-            f"the task {result.cell.task!r} offers no `statistics`, so its models cannot be "
+            f"the task {result.cell.task!r} has no `statistics`, so its models cannot be "
             "compared patient by patient (see g2dbench/task.py)"
         )
     _, config = protocol_of(task, result.cell.protocol)
-    found: PatientStatistic = task.statistics(table, config)[result.metric]
-    return found
+    statistic: PatientStatistic = task.statistics(table, config)[result.metric]
+    return statistic
 
 
 def _mean(metrics: Sequence[PatientStatistic]) -> Statistic:
@@ -106,7 +106,7 @@ def _mean(metrics: Sequence[PatientStatistic]) -> Statistic:
 
 
 def _t_test(differences: Sequence[float]) -> float:
-    """Two-sided p of "the mean difference is 0"; NaN for one seed, or if all are equal."""
+    """Two-sided p of a mean difference of 0; NaN for one seed or equal differences."""
     if len(differences) < 2 or np.ptp(differences) == 0:
         return float("nan")
     return float(stats.ttest_1samp(differences, 0.0).pvalue)

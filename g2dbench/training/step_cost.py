@@ -27,7 +27,7 @@ from transformers import PreTrainedTokenizerFast
 from g2dbench.cards import MethodCard
 from g2dbench.errors import BadCheckpoint, BadData, Misuse
 from g2dbench.method import Batch, Method
-from g2dbench.pretrained.tokenizer import SCRATCH, VOCABULARY, make_tokenizer
+from g2dbench.pretrained.tokenizer import DEFAULT_VOCAB_SIZE, SCRATCH, make_tokenizer
 from g2dbench.recipes import recipe as recipes
 from g2dbench.recipes.recipe import Recipe
 from g2dbench.registry import Registry
@@ -189,7 +189,7 @@ def _measure(job: Job) -> Cost:
 def _tokenizer(model: Mapping[str, Any]) -> PreTrainedTokenizerFast:
     text = model.get("text", {})
     if text.get("source", SCRATCH) == SCRATCH:
-        return _blank_tokenizer(text.get("vocab_size", VOCABULARY))
+        return _blank_tokenizer(text.get("vocab_size", DEFAULT_VOCAB_SIZE))
     return make_tokenizer(text, ())
 
 

@@ -19,7 +19,7 @@ from torchvision import transforms
 from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.model import capabilities
-from g2dbench.pretrained.weights import find_state, read_weights, recognise
+from g2dbench.pretrained.weights import find_state, matching_cards, read_weights
 from g2dbench.registry import Registry
 
 pytestmark = pytest.mark.integration
@@ -128,7 +128,11 @@ def test_the_original_beside_it_agrees(biovil: ModuleType, tmp_path: Path) -> No
 @pytest.mark.parametrize("shape", [(1, 1), (2, 3), (7, 7), (15, 15), (20, 13)])
 def test_smoothing_is_scipys_gaussian_filter(biovil: ModuleType, shape: tuple[int, int]) -> None:
     field = np.random.default_rng(3).standard_normal(shape)
-    ours = biovil.gaussian(shape[0]).numpy() @ field @ biovil.gaussian(shape[1]).numpy().T
+    ours = (
+        biovil.gaussian_matrix(shape[0]).numpy()
+        @ field
+        @ biovil.gaussian_matrix(shape[1]).numpy().T
+    )
     np.testing.assert_allclose(ours, ndimage.gaussian_filter(field, sigma=1.5), atol=1e-12)
 
 
@@ -213,7 +217,7 @@ def test_another_models_weights_are_refused(biovil: ModuleType, tmp_path: Path) 
     torch.save(
         {"encoder.encoder.conv1.weight": torch.ones(64, 3, 7, 7)}, tmp_path / make.IMAGE_FILE
     )
-    with pytest.raises(BadCheckpoint, match=r"image_resnet50.*fills 0%"):
+    with pytest.raises(BadCheckpoint, match=r"image_resnet50.*contains 0%"):
         biovil.load(str(tmp_path), seed=0)
 
 
@@ -221,9 +225,9 @@ def test_another_models_weights_are_refused(biovil: ModuleType, tmp_path: Path) 
     ("name", "content", "named"),
     [
         ("config.json", "{", r"config\.json"),
-        ("config.json", '{"hidden_size": "wide"}', r"config\.json describes no BERT"),
-        ("config.json", '{"hidden_size": 770}', r"config\.json describes no BERT"),
-        ("vocab.txt", "\n".join([*make.drawn.VOCABULARY, "more"]), "mixes two models"),
+        ("config.json", '{"hidden_size": "wide"}', r"config\.json does not describe a BERT"),
+        ("config.json", '{"hidden_size": 770}', r"config\.json does not describe a BERT"),
+        ("vocab.txt", "\n".join([*make.drawn.VOCABULARY, "more"]), "mixes files of two models"),
         ("tokenizer.json", "{", "no readable vocabulary"),
     ],
 )
@@ -241,7 +245,7 @@ def test_a_text_encoder_that_does_not_fit_is_refused(
 def test_its_bare_image_file_is_recognised(folder: Path) -> None:
     file = folder / make.IMAGE_FILE
     keys = find_state(read_weights(file), file)
-    assert recognise(keys, Registry().cards(ModelCard)) == ["biovil"]
+    assert matching_cards(keys, Registry().cards(ModelCard)) == ["biovil"]
 
 
 def test_a_source_is_needed(biovil: ModuleType) -> None:

@@ -141,12 +141,12 @@ def test_special_tokens_are_those_of_the_settings_where_two_files_disagree(
 
 def test_canonical_texts_are_those_of_big_vision() -> None:
     """open_clip keeps a copy of big_vision's function, which makes a blank of an underscore."""
-    canonical = Registry().find(ModelCard, "hf_clip").load().canonical
+    canonicalize = Registry().find(ModelCard, "hf_clip").load().canonicalize
     draw = random.Random(0)
     for _ in range(300):
         text = "".join(draw.choices(string.printable.replace("_", "") + "äÉß", k=draw.randrange(9)))
-        assert canonical(text) == canonicalize_text(text)
-        assert canonical(canonical(text)) == canonical(text)
+        assert canonicalize(text) == canonicalize_text(text)
+        assert canonicalize(canonicalize(text)) == canonicalize(text)
 
 
 def test_the_tokenizer_of_clip_lowers_the_case_itself(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.model import capabilities
-from g2dbench.pretrained.weights import find_state, read_weights, recognise
+from g2dbench.pretrained.weights import find_state, matching_cards, read_weights
 from g2dbench.registry import Registry
 
 pytestmark = pytest.mark.integration
@@ -204,7 +204,7 @@ def test_the_checkpoint_in_its_folder_is_as_good_as_the_folder_and_the_seed_is_u
 def test_its_bare_checkpoint_is_recognised(folder: Path) -> None:
     file = folder / "checkpoint_state.pth"
     keys = find_state(read_weights(file), file)
-    assert recognise(keys, Registry().cards(ModelCard)) == ["medklip"]
+    assert matching_cards(keys, Registry().cards(ModelCard)) == ["medklip"]
 
 
 def copy(folder: Path, to: Path, without: str) -> Path:
@@ -219,10 +219,10 @@ def copy(folder: Path, to: Path, without: str) -> Path:
 @pytest.mark.parametrize(
     ("missing", "named"),
     [
-        (BOOK_FILE, r"lacks observation explanation\.json: "),
-        ("pytorch_model.bin", r"lacks model\.safetensors or pytorch_model\.bin: "),
-        ("vocab.txt", r"lacks vocab\.txt or tokenizer\.json: "),
-        ("checkpoint_state.pth", r"holds no \.pth file"),
+        (BOOK_FILE, r"does not contain observation explanation\.json: "),
+        ("pytorch_model.bin", r"does not contain model\.safetensors or pytorch_model\.bin: "),
+        ("vocab.txt", r"does not contain vocab\.txt or tokenizer\.json: "),
+        ("checkpoint_state.pth", r"contains no \.pth file"),
     ],
 )
 def test_a_folder_with_a_gap_is_refused_with_what_to_add(
@@ -235,7 +235,7 @@ def test_a_folder_with_a_gap_is_refused_with_what_to_add(
 def test_two_checkpoints_are_a_question(medklip: ModuleType, folder: Path, tmp_path: Path) -> None:
     copy(folder, tmp_path, "")
     (tmp_path / "another.pth").symlink_to(folder / "checkpoint_state.pth")
-    with pytest.raises(Misuse, match=r"another\.pth, checkpoint_state\.pth: say which"):
+    with pytest.raises(Misuse, match=r"another\.pth, checkpoint_state\.pth: choose one"):
         medklip.load(str(tmp_path), seed=0)
 
 
@@ -253,7 +253,7 @@ def test_another_book_is_refused(
 @pytest.mark.parametrize(
     ("name", "content", "named"),
     [
-        ("vocab.txt", "\n".join([*make.drawn.VOCABULARY, "more"]), "mixes two models"),
+        ("vocab.txt", "\n".join([*make.drawn.VOCABULARY, "more"]), "mixes files of two models"),
         ("config.json", "[]", r"config\.json"),
         ("config.json", '{"hidden_size": 770}', r"config\.json"),
     ],

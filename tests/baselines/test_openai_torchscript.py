@@ -101,8 +101,8 @@ def test_only_the_three_numbers_are_left_out(folder: Path, name: str) -> None:
         load(folder)
 
 
-def test_a_weights_file_where_a_folder_is_wanted_says_what_the_folder_holds(tmp_path: Path) -> None:
+def test_a_weights_file_in_place_of_a_folder_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "ViT-B-32.pt"
     file.write_bytes(b"weights")
-    with pytest.raises(Misuse, match=r"folder that holds open_clip_config\.json"):
+    with pytest.raises(Misuse, match=r"folder with open_clip_config\.json"):
         Registry().find(ModelCard, "open_clip").load().load(str(file), 0)

@@ -214,7 +214,7 @@ def test_every_command_that_a_text_names_exists(place: str) -> None:
         "pretrain --recipe g2d-huge", "pretrain --set optim.learning_rate=1", "doctor rsna",
     ],
 )  # fmt: skip
-def test_the_check_sees_what_is_wrong(text: str) -> None:
+def test_the_check_finds_faults(text: str) -> None:
     with pytest.raises(AssertionError):
         checked(Line("here", text))
 

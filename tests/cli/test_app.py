@@ -57,14 +57,18 @@ FULL = OSError(errno.ENOSPC, "No space left on device", "runs/a/run.json")
             1,
             "a.csv: No such",
         ),
-        (FULL, 1, "runs/a/run.json: No space left on device; what was finished is kept: make room"),
+        (
+            FULL,
+            1,
+            "runs/a/run.json: No space left on device; finished work is kept: free some space",
+        ),
         (RuntimeError("PytorchStreamWriter failed writing file data/1"), 1, "the disk: No space"),
         (chained(RuntimeError("unexpected pos 704 vs 598"), FULL), 1, "No space left on device"),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), 1, "Broken pipe"),
         (KeyboardInterrupt(), 130, "stopped"),
     ],
 )
-def test_an_error_is_a_sentence_with_its_exit_code(
+def test_an_error_is_one_line_with_an_exit_code(
     error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture
 ) -> None:
     found, text = ended(error, capsys)
@@ -72,7 +76,7 @@ def test_an_error_is_a_sentence_with_its_exit_code(
     assert "\n" not in text
 
 
-def test_what_is_nobodys_fault_keeps_its_traceback() -> None:
+def test_an_unexpected_exception_keeps_its_traceback() -> None:
     def run() -> Callable:
         raise ZeroDivisionError
 

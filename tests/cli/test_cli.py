@@ -62,7 +62,7 @@ def test_a_finished_cell_is_not_run_again_unless_asked(shell: Shell, tmp_path: P
     code, text = shell.eval(*words)
     assert (code, path.read_bytes()) == (0, first)
     assert "on disk" in text
-    assert "0 were on disk" in shell.eval(*words, "--rerun")[1]
+    assert "0 already on disk" in shell.eval(*words, "--rerun")[1]
 
 
 def test_a_grid_writes_a_cell_each_and_the_ids_of_its_subset(shell: Shell, tmp_path: Path) -> None:
@@ -109,9 +109,10 @@ def test_the_leaderboard_prints_every_format(shell: Shell) -> None:
         assert "random-init" in text
 
 
-def test_an_edited_score_and_edited_predictions_are_found_out(shell: Shell, tmp_path: Path) -> None:
+def test_an_edited_score_and_edited_predictions_are_detected(shell: Shell, tmp_path: Path) -> None:
     shell.eval("--task", "zeroshot", "--model", "random-init")
-    assert shell("score", "--check") == (0, "scored 1 cells from their predictions: 0 differ")
+    wanted = "scored 1 cell from the predictions: 0 with other scores"
+    assert shell("score", "--check") == (0, wanted)
     (path,) = (tmp_path / "results").rglob(RESULT_FILE)
     raw = json.loads(path.read_text())
     raw["scores"]["auc"]["value"] = 0.99
@@ -138,15 +139,19 @@ def test_an_edited_score_and_edited_predictions_are_found_out(shell: Shell, tmp_
         (("--task", "seg", "--model", "random-init", "--fraction", "0"), 2, "not in (0, 1]"),
         (("--task", "seg", "--model", "random-init", "--fraction", "1.5"), 2, "not in (0, 1]"),
         (("--task", "seg", "--model", "random-init", "--fraction", "nan"), 2, "not in (0, 1]"),
-        (("--task", "seg", "--model", "random-init", "--seed", "-1"), 2, "seeds count from 0"),
+        (
+            ("--task", "seg", "--model", "random-init", "--seed", "-1"),
+            2,
+            "Invalid value for '--seed'",
+        ),
         (("--task", "seg", "--model", "random-init", "--device", "cuda:9"), 2, "not available"),
         (("--task", "seg", "--model", "random-init", "--device", "gpu"), 2, "not a device"),
         (("--task", "seg", "--model", "random-init", "--precision", "fp8"), 2, "unknown"),
         (("--task", "seg", "--model", "random-init", "--plugin", "no.py"), 2, "no plug-in file"),
-        (("--task", "seg"), 2, "no run in runs/"),
+        (("--task", "seg"), 2, "runs/ contains no finished run"),
     ],
 )
-def test_a_wrong_request_is_a_sentence(
+def test_a_wrong_request_is_one_clear_error(
     shell: Shell, words: tuple[str, ...], code: int, said: str
 ) -> None:
     found, text = shell.eval(*words)
@@ -165,7 +170,7 @@ def test_a_wrong_request_is_a_sentence(
         (("--data", "synthetic:0"), 2, "can be drawn"),
     ],
 )
-def test_a_wrong_data_set_is_a_sentence(
+def test_a_wrong_data_set_is_one_clear_error(
     shell: Shell, data: tuple[str, ...], code: int, said: str
 ) -> None:
     found, text = shell.eval("--task", "cls", "--model", "random-init", data=data)
@@ -201,7 +206,9 @@ def test_a_checkpoint_of_another_architecture_lists_its_keys(
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04broken"])
-def test_a_broken_weights_file_is_a_sentence(shell: Shell, tmp_path: Path, content: bytes) -> None:
+def test_a_broken_weights_file_is_one_clear_error(
+    shell: Shell, tmp_path: Path, content: bytes
+) -> None:
     (tmp_path / "w.pth").write_bytes(content)
     code, text = shell.eval("--task", "cls", "--model", "w.pth")
     assert code == 1
@@ -231,7 +238,7 @@ def test_an_output_path_that_is_a_file_is_refused_before_work(shell: Shell, tmp_
     assert (tmp_path / "results").read_text() == "mine"
 
 
-def test_a_full_disk_leaves_no_half_result(
+def test_a_full_disk_leaves_no_partial_result(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -245,7 +252,7 @@ def test_a_full_disk_leaves_no_half_result(
     assert all(path.suffix == ".lock" for path in files)
 
 
-def test_regress_is_open_on_a_rerun_and_closes_on_a_fall(shell: Shell, tmp_path: Path) -> None:
+def test_regress_passes_on_a_rerun_and_fails_on_a_fall(shell: Shell, tmp_path: Path) -> None:
     words = ("--task", "zeroshot", "--task", "cls", "--model", "random-init")
     shell.eval(*words, "--out", "before")
     shell.eval(*words, "--out", "now")

@@ -45,14 +45,16 @@ def words_of(command: str, name: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("command", ["prepare", "show", "verify", "overlap", "export"])
-def test_a_number_of_drawn_images_is_taken(command: str, store: Path, tmp_path: Path) -> None:
+def test_a_number_of_synthetic_images_is_accepted(
+    command: str, store: Path, tmp_path: Path
+) -> None:
     code, text = run(*words_of(command, "synthetic:6", tmp_path), store=store)
     assert code == 0, text
     assert "synthetic" in text or "6 images" in text
     assert len(list(store.glob("synthetic-*"))) == 1
 
 
-def test_a_stores_own_name_is_taken(store: Path, tmp_path: Path) -> None:
+def test_the_name_of_a_store_is_accepted(store: Path, tmp_path: Path) -> None:
     (folder,) = store.glob("synthetic-*")
     for command in ("show", "verify", "overlap", "export"):
         code, text = run(*words_of(command, folder.name, tmp_path), store=store)
@@ -69,7 +71,7 @@ def test_a_stores_own_name_is_taken(store: Path, tmp_path: Path) -> None:
         ("rsna:9", "only an embedded set takes a number"),
     ],
 )
-def test_a_wrong_name_is_refused_in_the_same_words(
+def test_a_wrong_name_is_refused_with_the_same_message(
     command: str, name: str, said: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from g2dbench.reporting.leaderboard import build
+from g2dbench.reporting.leaderboard import build_leaderboard
 from g2dbench.result import load_all
 
 
@@ -16,7 +16,7 @@ def test_the_demo_ranks_three_models_on_all_five_tasks_and_resumes(tmp_path: Pat
     command = [sys.executable, "-m", "g2dbench", "demo", "--store", str(tmp_path / "store")]
     first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
-    board = build(load_all(tmp_path / "demo" / "results"))
+    board = build_leaderboard(load_all(tmp_path / "demo" / "results"))
     assert set(board.models) == {"g2d-tiny", "convirt-tiny", "random-init"}
     assert {column.task for column in board.columns} == {"cls", "zeroshot", "seg", "det", "ground"}
     assert len(board.entries) == len(board.models) * len(board.columns)

@@ -29,10 +29,10 @@ def outcome(status: str) -> Outcome:
 @pytest.mark.parametrize(
     ("statuses", "code", "said"),
     [
-        (["done", "done"], 0, "2 cells done (0 were on disk), 0 unsupported, 0 failed"),
-        (["done", "unsupported"], 0, "1 cells done (0 were on disk), 1 unsupported, 0 failed"),
-        (["unsupported"], 1, "0 cells done (0 were on disk), 1 unsupported, 0 failed"),
-        (["done", "failed"], 1, "1 cells done (0 were on disk), 0 unsupported, 1 failed"),
+        (["done", "done"], 0, "2 cells done (0 already on disk), 0 unsupported, 0 failed"),
+        (["done", "unsupported"], 0, "1 cell done (0 already on disk), 1 unsupported, 0 failed"),
+        (["unsupported"], 1, "0 cells done (0 already on disk), 1 unsupported, 0 failed"),
+        (["done", "failed"], 1, "1 cell done (0 already on disk), 0 unsupported, 1 failed"),
         ([], 1, "0 cells done"),
     ],
 )
@@ -79,7 +79,7 @@ def test_the_newest_run_is_named_with_how_many_others_there_are(
     fake_run("a", "2026-01-03T00:00:00", info)
     fake_run("c", None, info)
     assert evaluating._newest_run() == "runs/a"
-    assert "runs/a (of 2 in runs/; --model takes another)" in " ".join(
+    assert "runs/a (of 2 in runs/; --model chooses another)" in " ".join(
         capsys.readouterr().out.split()
     )
 

@@ -69,7 +69,7 @@ def test_a_figure_of_named_samples_and_files(shell: Shell, tmp_path: Path) -> No
     Image.fromarray(np.full((50, 40), 90, np.uint8)).save(tmp_path / "film.png")
     words = (*DATA, "--id", name, "--images", "film.png", "--out", "a/b.png")
     code, text = shell("figure", run, *words)
-    assert (code, text) == (0, "drew 2 images of my-g2d: wrote a/b.png")
+    assert (code, text) == (0, "drew the maps of my-g2d for 2 images: wrote a/b.png")
     with Image.open("a/b.png") as one:
         wide = one.width
     code, _ = shell("figure", run, *DATA, "--text", "effusion", "--out", "c.jpg")
@@ -96,8 +96,8 @@ def test_a_figure_says_what_is_wrong(shell: Shell, tmp_path: Path) -> None:
         ((tmp_path / "empty", *DATA), 2, "is not a run folder: it has no run.json"),
         (("nowhere", *DATA), 2, "there is no model, run folder or weights file 'nowhere'"),
         ((run, *DATA, "--id", "s9"), 2, "has no image 's9'; it has s0-i000000"),
-        ((run, "--id", "s9"), 2, "say which, --data NAME"),
-        ((run,), 2, "nothing to draw"),
+        ((run, "--id", "s9"), 2, "give the data set too, --data NAME"),
+        ((run,), 2, "no images are given"),
         ((run, "--images", "notes.png"), 1, "notes.png is no image"),
         ((run, "--images", "no.png"), 1, "no.png cannot be read"),
         ((run, *DATA, "--out", "run.json"), 2, "no picture format '.json'"),

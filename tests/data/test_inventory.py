@@ -96,7 +96,7 @@ def test_own_images_from_prepare_to_a_result(tmp_path: Path, monkeypatch) -> Non
     assert code == 2
     assert "did you mean 'class'" in text
     code, text = run(*words, "--name", "ward_7", "--option", "class")
-    assert (code, "say KEY=VALUE" in text) == (2, True)
+    assert (code, "write KEY=VALUE" in text) == (2, True)
     code, text = run(*words, "--name", "ward_7")
     assert code == 0, text
     assert "image=image, patient=patient" in text

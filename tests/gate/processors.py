@@ -1,9 +1,9 @@
 """The gate's suite on imitated processors: `python processors.py OUT [--only NAME ...]`.
 
-Runs suite.py once per imitation in a process of its own and writes its results below OUT, a new
-folder. Prints each main score beside the committed baseline's, and the band: the largest
-difference between any two processors. Ends with 1 if a score leaves the baseline by more than its
-tolerance, either way.
+Runs suite.py once per imitated processor, in a separate process, and writes its results to OUT, a
+new folder. Prints each main score beside that of the committed baseline, and the band: the largest
+difference between two processors. Exits with 1 if a score differs from the baseline by more than
+its tolerance, in either direction.
 
 The variables that imitate a processor are read where a library is loaded; a processor that lacks
 an instruction set cannot imitate one that has it, and then runs the next best.
@@ -22,7 +22,7 @@ from g2dbench.result import Result, load_all
 HERE = Path(__file__).parent
 
 TOLERANCE, UNTRAINED = 0.05, 0.002
-"""Largest distance from the baseline, of all cells and of those where no network was trained.
+"""Largest difference from the baseline, for all cells and for those without a trained network.
 
 Training amplifies the last bits in which processors differ, the rest does not: the bands were
 0.031 and 0.0000 (docs/synthetic.md).
@@ -38,7 +38,7 @@ _CV2 = (*_CV512, "AVX2", "FP16")
 def _imitation(
     numpy: list[str], aten: str, onednn: str, mkl: str, openblas: str, opencv: tuple[str, ...]
 ) -> dict[str, str]:
-    """The variables of each library; numpy and opencv name what is switched off."""
+    """The variables of each library; those of numpy and opencv name the features to disable."""
     return {
         "NPY_DISABLE_CPU_FEATURES": " ".join(numpy),
         "ATEN_CPU_CAPABILITY": aten,
@@ -62,7 +62,7 @@ PROCESSORS = {
 }
 
 Scores = dict[str, float]
-"""The main score of each cell by its name."""
+"""Name of a cell -> its main score."""
 
 
 def scores(folder: Path) -> Scores:
@@ -74,13 +74,13 @@ def name_of(result: Result) -> str:
 
 
 def tolerance(cell: str) -> float:
-    """How far a cell may lie from the baseline; `cls` of a frozen network is a convex problem."""
+    """The tolerance of a cell; `cls` on a frozen network is a convex problem."""
     task, model, _ = cell.split()
     return UNTRAINED if model == "random-init" and task != "seg" else TOLERANCE
 
 
 def run(name: str, out: Path) -> Scores:
-    """The suite on one imitated processor; its output is shown only where it fails."""
+    """Run the suite on one imitated processor; its output is printed only if it fails."""
     folder = out / name.replace(",", "").replace(" ", "-")
     command = [sys.executable, str(HERE / "suite.py"), str(folder / "results"), str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **PROCESSORS[name]}
@@ -91,7 +91,7 @@ def run(name: str, out: Path) -> Scores:
 
 
 def compare(baseline: Scores, found: dict[str, Scores]) -> tuple[list[str], list[str]]:
-    """The lines of the table, and the cells that leave the baseline by more than they may."""
+    """The lines of the table, and the cells whose difference exceeds their tolerance."""
     lines, left = [], []
     for cell, before in sorted(baseline.items()):
         values = [column[cell] for column in found.values()]

@@ -1,7 +1,8 @@
-"""The fixed suite that the project gates itself with: `python suite.py OUT STORE`.
+"""The fixed suite of the project's own regression gate: `python suite.py OUT STORE`.
 
-Every task on 240 drawn radiographs at 64 px, with an untrained model and a G2D of two epochs. The
-committed results in `baseline/` were made by `make baseline`; `test_gate.py` runs the suite again.
+Every task on 240 synthetic radiographs at 64 px, with an untrained model and with a G2D of two
+epochs. The committed results in `baseline/` were made by `make baseline`; `test_gate.py` runs the
+suite again.
 """
 
 import sys
@@ -26,7 +27,7 @@ def run(out: Path, store: Path, work: Path) -> None:
 
 
 def g2dbench(*words: object) -> None:
-    """One command, in this process, on the CPU in fp32; its failure ends the suite."""
+    """Run one command in this process, on the CPU in fp32; a failure ends the suite."""
     command = [str(word) for word in words]
     app([*command, "--device", "cpu", "--precision", "fp32"], standalone_mode=False)
 

@@ -1,4 +1,4 @@
-"""The project gates itself: the fixed suite against the committed baseline, and a planted fault."""
+"""The regression gate on the project: the fixed suite against its baseline, and a planted fault."""
 
 import runpy
 import shutil
@@ -16,18 +16,18 @@ SUITE = Path(__file__).with_name("suite.py")
 BASELINE = SUITE.parent / "baseline"
 PROCESSORS = runpy.run_path(str(SUITE.with_name("processors.py")))
 TOLERANCES = ("--tolerance", str(PROCESSORS["TOLERANCE"]))
-"""Wider than the band of the scores on several processors, which `make gate-processors` shows."""
+"""Wider than the band of the scores on several processors, which `make gate-processors` prints."""
 
 
 pytestmark = [
     pytest.mark.gate,
     pytest.mark.timeout(1200),
-]  # minutes where other work shares the cores
+]  # takes minutes if other processes use the cores
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with today's results of the suite."""
+    """A folder with new results of the suite."""
     folder = tmp_path_factory.mktemp("gate")
     suite(folder / "results", folder)
     return folder
@@ -42,7 +42,7 @@ def regress(before: Path, now: Path, *words: str) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def test_today_scores_as_well_as_the_committed_baseline(work: Path) -> None:
+def test_new_scores_are_as_high_as_the_committed_baseline(work: Path) -> None:
     code, text = regress(BASELINE, work / "results", *TOLERANCES)
     assert code == 0, text
 
@@ -55,7 +55,7 @@ def test_cells_without_a_trained_network_score_the_same_on_every_processor(work:
         assert now[cell] == pytest.approx(baseline[cell], abs=PROCESSORS["UNTRAINED"]), cell
 
 
-def test_the_band_is_shown_and_a_score_outside_its_tolerance_closes_the_gate() -> None:
+def test_the_band_is_printed_and_a_score_outside_its_tolerance_fails_the_gate() -> None:
     baseline = {"cls random-init auc": 0.5, "seg random-init dice": 0.1}
     one, other = {**baseline, "seg random-init dice": 0.13}, {**baseline}
     lines, left = PROCESSORS["compare"](baseline, {"one": one, "other": other})
@@ -73,7 +73,7 @@ def test_an_unchanged_rerun_scores_the_same_to_the_last_bit(work: Path) -> None:
     assert "0 rose, 0 fell" in text
 
 
-def test_a_planted_broken_mask_closes_the_gate(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_planted_broken_mask_fails_the_gate(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = InputGeometry.mask_to_input
 
     def upside_down(view: InputGeometry, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

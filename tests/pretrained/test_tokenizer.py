@@ -9,7 +9,7 @@ import pytest
 
 from g2dbench.errors import BadData, Misuse
 from g2dbench.pretrained.tokenizer import (
-    FILE,
+    TOKENIZER_FILE,
     Tokenize,
     load_tokenizer,
     make_tokenizer,
@@ -42,7 +42,7 @@ def test_a_saved_tokenizer_gives_the_same_tokens_and_the_same_file(tmp_path: Pat
     tokenizer = train_wordpiece(REPORTS, 150)
     first = save_tokenizer(tokenizer, tmp_path).read_bytes()
     before = Tokenize(tokenizer, 16)(REPORTS)
-    for source in (tmp_path, tmp_path / FILE, str(tmp_path)):
+    for source in (tmp_path, tmp_path / TOKENIZER_FILE, str(tmp_path)):
         after = Tokenize(load_tokenizer(source), 16)(REPORTS)
         assert all((a == b).all() for a, b in zip(before, after, strict=True))
     assert save_tokenizer(tokenizer, tmp_path).read_bytes() == first
@@ -75,13 +75,13 @@ def test_make_tokenizer_follows_the_recipe(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_a_tokenizer_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(BadData, match="no report text"):
+    with pytest.raises(BadData, match="no report of the training set"):
         train_wordpiece(["", "  "], 100)
     for size in (3, "many"):
         with pytest.raises(Misuse, match="vocab_size"):
             make_tokenizer({"vocab_size": size}, REPORTS)
-    (tmp_path / FILE).write_text("{}")
-    with pytest.raises(BadData, match="no readable tokenizer"):
+    (tmp_path / TOKENIZER_FILE).write_text("{}")
+    with pytest.raises(BadData, match="not a readable tokenizer"):
         load_tokenizer(tmp_path)
     with pytest.raises(BadData, match="no tokenizer at"):
         load_tokenizer(tmp_path / "absent")

@@ -32,14 +32,14 @@ def result(
 
 
 def means(results: list[Result]) -> dict[str, float]:
-    board = leaderboard.build(results)
+    board = leaderboard.build_leaderboard(results)
     (column,) = board.columns
     return {model: board.entries[model, column].mean for model in board.models}
 
 
 def test_two_models_of_one_name_are_two_rows_in_every_format() -> None:
     """Files best.pth of two folders: evaluated on two days, neither takes the other's place."""
-    board = leaderboard.build(
+    board = leaderboard.build_leaderboard(
         [
             result(0.7, A, source="encoder:resnet50@one/best.pth"),
             result(0.8, B, source="encoder:resnet50@two/best.pth", created="2026-02-01"),
@@ -51,7 +51,7 @@ def test_two_models_of_one_name_are_two_rows_in_every_format() -> None:
         f"{LABEL} names 2 models: #aaaaaa is encoder:resnet50@one/best.pth, "
         "#bbbbbb is encoder:resnet50@two/best.pth."
     )
-    for form, write in leaderboard_formats.PLAIN.items():
+    for form, write in leaderboard_formats.TEXT_FORMATS.items():
         text = write(board)
         assert text.count("aaaaaa") >= 1, form
         assert text.count("bbbbbb") >= 1, form
@@ -68,9 +68,9 @@ def test_seeds_of_one_label_stay_one_row_and_a_retrained_seed_is_another_model()
     }
 
 
-def test_one_model_under_two_names_is_told() -> None:
-    board = leaderboard.build([result(0.7, A), result(0.7, A, label="copy")])
-    assert board.notes == (f"{LABEL} and copy hold the same weights.",)
+def test_one_model_with_two_names_is_reported() -> None:
+    board = leaderboard.build_leaderboard([result(0.7, A), result(0.7, A, label="copy")])
+    assert board.notes == (f"{LABEL} and copy have the same weights.",)
     assert set(board.models) == {LABEL, "copy"}
 
 
@@ -85,7 +85,7 @@ def test_the_gate_pairs_models_of_one_name_by_their_weights() -> None:
     assert "#aaaaaa cls:g2d" in regression_gate.junit(changes)
 
 
-def test_the_gate_still_compares_a_model_with_its_retrained_self() -> None:
+def test_the_gate_still_compares_a_model_with_its_retrained_version() -> None:
     (change,) = regression_gate.compare([result(0.7, A)], [result(0.7, B)], {"": 0.01})
     assert (change.model, change.verdict) == (LABEL, "same")
 
@@ -110,7 +110,7 @@ def test_several_models_that_are_all_new_or_all_missing_are_listed() -> None:
         assert [c.verdict for c in changes if c.model != "other"] == [verdict] * 2
 
 
-def test_equal_names_are_foreseen_before_a_model_is_loaded() -> None:
+def test_equal_names_are_known_before_a_model_is_loaded() -> None:
     def asked(*texts: str) -> list[str]:
         return same_names([ModelReference(text) for text in texts])
 
@@ -126,4 +126,4 @@ def test_equal_names_are_foreseen_before_a_model_is_loaded() -> None:
 def test_a_printed_cell_says_both_of_its_seeds_where_they_differ(
     seed: int | None, wanted: str
 ) -> None:
-    assert model_names.seeds_of(result(0.5, A, seed=seed, head=2).cell) == wanted
+    assert model_names.describe_seeds(result(0.5, A, seed=seed, head=2).cell) == wanted

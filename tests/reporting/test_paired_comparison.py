@@ -76,7 +76,7 @@ def test_the_difference_is_that_of_the_means_over_seeds(tmp_path: Path) -> None:
     assert found.p_seeds == pytest.approx(stats.ttest_1samp([first, second], 0).pvalue)
 
 
-def test_the_order_of_the_models_turns_the_sign_alone(tmp_path: Path) -> None:
+def test_the_order_of_the_models_changes_only_the_sign(tmp_path: Path) -> None:
     ours, theirs = [cell(tmp_path, "a", 0, [8, 4, 2])], [cell(tmp_path, "b", 0, [4, 4, 1])]
     forth, back = compare(ours, theirs, Registry()), compare(theirs, ours, Registry())
     assert (forth.value, forth.low, forth.high) == pytest.approx(
@@ -85,7 +85,7 @@ def test_the_order_of_the_models_turns_the_sign_alone(tmp_path: Path) -> None:
     assert forth.p_patients == back.p_patients
 
 
-def test_equal_predictions_differ_by_nothing(tmp_path: Path) -> None:
+def test_equal_predictions_have_a_difference_of_zero(tmp_path: Path) -> None:
     ours, theirs = [cell(tmp_path, "a", 0, [8, 4])], [cell(tmp_path, "b", 0, [8, 4])]
     found = compare(ours, theirs, Registry())
     assert (found.value, found.low, found.high, found.p_patients) == (0, 0, 0, 1)
@@ -104,7 +104,7 @@ def test_what_cannot_be_paired_is_refused(tmp_path: Path) -> None:
     one = cell(tmp_path / "1", "a", 0, [8, 4])
     cases = [
         (cell(tmp_path / "2", "b", 1, [8, 4]), "their seed differs"),
-        (cell(tmp_path / "3", "b", 0, [8, 4], data="e" * 8), "on another data"),
+        (cell(tmp_path / "3", "b", 0, [8, 4], data="e" * 8), "their data is not the same"),
         (cell(tmp_path / "4", "b", 0, [8, 4, 4]), "different images"),
     ]
     for other, words in cases:

@@ -54,7 +54,7 @@ def test_a_result_survives_the_disk_with_nan(tmp_path: Path) -> None:
         '{"schema_version": "1"}', '{"schema_version": true}', "\x00",
     ],
 )  # fmt: skip
-def test_a_hostile_result_file_is_a_sentence(tmp_path: Path, text: str) -> None:
+def test_a_hostile_result_file_is_one_clear_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "result.json"
     path.write_text(text)
     with pytest.raises(BadResult, match=r"result\.json"):
@@ -70,7 +70,7 @@ def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
         load(path)
 
 
-def test_an_interrupted_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+def test_an_interrupted_write_leaves_the_old_file_and_no_other_file(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text("old")
 
@@ -84,13 +84,13 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_litter(tmp_path: Path) 
     assert os.listdir(tmp_path) == ["x.json"]
 
 
-def test_a_missing_results_folder_is_a_sentence(tmp_path: Path) -> None:
+def test_a_missing_results_folder_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(BadResult, match="no results folder"):
         load_all(tmp_path / "none")
 
 
 def test_the_board_averages_seeds_and_marks_the_best() -> None:
-    board = leaderboard.build(
+    board = leaderboard.build_leaderboard(
         [result(0.4, seed=0), result(0.6, seed=1), result(0.3, model="convirt")]
     )
     (column,) = board.columns
@@ -103,7 +103,7 @@ def test_the_board_averages_seeds_and_marks_the_best() -> None:
 
 
 def test_missing_cells_are_dashes_with_reasons_never_zeros() -> None:
-    board = leaderboard.build(
+    board = leaderboard.build_leaderboard(
         [
             result(0.4),
             result(model="medklip", status="unsupported", reason="cannot decode", scores={}),
@@ -114,44 +114,47 @@ def test_missing_cells_are_dashes_with_reasons_never_zeros() -> None:
     assert ("medklip", column) not in board.entries
     assert "cannot decode" in board.reasons["medklip", column]
     assert "undefined" in board.reasons["empty", column]
-    assert "| medklip | - |" in leaderboard_formats.markdown(board)
+    assert "| medklip | - |" in leaderboard_formats.to_markdown(board)
 
 
 def test_the_newest_of_two_equal_cells_counts_and_the_board_says_so() -> None:
     old, new = result(0.9, created="2026-01-01"), result(0.2, created="2026-02-01")
-    board = leaderboard.build([new, old])
+    board = leaderboard.build_leaderboard([new, old])
     (entry,) = board.entries.values()
     assert entry.mean == 0.2
     assert any("1 older result" in note for note in board.notes)
 
 
 def test_mixed_data_versions_are_named() -> None:
-    board = leaderboard.build([result(0.4), result(0.5, model="x", data="rsna")])
+    board = leaderboard.build_leaderboard([result(0.4), result(0.5, model="x", data="rsna")])
     assert not board.notes
     other = result(0.5, model="x")
     other = other.model_copy(
         update={"provenance": other.provenance.model_copy(update={"data": "e"})}
     )
-    assert any("mixes 2 versions" in note for note in leaderboard.build([result(0.4), other]).notes)
+    assert any(
+        "mixes 2 versions" in note
+        for note in leaderboard.build_leaderboard([result(0.4), other]).notes
+    )
 
 
-def test_limited_cells_stand_apart() -> None:
-    board = leaderboard.build([result(0.4), result(0.9, limit=3)])
+def test_limited_cells_have_their_own_column() -> None:
+    board = leaderboard.build_leaderboard([result(0.4), result(0.9, limit=3)])
     assert len(board.columns) == 2
     assert any("--limit" in note for note in board.notes)
 
 
-@pytest.mark.parametrize("form", sorted(leaderboard_formats.PLAIN))
+@pytest.mark.parametrize("form", sorted(leaderboard_formats.TEXT_FORMATS))
 def test_every_format_holds_every_model_and_value(form: str) -> None:
-    text = leaderboard_formats.PLAIN[form](
-        leaderboard.build([result(0.4), result(0.3, model="a_b&c")])
+    text = leaderboard_formats.TEXT_FORMATS[form](
+        leaderboard.build_leaderboard([result(0.4), result(0.3, model="a_b&c")])
     )
     assert "40.0" in text or "0.4" in text
     assert "a_b&c" in text or r"a\_b\&c" in text
 
 
 def test_json_is_valid_where_values_are_nan() -> None:
-    text = leaderboard_formats.as_json(leaderboard.build([result(0.4)]))
+    text = leaderboard_formats.to_json(leaderboard.build_leaderboard([result(0.4)]))
     rows = json.loads(text, parse_constant=lambda word: pytest.fail(word))["rows"]
     assert rows[0]["spread"] is None
 
@@ -161,20 +164,20 @@ def gate(before: list[Result], now: list[Result], **tolerances: float) -> list[s
     return [change.verdict for change in regression_gate.failed(changes)]
 
 
-def test_the_gate_stays_open_on_equal_scores_and_within_the_tolerance() -> None:
+def test_the_gate_passes_on_equal_scores_and_within_the_tolerance() -> None:
     assert gate([result(0.5)], [result(0.5)]) == []
     assert gate([result(0.5)], [result(0.495)]) == []
     assert gate([result(0.5)], [result(0.9)]) == []
 
 
-def test_the_gate_closes_on_a_fall_a_missing_cell_and_an_undefined_score() -> None:
+def test_the_gate_fails_on_a_fall_a_missing_cell_and_an_undefined_score() -> None:
     assert gate([result(0.5)], [result(0.48)]) == ["fell"]
     assert gate([result(0.5)], []) == ["missing"]
     assert gate([result(0.5)], [result(math.nan)]) == ["fell"]
     assert gate([result(0.5)], [result(status="failed", reason="x", scores={})]) == ["missing"]
 
 
-def test_a_metric_with_its_own_tolerance_is_watched_too() -> None:
+def test_a_metric_with_its_own_tolerance_is_compared_too() -> None:
     both = {"dice": Score(value=0.5), "iou": Score(value=0.5)}
     worse = both | {"iou": Score(value=0.2)}
     assert gate([result(scores=both)], [result(scores=worse)]) == []
@@ -193,11 +196,11 @@ def test_the_gate_refuses_other_data_and_other_subsets(name: str) -> None:
 
 
 def test_a_baseline_with_nothing_to_compare_is_refused() -> None:
-    with pytest.raises(BadResult, match="nothing to gate on"):
+    with pytest.raises(BadResult, match="nothing to compare with"):
         gate([result(status="failed", scores={})], [result()])
 
 
-def test_a_new_cell_does_not_close_the_gate() -> None:
+def test_a_new_cell_does_not_fail_the_gate() -> None:
     changes = regression_gate.compare([result()], [result(), result(model="new")], {"": 0.01})
     assert {change.verdict for change in changes} == {"same", "new"}
 
@@ -229,7 +232,7 @@ def test_a_board_of_five_tasks_fits_80_columns() -> None:
         for model in ("g2d-tiny", "convirt-tiny", "random-init")
     ]
     console = Console(width=80, record=True, file=io.StringIO())
-    leaderboard_formats.show(leaderboard.build(cells), console, reasons=False)
+    leaderboard_formats.show(leaderboard.build_leaderboard(cells), console, reasons=False)
     text = console.export_text()
     assert "…" not in text
     assert text.count("98.7") == len(cells)
@@ -239,7 +242,7 @@ def test_a_board_of_five_tasks_fits_80_columns() -> None:
 def test_another_precision_is_another_column() -> None:
     full, half = result(0.5), result(0.6)
     half = half.model_copy(update={"cell": half.cell.model_copy(update={"precision": "bf16"})})
-    board = leaderboard.build([full, half])
+    board = leaderboard.build_leaderboard([full, half])
     assert [column.precision for column in board.columns] == ["bf16", "fp32"]
     assert heading(board.columns[0])[2].endswith(" bf16")
     assert all(entry.seeds == 1 for entry in board.entries.values())
@@ -247,5 +250,5 @@ def test_another_precision_is_another_column() -> None:
 
 def test_columns_come_in_the_order_asked_for_and_then_by_name() -> None:
     results = [result(0.5, task=task) for task in ("seg", "own", "cls")]
-    columns = leaderboard.build(results, ["seg", "cls"]).columns
+    columns = leaderboard.build_leaderboard(results, ["seg", "cls"]).columns
     assert [column.task for column in columns] == ["seg", "cls", "own"]

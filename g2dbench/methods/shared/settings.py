@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from g2dbench.errors import Misuse
 from g2dbench.preprocess import Fit, Preprocess, Resampling
-from g2dbench.pretrained.tokenizer import SCRATCH, VOCABULARY, Padding
+from g2dbench.pretrained.tokenizer import DEFAULT_VOCAB_SIZE, SCRATCH, Padding
 from g2dbench.registry import unknown_name
 
 Width = Annotated[int, Field(ge=1)]
@@ -80,7 +80,7 @@ class TextSettings(Settings):
     """
 
     source: str = SCRATCH
-    vocab_size: int = Field(default=VOCABULARY, ge=6)
+    vocab_size: int = Field(default=DEFAULT_VOCAB_SIZE, ge=6)
     layers: int = Field(default=4, ge=1)
     hidden: int = Field(default=256, ge=1)
     heads: int = Field(default=4, ge=1)

@@ -185,7 +185,7 @@ def test_the_commands_export_and_refuse(
         ((*asked, "--format", "zip"), "--format 'zip' is unknown: parquet or webdataset"),
         (asked, "holds a finished export"),
         (("pretrain", "--data", f"stream:{tmp_path}/s"), "64 px, the recipe wants 128 px"),
-        (("pretrain", "--data", f"stream:{tmp_path}/s", "--option", "x"), "say KEY=VALUE"),
+        (("pretrain", "--data", f"stream:{tmp_path}/s", "--option", "x"), "write KEY=VALUE"),
         (("eval", "--data", f"stream:{tmp_path}/s", "--task", "zero"), "stream"),
     ):
         code, said = run(*words)

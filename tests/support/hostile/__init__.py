@@ -1,1 +1,1 @@
-"""Broken and hostile input, by theme; `kit.BROKEN` has every case by name."""
+"""Broken and malicious input, one module per kind of file; `kit.BROKEN` has all cases by name."""

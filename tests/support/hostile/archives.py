@@ -1,4 +1,4 @@
-"""Zips of MIMIC-CXR's reports that escape, explode, hide or repeat."""
+"""Broken zips of MIMIC-CXR's reports: path traversal, zip bombs, missing and duplicate entries."""
 
 import stat
 import struct
@@ -16,7 +16,7 @@ TEXT = {report_of(GOOD): b"Clear."}
 def changed(
     name: str, change: Callable[[bytes], bytes | None], harmless: tuple[str, ...] = ()
 ) -> None:
-    """A case whose zip of two good reports is changed; None removes it."""
+    """A case that changes the zip of two valid reports; None removes the zip."""
 
     def place(root: Path) -> None:
         data = change((root / ZIP).read_bytes())
@@ -28,7 +28,7 @@ def changed(
 
 
 def entries(name: str, more: dict[str, bytes], harmless: tuple[str, ...] = ()) -> None:
-    """A case whose zip has these entries beside the good report."""
+    """A case whose zip has these entries in addition to the valid report."""
     BROKEN[f"zip: {name}"] = Case(
         "mimic_cxr", lambda root: write_reports(root / ZIP, TEXT | more), harmless
     )

@@ -1,4 +1,4 @@
-"""COCO's JSON and Open-i's XML: too deep, too long, self-contradicting, or reaching elsewhere."""
+"""COCO's JSON and Open-i's XML: too deep, too long, inconsistent, or with external references."""
 
 import json
 from collections.abc import Callable
@@ -12,7 +12,7 @@ LOOSE = json.JSONEncoder(allow_nan=True).encode
 
 
 def text(name: str, content: str | bytes, harmless: tuple[str, ...] = ()) -> None:
-    """A case whose COCO file is this text."""
+    """A case with this text as its COCO file."""
 
     def place(root: Path) -> None:
         data = content.encode() if isinstance(content, str) else content
@@ -24,7 +24,7 @@ def text(name: str, content: str | bytes, harmless: tuple[str, ...] = ()) -> Non
 def edit(
     name: str, change: Callable[[dict[str, Any]], object], harmless: tuple[str, ...] = ()
 ) -> None:
-    """A case whose good COCO file is changed in one place."""
+    """A case that changes one value of a valid COCO file."""
     content = annotations()
     change(content)
     text(name, LOOSE(content), harmless)
@@ -54,7 +54,7 @@ for part in ("images", "annotations", "categories"):
 
 
 def item(part: str, key: str, value: object, harmless: tuple[str, ...] = ()) -> None:
-    """A case with another value in the last item of a part."""
+    """A case with another value in the last item of a section."""
     shown = str(value) if len(str(value)) < 30 else f"{str(value)[:20]}..."
     edit(
         f"{part}: {key} is {type(value).__name__} {shown}",
@@ -102,7 +102,7 @@ edit(
 
 
 def report(name: str, content: str | bytes, harmless: tuple[str, ...] = ()) -> None:
-    """A case whose second XML report is this."""
+    """A case with this text as its second XML report."""
 
     def place(root: Path) -> None:
         data = content.encode() if isinstance(content, str) else content

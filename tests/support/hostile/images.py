@@ -1,4 +1,4 @@
-"""Images that are none, are cut, claim too much or lie about what they are."""
+"""Broken images: other content, truncated, impossible sizes, or another format than their name."""
 
 import gzip
 import io
@@ -27,7 +27,7 @@ from support.hostile.kit import (
 
 
 def image(name: str, data: Callable[[], bytes] | bytes, suffix: str = ".png") -> None:
-    """A case whose image file holds these bytes."""
+    """A case with these bytes as its image file."""
 
     def place(root: Path) -> None:
         target = root / f"stage_2_train_images/{BAD}{suffix}"
@@ -57,7 +57,7 @@ def text_bomb() -> bytes:
 
 
 def nested_dicom() -> bytes:
-    """Sequences within sequences, deeper than a reader's stack."""
+    """Nested DICOM sequences, deeper than the recursion limit of a reader."""
     head = dicom()[:132] + dicom()[132:].split(b"\x28\x00")[0][:60]
     opening = struct.pack("<HH2sHI", 0x0008, 0x1140, b"SQ", 0, 0xFFFFFFFF)
     item = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)

@@ -1,4 +1,4 @@
-"""What the cases share: files of every kind, and the table of cases."""
+"""Shared by the cases: files of every kind, and the table of cases."""
 
 import io
 import os
@@ -21,7 +21,7 @@ Breaker = Callable[[Path], object]
 
 @dataclass(frozen=True)
 class Case:
-    """kind: whose layout; place: breaks one thing in a good root; harmless: nothing gets lost."""
+    """kind: the layout; place: breaks one thing in a valid folder; harmless: no record is lost."""
 
     kind: str
     place: Breaker
@@ -46,7 +46,7 @@ def encoded(pixels: np.ndarray, form: str, **options: object) -> bytes:
 
 
 def dicom(syntax: str | None = None, **changes: object) -> bytes:
-    """A 16-bit radiograph of 40 x 40; a change to None removes the field."""
+    """A 16-bit radiograph of 40 x 40; None as a value removes the field."""
     found = pydicom.Dataset()
     found.SOPClassUID, found.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1", "1.2.3"
     found.Rows, found.Columns, found.SamplesPerPixel = 40, 40, 1
@@ -70,7 +70,7 @@ def dicom(syntax: str | None = None, **changes: object) -> bytes:
 
 
 def renamed(syntax: str) -> bytes:
-    """A DICOM file whose header names another transfer syntax than its pixels have."""
+    """A DICOM file whose header has another transfer syntax than its pixel data."""
     data = dicom()
     meta = pydicom.dcmread(io.BytesIO(data)).file_meta
     body = data[132 + 12 + meta.FileMetaInformationGroupLength :]

@@ -1,4 +1,4 @@
-"""Good folders of a few official layouts, each with the usable image `good`."""
+"""Valid folders of several official layouts, each with the usable image `good`."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 from support.hostile.kit import BAD, GOOD, dicom, png
 
 MEMORY = 2**31
-"""Bytes that a case may take beside what the tests already have."""
+"""Bytes that a case may use in addition to the memory of the tests."""
 
 LABELS = (
     "subject_id,study_id,Atelectasis,Cardiomegaly,Consolidation,Edema,Enlarged Cardiomediastinum,"
@@ -26,7 +26,7 @@ HEADS = {
     "mimic_cxr": ("mimic-cxr-2.0.0-metadata.csv", "dicom_id,subject_id,study_id,ViewPosition"),
     "images": ("labels.csv", "image,Nodule"),
 }
-"""The table of a layout that cases break, and its columns."""
+"""Layout -> the table that cases break, and its columns."""
 
 
 def write_rsna(root: Path, extra: str = f"{BAD},,,,,0\n") -> None:
@@ -81,7 +81,7 @@ def open_i(root: Path) -> None:
 
 
 def mimic_cxr(root: Path) -> None:
-    """Both images are usable; cases break the reports of the second."""
+    """Two usable images; cases break the report of the second."""
     rows = {"metadata": [HEADS["mimic_cxr"][1]], "split": ["dicom_id,split"], "chexpert": [LABELS]}
     for name, (patient, study) in STUDIES.items():
         folder = root / f"files/p10/p{patient}/s{study}"
@@ -102,7 +102,7 @@ def images(root: Path) -> None:
 
 
 def coco(root: Path) -> None:
-    """Both images are usable."""
+    """Two usable images."""
     images(root)
     (root / "labels.csv").unlink()
     (root / f"{BAD}.png").write_bytes(png())
@@ -110,7 +110,7 @@ def coco(root: Path) -> None:
 
 
 def annotations() -> dict[str, list[dict[str, object]]]:
-    """A good COCO file of both images; cases change what concerns the second."""
+    """A valid COCO file of both images; cases change the entries of the second."""
     shape = [[5, 5, 20, 5, 20, 20]]
     return {
         "images": [
@@ -126,7 +126,7 @@ def annotations() -> dict[str, list[dict[str, object]]]:
 
 
 def open_i_nlm(root: Path) -> None:
-    """Both images are usable."""
+    """Two usable images."""
     (root / "NLMCXR_png").mkdir(parents=True)
     (root / "ecgen-radiology").mkdir()
     for uid in (1, 2):
@@ -147,25 +147,25 @@ MAKERS = {
     "coco": coco, "open_i_nlm": open_i_nlm,
 }  # fmt: skip
 READERS = {"coco": "images", "open_i_nlm": "open_i"}
-"""What reads a layout, where it has another name."""
+"""Layout -> its reader, where the name differs."""
 
 IDS = {
     "open_i_nlm": {GOOD: "1_IM-0001", BAD: "2_IM-0001"},
     "images": {GOOD: "good.png", BAD: "bad.png"},
     "coco": {GOOD: "good.png", BAD: "bad.png"},
 }
-"""The ids of both images, where they are not their names."""
+"""The IDs of both images, where they differ from the file names."""
 
 
 def make_root(kind: str, root: Path) -> Path:
-    """A good folder of a layout."""
+    """A valid folder of a layout."""
     MAKERS[kind](root)
     return root
 
 
 @contextmanager
 def limited() -> Iterator[None]:
-    """So much memory and no more, so that a bomb ends as an error that the test sees."""
+    """Limit the memory, so that a decompression bomb raises an error in the test."""
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, before[1]))
@@ -176,7 +176,7 @@ def limited() -> Iterator[None]:
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int]]:
-    """Everything below a folder with its size and time; links are not followed."""
+    """Size and modification time of everything in a folder; links are not followed."""
     found = {}
     for place, folders, names in os.walk(folder):
         for name in (*folders, *names):

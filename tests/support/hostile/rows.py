@@ -1,4 +1,4 @@
-"""Names of images that are no files, and rows that make no sense."""
+"""Image names that are not regular files, and rows with invalid values."""
 
 import os
 import socket
@@ -10,7 +10,7 @@ from support.hostile.roots import write_open_i, write_rsna, write_siim
 
 
 def entry(name: str) -> Callable[[Callable[[Path], object]], None]:
-    """A case that puts something under the name of an image; it gets the path and is on its own."""
+    """A case that puts something else at the path of an image; `place` gets that path."""
 
     def register(make: Callable[[Path], object]) -> None:
         def place(root: Path) -> None:
@@ -70,7 +70,7 @@ RSNA_ROWS = {
 
 
 INCOMPLETE = ("positive without a box", "half a box", "a box that is NaN")
-"""Rows that say that there is a box, and not where."""
+"""Rows that state that there is a box, without its coordinates."""
 
 
 def rsna_row(name: str, row: str) -> None:

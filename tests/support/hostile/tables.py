@@ -1,4 +1,4 @@
-"""Tables that are cut, packed, in another encoding, or no tables at all."""
+"""Broken tables: truncated, compressed, in another encoding, or not a table."""
 
 import gzip
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from support.hostile.roots import HEADS
 
 
 def survives(kind: str) -> tuple[str, ...]:
-    """MIMIC-CXR's table has both images in good rows; further rows cannot take the second away."""
+    """MIMIC-CXR's table has valid rows for both images; more rows cannot remove the second."""
     return (BAD,) if kind == "mimic_cxr" else ()
 
 
 def rewrite(kind: str, name: str, change: Callable[[bytes], bytes | None]) -> None:
-    """A case whose table is changed; None removes it."""
+    """A case that changes the table; None removes it."""
 
     def place(root: Path) -> None:
         path = root / HEADS[kind][0]
@@ -30,7 +30,7 @@ def rewrite(kind: str, name: str, change: Callable[[bytes], bytes | None]) -> No
 
 
 def packed(name: str, data: Callable[[bytes], bytes]) -> None:
-    """A case whose table is packed, and then broken."""
+    """A case whose table is compressed and then broken."""
 
     def place(root: Path) -> None:
         path = root / HEADS["rsna"][0]
@@ -42,7 +42,7 @@ def packed(name: str, data: Callable[[bytes], bytes]) -> None:
 
 
 NOT_NEEDED = ("projection", "ViewPosition")
-"""Columns that only decorate a record."""
+"""Optional columns of a record."""
 
 for kind, (_, header) in HEADS.items():
     rewrite(kind, "gone", lambda data: None)
