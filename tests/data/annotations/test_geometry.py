@@ -10,7 +10,7 @@ from PIL import Image
 
 from g2dbench.data.annotations.geometry import Geometry
 from g2dbench.data.annotations.masks import BoxMasks, resize
-from g2dbench.data.images.border import CROP, KEEP, SLACK, inside
+from g2dbench.data.images.border import CROP, KEEP, TOLERANCE, content_window
 from g2dbench.data.prepare import find, prepare
 from g2dbench.data.store.decode import load
 from g2dbench.data.store.store import Store
@@ -114,7 +114,7 @@ def peeled(grey: np.ndarray) -> tuple[int, int, int, int]:
     top, left, (bottom, right) = 0, 0, grey.shape
 
     def plain(line: np.ndarray) -> bool:
-        return bool((line <= SLACK).all() or (line >= 255 - SLACK).all())
+        return bool((line <= TOLERANCE).all() or (line >= 255 - TOLERANCE).all())
 
     while top < bottom and left < right:
         if plain(grey[top, left:right]):
@@ -134,19 +134,20 @@ def test_borders_are_what_peeling_takes_off() -> None:
     generator = np.random.default_rng(0)
     for _ in range(400):
         shape = generator.integers(1, 9, 2)
-        levels = np.array([0, SLACK, SLACK + 1, 128, 255 - SLACK - 1, 255 - SLACK, 255], np.uint8)
+        dark, light = TOLERANCE, 255 - TOLERANCE
+        levels = np.array([0, dark, dark + 1, 128, light - 1, light, 255], np.uint8)
         weights = generator.dirichlet(np.full(7, 0.4))
         grey = generator.choice(levels, shape, p=weights)
-        assert inside(grey) == peeled(grey)
+        assert content_window(grey) == peeled(grey)
 
 
 def test_frames_within_frames_are_cut_off() -> None:
     grey = np.full((40, 50), 255, np.uint8)
     grey[3:, 5:] = 0
     grey[10:30, 12:44] = 100
-    assert inside(grey) == (10, 12, 30, 44)
+    assert content_window(grey) == (10, 12, 30, 44)
     grey[20, 12:44] = 0  # a black row inside is none of the border
-    assert inside(grey) == (10, 12, 30, 44)
+    assert content_window(grey) == (10, 12, 30, 44)
 
 
 def test_what_is_cut_off_takes_no_annotation_along_in_silence() -> None:
