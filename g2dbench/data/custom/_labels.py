@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from g2dbench.data.custom._table import Table
 from g2dbench.data.tables.columns import is_missing, shortened
 from g2dbench.data.tables.csv import Cells
-from g2dbench.data.tables.labels import is_unjudged, parse_label
+from g2dbench.data.tables.labels import is_unlabeled, parse_label
 from g2dbench.data.tables.records import Note
 from g2dbench.errors import BadData, Misuse
 
@@ -41,7 +41,7 @@ class OwnLabels:
         labels = {}
         for finding in self.findings:
             cell = row[finding]
-            if is_unjudged(cell):
+            if is_unlabeled(cell):
                 continue
             value = parse_label(cell)
             if value is None:
@@ -96,14 +96,14 @@ def _finding_columns(table: Table, options: Mapping[str, str]) -> tuple[str, ...
 
 def _is_finding(table: Table, column: str) -> bool:
     """Whether a column holds nothing but labels, and at least one."""
-    cells = [cell for cell in table.cells[column].unique() if not is_unjudged(cell)]
+    cells = [cell for cell in table.cells[column].unique() if not is_unlabeled(cell)]
     return bool(cells) and all(parse_label(cell) is not None for cell in cells)
 
 
 def _reason(table: Table, column: str) -> str:
     """A column's name, and the first cell for which it is no finding's."""
     for row, cell in enumerate(table.cells[column]):
-        if not is_unjudged(cell) and parse_label(cell) is None:
+        if not is_unlabeled(cell) and parse_label(cell) is None:
             where = table.where({"line": row + table.first_line})
             return f"{column} ({cell[:40]!r} in {where} is no label)"
     return f"{column} (all its cells are empty)"

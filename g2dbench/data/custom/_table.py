@@ -19,7 +19,7 @@ from g2dbench.data.tables.columns import MISSING, find_column
 from g2dbench.data.tables.csv import Cells, check_header, unpacked
 from g2dbench.data.tables.demographics import parse_years
 from g2dbench.data.tables.files import is_present
-from g2dbench.data.tables.paths import is_elsewhere, portable
+from g2dbench.data.tables.paths import is_absolute, portable
 from g2dbench.errors import BadData, Misuse
 from g2dbench.sample import Record
 
@@ -41,7 +41,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
 
 COLUMNS = tuple(ALIASES)
 
-ELSEWHERE = "its path begins at a drive or at /, so that its end was looked for in the folder"
+ABSOLUTE_PATH = "its path begins at a drive or at /, so that its end was looked for in the folder"
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Table:
             view=self.get(row, "view"),
             sex=self.get(row, "sex"),
             age=parse_years(self.get(row, "age")),
-            notes=(ELSEWHERE,) if is_elsewhere(name) and not is_present(Path(name)) else (),
+            notes=(ABSOLUTE_PATH,) if is_absolute(name) and not is_present(Path(name)) else (),
             split=self._splits.of(split, patient),
             report=self.get(row, "text"),
         )

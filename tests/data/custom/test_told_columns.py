@@ -10,7 +10,7 @@ from PIL import Image
 from g2dbench.data.custom import hf, images, pairs
 from g2dbench.data.custom._hf_features import PARTIAL
 from g2dbench.data.prepare import prepare
-from g2dbench.data.tables.labels import is_unjudged, parse_label
+from g2dbench.data.tables.labels import is_unlabeled, parse_label
 from g2dbench.data.tables.records import Missing, Note
 from g2dbench.errors import BadData
 from g2dbench.progress import quiet
@@ -45,14 +45,14 @@ CELLS = {
 @pytest.mark.parametrize("cell", CELLS)
 def test_labels_are_known_by_every_usual_word(cell: str) -> None:
     assert parse_label(cell) == CELLS[cell]
-    assert not is_unjudged(cell)
+    assert not is_unlabeled(cell)
 
 
 @pytest.mark.parametrize(
     "cell", ["", " ", "nan", "NaN", "NA", "N/A", "#N/A", "<NA>", "null", "NULL", "None"]
 )
 def test_every_word_for_an_empty_cell_is_not_judged(tmp_path: Path, cell: str) -> None:
-    assert is_unjudged(cell)
+    assert is_unlabeled(cell)
     assert parse_label(cell) is None
     root = make_root(tmp_path, f"path,Edema\nimages/a0.png,1\nimages/a1.png,{cell}\n")
     assert images.describe(root, {}).findings == ("Edema",)
