@@ -65,7 +65,7 @@ def data_of(card: TaskCard, data: Dataset, cell: Cell) -> CellData:
     findings = [
         finding for finding in data.card.findings if f"{LABEL_PREFIX}{finding}" in data.table
     ]
-    subset = fractions.draw(train, cell.fraction, cell.subset_seed, findings=findings)
+    subset = fractions.select_subset(train, cell.fraction, cell.subset_seed, findings=findings)
     return CellData(train.take(subset.indices), valid, test, tuple(subset.ids), subset.digest)
 
 

@@ -6,7 +6,7 @@ but nothing for validation, about a fifth of the training patients is held out, 
 
 from collections.abc import Iterable
 
-from g2dbench.data.splits.stratified import rank
+from g2dbench.data.splits.stratified import uniform_hash
 
 NAMES = {
     "train": "train", "training": "train",
@@ -29,4 +29,4 @@ class OwnSplits:
             return None
         split = NAMES.get(name.lower())
         lacks_valid = split == "train" and "valid" not in self._known
-        return "valid" if lacks_valid and rank("own valid", patient) < HELD_OUT else split
+        return "valid" if lacks_valid and uniform_hash("own valid", patient) < HELD_OUT else split

@@ -84,7 +84,7 @@ class _Parquet:
         self._where = where
         self._held: dict[tuple[str, ...], tuple[int, pa.Table]] = {}
         with _broken(where):
-            with open_file(path, most=2**62):
+            with open_file(path, max_bytes=2**62):
                 pass  # neither a pipe nor a device
             self._file = pq.ParquetFile(path)
             meta = self._file.metadata
@@ -128,7 +128,7 @@ class _Tar:
 
     def __init__(self, path: Path, where: str) -> None:
         self._path, self._where = path, where
-        with _broken(where), open_file(path, most=2**62) as file:
+        with _broken(where), open_file(path, max_bytes=2**62) as file:
             self._samples = list(_samples(file, where))
 
     def __len__(self) -> int:
