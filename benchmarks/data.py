@@ -33,7 +33,7 @@ from PIL import Image
 from torchvision import transforms
 
 from g2dbench.data.images.image_file import read_image
-from g2dbench.data.overlap import ALIKE, NEAR_BITS, look, thumbnail
+from g2dbench.data.overlap import MAX_DIFFERENT_BITS, MIN_CORRELATION, perceptual_hashes, thumbnail
 from g2dbench.data.prepare import prepare
 from g2dbench.data.store.request import Drawing
 from g2dbench.data.store.store import Store
@@ -191,12 +191,12 @@ def prepare_once(root: Path) -> None:
 def measure_likeness(folders: list[Path]) -> None:
     paths = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
     images = [read_image(path)[0] for path in paths if path.suffix in (".png", ".jpg", ".jpeg")]
-    bits = np.array([look(image) for image in images], np.uint64)
+    bits = np.array([perceptual_hashes(image) for image in images], np.uint64)
     thumbnails = np.stack([thumbnail(image) for image in images])
     one, other = np.triu_indices(len(images), 1)
     apart = np.bitwise_count(bits[one] ^ bits[other]).astype(int)
     alike = (thumbnails @ thumbnails.T)[one, other]
-    near = (apart.sum(1) <= NEAR_BITS) & (alike >= ALIKE)
+    near = (apart.sum(1) <= MAX_DIFFERENT_BITS) & (alike >= MIN_CORRELATION)
     print(f"{len(images)} images, {len(one):,} pairs: {near.sum()} nearly the same")
     print(f"least alike of these {alike[near].min():.4f}, most alike of the others ", end="")
     print(f"{alike[~near].max():.4f}")

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 def check_name(text: str, store: Path, registry: Registry) -> None:
     """Misuse unless `--data` names a data set, or own data that was prepared under that name."""
-    from g2dbench.data import prepared, reference
+    from g2dbench.data import prepared_stores, reference
 
-    prepared.check_known(reference.parse(text).name, store, registry)
+    prepared_stores.check_known(reference.parse(text).name, store, registry)
 
 
 def open_data(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from g2dbench.cards import DatasetCard
-from g2dbench.data import prepare, prepared, reference
+from g2dbench.data import prepare, prepared_stores, reference
 from g2dbench.data.reference import DataReference
 from g2dbench.data.store.request import Drawing
 from g2dbench.data.store.store import Store
@@ -21,12 +21,12 @@ def open_prepared(
     size: int | None = None,
     split: str | None = None,
     progress: Progress = quiet,
-    echo: prepared.Echo = prepared.silent,
+    echo: prepared_stores.Echo = prepared_stores.silent,
 ) -> Store:
     """The prepared data set that a reference names; an embedded one is generated if it is missing.
 
     root, split: select one of a data set that was prepared more than once. echo: receives a
-    sentence if there was a choice between stores. Misuse and BadData as `prepared.prepared`.
+    sentence if there was a choice between stores. Misuse and BadData as from `require_store`.
     """
     asked = reference.parse(text)
     if split and asked.split and split != asked.split:
@@ -35,7 +35,7 @@ def open_prepared(
         return _embedded(asked, store, registry, size, split, progress)
     if asked.count is not None:
         raise Misuse(f"{text!r}: only an embedded set takes a number of images")
-    data = prepared.prepared(
+    data = prepared_stores.require_store(
         asked.name, root, store,
         registry=registry, size=size, split=split or asked.split, echo=echo,
     )  # fmt: skip

@@ -1,8 +1,8 @@
 """Report cleaning by name: the text of a report that a text encoder reads.
 
-The store contains the original reports; a recipe selects a cleaning (`[data] cleaning`): the one of
-g2dbench or that of a publication. Each cleaning takes a whole report and returns its text, or None
-and the reason. `sections` describes how sections are found, also in reports that are not formatted
+The store contains the original reports; a recipe selects a cleaning (`[data] cleaning`): our own
+or that of a publication. Each cleaning takes a whole report and returns its text, or None and the
+reason. `sections` describes how sections are found, also in reports that are not formatted
 like the files of MIMIC-CXR. A cleaning does not select views or splits; the recipe does.
 """
 

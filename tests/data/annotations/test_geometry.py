@@ -11,7 +11,7 @@ from PIL import Image
 from g2dbench.data.annotations.geometry import Geometry
 from g2dbench.data.annotations.masks import BoxMasks, resize
 from g2dbench.data.images.border import CROP, KEEP, TOLERANCE, content_window
-from g2dbench.data.prepare import find, prepare
+from g2dbench.data.prepare import find_store, prepare
 from g2dbench.data.store.decode import load
 from g2dbench.data.store.store import Store
 from g2dbench.data.store.verify import verify
@@ -208,7 +208,7 @@ def test_a_store_with_cropped_borders_is_a_different_store(film: Path, tmp_path:
     assert whole[0].boxes == (Box("Nodule", 30, 10, 50, 22),)
     assert bounds(cropped[0].masks["Nodule"]).tolist() == [10, 10, 30, 22]
     verify(cropped, progress=quiet)
-    assert find("film", None, tmp_path).folder == whole.folder
+    assert find_store("film", None, tmp_path).folder == whole.folder
 
 
 def test_the_border_option_is_part_of_the_identity_of_every_store(tmp_path: Path) -> None:

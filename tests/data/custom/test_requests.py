@@ -7,7 +7,7 @@ import pytest
 from support.custom_data import write_pairs
 
 from g2dbench.data.custom._splits import UserSplits
-from g2dbench.data.prepare import find, prepare, prepared
+from g2dbench.data.prepare import find_store, prepare, require_store
 from g2dbench.errors import Misuse
 from g2dbench.progress import quiet
 from g2dbench.registry import Registry
@@ -23,16 +23,16 @@ def test_user_data_are_prepared_and_found_under_their_name(tmp_path: Path) -> No
     store = prepare("pairs", root, tmp_path / "store", **ask)
     assert (store.card.name, store.card.offers) == ("my_set", ("reports",))
     assert "No column names the patient" in store.card.summary
-    again = prepared("my_set", None, tmp_path / "store", registry=REGISTRY)
+    again = require_store("my_set", None, tmp_path / "store", registry=REGISTRY)
     assert again.fingerprint == store.fingerprint
-    assert find("my_set", root, tmp_path / "store").folder == store.folder
-    assert find("my_set", tmp_path, tmp_path / "store") is None
+    assert find_store("my_set", root, tmp_path / "store").folder == store.folder
+    assert find_store("my_set", tmp_path, tmp_path / "store") is None
     other = prepare("pairs", root, tmp_path / "store", options={"text": "caption"}, **ask)
     assert other.folder != store.folder
     assert {sample.report[:5] for sample in other} == {"Other"}
     assert 'with {"text": "caption"}' in other.manifest.origin
     with pytest.raises(Misuse, match="more than once"):
-        prepared("my_set", root, tmp_path / "store", registry=REGISTRY)
+        require_store("my_set", root, tmp_path / "store", registry=REGISTRY)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.model_selection import train_test_split
 
 from g2dbench.cli.open_data import open_data
-from g2dbench.data.prepare import find, prepare, prepared
+from g2dbench.data.prepare import find_store, prepare, require_store
 from g2dbench.data.readers import rsna, siim
 from g2dbench.data.splits.published import PublishedSplit, Split, assign, read_list
 from g2dbench.data.store.store import Store
@@ -230,8 +230,11 @@ def test_a_split_from_a_list_has_its_own_store(
     found = theirs.manifest.summary
     assert (found.listed, found.stored, found.unlisted, found.leaks) == (12, 4, 8, ())
     assert "8 are not in the split benchx" in describe(theirs)
-    assert find("rsna", None, store).folder == ours.folder
-    assert prepared("rsna", None, store, registry=REGISTRY, split="benchx").folder == theirs.folder
+    assert find_store("rsna", None, store).folder == ours.folder
+    assert (
+        require_store("rsna", None, store, registry=REGISTRY, split="benchx").folder
+        == theirs.folder
+    )
     named = open_data("rsna@benchx", None, store, None, REGISTRY)
     assert (named.card.name, len(named)) == ("rsna@benchx", 4)
     table.write_text("id,split\np01,train\np02,valid\n")
