@@ -75,8 +75,8 @@ def prepare(
         BadData: the folder does not have the official layout, holds none of the images, more than
             5 % of them are broken, or the store cannot be written.
     """
-    asked = request(name, root, registry, size, drawing, split, options, own_name, border)
-    folder = store_root / asked.folder
+    requested = request(name, root, registry, size, drawing, split, options, own_name, border)
+    folder = store_root / requested.folder
     if _is_complete(folder):
         return Store(folder)
     try:
@@ -84,7 +84,7 @@ def prepare(
             # The process that held the lock before may have finished the store.
             if not _is_complete(folder):
                 processes = default_workers() if workers is None else workers
-                build(asked, folder, processes, progress)
+                build(requested, folder, processes, progress)
     except OSError as error:
         raise BadData(f"the store {folder} cannot be written: {error}") from error
     return Store(folder)
@@ -110,14 +110,14 @@ def open_or_prepare(
     store is an error here, because data that models were trained on must not change silently. echo:
     receives a sentence about the store that is used, if there was a choice.
     """
-    asked = request(name, root, registry, size, drawing, split)
-    folder = store_root / asked.folder
-    if asked.card.embedded:
+    requested = request(name, root, registry, size, drawing, split)
+    folder = store_root / requested.folder
+    if requested.card.embedded:
         existing = Store(folder) if folder.exists() else None
     else:
-        candidates = all_sizes(store_root, asked.folder)
+        candidates = all_sizes(store_root, requested.folder)
         existing = choose_size(
-            [one for one in candidates if stored_size(one) >= asked.size], size, echo
+            [one for one in candidates if stored_size(one) >= requested.size], size, echo
         )
     if existing is not None:
         return existing

@@ -92,8 +92,8 @@ def require_store(
         others = [other for other in others if is_from(other.origin, root)]
     if not others:
         raise Misuse(f"{name!r} was not prepared from {root}, but:{_list_stores(folders)}")
-    alike = [other for other in others if split in (None, other.split)] or others
-    largest = max(alike, key=lambda other: other.size)
+    candidates = [other for other in others if split in (None, other.split)] or others
+    largest = max(candidates, key=lambda other: other.size)
     raise _prepared_otherwise(name, largest, store_root, size, split)
 
 
@@ -175,8 +175,8 @@ def _ambiguity_message(name: str, stores: list[Path]) -> str:
     """The error for a name with several stores."""
     listed = _list_stores(stores)
     return (
-        f"{name!r} was prepared more than once:{listed}\nsay one of these names instead of "
-        f"{name!r}, or remove what is not needed: g2dbench data rm {stores[0].name}"
+        f"{name!r} was prepared more than once:{listed}\nuse one of these names instead of "
+        f"{name!r}, or remove those that are not needed: g2dbench data rm {stores[0].name}"
     )
 
 
@@ -214,13 +214,13 @@ def _prepared_otherwise(
 ) -> BadData:
     """Return the error for a data set that is prepared too small or under another split."""
     lacks_split = split is not None and other.split != split
-    asked = split if lacks_split and split else other.split
-    command = _command(other, store_root, max(size or 0, other.size), asked)
+    wanted = split if lacks_split and split else other.split
+    command = _command(other, store_root, max(size or 0, other.size), wanted)
     if lacks_split:
         return BadData(f"{name!r} is prepared, but not under the split {split!r}: run `{command}`")
     return BadData(
-        f"{name!r} is prepared at {other.size} px, {size} px are asked for: run `{command}`, or "
-        f"ask for {other.size} px (--size {other.size}; pretrain: --set data.size={other.size})"
+        f"{name!r} is prepared at {other.size} px, {size} px are requested: run `{command}`, or "
+        f"request {other.size} px (--size {other.size}; pretrain: --set data.size={other.size})"
     )
 
 

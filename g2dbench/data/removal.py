@@ -31,7 +31,7 @@ class Removable:
         return f"{self.store} ({self.bytes / 1e6:,.1f} MB{half})"
 
 
-def find_removable(asked: DataReference, store_root: Path, size: int | None) -> list[Removable]:
+def find_removable(reference: DataReference, store_root: Path, size: int | None) -> list[Removable]:
     """Find the stores that a name means: all stores of a data set, or one store.
 
     The split and the number of images in the name, and `size`, restrict the selection. Misuse if no
@@ -49,12 +49,12 @@ def find_removable(asked: DataReference, store_root: Path, size: int | None) -> 
             _manifest(store_root / store) is not None,
         )
         for store, store_paths in paths.items()
-        if _matches(asked, store_root / store, size)
+        if _matches(reference, store_root / store, size)
     ]
     if not found:
         at = f" at {size} px" if size else ""
         raise Misuse(
-            f"nothing of {asked.text!r}{at} is prepared in {store_root}: `g2dbench data list` "
+            f"nothing of {reference.text!r}{at} is prepared in {store_root}: `g2dbench data list` "
             "shows what is"
         )
     return found
@@ -70,17 +70,17 @@ def remove(item: Removable) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _matches(asked: DataReference, store: Path, size: int | None) -> bool:
+def _matches(reference: DataReference, store: Path, size: int | None) -> bool:
     name, store_size, _ = store.name.rsplit("-", 2)
-    if asked.name not in (name, store.name) or size not in (None, int(store_size)):
+    if reference.name not in (name, store.name) or size not in (None, int(store_size)):
         return False
-    if asked.split is None and asked.count is None:
+    if reference.split is None and reference.count is None:
         return True
     manifest = _manifest(store)
     if manifest is None:
         return False
-    has_count = asked.count is None or manifest.origin == Drawing(count=asked.count).origin
-    return has_count and asked.split in (None, manifest.split)
+    has_count = reference.count is None or manifest.origin == Drawing(count=reference.count).origin
+    return has_count and reference.split in (None, manifest.split)
 
 
 def _manifest(store: Path) -> Manifest | None:

@@ -68,10 +68,10 @@ def test_only_copies_are_found(found: Overlap) -> None:
 def test_shared_names_are_counted_separately(found: Overlap) -> None:
     assert found.patients == ("i20", "i21", "i22", "i23")
     assert found.studies == ()
-    told = str(found)
-    assert "rsna and rsna share 1 images pixel for pixel and 4 nearly; 4 patients" in told
+    summary = str(found)
+    assert "rsna and rsna share 1 images pixel for pixel and 4 nearly; 4 patients" in summary
     pairs = found.identical + found.near
-    counted = sum(int(line.rsplit(": ", 1)[1]) for line in told.splitlines()[1:])
+    counted = sum(int(line.rsplit(": ", 1)[1]) for line in summary.splitlines()[1:])
     assert counted == len(pairs) == 5
 
 

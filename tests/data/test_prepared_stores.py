@@ -50,7 +50,7 @@ def store(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("asked", "packed", "told"),
+    ("requested", "stored_size", "sentence"),
     [
         (48, 48, ""),
         (32, 32, ""),
@@ -60,22 +60,22 @@ def store(tmp_path: Path) -> Path:
     ],
 )
 def test_the_requested_or_next_larger_or_largest_size_is_used(
-    root: Path, store: Path, asked: int | None, packed: int, told: str
+    root: Path, store: Path, requested: int | None, stored_size: int, sentence: str
 ) -> None:
     for size in (32, 48):
         make(root, store, size)
     sentences: list[str] = []
-    found = find_store("ward", None, store, asked, echo=sentences.append)
-    assert (found.size, found.manifest.size) == (asked or packed, packed)
-    assert len(sentences) == bool(told)
-    assert told in "".join(sentences)
+    found = find_store("ward", None, store, requested, echo=sentences.append)
+    assert (found.size, found.manifest.size) == (requested or stored_size, stored_size)
+    assert len(sentences) == bool(sentence)
+    assert sentence in "".join(sentences)
 
 
 def run(text: str, store: Path) -> tuple[int, str]:
     """Run a command that a message names; returns exit code and output."""
-    words = shlex.split(text)
-    assert words[0] == "g2dbench"
-    done = CliRunner().invoke(app, [*words[1:], "--store", str(store)], env={"COLUMNS": "300"})
+    arguments = shlex.split(text)
+    assert arguments[0] == "g2dbench"
+    done = CliRunner().invoke(app, [*arguments[1:], "--store", str(store)], env={"COLUMNS": "300"})
     return done.exit_code, done.output
 
 
@@ -83,7 +83,7 @@ def test_the_error_for_a_size_above_all_stores_names_a_command_that_works(
     root: Path, store: Path
 ) -> None:
     make(root, store, 32, border="crop")
-    with pytest.raises(BadData, match="prepared at 32 px, 48 px are asked for") as caught:
+    with pytest.raises(BadData, match="prepared at 32 px, 48 px are requested") as caught:
         require_store("ward", None, store, registry=REGISTRY, size=48)
     (command,) = re.findall(r"run `(.*?)`", str(caught.value))
     code, text = run(command, store)

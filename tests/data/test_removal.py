@@ -78,17 +78,17 @@ def test_a_store_in_preparation_is_not_removed(store: Path) -> None:
 
 @pytest.mark.parametrize(("answer", "code", "left"), [("y\n", 0, 1), ("n\n", 1, 3), ("", 1, 3)])
 def test_the_command_asks_for_confirmation(store: Path, answer: str, code: int, left: int) -> None:
-    words = ["data", "rm", "synthetic", "--size", "64", "--store", str(store)]
-    done = CliRunner().invoke(app, words, input=answer)
+    arguments = ["data", "rm", "synthetic", "--size", "64", "--store", str(store)]
+    done = CliRunner().invoke(app, arguments, input=answer)
     assert done.exit_code == code, done.output
     assert len(list(store.glob("synthetic-*"))) == left
     assert ("freed" in done.output) == (code == 0)
 
 
 def test_yes_skips_the_question_and_a_second_removal_is_an_error(store: Path) -> None:
-    words = ["data", "rm", "synthetic", "--yes", "--store", str(store)]
-    assert CliRunner().invoke(app, words).exit_code == 0
-    again = CliRunner().invoke(app, words)
+    arguments = ["data", "rm", "synthetic", "--yes", "--store", str(store)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 2
     assert "nothing of 'synthetic' is prepared" in " ".join(again.output.split())
     assert (store / "notes.txt").read_text() == "mine"

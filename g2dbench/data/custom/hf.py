@@ -231,6 +231,6 @@ def _open_error(root: Path) -> str:
     if root.is_dir():
         return f"`datasets` cannot read the folder {root}"
     return (
-        f"there is no folder {root}, and the hub's data set of that name cannot be had; without "
-        "a network only what the cache holds can"
+        f"there is no folder {root}, and the data set of that name cannot be loaded from the hub; "
+        "without a network only data sets in the cache can be read"
     )

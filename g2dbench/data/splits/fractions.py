@@ -46,7 +46,7 @@ def select_subset(
     if not (math.isfinite(fraction) and 0 < fraction <= 1):
         raise Misuse(f"a fraction must lie above 0 and up to 1, not {fraction}")
     if len(train) == 0:
-        raise BadData(f"the training part of {train.card.name!r} is empty: no fraction to draw")
+        raise BadData(f"the training split of {train.card.name!r} is empty: it has no fractions")
     order, leading = _order_patients(train, subset_seed, findings)
     count = max(1, int(fraction * len(order) + 0.5), leading)
     patients = set(order[:count])
@@ -70,7 +70,7 @@ def _order_patients(
     if findings and not present.any() and _is_labeled(train.table, columns):
         raise BadData(
             f"no training image of {train.card.name!r} shows {' or '.join(findings)}: "
-            "a task cannot learn it from these; prepare more of the data set"
+            "a task cannot be trained on them; prepare more of the data set"
         )
     order = interleave(strata, f"{train.card.name} fraction {subset_seed}")
     leaders: list[str] = []

@@ -150,7 +150,7 @@ def _load_pairs(
         raise
     except ValueError as error:
         raise BadData(
-            f"the split {choice.name} of {name} cannot be drawn from {len(listed):,} images "
+            f"the split {choice.name} of {name} cannot be computed from {len(listed):,} images "
             f"({error}); leave --split out for our own split"
         ) from error
 

@@ -50,11 +50,11 @@ def test_uncompressed_syntaxes_give_the_same_pixels(
     tmp_path: Path, syntax: pydicom.uid.UID, kind: type
 ) -> None:
     values, entries = DEEP.astype(kind), np.arange(0, 60_000, 20)
-    words = entries.astype(">u2" if syntax == ExplicitVRBigEndian else "<u2").tobytes()
+    entry_bytes = entries.astype(">u2" if syntax == ExplicitVRBigEndian else "<u2").tobytes()
     table = lut(entries.tolist(), 50)
     fields = {"PatientID": "p", "VOILUTSequence": [table]}
     plain = write_dicom(tmp_path / "p.dcm", values, **fields)
-    table.add_new("LUTData", "OW", words)
+    table.add_new("LUTData", "OW", entry_bytes)
     other = write_dicom(tmp_path / "o.dcm", values, syntax=syntax, **fields)
     np.testing.assert_array_equal(read(other), read(plain))
     assert read_header(other) == read_header(plain)

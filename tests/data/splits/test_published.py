@@ -79,7 +79,7 @@ def test_missing_and_broken_images_do_not_move_the_others() -> None:
 
 def test_a_published_split_of_an_excerpt_is_refused() -> None:
     names = names_of(120)
-    with pytest.raises(BadData, match="mgca-det of rsna cannot be drawn from 120 images"):
+    with pytest.raises(BadData, match="mgca-det of rsna cannot be computed from 120 images"):
         assign(Split("mgca-det"), "rsna", rsna, Path(), records(names), names)
     with pytest.raises(BadData, match="18,678 train images, these tables or lists give 84: they"):
         assign(Split("mgca"), "rsna", rsna, Path(), records(names), names)
