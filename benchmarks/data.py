@@ -35,7 +35,7 @@ from PIL import Image
 from torchvision import transforms
 
 from g2dbench.data.images.image_file import read_image
-from g2dbench.data.overlap import ALIKE, NEAR_BITS, look, thumbnail
+from g2dbench.data.overlap import MAX_DIFFERENT_BITS, MIN_CORRELATION, perceptual_hashes, thumbnail
 from g2dbench.data.prepare import prepare
 from g2dbench.data.store.request import Drawing
 from g2dbench.data.store.store import Store
@@ -193,20 +193,18 @@ def prepare_once(root: Path) -> None:
 def measure_likeness(folders: list[Path]) -> None:
     paths = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
     images = [read_image(path)[0] for path in paths if path.suffix in (".png", ".jpg", ".jpeg")]
-    hashes = np.array([look(image) for image in images], np.uint64)
+    bits = np.array([perceptual_hashes(image) for image in images], np.uint64)
     thumbnails = np.stack([thumbnail(image) for image in images])
     one, other = np.triu_indices(len(images), 1)
-    distance = np.bitwise_count(hashes[one] ^ hashes[other]).astype(int)
-    similarity = (thumbnails @ thumbnails.T)[one, other]
-    near = (distance.sum(1) <= NEAR_BITS) & (similarity >= ALIKE)
-    print(f"{len(images)} images, {len(one):,} pairs: {near.sum()} with nearly the same image")
-    print(
-        f"lowest similarity of these {similarity[near].min():.4f}, highest of the others ", end=""
-    )
-    print(f"{similarity[~near].max():.4f}")
-    for limit in (2, 4, 8):
-        found = [int((distance[:, kind] <= limit).sum()) for kind in (0, 1)]
-        print(f"within {limit} bits: difference hash {found[0]:,} pairs, DCT hash {found[1]:,}")
+    apart = np.bitwise_count(bits[one] ^ bits[other]).astype(int)
+    alike = (thumbnails @ thumbnails.T)[one, other]
+    near = (apart.sum(1) <= MAX_DIFFERENT_BITS) & (alike >= MIN_CORRELATION)
+    print(f"{len(images)} images, {len(one):,} pairs: {near.sum()} nearly the same")
+    print(f"least alike of these {alike[near].min():.4f}, most alike of the others ", end="")
+    print(f"{alike[~near].max():.4f}")
+    for most in (2, 4, 8):
+        found = [int((apart[:, kind] <= most).sum()) for kind in (0, 1)]
+        print(f"within {most} bits: difference hash {found[0]:,} pairs, DCT hash {found[1]:,}")
 
 
 def make_root(root: Path, count: int) -> Path:

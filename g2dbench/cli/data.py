@@ -99,10 +99,10 @@ def list_(
 ) -> None:
     """List data sets: annotations, where to get them, license, and what is prepared."""
     from g2dbench.cli import data_table
-    from g2dbench.data.inventory import holdings
+    from g2dbench.data.inventory import list_datasets
     from g2dbench.registry import Registry
 
-    found = holdings(Registry(plugin or ()), store)
+    found = list_datasets(Registry(plugin or ()), store)
     if as_json:
         typer.echo(data_table.as_json(found))
     else:
@@ -212,7 +212,7 @@ def rm(
     """
     from g2dbench.data import reference, removal
 
-    found = removal.removable(reference.parse(name), store, size)
+    found = removal.find_removable(reference.parse(name), store, size)
     total = sum(item.bytes for item in found) / 1e6
     for item in found:
         console.print(f"  {item}", soft_wrap=True, markup=False)

@@ -72,11 +72,11 @@ def _packages() -> list[tuple[str, str]]:
 
 
 def _prepared(store: Path) -> list[tuple[str, str]]:
-    from g2dbench.data.prepared import prepared_in
+    from g2dbench.data.prepared_stores import stores_in
 
     return [
         (data.card.name, f"{counted(len(data), 'image')} at {data.size} px, {data.folder}")
-        for data in prepared_in(store)
+        for data in stores_in(store)
     ]
 
 

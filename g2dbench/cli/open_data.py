@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 def check_name(text: str, store: Path, registry: Registry) -> None:
     """Raise Misuse unless `--data` is a known data set or the name of prepared data of your own."""
-    from g2dbench.data import prepared, reference
+    from g2dbench.data import prepared_stores, reference
 
-    prepared.check_known(reference.parse(text).name, store, registry)
+    prepared_stores.check_known(reference.parse(text).name, store, registry)
 
 
 def open_data(

@@ -1,6 +1,6 @@
-"""Every data set that g2dbench knows, with what of it is prepared: what `data list` shows.
+"""All data sets that g2dbench knows, and their prepared stores, for `data list`.
 
-Cards and manifests alone are read: no store is opened and no reader is loaded.
+Only cards and manifests are read: no store is opened and no reader is loaded.
 """
 
 import json
@@ -13,13 +13,13 @@ from typing import Any
 from g2dbench.cards import DatasetCard
 from g2dbench.registry import Registry
 
-MANIFEST_FILE = "manifest.json"  # as in `store`, whose import alone costs a second
-FOLDER = re.compile(r"(.+)-(\d+)-[0-9a-f]{8}")
+MANIFEST_FILE = "manifest.json"  # as in `store.manifest`, whose import takes a second
+STORE_NAME = re.compile(r"(.+)-(\d+)-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """One store: its short side in pixels, its images, or why it cannot be used."""
+class PreparedStore:
+    """One store: short side in pixels, number of images, and why it cannot be used, if so."""
 
     folder: str
     size: int
@@ -32,8 +32,8 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Holding:
-    """One data set, from its card, and its stores. own: the user's, under a `--name`."""
+class DatasetEntry:
+    """One data set: fields of its card and its stores. own: user data, prepared with `--name`."""
 
     name: str
     summary: str
@@ -43,23 +43,23 @@ class Holding:
     embedded: bool
     generic: bool
     own: bool
-    prepared: tuple[Prepared, ...]
+    prepared: tuple[PreparedStore, ...]
 
 
-def holdings(registry: Registry, store_root: Path) -> list[Holding]:
-    """All data sets by name, those of the registry first, then the user's own."""
-    stores: dict[str, list[tuple[Prepared, dict[str, Any]]]] = {}
+def list_datasets(registry: Registry, store_root: Path) -> list[DatasetEntry]:
+    """List all data sets by name: those of the registry first, then user data."""
+    stores: dict[str, list[tuple[PreparedStore, dict[str, Any]]]] = {}
     for name, store, card in _stores(store_root):
         stores.setdefault(name, []).append((store, card))
     known = registry.cards(DatasetCard)
-    found = [_holding(card, stores.pop(card.name, []), own=False) for card in known]
-    return found + [_own(name, stores[name]) for name in sorted(stores)]
+    found = [_make_entry(card, stores.pop(card.name, []), own=False) for card in known]
+    return found + [_user_entry(name, stores[name]) for name in sorted(stores)]
 
 
-def _holding(
-    card: DatasetCard, stores: list[tuple[Prepared, dict[str, Any]]], own: bool
-) -> Holding:
-    return Holding(
+def _make_entry(
+    card: DatasetCard, stores: list[tuple[PreparedStore, dict[str, Any]]], own: bool
+) -> DatasetEntry:
+    return DatasetEntry(
         name=card.name,
         summary=card.summary,
         offers=card.offers,
@@ -72,24 +72,24 @@ def _holding(
     )
 
 
-def _own(name: str, stores: list[tuple[Prepared, dict[str, Any]]]) -> Holding:
-    """The user's own data, as its store describes it."""
-    told = next((card for _, card in stores if card), {})
+def _user_entry(name: str, stores: list[tuple[PreparedStore, dict[str, Any]]]) -> DatasetEntry:
+    """Make the entry of user data from the card in their store."""
+    described = next((card for _, card in stores if card), {})
     card = DatasetCard(
         name=name,
-        summary=str(told.get("summary", "")),
-        offers=tuple(told.get("offers", ())),
+        summary=str(described.get("summary", "")),
+        offers=tuple(described.get("offers", ())),
         findings=(),
-        url=str(told.get("url", "")),
-        licence=str(told.get("licence", "")),
+        url=str(described.get("url", "")),
+        licence=str(described.get("licence", "")),
     )
-    return _holding(card, stores, own=True)
+    return _make_entry(card, stores, own=True)
 
 
-def _stores(store_root: Path) -> Iterator[tuple[str, Prepared, dict[str, Any]]]:
-    """Each folder that is named like a store: the data set's name, the store, its card."""
+def _stores(store_root: Path) -> Iterator[tuple[str, PreparedStore, dict[str, Any]]]:
+    """Yield (name of the data set, store, card) for each folder whose name is a store's."""
     for folder in sorted(store_root.iterdir()) if store_root.is_dir() else ():
-        match = FOLDER.fullmatch(folder.name)
+        match = STORE_NAME.fullmatch(folder.name)
         if match is None or not folder.is_dir():
             continue
         size = int(match[2])
@@ -98,6 +98,6 @@ def _stores(store_root: Path) -> Iterator[tuple[str, Prepared, dict[str, Any]]]:
             images, splits = int(manifest["rows"]), dict(manifest["summary"]["splits"])
             card = dict(manifest["card"])
         except (OSError, ValueError, KeyError, TypeError):
-            yield match[1], Prepared(str(folder), size, 0, {}, "broken"), {}
+            yield match[1], PreparedStore(str(folder), size, 0, {}, "broken"), {}
             continue
-        yield match[1], Prepared(str(folder), size, images, splits), card
+        yield match[1], PreparedStore(str(folder), size, images, splits), card

@@ -1,10 +1,11 @@
-"""What two prepared data sets share: patients, studies, the same and nearly the same images.
+"""Overlap of two prepared data sets: shared patients and studies, identical and similar images.
 
-Chest radiographs resemble each other, so one 64-bit hash says little. Two images count as nearly
-the same if their 128 bits (a difference hash and a DCT hash of 64 bits each) differ in at most
-NEAR_BITS, and their 32 x 32 thumbnails correlate by at least ALIKE: the same radiograph copied,
-scaled, re-compressed, or changed in brightness and contrast; not a crop, a mirror image, or another
-film of the same patient. How often that errs was measured: docs/data.md.
+Chest radiographs resemble each other, so that one 64-bit hash is not specific enough. Two images
+count as nearly identical if both conditions hold: their 128 bits (a difference hash and a DCT hash
+of 64 bits each) differ in at most MAX_DIFFERENT_BITS, and their 32 x 32 thumbnails correlate by at
+least MIN_CORRELATION. This finds copies that are scaled, re-compressed or changed in brightness and
+contrast, but not crops, mirror images or other films of the same patient. docs/data.md reports the
+measured error rates.
 """
 
 import hashlib
@@ -23,31 +24,31 @@ from g2dbench.data.store.store import Store
 if TYPE_CHECKING:
     from g2dbench.progress import Progress
 
-NEAR_BITS = 12
-ALIKE = 0.98
+MAX_DIFFERENT_BITS = 12
+MIN_CORRELATION = 0.98
 SIDE = 32
-_ROWS = 64
-"""Images compared with all others at once, so that memory stays small."""
+_CHUNK_ROWS = 64
+"""Number of images that are compared with all others at once, to limit memory."""
 
 Bits = NDArray[np.uint64]
 
 
 class Pair(NamedTuple):
-    """An image of each data set, with its split, and how alike they are (1: the same pixels)."""
+    """An image of each data set, their splits, and their similarity (1: the same pixels)."""
 
     one: str
     other: str
     one_split: str | None
     other_split: str | None
-    alike: float
+    similarity: float
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two data sets share.
+    """The overlap of two data sets.
 
-    patients, studies: names that both use. Owners number as they like: equal names of unrelated
-    data sets are a coincidence, which `identical` and `near` tell from a common source.
+    patients, studies: names that occur in both. Equal names in unrelated data sets are a
+    coincidence; `identical` and `near` show whether images are really shared.
     """
 
     names: tuple[str, str]
@@ -64,66 +65,69 @@ class Overlap:
             "studies have the same name in both"
         )
         sides = Counter((pair.one_split, pair.other_split) for pair in self.identical + self.near)
-        for (mine, its), count in sorted(sides.items(), key=str):
-            text += f"\n  {one} {mine} with {other} {its}: {count}"
+        for (first, second), count in sorted(sides.items(), key=str):
+            text += f"\n  {one} {first} with {other} {second}: {count}"
         return text
 
 
 def overlap(one: Store, other: Store, progress: "Progress") -> Overlap:
-    """Compare all images of two data sets, or of parts of them, with each other.
+    """Compare all images of two data sets, or of their splits, with each other.
 
-    An image of `one` is listed once per image of `other` that it resembles. An image of the same id
-    in the same store is not compared with itself.
+    Every similar pair is listed. If both are the same store, no image is compared with itself.
     """
-    mine, its = (_Looks.of(store, progress) for store in (one, other))
+    first, second = (_ImageHashes.of(store, progress) for store in (one, other))
     same = one.fingerprint == other.fingerprint
     identical: list[Pair] = []
     near: list[Pair] = []
-    for row, column, alike in _alike(mine, its):
-        pair = Pair(mine.ids[row], its.ids[column], mine.splits[row], its.splits[column], alike)
+    for row, column, similarity in _similar_pairs(first, second):
+        pair = Pair(
+            first.ids[row], second.ids[column], first.splits[row], second.splits[column], similarity
+        )
         if same and pair.one == pair.other:
             continue
-        exact = mine.marks[row] == its.marks[column]
-        (identical if exact else near).append(pair._replace(alike=1.0 if exact else alike))
+        exact = first.digests[row] == second.digests[column]
+        (identical if exact else near).append(
+            pair._replace(similarity=1.0 if exact else similarity)
+        )
     return Overlap(
         names=(one.card.name, other.card.name),
-        patients=_shared(one, other, "patient"),
-        studies=_shared(one, other, "study"),
+        patients=_shared_names(one, other, "patient"),
+        studies=_shared_names(one, other, "study"),
         identical=tuple(identical),
         near=tuple(near),
     )
 
 
 @dataclass(frozen=True)
-class _Looks:
-    """What images look like: bits (N, 2), thumbnails (N, SIDE * SIDE) of norm 1, pixel hashes."""
+class _ImageHashes:
+    """Hash bits (N, 2), thumbnails (N, SIDE * SIDE) of norm 1, and pixel digests of N images."""
 
     ids: list[str]
     splits: list[str | None]
-    marks: list[bytes]
+    digests: list[bytes]
     bits: Bits
     thumbnails: NDArray[np.float32]
 
     @classmethod
-    def of(cls, store: Store, progress: "Progress") -> "_Looks":
+    def of(cls, store: Store, progress: "Progress") -> "_ImageHashes":
         bits = np.zeros((len(store), 2), np.uint64)
         thumbnails = np.zeros((len(store), SIDE * SIDE), np.float32)
-        marks = []
+        digests = []
         images = (sample.image for sample in store)
         for row, image in enumerate(progress(images, f"look at {store.card.name}", len(store))):
-            marks.append(hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest())
-            bits[row] = look(image)
+            digests.append(hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest())
+            bits[row] = perceptual_hashes(image)
             thumbnails[row] = thumbnail(image)
         table = store.table
-        return cls(table["id"].tolist(), table["split"].tolist(), marks, bits, thumbnails)
+        return cls(table["id"].tolist(), table["split"].tolist(), digests, bits, thumbnails)
 
 
-def look(image: NDArray[np.uint8]) -> tuple[np.uint64, np.uint64]:
-    """The difference hash and the DCT hash of an (H, W) image."""
+def perceptual_hashes(image: NDArray[np.uint8]) -> tuple[np.uint64, np.uint64]:
+    """Return the difference hash and the DCT hash of an (H, W) image."""
     small = _shrunk(image, 9, 8)
     frequencies = dctn(_shrunk(image, SIDE, SIDE), norm="ortho")[:8, :8].ravel()[1:]
     above = np.append(frequencies > np.median(frequencies), False)
-    return _packed(small[:, 1:] > small[:, :-1]), _packed(above)
+    return _pack_bits(small[:, 1:] > small[:, :-1]), _pack_bits(above)
 
 
 def _shrunk(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.float64]:
@@ -132,32 +136,35 @@ def _shrunk(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.flo
 
 
 def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The (SIDE * SIDE) grey values of an (H, W) image, of mean 0 and norm 1; blank gives zeros."""
+    """Return (SIDE * SIDE) gray values of mean 0 and norm 1; zeros for a blank image."""
     values = _shrunk(image, SIDE, SIDE).ravel()
     values -= values.mean()
     norm = np.linalg.norm(values)
     return values / norm if norm else values
 
 
-def _packed(flags: NDArray[np.bool_]) -> np.uint64:
+def _pack_bits(flags: NDArray[np.bool_]) -> np.uint64:
     found: np.uint64 = np.packbits(flags).view(np.uint64)[0]
     return found
 
 
-def _alike(mine: _Looks, its: _Looks) -> Iterator[tuple[int, int, float]]:
-    """Rows of both that look the same, and their thumbnails' correlation; blank ones by pixels."""
-    for start in range(0, len(mine.ids), _ROWS):
-        part = mine.bits[start : start + _ROWS]
+def _similar_pairs(first: _ImageHashes, second: _ImageHashes) -> Iterator[tuple[int, int, float]]:
+    """Yield rows of similar or identical images, and the correlation of their thumbnails."""
+    for start in range(0, len(first.ids), _CHUNK_ROWS):
+        part = first.bits[start : start + _CHUNK_ROWS]
         distance = sum(
-            np.bitwise_count(part[:, None, kind] ^ its.bits[None, :, kind]).astype(np.uint8)
+            np.bitwise_count(part[:, None, kind] ^ second.bits[None, :, kind]).astype(np.uint8)
             for kind in (0, 1)
         )
-        for row, column in np.argwhere(np.asarray(distance) <= NEAR_BITS).tolist():
-            alike = float(mine.thumbnails[start + row] @ its.thumbnails[column])
-            if alike >= ALIKE or mine.marks[start + row] == its.marks[column]:
-                yield start + row, column, alike
+        for row, column in np.argwhere(np.asarray(distance) <= MAX_DIFFERENT_BITS).tolist():
+            similarity = float(first.thumbnails[start + row] @ second.thumbnails[column])
+            if (
+                similarity >= MIN_CORRELATION
+                or first.digests[start + row] == second.digests[column]
+            ):
+                yield start + row, column, similarity
 
 
-def _shared(one: Store, other: Store, column: str) -> tuple[str, ...]:
+def _shared_names(one: Store, other: Store, column: str) -> tuple[str, ...]:
     names = [{name for name in store.table[column] if name} for store in (one, other)]
     return tuple(sorted(names[0] & names[1]))

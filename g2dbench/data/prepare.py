@@ -1,6 +1,6 @@
-"""Prepare a data set, unless it is prepared already; `prepared` finds what is there.
+"""Prepare a data set if it is not prepared yet; `prepared_stores` finds prepared ones.
 
-One process prepares a data set at a time; others wait for it and then find the store finished.
+One process at a time prepares a data set; the others wait and then use the finished store.
 """
 
 from collections.abc import Mapping
@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from g2dbench.data.images.border import KEEP, Border
-from g2dbench.data.prepared import (
+from g2dbench.data.prepared_stores import (
     Echo,
-    choose,
-    find,
-    names_in,
-    prepared,
-    prepared_in,
-    size_of,
-    sizes_of,
+    all_sizes,
+    choose_size,
+    find_store,
+    require_store,
+    store_names,
+    stored_size,
+    stores_in,
 )
 from g2dbench.data.splits.published import Split
 from g2dbench.data.store.build import build
@@ -36,12 +36,12 @@ __all__ = [
     "Drawing",
     "Split",
     "describe",
-    "find",
-    "names_in",
+    "find_store",
+    "store_names",
     "open_or_prepare",
     "prepare",
-    "prepared",
-    "prepared_in",
+    "require_store",
+    "stores_in",
     "verify",
 ]
 
@@ -61,30 +61,30 @@ def prepare(
     own_name: str | None = None,
     border: Border = KEEP,
 ) -> Store:
-    """The complete store of a data set, made now unless it exists; a broken one is replaced.
+    """Return the complete store of a data set; create it if it is missing or broken.
 
-    options: what the reader is told, by the keys of its card; own_name: what a generic reader's
-    data is called from now on. size: short side in pixels, 256 (128 for an embedded set).
-    workers: processes that decode, 0 for this one, None for one per core. split: a published one,
-    see `presets`; by default the official one or ours. border: whether black and white margins
-    are cut off, see `border`. The store's fingerprint depends on neither
-    workers nor the order of files.
+    options: options of the reader, with the keys of its card; own_name: the name of user data that
+    a generic reader reads. size: short side in pixels; 256 by default, 128 for an embedded set.
+    workers: number of decoding processes; 0 decodes in this process, None uses one per core. split:
+    a published split, see `splits.published`; None for the official or the default split. border:
+    whether black and white margins are removed, see `images.border`. The fingerprint of the store
+    depends neither on the workers nor on the order of files.
 
     Raises:
-        Misuse: unknown data set or option, no root, no name for data of one's own, impossible size.
-        BadData: the folder is not in the official layout, holds none of its images, more than
+        Misuse: an unknown data set or option, an impossible size, or a missing root or own_name.
+        BadData: the folder does not have the official layout, holds none of the images, more than
             5 % of them are broken, or the store cannot be written.
     """
-    asked = request(name, root, registry, size, drawing, split, options, own_name, border)
-    folder = store_root / asked.folder
+    requested = request(name, root, registry, size, drawing, split, options, own_name, border)
+    folder = store_root / requested.folder
     if _is_complete(folder):
         return Store(folder)
     try:
         with locked(folder):
-            # Whoever held the lock before may have finished it.
+            # The process that held the lock before may have finished the store.
             if not _is_complete(folder):
                 processes = default_workers() if workers is None else workers
-                build(asked, folder, processes, progress)
+                build(requested, folder, processes, progress)
     except OSError as error:
         raise BadData(f"the store {folder} cannot be written: {error}") from error
     return Store(folder)
@@ -103,22 +103,24 @@ def open_or_prepare(
     split: Split | None = None,
     echo: Echo = lambda _: None,
 ) -> Store:
-    """The store of this request, prepared first where there is none; see `prepare`.
+    """Open the store of a request; prepare it first if there is none, see `prepare`.
 
-    A larger store of the same data serves too, shrunk on read; without a size the largest is taken,
-    if it has the size that would be prepared. Drawn images are drawn at each size anew. A broken
-    store is an error here, for what was trained on it should not change silently. echo: is told
-    which store was taken where there was a choice.
+    A larger store of the same data is used too and shrunk on read; without a size, the largest one
+    is used if it has at least the default size. Embedded data are generated for each size. A broken
+    store is an error here, because data that models were trained on must not change silently. echo:
+    receives a sentence about the store that is used, if there was a choice.
     """
-    asked = request(name, root, registry, size, drawing, split)
-    folder = store_root / asked.folder
-    if asked.card.embedded:
-        there = Store(folder) if folder.exists() else None
+    requested = request(name, root, registry, size, drawing, split)
+    folder = store_root / requested.folder
+    if requested.card.embedded:
+        existing = Store(folder) if folder.exists() else None
     else:
-        alike = sizes_of(store_root, asked.folder)
-        there = choose([one for one in alike if size_of(one) >= asked.size], size, echo)
-    if there is not None:
-        return there
+        candidates = all_sizes(store_root, requested.folder)
+        existing = choose_size(
+            [one for one in candidates if stored_size(one) >= requested.size], size, echo
+        )
+    if existing is not None:
+        return existing
     return prepare(
         name,
         root,
@@ -133,7 +135,7 @@ def open_or_prepare(
 
 
 def _is_complete(folder: Path) -> bool:
-    """Whether a usable store is there; a broken one is as good as none."""
+    """Whether a usable store exists; a broken one counts as missing."""
     try:
         read_manifest(folder)
     except BadData:

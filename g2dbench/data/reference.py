@@ -1,10 +1,10 @@
-"""How a data set is named on the command line, by one grammar in every command.
+"""References to data sets on the command line; every command uses this grammar.
 
-NAME            a data set of the registry, or data of one's own that was prepared as NAME
-NAME:COUNT      so many images of an embedded data set: synthetic:240
+NAME            a data set of the registry, or user data that were prepared as NAME
+NAME:COUNT      COUNT images of an embedded data set: synthetic:240
 NAME@SPLIT      a data set under a published split: rsna@mgca-det
 STORE           one prepared store, by its folder's name: rsna-256-1f2e3d4c
-stream:ADDRESS  shards that are read where they lie; `pretrain` alone takes them
+stream:ADDRESS  shards that are read from their address; only `pretrain` accepts them
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ STREAM = "stream:"
 
 @dataclass(frozen=True)
 class DataReference:
-    """A parsed name; `text` is what was written, and the name under which results are filed."""
+    """A parsed reference. text: as written, and the name under which results are stored."""
 
     text: str
     name: str
@@ -25,7 +25,7 @@ class DataReference:
 
 
 def parse(text: str) -> DataReference:
-    """Read a data reference; Misuse where it is none, or names shards to be streamed."""
+    """Parse a data reference; Misuse if it is invalid or names shards to be streamed."""
     if text.startswith(STREAM):
         raise Misuse(
             f"{text!r} names shards to be streamed, which only `g2dbench pretrain --data` takes: "

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from g2dbench.data.images.image_file import Grey
+from g2dbench.data.images.image_file import GrayImage
 from g2dbench.model import Model, Shows
 from g2dbench.preprocess import Preprocess
 
@@ -42,7 +42,7 @@ class CaptionedImage:
     """An image to show, with its caption and, if it has one, its report."""
 
     caption: str
-    image: Grey
+    image: GrayImage
     report: str | None = None
 
 
@@ -51,7 +51,7 @@ class SheetRow:
     """One image and its maps by name, each (h, w) in [0, 1] over the model's input square."""
 
     caption: str
-    image: Grey
+    image: GrayImage
     maps: Mapping[str, Map]
 
 
@@ -142,7 +142,12 @@ def shortened(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.Im
 
 
 def _draw_row(
-    picture: Image.Image, pen: Pen, row: SheetRow, panel: Grey, top: int, preprocess: Preprocess
+    picture: Image.Image,
+    pen: Pen,
+    row: SheetRow,
+    panel: GrayImage,
+    top: int,
+    preprocess: Preprocess,
 ) -> None:
     view = preprocess.geometry(*panel.shape)
     picture.paste(Image.fromarray(panel).convert("RGB"), (_left(0), top))
@@ -160,7 +165,7 @@ def _color_map(values: Map) -> Image.Image:
     return Image.fromarray(np.where(np.isnan(values)[..., None], hatch, seen))
 
 
-def _resized(image: Grey) -> Grey:
+def _resized(image: GrayImage) -> GrayImage:
     """The image scaled to a longer side of `PANEL_SIDE` pixels, at its own aspect ratio."""
     scale = PANEL_SIDE / max(image.shape)
     height, width = (max(1, round(side * scale)) for side in image.shape)
@@ -168,7 +173,7 @@ def _resized(image: Grey) -> Grey:
     return np.asarray(small, dtype=np.uint8)
 
 
-def _height(panel: Grey) -> int:
+def _height(panel: GrayImage) -> int:
     """Height of a row: caption, panels, the line of means, a gap."""
     return int(panel.shape[0]) + 2 * _LINE + _GAP
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from g2dbench.cards import MethodCard
 from g2dbench.cli import app
-from g2dbench.data.prepare import prepared
+from g2dbench.data.prepare import require_store
 from g2dbench.pretrained.tokenizer import save_tokenizer, train_wordpiece
 from g2dbench.recipes.recipe import Recipe
 from g2dbench.registry import Registry
@@ -64,7 +64,7 @@ def run_of(method: str, folder: Path) -> Path:
 
 def test_a_figure_of_named_samples_and_files(shell: Shell, tmp_path: Path) -> None:
     run = run_of("g2d", tmp_path / "run")
-    data = prepared("synthetic", None, shell.store, size=64, registry=Registry())
+    data = require_store("synthetic", None, shell.store, size=64, registry=Registry())
     name = str(data.table["id"].iloc[3])
     Image.fromarray(np.full((50, 40), 90, np.uint8)).save(tmp_path / "film.png")
     words = (*DATA, "--id", name, "--images", "film.png", "--out", "a/b.png")

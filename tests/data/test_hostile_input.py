@@ -1,9 +1,8 @@
-"""Broken and hostile input: each ends in a named quarantine entry or a clear error, and a good
-image beside it comes through unharmed.
+"""Broken and malicious input ends in a quarantine entry or a clear error; good images are stored.
 
-A case breaks one thing in a folder that is good otherwise: an image, a row, a table, an archive or
-a document. `hostile/` has them by theme; every case is prepared in this process, under a limit of
-memory and time.
+Each case breaks one thing in an otherwise intact folder: an image, a row, a table, an archive or a
+document. `support/hostile/` defines them by theme. Every case is prepared in this process, with a
+limit of memory and time.
 """
 
 import os
@@ -39,7 +38,7 @@ REGISTRY = Registry()
 THEMES = (archives, documents, images, rows, tables)
 
 
-def made(kind: str, root: Path, store: Path) -> Store:
+def prepare_case(kind: str, root: Path, store: Path) -> Store:
     reader = READERS.get(kind, kind)
     own = "mine" if reader == "images" else None
     return prepare(reader, root, store, progress=quiet, registry=REGISTRY, size=32, own_name=own)
@@ -50,28 +49,28 @@ def id_of(kind: str, name: str) -> str:
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-def test_the_good_folders_are_good(kind: str, tmp_path: Path) -> None:
+def test_the_intact_folders_are_prepared(kind: str, tmp_path: Path) -> None:
     root = make_root(kind, tmp_path / kind)
     if kind == "rsna":
         write_rsna(root, "")
-    store = made(kind, root, tmp_path / "s")
+    store = prepare_case(kind, root, tmp_path / "s")
     assert id_of(kind, GOOD) in {sample.id for sample in store}
     assert store.manifest.summary.rejected == store.manifest.summary.missing == 0
 
 
-def test_there_are_hundreds_of_them() -> None:
+def test_there_are_at_least_400_cases() -> None:
     assert len(THEMES) == 5
     assert len(BROKEN) >= 400
 
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_input_is_named_and_harms_nothing(
+def test_broken_input_is_reported_and_good_images_are_stored(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build, "MAX_REJECTED", 0.9)
     monkeypatch.setattr(csv_tables, "MAX_TABLE", 50_000_000)
-    monkeypatch.setattr(os, "fsync", lambda handle: None)  # nothing here needs to survive
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # no data need to survive a power failure
     case = BROKEN[name]
     root, store = make_root(case.kind, tmp_path / "root"), tmp_path / "store"
     case.place(root)
@@ -80,11 +79,13 @@ def test_broken_input_is_named_and_harms_nothing(
     with limited(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            found = made(case.kind, root, store)
+            found = prepare_case(case.kind, root, store)
         except (BadData, Misuse) as refused:
             error = str(refused)
-    after = {path: told for path, told in listing(tmp_path).items() if Path(path) != store}
-    assert {path: told for path, told in after.items() if store not in Path(path).parents} == before
+    after = {path: content for path, content in listing(tmp_path).items() if Path(path) != store}
+    assert {
+        path: content for path, content in after.items() if store not in Path(path).parents
+    } == before
     if found is None:
         assert not case.harmless or case.kind == "mimic_cxr"
         assert error
@@ -94,13 +95,13 @@ def test_broken_input_is_named_and_harms_nothing(
 
 
 def check(store: Store, case: Case) -> None:
-    """The good image is there and as it should be; whatever else was listed has a reason."""
+    """The good image is stored correctly; every other listed image has a reason."""
     good, harmless = id_of(case.kind, GOOD), {id_of(case.kind, name) for name in case.harmless}
     ids = {sample.id for sample in store}
     assert good in ids
     assert ids <= {good, *harmless}
     assert all(sample.image.shape == (32, 32) for sample in store)
-    lost = quarantine(store.folder / QUARANTINE_FILE)
-    assert lost or id_of(case.kind, BAD) in ids
-    assert all(row["id"] and len(row["reason"]) > 10 for row in lost)
-    assert not any("memory" in row["reason"] for row in lost)
+    rejected = quarantine(store.folder / QUARANTINE_FILE)
+    assert rejected or id_of(case.kind, BAD) in ids
+    assert all(row["id"] and len(row["reason"]) > 10 for row in rejected)
+    assert not any("memory" in row["reason"] for row in rejected)

@@ -1,4 +1,4 @@
-"""`g2dbench data list`, and one's own data from the command line to a result."""
+"""`g2dbench data list`, and user data from preparation to a result."""
 
 import json
 import subprocess
@@ -12,17 +12,17 @@ from typer.testing import CliRunner
 
 from g2dbench.cards import DatasetCard
 from g2dbench.cli import app
-from g2dbench.data.inventory import holdings
+from g2dbench.data.inventory import list_datasets
 from g2dbench.registry import Registry
 
 
-def run(*words: object) -> tuple[int, str]:
-    done = CliRunner().invoke(app, [str(word) for word in words])
+def run(*arguments: object) -> tuple[int, str]:
+    done = CliRunner().invoke(app, [str(word) for word in arguments])
     return done.exit_code, done.output
 
 
-def own_images(root: Path) -> Path:
-    """Twelve bright and twelve dark images, and a table that says which are bright."""
+def user_images(root: Path) -> Path:
+    """Twelve bright and twelve dark images, and a table that labels the bright ones."""
     rows = ["image,class,patient"]
     for index in range(24):
         pixels = np.full((40, 40), 60 + 100 * (index % 2), np.uint8)
@@ -35,7 +35,7 @@ def own_images(root: Path) -> Path:
     return root
 
 
-def test_the_list_fits_80_columns_and_says_what_is_prepared(
+def test_the_list_fits_80_columns_and_shows_prepared_stores(
     small_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -50,7 +50,7 @@ def test_the_list_fits_80_columns_and_says_what_is_prepared(
     assert "offers: labels, boxes" in flat
 
 
-def test_the_list_as_json_holds_every_card_whole(small_store: Path) -> None:
+def test_the_list_as_json_contains_complete_cards(small_store: Path) -> None:
     code, text = run("data", "list", "--json", "--store", small_store)
     assert code == 0
     found = {item["name"]: item for item in json.loads(text)}
@@ -62,10 +62,10 @@ def test_the_list_as_json_holds_every_card_whole(small_store: Path) -> None:
 
 
 def test_the_list_imports_neither_torch_nor_pandas(small_store: Path) -> None:
-    words = ["data", "list", "--store", str(small_store)]
+    arguments = ["data", "list", "--store", str(small_store)]
     code = (
         "import sys\nfrom g2dbench.cli import app\n"
-        f"try: app({words!r})\nexcept SystemExit: pass\n"
+        f"try: app({arguments!r})\nexcept SystemExit: pass\n"
         "print([name for name in ('torch', 'pandas', 'pyarrow') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -78,26 +78,26 @@ def test_broken_stores_are_listed_as_broken(tmp_path: Path) -> None:
         (tmp_path / name / "manifest.json").write_text(text)
     (tmp_path / "mine-64-0123abcd").mkdir()
     (tmp_path / ".rsna-64-0123abcd.partial").mkdir()
-    found = {item.name: item for item in holdings(Registry(), tmp_path)}
+    found = {item.name: item for item in list_datasets(Registry(), tmp_path)}
     assert [str(store) for store in found["rsna"].prepared] == ["256 px: broken", "512 px: broken"]
     assert found["mine"].own
     assert "partial" not in str(found)
 
 
-def test_own_images_from_prepare_to_a_result(tmp_path: Path, monkeypatch) -> None:
+def test_user_images_are_prepared_and_evaluated(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    root, store = own_images(tmp_path / "root"), tmp_path / "store"
-    words = ("data", "prepare", "images", "--root", root, "--store", store, "--workers", 0)
-    code, text = run(*words)
+    root, store = user_images(tmp_path / "root"), tmp_path / "store"
+    arguments = ("data", "prepare", "images", "--root", root, "--store", store, "--workers", 0)
+    code, text = run(*arguments)
     assert code == 2
     assert "--name my_set" in text
-    code, text = run(*words, "--name", "ward_7", "--option", "clas=class")
+    code, text = run(*arguments, "--name", "ward_7", "--option", "clas=class")
     assert code == 2
     assert "did you mean 'class'" in text
-    code, text = run(*words, "--name", "ward_7", "--option", "class")
+    code, text = run(*arguments, "--name", "ward_7", "--option", "class")
     assert (code, "write KEY=VALUE" in text) == (2, True)
-    code, text = run(*words, "--name", "ward_7")
+    code, text = run(*arguments, "--name", "ward_7")
     assert code == 0, text
     assert "image=image, patient=patient" in text
     assert "bright" in run("data", "show", "ward_7", "--store", store)[1]

@@ -1,4 +1,4 @@
-"""Shared patients and images are found, copies too, and different radiographs are not."""
+"""Shared patients, images and copies are found; different radiographs are not."""
 
 import io
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from g2dbench.data.overlap import Overlap, look, overlap
+from g2dbench.data.overlap import Overlap, overlap, perceptual_hashes
 from g2dbench.data.prepare import prepare
 from g2dbench.data.store.request import Drawing
 from g2dbench.data.store.store import Store
@@ -19,7 +19,7 @@ REGISTRY = Registry()
 
 
 def copies(image: Image.Image) -> dict[str, Image.Image]:
-    """What people do to a radiograph before they publish it again."""
+    """Typical changes of a radiograph before it is published again."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=60)
     return {
@@ -47,7 +47,7 @@ def make(root: Path, store: Path) -> Store:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Overlap:
-    """24 drawn radiographs against four other ones and the copies of one of them, `i05`."""
+    """The overlap of 24 synthetic radiographs with four others and copies of one, `i05`."""
     folder = tmp_path_factory.mktemp("overlap")
     films = [Image.fromarray(draw(index, 128).image) for index in range(28)]
     one = make_root(folder / "one", {f"i{k:02d}": film for k, film in enumerate(films[:24])})
@@ -56,24 +56,26 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Overlap:
     return overlap(make(one, folder / "s"), make(other, folder / "s"), quiet)
 
 
-def test_copies_are_found_and_nothing_else(found: Overlap) -> None:
-    assert [(pair.one, pair.other, pair.alike) for pair in found.identical] == [("i05", "same", 1)]
+def test_only_copies_are_found(found: Overlap) -> None:
+    assert [(pair.one, pair.other, pair.similarity) for pair in found.identical] == [
+        ("i05", "same", 1)
+    ]
     near = {(pair.one, pair.other) for pair in found.near}
     assert near == {("i05", name) for name in ("jpeg", "half", "bright", "contrast")}
-    assert all(0.98 <= pair.alike <= 1 for pair in found.near)
+    assert all(0.98 <= pair.similarity <= 1 for pair in found.near)
 
 
-def test_names_that_both_use_are_counted_for_themselves(found: Overlap) -> None:
+def test_shared_names_are_counted_separately(found: Overlap) -> None:
     assert found.patients == ("i20", "i21", "i22", "i23")
     assert found.studies == ()
-    told = str(found)
-    assert "rsna and rsna share 1 images pixel for pixel and 4 nearly; 4 patients" in told
+    summary = str(found)
+    assert "rsna and rsna share 1 images pixel for pixel and 4 nearly; 4 patients" in summary
     pairs = found.identical + found.near
-    counted = sum(int(line.rsplit(": ", 1)[1]) for line in told.splitlines()[1:])
+    counted = sum(int(line.rsplit(": ", 1)[1]) for line in summary.splitlines()[1:])
     assert counted == len(pairs) == 5
 
 
-def test_a_store_shares_only_real_repetitions_with_itself(tmp_path: Path) -> None:
+def test_a_store_overlaps_with_itself_only_in_repeated_images(tmp_path: Path) -> None:
     store = prepare(
         "synthetic", None, tmp_path, progress=quiet, registry=REGISTRY, size=64,
         drawing=Drawing(count=12),
@@ -83,16 +85,16 @@ def test_a_store_shares_only_real_repetitions_with_itself(tmp_path: Path) -> Non
     assert len(found.patients) == store.take([1, 2, 3]).table["patient"].nunique()
 
 
-def test_hashes_by_hand() -> None:
+def test_hashes_of_simple_images() -> None:
     ramp = np.tile(np.arange(0, 180, 20, dtype=np.uint8), (8, 1))
-    assert look(ramp)[0] == np.uint64(2**64 - 1)
-    assert look(ramp[:, ::-1])[0] == 0
-    assert look(np.full((40, 40), 9, np.uint8)) == (0, 0)
+    assert perceptual_hashes(ramp)[0] == np.uint64(2**64 - 1)
+    assert perceptual_hashes(ramp[:, ::-1])[0] == 0
+    assert perceptual_hashes(np.full((40, 40), 9, np.uint8)) == (0, 0)
     image = draw(3, 128).image
-    assert look(image) == look(np.kron(image, np.ones((2, 2), np.uint8)))
+    assert perceptual_hashes(image) == perceptual_hashes(np.kron(image, np.ones((2, 2), np.uint8)))
 
 
-def test_blank_images_do_not_resemble_anything_but_themselves(tmp_path: Path) -> None:
+def test_blank_images_are_similar_only_to_themselves(tmp_path: Path) -> None:
     blank = {name: Image.new("L", (128, 128), value) for name, value in (("a", 9), ("b", 200))}
     one = make(make_root(tmp_path / "one", blank), tmp_path / "s")
     other = make(make_root(tmp_path / "other", {"c": blank["a"]}), tmp_path / "s")

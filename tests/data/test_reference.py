@@ -1,4 +1,4 @@
-"""The grammar of what names a data set."""
+"""The grammar of references to data sets."""
 
 import random
 
@@ -18,7 +18,7 @@ from g2dbench.errors import Misuse
         ("my.set_7", "my.set_7", None, None),
     ],
 )
-def test_a_name_is_read(text: str, name: str, count: int | None, split: str | None) -> None:
+def test_references_are_parsed(text: str, name: str, count: int | None, split: str | None) -> None:
     assert parse(text) == DataReference(text, name, count, split)
 
 
@@ -29,18 +29,18 @@ def test_a_name_is_read(text: str, name: str, count: int | None, split: str | No
         "synthetic:1.5", "a:1@b", "synthetic:" + "9" * 5000,
     ],
 )  # fmt: skip
-def test_what_is_no_name_is_refused(text: str) -> None:
+def test_invalid_references_are_refused(text: str) -> None:
     with pytest.raises(Misuse, match=r"say NAME"):
         parse(text)
 
 
-def test_shards_are_only_for_training() -> None:
+def test_streamed_shards_are_refused_outside_training() -> None:
     with pytest.raises(Misuse, match="pretrain --data"):
         parse("stream:s3://bucket/prefix")
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_any_text_is_read_or_refused(seed: int) -> None:
+def test_any_text_is_parsed_or_refused(seed: int) -> None:
     chosen = random.Random(seed)
     text = "".join(chosen.choices("ab0:@.-_ é", k=chosen.randint(0, 8)))
     try:

@@ -1,4 +1,4 @@
-"""What `data rm` removes, and what it leaves."""
+"""Stores and files that `data rm` removes and keeps."""
 
 import fcntl
 from pathlib import Path
@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from g2dbench.cli import app
 from g2dbench.data.prepare import prepare
 from g2dbench.data.reference import parse
-from g2dbench.data.removal import removable, remove
+from g2dbench.data.removal import find_removable, remove
 from g2dbench.data.store.request import Drawing
 from g2dbench.errors import Misuse
 from g2dbench.progress import quiet
@@ -20,7 +20,7 @@ KEY = "0123abcd"
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """Drawn images in two numbers and two sizes, and what stopped preparations left of others."""
+    """Synthetic stores of two counts and two sizes, and files of interrupted preparations."""
     root = tmp_path / "store"
     for count, size in ((3, 64), (3, 80), (4, 64)):
         prepare(
@@ -36,26 +36,26 @@ def store(tmp_path: Path) -> Path:
     return root
 
 
-def chosen(text: str, store: Path, size: int | None = None) -> list[str]:
-    return [item.store for item in removable(parse(text), store, size)]
+def selected(text: str, store: Path, size: int | None = None) -> list[str]:
+    return [item.store for item in find_removable(parse(text), store, size)]
 
 
-def test_a_name_means_all_of_it_unless_it_says_which(store: Path) -> None:
-    everything = chosen("synthetic", store)
+def test_a_name_selects_all_stores_unless_it_is_specific(store: Path) -> None:
+    everything = selected("synthetic", store)
     assert len(everything) == 3
-    assert len(chosen("synthetic:3", store)) == 2
-    assert len(chosen("synthetic:3", store, 80)) == 1
-    assert len(chosen("synthetic", store, 64)) == 2
-    assert chosen(everything[0], store) == [everything[0]]
-    assert len(chosen("synthetic@g2dbench", store)) == 3
+    assert len(selected("synthetic:3", store)) == 2
+    assert len(selected("synthetic:3", store, 80)) == 1
+    assert len(selected("synthetic", store, 64)) == 2
+    assert selected(everything[0], store) == [everything[0]]
+    assert len(selected("synthetic@g2dbench", store)) == 3
     for text, size in (("synthetic:5", None), ("synthetic@mgca", None), ("synthetic", 90)):
         with pytest.raises(Misuse, match="data list"):
-            removable(parse(text), store, size)
+            find_removable(parse(text), store, size)
 
 
-def test_what_is_half_made_is_counted_and_removed_and_nothing_else(store: Path) -> None:
-    (item,) = removable(parse("rsna"), store, None)
-    assert (item.bytes, item.is_whole, len(item.paths)) == (1550, False, 3)
+def test_only_the_files_of_an_unfinished_store_are_removed(store: Path) -> None:
+    (item,) = find_removable(parse("rsna"), store, None)
+    assert (item.bytes, item.is_complete, len(item.paths)) == (1550, False, 3)
     before = {path.name for path in store.iterdir()}
     remove(item)
     gone = {
@@ -64,11 +64,11 @@ def test_what_is_half_made_is_counted_and_removed_and_nothing_else(store: Path) 
         f"rsna-256-{KEY}.quarantine.csv",
     }
     assert before - {path.name for path in store.iterdir()} == gone
-    assert chosen("my-set", store) == [f"my-set-64-{KEY}"]
+    assert selected("my-set", store) == [f"my-set-64-{KEY}"]
 
 
-def test_a_store_that_is_being_prepared_stays(store: Path) -> None:
-    (item,) = removable(parse("rsna"), store, None)
+def test_a_store_in_preparation_is_not_removed(store: Path) -> None:
+    (item,) = find_removable(parse("rsna"), store, None)
     with (store / f".rsna-256-{KEY}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(Misuse, match="another process"):
@@ -77,18 +77,18 @@ def test_a_store_that_is_being_prepared_stays(store: Path) -> None:
 
 
 @pytest.mark.parametrize(("answer", "code", "left"), [("y\n", 0, 1), ("n\n", 1, 3), ("", 1, 3)])
-def test_the_command_asks_first(store: Path, answer: str, code: int, left: int) -> None:
-    words = ["data", "rm", "synthetic", "--size", "64", "--store", str(store)]
-    done = CliRunner().invoke(app, words, input=answer)
+def test_the_command_asks_for_confirmation(store: Path, answer: str, code: int, left: int) -> None:
+    arguments = ["data", "rm", "synthetic", "--size", "64", "--store", str(store)]
+    done = CliRunner().invoke(app, arguments, input=answer)
     assert done.exit_code == code, done.output
     assert len(list(store.glob("synthetic-*"))) == left
     assert ("freed" in done.output) == (code == 0)
 
 
-def test_yes_does_not_ask_and_a_second_time_there_is_nothing(store: Path) -> None:
-    words = ["data", "rm", "synthetic", "--yes", "--store", str(store)]
-    assert CliRunner().invoke(app, words).exit_code == 0
-    again = CliRunner().invoke(app, words)
+def test_yes_skips_the_question_and_a_second_removal_is_an_error(store: Path) -> None:
+    arguments = ["data", "rm", "synthetic", "--yes", "--store", str(store)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 2
     assert "nothing of 'synthetic' is prepared" in " ".join(again.output.split())
     assert (store / "notes.txt").read_text() == "mine"

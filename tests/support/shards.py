@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from g2dbench.data.prepare import prepared_in
+from g2dbench.data.prepare import stores_in
 from g2dbench.data.shards.export import export
 from g2dbench.data.shards.index import Index
 from g2dbench.data.shards.stream import Stream, open_stream
@@ -33,7 +33,7 @@ DATA = DataSettings(size=64)
 
 
 def the_store(small_store: Path) -> Store:
-    (store,) = prepared_in(small_store)
+    (store,) = stores_in(small_store)
     return store
 
 

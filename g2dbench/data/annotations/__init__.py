@@ -1,1 +1,1 @@
-"""Boxes and masks: shapes, run lengths, COCO files, and what resizing an image does to them."""
+"""Boxes and masks: shapes, run lengths, COCO files, and their mapping to a resized image."""

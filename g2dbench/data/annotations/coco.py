@@ -1,4 +1,4 @@
-"""Object annotations in COCO's JSON: one image after the other, with its boxes and shapes.
+"""Object annotations in the JSON format of COCO, read image by image.
 
     images       id, file_name, height, width
     annotations  image_id, category_id, bbox [x, y, width, height], segmentation (optional)
@@ -7,9 +7,10 @@
 A segmentation is a list of polygons [x, y, x, y, ...] or run lengths
 {"counts": [...] or compressed text, "size": [height, width]}.
 
-Annotation may be partial. Where an annotation of an image has no outline, or one that cannot be
-read, the image's masks are not known; where one has no bbox, or is a crowd (several objects in
-one), its boxes are not. What is known stays, and the image's notes tell.
+An image may be annotated in part. Its masks are unknown if one of its annotations has no
+segmentation or an unreadable one. Its boxes are unknown if one of its annotations has no bbox or is
+a crowd (several objects in one). The known part is used, and the notes of the image say what is
+unknown.
 """
 
 import json
@@ -30,17 +31,17 @@ from g2dbench.data.tables.records import Note
 from g2dbench.errors import BadData, BadResult
 from g2dbench.sample import Box
 
-MAX_NUMBERS = 20_000
-"""Of one polygon; what a person or a network outlines has some hundred."""
+MAX_COORDINATES = 20_000
+"""Coordinates of one polygon at most; real outlines have some hundreds."""
 
 
 @dataclass(frozen=True)
 class CocoImage:
-    """One entry of `images` with what is drawn on it.
+    """One entry of `images` with its annotations.
 
-    file: as written; frame: (height, width) of the boxes; boxes, masks: None where they are not
-    known; masks also where no annotation of the file has a segmentation. notes: what is not known,
-    and why. problem: why the entry cannot be used, "" if it can.
+    file: the name as written; frame: (height, width) in which the boxes are given; boxes, masks:
+    None if unknown; masks are None also if no annotation of the file has a segmentation; notes:
+    what is unknown, and why; problem: why the entry cannot be used, "" if it can.
     """
 
     file: str
@@ -52,40 +53,43 @@ class CocoImage:
 
 
 def read_coco(path: Path) -> Iterator[CocoImage]:
-    """Every image of the file, annotated or not, in the file's order.
+    """Yield every image of the file, annotated or not, in the order of the file.
 
-    BadData: no such file, no JSON, or not of COCO's form. What is wrong with one image's
-    annotations is told in its `problem`.
+    BadData: the file does not exist or is not JSON in COCO's format. A fault in the annotations of
+    one image is described in its `problem`.
     """
     content = _load(path)
     names = {item["id"]: str(item["name"]) for item in content["categories"]}
-    drawn: dict[Any, list[dict[str, Any]]] = {}
+    by_image: dict[Any, list[dict[str, Any]]] = {}
     for item in content["annotations"]:
-        drawn.setdefault(item["image_id"], []).append(item)
+        by_image.setdefault(item["image_id"], []).append(item)
     segmented = any(item.get("segmentation") for item in content["annotations"])
     for image in content["images"]:
-        file, items = str(image["file_name"]), drawn.get(image["id"], [])
+        file, items = str(image["file_name"]), by_image.get(image["id"], [])
         try:
-            yield _annotated(file, _frame(image), items, names, segmented)
+            yield _make_image(file, _frame(image), items, names, segmented)
         except BadData as error:
             yield CocoImage(file, (0, 0), problem=f"{path.name}, {file}: {error}")
 
 
 def note_unlisted(path: Path) -> Iterator[Note]:
-    """A note where annotations are of images that the file does not list; errors as above."""
+    """Yield a note if annotations belong to images that the file does not list.
+
+    BadData as in `read_coco`.
+    """
     content = _load(path)
     listed = {image["id"] for image in content["images"]}
     owners = [item["image_id"] for item in content["annotations"]]
-    strange = [image for image in owners if image not in listed]
-    if strange:
+    unlisted = [image for image in owners if image not in listed]
+    if unlisted:
         yield Note(
-            f"{len(strange)} annotations of {path.name} are of images that it does not list, such "
-            f"as the image {strange[0]!r}"
+            f"{len(unlisted)} annotations of {path.name} are of images that it does not list, such "
+            f"as the image {unlisted[0]!r}"
         )
 
 
 def categories(path: Path) -> list[str]:
-    """The names of the categories, in the file's order."""
+    """Return the names of the categories in the order of the file."""
     return [str(item["name"]) for item in _load(path)["categories"]]
 
 
@@ -94,7 +98,7 @@ def has_masks(path: Path) -> bool:
     return any(item.get("segmentation") for item in _load(path)["annotations"])
 
 
-_KEYS = {
+_REQUIRED_KEYS = {
     "images": ("id", "file_name", "height", "width"),
     "annotations": ("image_id", "category_id"),
     "categories": ("id", "name"),
@@ -102,11 +106,12 @@ _KEYS = {
 
 
 def _load(path: Path) -> dict[str, Any]:
+    """Read the JSON and check its structure; BadData names the faulty item."""
     try:
         content = json.loads(read_bytes(path).decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise BadData(f"the annotations {path} cannot be read: {error}") from error
-    for part, keys in _KEYS.items():
+    for part, keys in _REQUIRED_KEYS.items():
         items = content.get(part) if isinstance(content, dict) else None
         if not isinstance(items, list):
             raise BadData(f"{path} is not in COCO's form: it has no list {part!r}")
@@ -122,10 +127,10 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _check_ids(path: Path, content: dict[str, Any]) -> None:
-    """BadData unless ids are numbers or names, used once, and every image names its file.
+    """BadData unless ids are unique numbers or texts, and every image names its file.
 
-    An annotation whose image_id is of another type than the images' ids would be lost, and its
-    image taken for one where nothing is.
+    An image_id of another type than the ids of the images is an error too: the annotation would be
+    lost, and its image would count as one without findings.
     """
     for part in ("images", "categories"):
         ids = [item["id"] for item in content[part]]
@@ -145,13 +150,14 @@ def _check_ids(path: Path, content: dict[str, Any]) -> None:
 
 
 def _frame(image: dict[str, Any]) -> tuple[int, int]:
+    """(height, width) of an entry of `images`; BadData if they are not positive numbers."""
     height, width = (number(str(image[name]), f"its {name}") for name in ("height", "width"))
     if min(height, width) < 1:
         raise BadData(f"it claims {height:g} x {width:g} pixels")
     return int(height), int(width)
 
 
-def _annotated(
+def _make_image(
     file: str,
     frame: tuple[int, int],
     items: list[dict[str, Any]],
@@ -175,7 +181,7 @@ def _finding(item: dict[str, Any], names: Mapping[Any, str]) -> str:
 def _boxes(
     items: list[dict[str, Any]], findings: list[str]
 ) -> tuple[tuple[Box, ...] | None, tuple[str, ...]]:
-    """The boxes of an image, or None and why they are not all known; BadData if one is broken."""
+    """Return the boxes of an image, or None and the reason; BadData if a box is malformed."""
     if any(item.get("iscrowd") in (1, "1") for item in items):
         return None, ("an annotation is a crowd, so that single boxes are not known",)
     if not all(item.get("bbox") for item in items):
@@ -194,40 +200,40 @@ def _box(item: dict[str, Any], finding: str) -> Box:
 def _masks(
     items: list[dict[str, Any]], findings: list[str], frame: tuple[int, int]
 ) -> tuple[Mapping[str, Mask] | None, tuple[str, ...]]:
-    """The masks of an image, or None and why they are not all known."""
+    """Return the masks of an image, or None and the reason."""
     shapes: list[Polygon] = []
     runs: dict[str, list[Sequence[int]]] = {}
     try:
         for item, finding in zip(items, findings, strict=True):
-            _add_segmentation(item.get("segmentation"), finding, frame, shapes, runs)
+            _sort_segmentation(item.get("segmentation"), finding, frame, shapes, runs)
     except BadData as error:
         return None, (f"{error}, so that the image's masks are not known",)
-    return _Drawn(ShapeMasks(shapes, frame), RunMasks(runs, frame)), ()
+    return _UnitedMasks(ShapeMasks(shapes, frame), RunMasks(runs, frame)), ()
 
 
-def _add_segmentation(
-    found: object,
+def _sort_segmentation(
+    segmentation: object,
     finding: str,
     frame: tuple[int, int],
     shapes: list[Polygon],
     runs: dict[str, list[Sequence[int]]],
 ) -> None:
-    """Sort one segmentation into polygons or run lengths; BadData if it is neither."""
-    if not found:
+    """Append one segmentation to the polygons or the run lengths; BadData if it is neither."""
+    if not segmentation:
         raise BadData(f"an annotation of {finding!r} has no outline")
-    if isinstance(found, list):
-        shapes += [_polygon(part, finding) for part in found]
+    if isinstance(segmentation, list):
+        shapes += [_polygon(part, finding) for part in segmentation]
         return
-    coded = found if isinstance(found, dict) else {}
+    coded = segmentation if isinstance(segmentation, dict) else {}
     if coded.get("size") != list(frame):
         raise BadData(f"run lengths of {finding!r} are not of the image's size")
     runs.setdefault(finding, []).append(_runs(coded.get("counts"), finding, frame))
 
 
 def _runs(counts: object, finding: str, frame: tuple[int, int]) -> list[int]:
-    """Run lengths as numbers, from numbers or from text."""
+    """Return run lengths as numbers, from numbers or compressed text; BadData if malformed."""
     try:
-        numbers = rle.runs(counts, frame).tolist() if isinstance(counts, str) else counts
+        numbers = rle.parse_runs(counts, frame).tolist() if isinstance(counts, str) else counts
     except BadResult as error:
         raise BadData(f"the compressed run lengths of {finding!r} are broken") from error
     if not isinstance(numbers, list) or not all(isinstance(count, int) for count in numbers):
@@ -240,8 +246,8 @@ def _runs(counts: object, finding: str, frame: tuple[int, int]) -> list[int]:
 def _polygon(part: object, finding: str) -> Polygon:
     if not isinstance(part, list) or len(part) < 6 or len(part) % 2:
         raise BadData(f"a polygon of {finding!r} has fewer than three corners")
-    if len(part) > MAX_NUMBERS:
-        raise BadData(f"a polygon of {finding!r} has more than {MAX_NUMBERS // 2:,} corners")
+    if len(part) > MAX_COORDINATES:
+        raise BadData(f"a polygon of {finding!r} has more than {MAX_COORDINATES // 2:,} corners")
     try:
         values = [number(str(value), "it") for value in part]
     except BadData as error:
@@ -249,8 +255,8 @@ def _polygon(part: object, finding: str) -> Polygon:
     return Polygon(finding, tuple(zip(values[0::2], values[1::2], strict=True)))
 
 
-class _Drawn(Mapping[str, Mask]):
-    """Masks from polygons and from run lengths, united by finding."""
+class _UnitedMasks(Mapping[str, Mask]):
+    """Masks from polygons and run lengths, united by finding."""
 
     def __init__(self, shapes: ShapeMasks, runs: RunMasks) -> None:
         self._parts = (shapes, runs)

@@ -1,7 +1,7 @@
-"""The way from a file's pixels to stored ones: a window is cut out, then scaled.
+"""The mapping from the pixels of a file to stored pixels: a window is cropped and then scaled.
 
-One convention for images, boxes and masks: pixel i covers the coordinates from i to i + 1, so that
-a scale multiplies edges and nothing is shifted by half a pixel. Pillow's resampling keeps to it.
+Images, boxes and masks share one convention, which Pillow's resampling follows too: pixel i covers
+the coordinates from i to i + 1. Scaling multiplies edges, so that nothing shifts by half a pixel.
 """
 
 import math
@@ -12,20 +12,21 @@ from g2dbench.data.images.border import Window
 from g2dbench.errors import BadData
 from g2dbench.sample import Box
 
-SLACK = 1.0
-"""Pixels by which a box may leave its frame, for rounding; it is clipped."""
+BOX_TOLERANCE = 1.0
+"""Pixels by which a rounded box may extend beyond its frame; the box is clipped."""
 
-ROUNDING = 1.0
-"""Pixels by which a copy's sides may differ from its original's proportions."""
+SIDE_TOLERANCE = 1.0
+"""Pixels by which the sides of a copy may deviate from the proportions of its original."""
 
 Shape = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """file: (H, W) of the file; window: what is kept of it; stored: (H, W) of that when scaled.
+    """A crop and a scale.
 
-    Annotation comes in a frame (H, W) of its own, which covers the whole file.
+    file: (H, W) of the file; window: the part that is kept; stored: (H, W) to which the window is
+    scaled. An annotation has its own frame (H, W), which covers the whole file.
     """
 
     file: Shape
@@ -33,19 +34,23 @@ class Geometry:
     stored: Shape
 
     def box(self, box: Box, frame: Shape) -> Box:
-        """A box of the frame in stored pixels.
+        """Map a box of the frame to stored pixels.
 
-        BadData: not finite, empty or turned around, more than SLACK pixels outside the frame, or
-        wholly in what is cut off.
+        BadData: a corner is not finite, the box has no area, it extends more than BOX_TOLERANCE
+        pixels beyond the frame, or it lies completely outside the window.
         """
         if not all(map(math.isfinite, box[1:])):
             raise BadData(f"the box {box} has corners that are not numbers")
         height, width = frame
-        if min(box.x0, box.y0) < -SLACK or box.x1 > width + SLACK or box.y1 > height + SLACK:
+        if (
+            min(box.x0, box.y0) < -BOX_TOLERANCE
+            or box.x1 > width + BOX_TOLERANCE
+            or box.y1 > height + BOX_TOLERANCE
+        ):
             raise BadData(f"the box {box} lies outside its {height} x {width} frame")
         if _overlap(box.x0, box.x1, 0, width) <= 0 or _overlap(box.y0, box.y1, 0, height) <= 0:
             raise BadData(f"the box {box} has no area")
-        top, left, bottom, right = self._kept(frame)
+        top, left, bottom, right = self._window_in_frame(frame)
         x0, x1 = max(box.x0, left), min(box.x1, right)
         y0, y1 = max(box.y0, top), min(box.y1, bottom)
         if x0 >= x1 or y0 >= y1:
@@ -60,20 +65,20 @@ class Geometry:
         )
 
     def mask(self, mask: Mask, frame: Shape) -> Mask:
-        """A mask of the frame at the stored size.
+        """Map an (H, W) mask of the frame to the stored size.
 
-        BadData: it has another shape, or all of it is cut off.
+        BadData: the shape is not that of the frame, or all of the finding lies outside the window.
         """
         if mask.shape != frame:
             raise BadData(f"a mask has the shape {mask.shape}, its frame is {frame}")
-        top, left, bottom, right = self._kept(frame)
+        top, left, bottom, right = self._window_in_frame(frame)
         small = resize(mask, *self.stored, within=(left, top, right, bottom))
         if mask.any() and not small.any():
             raise BadData("a mask lies in the border that is cut off: use --border keep")
         return small
 
-    def _kept(self, frame: Shape) -> tuple[float, float, float, float]:
-        """The window in the frame's coordinates."""
+    def _window_in_frame(self, frame: Shape) -> tuple[float, float, float, float]:
+        """The window (top, left, bottom, right) in coordinates of the frame."""
         (height, width), (rows, columns) = frame, self.file
         top, left, bottom, right = self.window
         return (
@@ -85,31 +90,32 @@ class Geometry:
 
 
 def check_frame(frame: Shape, file: Shape) -> None:
-    """BadData unless a file (H, W) can be a copy of the picture that was annotated, (H, W) `frame`.
+    """BadData unless a file (H, W) can be a resized copy of the annotated picture `frame` (H, W).
 
-    A copy has the same proportions; ROUNDING pixels of the smaller one may be missing or too many.
+    A copy has the same proportions, up to SIDE_TOLERANCE pixels of the smaller picture.
     """
-    if _is_copy(frame, file):
+    if _has_same_proportions(frame, file):
         return
-    told = (
+    sizes = (
         f"its annotation is of a picture of {frame[0]} x {frame[1]} pixels (height x width), the "
         f"image file has {file[0]} x {file[1]} as it is shown"
     )
-    if _is_copy(frame, (file[1], file[0])):
+    if _has_same_proportions(frame, (file[1], file[0])):
         raise BadData(
-            f"{told}: height and width are exchanged; write the sizes of the picture as it is "
+            f"{sizes}: height and width are exchanged; write the sizes of the picture as it is "
             "shown, after the turn that its EXIF data ask for"
         )
-    raise BadData(f"{told}: a copy must keep the proportions, or boxes lie elsewhere in it")
+    raise BadData(f"{sizes}: a copy must keep the proportions, or boxes lie elsewhere in it")
 
 
-def _is_copy(frame: Shape, file: Shape) -> bool:
-    """Whether one scale explains both sides, but for ROUNDING."""
+def _has_same_proportions(frame: Shape, file: Shape) -> bool:
+    """Whether one scale maps both sides of a picture to the other, up to SIDE_TOLERANCE."""
     small, large = sorted((frame, file), key=math.prod)
     sides = list(zip(small, large, strict=True))
-    least = max((side - ROUNDING) / full for side, full in sides)
-    return least <= min((side + ROUNDING) / full for side, full in sides)
+    least = max((side - SIDE_TOLERANCE) / full for side, full in sides)
+    return least <= min((side + SIDE_TOLERANCE) / full for side, full in sides)
 
 
 def _overlap(low: float, high: float, start: float, stop: float) -> float:
+    """The length that two intervals share; negative if they are apart."""
     return min(high, stop) - max(low, start)

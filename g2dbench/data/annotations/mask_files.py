@@ -1,4 +1,4 @@
-"""Masks that are kept as image files beside the images: read when someone asks, checked first."""
+"""Masks that are stored as image files: they are checked and read on access."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,10 +12,10 @@ from g2dbench.errors import BadData
 
 
 class FileMasks(Mapping[str, Mask]):
-    """Masks of one image from files, several of one finding united.
+    """Masks of one image from files; the files of a finding are united.
 
-    roots: resolved folders that the files must not leave. BadData on access: a file outside, one
-    that `read_mask` refuses, or files of one finding that differ in size.
+    roots: resolved folders in which the files must lie. BadData on access: a file lies outside,
+    `read_mask` refuses it, or the files of a finding differ in size.
     """
 
     def __init__(self, files: Mapping[str, Sequence[Path]], roots: Sequence[Path]) -> None:
@@ -42,19 +42,19 @@ class FileMasks(Mapping[str, Mask]):
 
 
 def read_mask(path: Path) -> Mask:
-    """A black and white image as an (H, W) mask: what is brighter than the middle is foreground.
+    """Read a black and white image as an (H, W) mask: levels above the middle are foreground.
 
-    Foreground may be written as 1 or as about 255. BadData: no image, or a brightest value in
-    between, for then it is a map of several labels, not a mask.
+    Foreground may be written as 1 or as about 255. BadData: the file is not an image, or its
+    brightest level lies in between, which means a map of several labels.
     """
     try:
         data = read_bytes(path)
     except OSError as error:
         raise BadData(f"the mask {path} cannot be read: {error.strerror}") from error
-    found = picture_levels(data, path)
-    levels = np.asarray(found, dtype=np.int64)
+    pixels = picture_levels(data, path)
+    levels = np.asarray(pixels, dtype=np.int64)
     highest = int(levels.max())
-    if found.dtype != np.uint8 or 1 < highest < 128:
+    if pixels.dtype != np.uint8 or 1 < highest < 128:
         raise BadData(
             f"the mask {path} is not black and white: it has values up to {highest}; "
             "write one 0/1 or 0/255 image per finding"

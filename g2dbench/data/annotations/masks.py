@@ -1,7 +1,6 @@
-"""Masks at another size, and masks that are drawn only when someone asks.
+"""Resized masks, and masks that are built on access.
 
-A reader hands out `RunMasks` or `BoxMasks`, so that listing ten thousand records holds no mask in
-memory.
+A reader returns `RunMasks` or `BoxMasks`, so that a list of many records holds no mask in memory.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,30 +15,34 @@ from g2dbench.sample import Box
 Mask = NDArray[np.bool_]
 
 ROUNDING = 1e-9
-"""By which a share of a pixel may be too small for its sum's sake."""
+"""Tolerance of the covered share of a pixel, for rounding errors of the sum."""
 
 
 def resize(
     mask: Mask, height: int, width: int, within: tuple[float, float, float, float] | None = None
 ) -> Mask:
-    """A mask, or its rectangle (x0, y0, x1, y1), at another size: pixels covered by at least half.
+    """Resize a mask, or its rectangle `within` (x0, y0, x1, y1), to (height, width).
 
-    A finding too small for that keeps its best covered pixel: present must not become absent.
+    A pixel of the result is set if at least half of it is covered. If no pixel is, the ones with
+    the largest coverage are set, so that a small finding does not disappear.
     """
     x0, y0, x1, y1 = within or (0, 0, mask.shape[1], mask.shape[0])
     if mask.shape == (height, width) == (y1 - y0, x1 - x0):
         return mask
     down, across = np.linspace(y0, y1, height + 1), np.linspace(x0, x1, width + 1)
-    covered = _between(_between(mask, down).T, across).T * (height / (y1 - y0) * width / (x1 - x0))
-    most = float(covered.max())
-    small: Mask = covered >= (0.5 if most >= 0.5 else most) - ROUNDING
-    return small if most > ROUNDING else np.zeros_like(small)
+    covered = _integrate_rows(_integrate_rows(mask, down).T, across).T * (
+        height / (y1 - y0) * width / (x1 - x0)
+    )
+    largest = float(covered.max())
+    small: Mask = covered >= (0.5 if largest >= 0.5 else largest) - ROUNDING
+    return small if largest > ROUNDING else np.zeros_like(small)
 
 
-def _between(values: NDArray[Any], edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, M) values as (K, M) integrals over the rows between K + 1 edges.
+def _integrate_rows(values: NDArray[Any], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Integrate (N, M) values over the rows between K + 1 edges; returns (K, M).
 
-    Exact where an edge cuts a row; Pillow's box filter counts rows by their centres alone.
+    Rows that an edge divides count in proportion; Pillow's box filter counts rows only by their
+    centers.
     """
     sums = np.cumsum(values, axis=0, dtype=np.int32 if values.dtype == bool else np.float64)
     row = np.minimum(edges.astype(np.int64), len(values) - 1)
@@ -49,9 +52,9 @@ def _between(values: NDArray[Any], edges: NDArray[np.float64]) -> NDArray[np.flo
 
 
 class RunMasks(Mapping[str, Mask]):
-    """Masks of one image from run lengths; several runs of one finding are united.
+    """Masks of one image from run lengths, built on access; the runs of a finding are united.
 
-    BadData on access if the runs leave the frame (height, width).
+    BadData on access if runs extend beyond the frame (height, width).
     """
 
     def __init__(self, runs: Mapping[str, Sequence[Sequence[int]]], frame: tuple[int, int]) -> None:
@@ -72,9 +75,9 @@ class RunMasks(Mapping[str, Mask]):
 
 
 class BoxMasks(Mapping[str, Mask]):
-    """Masks that are the union of each finding's boxes, in the boxes' frame (height, width).
+    """Masks by finding: the union of its boxes in their frame (height, width), built on access.
 
-    A pixel belongs to a box that covers its centre.
+    A pixel belongs to a box that covers its center.
     """
 
     def __init__(self, boxes: Sequence[Box], frame: tuple[int, int]) -> None:
@@ -87,8 +90,8 @@ class BoxMasks(Mapping[str, Mask]):
             raise KeyError(finding)
         mask = np.zeros(self._frame, dtype=bool)
         for box in boxes:
-            rows = _centres(box.y0, box.y1, self._frame[0])
-            columns = _centres(box.x0, box.x1, self._frame[1])
+            rows = _pixels_with_center_in(box.y0, box.y1, self._frame[0])
+            columns = _pixels_with_center_in(box.x0, box.x1, self._frame[1])
             mask[rows, columns] = True
         return mask
 
@@ -99,7 +102,7 @@ class BoxMasks(Mapping[str, Mask]):
         return len({box.finding for box in self._boxes})
 
 
-def _centres(low: float, high: float, limit: int) -> slice:
-    """The pixels whose centre lies in [low, high)."""
+def _pixels_with_center_in(low: float, high: float, limit: int) -> slice:
+    """The pixels of an axis whose center lies in [low, high)."""
     first, last = np.clip(np.ceil(np.array([low, high]) - 0.5), 0, limit)
     return slice(int(first), int(last))

@@ -1,7 +1,7 @@
-"""Ellipses and polygons as masks: exactly the pixels whose centre they hold.
+"""Rectangles, ellipses and polygons as masks of the pixels whose center lies inside.
 
 Coordinates are pixels of the frame (height, width), x to the right, y down; pixel (row, column)
-has its centre at (column + 0.5, row + 0.5), as in `masks.BoxMasks`.
+has its center at (column + 0.5, row + 0.5), as in `masks.BoxMasks`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,13 +16,13 @@ from g2dbench.sample import Box
 
 @dataclass(frozen=True)
 class Rectangle:
-    """An upright rectangle."""
+    """An axis-aligned rectangle."""
 
     box: Box
 
     def draw(self, mask: Mask) -> None:
-        """Set the shape's pixels in an (H, W) mask."""
-        x, y = _centres(mask)
+        """Set the pixels of the shape in an (H, W) mask."""
+        x, y = _pixel_centers(mask)
         across = (x >= self.box.x0) & (x < self.box.x1)
         down = (y >= self.box.y0) & (y < self.box.y1)
         mask |= down[:, None] & across[None, :]
@@ -30,15 +30,15 @@ class Rectangle:
 
 @dataclass(frozen=True)
 class Ellipse:
-    """An upright ellipse that fills its box."""
+    """The axis-aligned ellipse that is inscribed in a box."""
 
     box: Box
 
     def draw(self, mask: Mask) -> None:
-        """Set the shape's pixels in an (H, W) mask."""
-        x, y = _centres(mask)
+        """Set the pixels of the shape in an (H, W) mask."""
+        x, y = _pixel_centers(mask)
         _, x0, y0, x1, y1 = self.box
-        # |2c - (a + b)| <= b - a per axis: no division, so that an empty ellipse draws nothing.
+        # |2c - (a + b)| <= b - a per axis, without division: an empty ellipse has no pixels.
         across = (2 * x - (x0 + x1)) ** 2 * (y1 - y0) ** 2
         down = (2 * y - (y0 + y1)) ** 2 * (x1 - x0) ** 2
         size = ((x1 - x0) * (y1 - y0)) ** 2
@@ -47,7 +47,7 @@ class Ellipse:
 
 @dataclass(frozen=True)
 class Polygon:
-    """A closed polygon of at least three corners (x, y), filled by the even-odd rule."""
+    """A closed polygon with at least three corners (x, y), filled by the even-odd rule."""
 
     finding: str
     corners: tuple[tuple[float, float], ...]
@@ -59,9 +59,9 @@ class Polygon:
         return Box(self.finding, min(x), min(y), max(x), max(y))
 
     def draw(self, mask: Mask) -> None:
-        """Set the shape's pixels in an (H, W) mask; an edge owns the centres on its left end."""
+        """Set the pixels of the polygon in an (H, W) mask; a center on a left edge is inside."""
         inside = np.zeros_like(mask)
-        _, y = _centres(mask)
+        _, y = _pixel_centers(mask)
         for (x0, y0), (x1, y1) in zip(
             self.corners, (*self.corners[1:], self.corners[0]), strict=True
         ):
@@ -76,19 +76,20 @@ class Polygon:
 Shape = Rectangle | Ellipse | Polygon
 
 
-def _centres(mask: Mask) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _pixel_centers(mask: Mask) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """x of the pixel centers of each column, and y of those of each row."""
     height, width = mask.shape
     return np.arange(width, dtype=np.float64) + 0.5, np.arange(height, dtype=np.float64) + 0.5
 
 
 def _flip_from(inside: Mask, rows: NDArray[np.int64], crossing: NDArray[np.float64]) -> None:
-    """Flip, in each row, all pixels whose centre is not left of the crossing."""
+    """Invert, in each row, all pixels whose center is not left of the crossing."""
     first = np.ceil(crossing - 0.5)
     inside[rows] ^= np.arange(inside.shape[1]) >= first[:, None]
 
 
 class ShapeMasks(Mapping[str, Mask]):
-    """Masks that are the union of each finding's shapes, drawn in a frame (height, width)."""
+    """Masks by finding: the union of its shapes in a frame (height, width), drawn on access."""
 
     def __init__(self, shapes: Sequence[Shape], frame: tuple[int, int]) -> None:
         self._shapes = tuple(shapes)

@@ -1,1 +1,1 @@
-"""Readers of a user's own data: a folder with a table, image-report pairs, Hugging Face data."""
+"""Readers of user data: annotated images, image-report pairs, Hugging Face data sets."""

@@ -1,4 +1,4 @@
-"""Which feature of a Hugging Face data set says what, found by type or named by option."""
+"""The roles of the features of a Hugging Face data set, found by type or given by options."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ TEXTS = ("text", "patient", "study", "view", "sex", "age")
 ROLES = ("image", "label", "objects", *TEXTS)
 TEXT_ALIASES = {**ALIASES, "text": (*ALIASES["text"], "txt")}
 
-SIDES = ("height", "width")
-"""Features that say, as COCO's do, how large the picture was in which the boxes were drawn."""
-OWN_KEYS = ("json", "__key__", "__url__")
-"""Features that `datasets` makes of a WebDataset's sample."""
+SIZE_FEATURES = ("height", "width")
+"""Features with the size of the picture to which the boxes refer, as in COCO."""
+WEBDATASET_KEYS = ("json", "__key__", "__url__")
+"""Features that `datasets` creates for a sample of a WebDataset."""
 
-UNNAMED = -1
-"""What `datasets` writes for a class that is not known."""
-PARTIAL = "an object has no class or no bbox, so that the image's boxes are not known"
+UNKNOWN_CLASS = -1
+"""The code of `datasets` for an unknown class."""
+PARTIAL_BOXES = "an object has no class or no bbox, so that the image's boxes are not known"
 
-CATEGORY, BBOX = ("category", "categories", "label", "labels"), "bbox"
+CATEGORY_NAMES, BBOX = ("category", "categories", "label", "labels"), "bbox"
 
 
 @dataclass(frozen=True)
-class Roles:
-    """Features by what they say. findings: names of the labels and of the boxes' categories."""
+class FeatureRoles:
+    """Features by role. findings: names of the labels and of the categories of boxes."""
 
     image: str
     texts: Mapping[str, str]
@@ -38,65 +38,69 @@ class Roles:
     _label_names: tuple[str, ...]
     _category: str | None
     _category_names: tuple[str, ...]
-    _sides: tuple[str, ...]
+    _size_features: tuple[str, ...]
 
     @classmethod
-    def of(cls, features: Mapping[str, Any], options: Mapping[str, str]) -> "Roles":
-        """Find the roles; Misuse if an option names no feature or the image is not certain."""
+    def of(cls, features: Mapping[str, Any], options: Mapping[str, str]) -> "FeatureRoles":
+        """Find the roles; Misuse if an option names an unknown feature or the image is unclear."""
         for role, name in options.items():
             if role in ROLES and name not in features:
                 raise Misuse(f"--option {role}={name}: the features are {', '.join(features)}")
         image = options.get("image") or _only_image(features)
-        label = options.get("label") or _first(features, lambda f: bool(_class_names(f)))
-        objects = options.get("objects") or _first(features, lambda f: _category_of(f) is not None)
+        label = options.get("label") or _first_feature(features, lambda f: bool(_class_names(f)))
+        objects = options.get("objects") or _first_feature(
+            features, lambda f: _category_of(f) is not None
+        )
         category = None if objects is None else _category_of(features[objects])
         names = () if label is None else _class_names(features[label])
-        kinds = () if category is None else _class_names(_inner(features[str(objects)])[category])
+        category_names = (
+            () if category is None else _class_names(_element_of(features[str(objects)])[category])
+        )
         if label is not None and not names:
             raise Misuse(f"--option label={label}: the feature is no ClassLabel nor a list of it")
-        if objects is not None and not kinds:
+        if objects is not None and not category_names:
             raise Misuse(f"--option objects={objects}: it has no bbox with a ClassLabel category")
-        findings = tuple(dict.fromkeys((*names, *kinds)))
-        texts = _texts(features, options)
-        sides = SIDES if all(name in features for name in SIDES) else ()
-        return cls(image, texts, label, objects, findings, names, category, kinds, sides)
+        findings = tuple(dict.fromkeys((*names, *category_names)))
+        texts = _text_features(features, options)
+        sides = SIZE_FEATURES if all(name in features for name in SIZE_FEATURES) else ()
+        return cls(image, texts, label, objects, findings, names, category, category_names, sides)
 
-    def told(self) -> str:
-        """Which features are used for what, for people."""
+    def describe(self) -> str:
+        """Describe which feature is used for what, for the summary."""
         found = {"image": self.image, **self.texts, "label": self.label, "objects": self.objects}
         return ", ".join(f"{role}={name}" for role, name in found.items() if name is not None)
 
     def unused(self, features: Mapping[str, Any]) -> list[str]:
-        """The features that say nothing here; keys of WebDataset's own are not among them."""
-        used = {self.image, self.label, self.objects, *self.texts.values(), *self._sides}
-        return [name for name in features if name not in used and name not in OWN_KEYS]
+        """Return the features without a role, except the keys that WebDataset itself adds."""
+        used = {self.image, self.label, self.objects, *self.texts.values(), *self._size_features}
+        return [name for name in features if name not in used and name not in WEBDATASET_KEYS]
 
     def frame_of(self, row: Mapping[str, Any]) -> tuple[int, int] | None:
-        """(height, width) of the picture in which a row's boxes were drawn, where it says so."""
-        if self.objects is None or not self._sides:
+        """Return (height, width) of the picture to which a row's boxes refer; None if not given."""
+        if self.objects is None or not self._size_features:
             return None
-        height, width = (row[name] for name in self._sides)
+        height, width = (row[name] for name in self._size_features)
         if not all(isinstance(side, int) and side > 0 for side in (height, width)):
             raise BadData(f"its picture claims {height!r} x {width!r} pixels")
         return height, width
 
     def offers(self) -> tuple[str, ...]:
-        """What a card says of these."""
-        has = {
+        """Return the kinds of annotation that the features offer, as in a card."""
+        available = {
             "reports": "text" in self.texts,
             "labels": self.label is not None,
             "boxes": self.objects is not None,
         }
-        return tuple(kind for kind, offered in has.items() if offered)
+        return tuple(kind for kind, offered in available.items() if offered)
 
     def text_of(self, row: Mapping[str, Any], role: str) -> str | None:
-        """A row's text in one role, None where there is none."""
+        """Return a row's text in one role; None if there is none."""
         value = row[self.texts[role]] if role in self.texts else None
         text = "" if value is None else str(value).strip()
         return None if is_missing(text) else text
 
     def labels_of(self, row: Mapping[str, Any]) -> dict[str, int] | None:
-        """1 for the classes that a row names, 0 for the others; None where it names no class."""
+        """Return 1 for the classes of a row and 0 for all others; None if the row has no class."""
         if self.label is None:
             return None
         value = row[self.label]
@@ -106,9 +110,9 @@ class Roles:
         return {name: int(place in codes) for place, name in enumerate(self._label_names)}
 
     def boxes_of(self, row: Mapping[str, Any]) -> tuple[tuple[Box, ...] | None, tuple[str, ...]]:
-        """A row's boxes, None where they are not all known, and a note where it has others.
+        """Return the boxes of a row, None if some are unknown, and notes that say so.
 
-        BadData if one is broken.
+        BadData if a box is malformed.
         """
         found = row[self.objects] if self.objects is not None else None
         if found is None:
@@ -118,8 +122,8 @@ class Roles:
             objects = list(zip(found[category] or [], found[BBOX] or [], strict=False))
         else:
             objects = [(item[category], item[BBOX]) for item in found]
-        if any(code in (None, UNNAMED) or not corners for code, corners in objects):
-            return None, (PARTIAL,)
+        if any(code in (None, UNKNOWN_CLASS) or not corners for code, corners in objects):
+            return None, (PARTIAL_BOXES,)
         return tuple(self._box(code, corners) for code, corners in objects), ()
 
     def _box(self, code: Any, corners: Any) -> Box:
@@ -141,7 +145,7 @@ def _only_image(features: Mapping[str, Any]) -> str:
     return images[0]
 
 
-def _texts(features: Mapping[str, Any], options: Mapping[str, str]) -> dict[str, str]:
+def _text_features(features: Mapping[str, Any], options: Mapping[str, str]) -> dict[str, str]:
     names = [name for name in features if _is_value(features[name])]
     found = {}
     for role in TEXTS:
@@ -151,7 +155,7 @@ def _texts(features: Mapping[str, Any], options: Mapping[str, str]) -> dict[str,
     return found
 
 
-def _first(features: Mapping[str, Any], fits: Any) -> str | None:
+def _first_feature(features: Mapping[str, Any], fits: Any) -> str | None:
     return next((name for name, feature in features.items() if fits(feature)), None)
 
 
@@ -159,20 +163,20 @@ def _is_value(feature: Any) -> bool:
     return type(feature).__name__ in ("Value", "ClassLabel")
 
 
-def _inner(feature: Any) -> Any:
-    """What a list is of; anything else as it is."""
-    inner = getattr(feature, "feature", feature)
-    return inner[0] if isinstance(inner, list) else inner
+def _element_of(feature: Any) -> Any:
+    """Return the type of the elements of a list feature; any other feature unchanged."""
+    element = getattr(feature, "feature", feature)
+    return element[0] if isinstance(element, list) else element
 
 
 def _class_names(feature: Any) -> tuple[str, ...]:
-    """The names of a ClassLabel or a list of it."""
-    return tuple(getattr(_inner(feature), "names", None) or ())
+    """Return the names of a ClassLabel or of a list of ClassLabel; empty for other features."""
+    return tuple(getattr(_element_of(feature), "names", None) or ())
 
 
 def _category_of(feature: Any) -> str | None:
-    """The name of an object's category, where a feature is a list of boxes with one."""
-    inner = _inner(feature)
-    if not isinstance(inner, dict) or BBOX not in inner:
+    """Return the name of the category in a list of boxes; None if the feature is not one."""
+    element = _element_of(feature)
+    if not isinstance(element, dict) or BBOX not in element:
         return None
-    return next((name for name in CATEGORY if name in inner), None)
+    return next((name for name in CATEGORY_NAMES if name in element), None)

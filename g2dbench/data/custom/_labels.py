@@ -1,9 +1,9 @@
-"""Labels in a table of one's own: a column of class names, or one column per finding.
+"""Labels in a user's table: one column of class names, or one column per finding.
 
-A class column holds names, several joined by `|`; every other class of the column is then absent.
-A finding's column holds 1, 0, -1 (uncertain), true, false, yes, no, or nothing (not judged, see
-`labels`); without option `findings` all columns are taken that hold nothing else. `notes` tells
-which columns are not used, and why.
+A cell of a class column contains one or several names, joined by `|`; all other classes of the
+column are absent in this image. A cell of a finding column contains 1, 0, -1 (uncertain), true,
+false, yes, no, or nothing (not labeled, see `tables.labels`). Without the option `findings`, all
+columns that contain only such cells are used. `notes` says which columns are not used, and why.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from g2dbench.data.custom._table import Table
 from g2dbench.data.tables.columns import is_missing, shortened
 from g2dbench.data.tables.csv import Cells
-from g2dbench.data.tables.labels import is_unjudged, parse_label
+from g2dbench.data.tables.labels import is_unlabeled, parse_label
 from g2dbench.data.tables.records import Note
 from g2dbench.errors import BadData, Misuse
 
@@ -19,8 +19,8 @@ CLASS_NAMES = ("class", "label", "labels", "finding", "diagnosis", "category")
 OPTIONS = ("class", "findings")
 
 
-class OwnLabels:
-    """How a table's rows become labels; Misuse if an option names no column."""
+class TableLabels:
+    """Reads the labels of a table's rows; Misuse if an option names an unknown column."""
 
     def __init__(self, table: Table, options: Mapping[str, str]) -> None:
         self._table = table
@@ -34,14 +34,16 @@ class OwnLabels:
             self.findings = _finding_columns(table, options)
 
     def of(self, row: Cells) -> dict[str, int] | None:
-        """The labels of a row; None where nobody judged it. BadData names a broken cell."""
+        """Return the labels of a row; None if it is not labeled. BadData names a malformed cell."""
         if self._class is not None:
-            seen = _names(row[self._class])
-            return {finding: int(finding in seen) for finding in self.findings} if seen else None
+            present = _names(row[self._class])
+            return (
+                {finding: int(finding in present) for finding in self.findings} if present else None
+            )
         labels = {}
         for finding in self.findings:
             cell = row[finding]
-            if is_unjudged(cell):
+            if is_unlabeled(cell):
                 continue
             value = parse_label(cell)
             if value is None:
@@ -51,7 +53,7 @@ class OwnLabels:
         return labels or None
 
     def notes(self) -> Iterator[Note]:
-        """Why columns are not labels; nothing where an option named the labels."""
+        """Yield notes on unused columns; none if an option names the labels."""
         if self._chosen:
             return
         others = self._table.unused([*self.findings, *([self._class] if self._class else [])])
@@ -79,7 +81,7 @@ def _class_column(table: Table, options: Mapping[str, str]) -> str | None:
         return None
     used = set(table.columns.values())
     found = [name for name in table.cells.columns if name.lower() in CLASS_NAMES]
-    # A column of 1 and 0 that is called `label` is a finding's, not a column of names.
+    # A column `label` of 1 and 0 is the column of a finding, not one of class names.
     named = [name for name in found if name not in used and not _is_finding(table, name)]
     return named[0] if named else None
 
@@ -87,23 +89,23 @@ def _class_column(table: Table, options: Mapping[str, str]) -> str | None:
 def _finding_columns(table: Table, options: Mapping[str, str]) -> tuple[str, ...]:
     if "findings" in options:
         wanted = tuple(name.strip() for name in options["findings"].split(","))
-        lacking = [name for name in wanted if name not in table.cells.columns]
-        if lacking:
-            raise Misuse(f"--option findings: {table.path} has no columns {', '.join(lacking)}")
+        missing = [name for name in wanted if name not in table.cells.columns]
+        if missing:
+            raise Misuse(f"--option findings: {table.path} has no columns {', '.join(missing)}")
         return wanted
     return tuple(name for name in table.unused() if _is_finding(table, name))
 
 
 def _is_finding(table: Table, column: str) -> bool:
-    """Whether a column holds nothing but labels, and at least one."""
-    cells = [cell for cell in table.cells[column].unique() if not is_unjudged(cell)]
+    """Whether a column contains only labels and empty cells, and at least one label."""
+    cells = [cell for cell in table.cells[column].unique() if not is_unlabeled(cell)]
     return bool(cells) and all(parse_label(cell) is not None for cell in cells)
 
 
 def _reason(table: Table, column: str) -> str:
-    """A column's name, and the first cell for which it is no finding's."""
+    """Return a column's name and its first cell that is not a label, as the reason."""
     for row, cell in enumerate(table.cells[column]):
-        if not is_unjudged(cell) and parse_label(cell) is None:
+        if not is_unlabeled(cell) and parse_label(cell) is None:
             where = table.where({"line": row + table.first_line})
             return f"{column} ({cell[:40]!r} in {where} is no label)"
     return f"{column} (all its cells are empty)"

@@ -1,11 +1,11 @@
-"""Image-text pairs of your own: a table of image paths and texts, no code.
+"""The user's image-text pairs: a table of image paths and texts; no code.
 
     any.csv (.tsv, .parquet)    one row per image: its path from the root, its text; optionally
                                 patient, study, view, sex, age, split
 
-Columns are named by option or known by name, see `columns`; the summary says which were taken.
-Without a patient column each image is a patient of its own, so that several images of one person
-may fall into different splits.
+Columns are given by options or found by name, see `_table`; the summary says which are used.
+Without a patient column, each image counts as a patient of its own, so that images of one person
+can be in different splits.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,11 +33,12 @@ CARD = DatasetCard(
 
 
 def describe(root: Path, options: Mapping[str, str]) -> DatasetCard:
-    """The card of the pairs in a root; Misuse or BadData as in `open_table`."""
+    """Return the card of the pairs in a root; Misuse or BadData as in `open_table`."""
     table = _open(root, options)
+    columns, hint = table.describe(), patient_hint(table)
     return DatasetCard(
         name=CARD.name,
-        summary=f"Image-text pairs of {table.path.name} ({table.told()}).{lone(table)}",
+        summary=f"Image-text pairs of {table.path.name} ({columns}).{hint}",
         offers=CARD.offers,
         findings=(),
         url=CARD.url,
@@ -46,7 +47,7 @@ def describe(root: Path, options: Mapping[str, str]) -> DatasetCard:
 
 
 def read(root: Path, options: Mapping[str, str]) -> Iterator[Found]:
-    """One record per row of the table; a row without text has no report."""
+    """Yield one record per row of the table; a row without text has no report."""
     table = _open(root, options)
     if others := table.unused():
         yield Note(f"columns of {table.path.name} that are not used: {shortened(others)}")
@@ -65,8 +66,8 @@ def read(root: Path, options: Mapping[str, str]) -> Iterator[Found]:
             yield Rejected(name, path, str(error))
 
 
-def lone(table: Table) -> str:
-    """A sentence where the table names no patients."""
+def patient_hint(table: Table) -> str:
+    """Return a sentence for the summary if the table has no column of patients, else ""."""
     if "patient" in table.columns:
         return ""
     return " No column names the patient: each image counts as a patient of its own."

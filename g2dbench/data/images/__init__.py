@@ -1,1 +1,1 @@
-"""Image files: PNG, JPEG, TIFF and DICOM to one 8-bit grey picture."""
+"""Image files: PNG, JPEG, TIFF, GIF and DICOM are read as 8-bit gray images."""

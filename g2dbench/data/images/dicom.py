@@ -1,8 +1,8 @@
-"""DICOM radiographs: pixels as a viewer shows them, and the few header fields that we keep.
+"""DICOM radiographs: pixels as a viewer displays them, and the header fields that g2dbench uses.
 
-`dicom_transfer_syntax` unpacks, `dicom_grey_levels` makes grey levels of what is stored. Every
-transfer syntax of still images is read (JPEG lossless with the extra `dicom`; 12-bit JPEG is not),
-of one frame. Colour becomes luma.
+`dicom_transfer_syntax` decompresses, `dicom_gray_levels` converts stored values to gray levels.
+Every transfer syntax of still images is read except 12-bit JPEG; JPEG lossless needs the extra
+`dicom`. The file must hold one frame. Color images are converted to luma.
 """
 
 import io
@@ -16,23 +16,23 @@ from numpy.typing import NDArray
 from pydicom.pixels import apply_color_lut, pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from g2dbench.data.images.dicom_grey_levels import shown
-from g2dbench.data.images.dicom_transfer_syntax import decoder, inflated
+from g2dbench.data.images.dicom_gray_levels import to_displayed_levels
+from g2dbench.data.images.dicom_transfer_syntax import choose_decoder, inflate
 from g2dbench.data.tables.demographics import parse_age
 from g2dbench.data.tables.files import open_file
 from g2dbench.errors import BadData
 
-LUMA = (0.299, 0.587, 0.114)
+LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 
-HEAD = 4096
-"""Bytes in which a file names its transfer syntax."""
+SYNTAX_SEARCH_BYTES = 4096
+"""Bytes at the start of a file in which its transfer syntax is searched."""
 
-_HEADER = ["PatientID", "PatientSex", "PatientAge", "ViewPosition", "StudyInstanceUID"]
+_HEADER_FIELDS = ["PatientID", "PatientSex", "PatientAge", "ViewPosition", "StudyInstanceUID"]
 
 
 @dataclass(frozen=True)
 class Header:
-    """Header fields of a radiograph; None where empty. age in years."""
+    """Header fields of a radiograph; None where a field is empty. age: in years."""
 
     patient: str | None
     study: str | None
@@ -42,12 +42,12 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """The header alone, without touching the pixels; BadData if it is no DICOM file."""
+    """Read the header without the pixels; BadData if the file is not a DICOM file."""
     try:
         with open_file(path) as file:
-            source = _inflated(file)
-            found = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=_HEADER)
-        texts = {name: str(found.get(name) or "").strip() for name in _HEADER}
+            source = _inflate_file(file)
+            dataset = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=_HEADER_FIELDS)
+        texts = {name: str(dataset.get(name) or "").strip() for name in _HEADER_FIELDS}
     except Exception as error:  # see `decode`
         raise BadData(f"the DICOM header of {path} cannot be read: {error}") from error
     return Header(
@@ -60,46 +60,51 @@ def read_header(path: Path) -> Header:
 
 
 def decode(data: bytes, path: Path, max_pixels: int) -> NDArray[Any]:
-    """(H, W) grey values, bright is dense: uint8 unchanged where 8-bit, float64 otherwise."""
+    """Decode the (H, W) gray values of a file; dense tissue is bright.
+
+    8-bit images keep their values as uint8; all others are float64. `path` only names the file in
+    errors. BadData if the pixels cannot be decoded.
+    """
     try:
-        found = pydicom.dcmread(io.BytesIO(inflated(data)))
-        _check_geometry(found, max_pixels)
-        # The unused bits of a grey image are dropped later: padding may lie in them.
-        is_grey = str(found.get("PhotometricInterpretation")).startswith("MONOCHROME")
-        options = {"decoding_plugin": decoder(found), "correct_unused_bits": not is_grey}
-        return _render(pixel_array(found, **options), found)
+        dataset = pydicom.dcmread(io.BytesIO(inflate(data)))
+        _check_geometry(dataset, max_pixels)
+        # The unused bits of a gray image are dropped later: padding may lie in them.
+        is_gray = str(dataset.get("PhotometricInterpretation")).startswith("MONOCHROME")
+        options = {"decoding_plugin": choose_decoder(dataset), "correct_unused_bits": not is_gray}
+        return _render(pixel_array(dataset, **options), dataset)
     except Exception as error:
         # A damaged file makes pydicom and its decoders raise anything, bare Exception included.
         raise BadData(f"the DICOM image {path} cannot be decoded: {error}") from error
 
 
-def _inflated(file: BinaryIO) -> BinaryIO:
-    """The same file, or a deflated one as it would be without; the others are not read whole."""
-    is_deflated = DeflatedExplicitVRLittleEndian.encode() in file.read(HEAD)
+def _inflate_file(file: BinaryIO) -> BinaryIO:
+    """Return a deflated file decompressed; other files are returned as they are, unread."""
+    is_deflated = DeflatedExplicitVRLittleEndian.encode() in file.read(SYNTAX_SEARCH_BYTES)
     file.seek(0)
-    return io.BytesIO(inflated(file.read())) if is_deflated else file
+    return io.BytesIO(inflate(file.read())) if is_deflated else file
 
 
-def _check_geometry(found: pydicom.Dataset, max_pixels: int) -> None:
-    """Header size within bounds, and one frame."""
-    height, width = int(found.get("Rows") or 0), int(found.get("Columns") or 0)
-    if "PixelData" not in found and "FloatPixelData" not in found:
+def _check_geometry(dataset: pydicom.Dataset, max_pixels: int) -> None:
+    """BadData unless the size in the header is within bounds and there is one frame."""
+    height, width = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
+    if "PixelData" not in dataset and "FloatPixelData" not in dataset:
         raise BadData("it holds no pixels")
     if height < 1 or width < 1 or height * width > max_pixels:
         raise BadData(
             f"it claims {height} x {width} pixels; "
             f"g2dbench reads 1 to {max_pixels // 1_000_000} million"
         )
-    if (frames := int(found.get("NumberOfFrames") or 1)) != 1:
+    if (frames := int(dataset.get("NumberOfFrames") or 1)) != 1:
         raise BadData(f"it holds {frames} frames; a radiograph has one")
 
 
-def _render(pixels: NDArray[Any], found: pydicom.Dataset) -> NDArray[Any]:
-    if str(found.get("PhotometricInterpretation")) == "PALETTE COLOR":
-        pixels = apply_color_lut(pixels, found)
+def _render(pixels: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[Any]:
+    """Convert decoded pixels, (H, W) or (H, W, 3), to (H, W) gray values."""
+    if str(dataset.get("PhotometricInterpretation")) == "PALETTE COLOR":
+        pixels = apply_color_lut(pixels, dataset)
     if pixels.ndim == 2:
-        return shown(pixels, found)
+        return to_displayed_levels(pixels, dataset)
     # Not a matrix product: the order in which BLAS adds depends on the processor.
-    red, green, blue = (pixels[..., i] * share for i, share in enumerate(LUMA))
+    red, green, blue = (pixels[..., i] * weight for i, weight in enumerate(LUMA_WEIGHTS))
     luma: NDArray[Any] = red + green + blue
     return np.rint(luma).astype(np.uint8) if pixels.dtype == np.uint8 else luma

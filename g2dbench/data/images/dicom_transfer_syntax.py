@@ -1,8 +1,8 @@
-"""How a DICOM file's pixels are packed: what its transfer syntax says, checked before unpacking.
+"""The transfer syntax of a DICOM file: how its pixels are compressed, checked before decoding.
 
-Each syntax has one decoder, whatever else is installed, so that the same file gives the same
-pixels everywhere. JPEG lossless needs python-gdcm, an extra; nothing that may be installed with
-this package reads 12-bit JPEG, which is refused.
+Each syntax has one fixed decoder, whatever else is installed, so that a file gives the same pixels
+on every machine. JPEG lossless needs python-gdcm, an extra. 12-bit JPEG is refused, because no
+decoder that can be installed with g2dbench reads it.
 """
 
 import struct
@@ -31,7 +31,7 @@ from pydicom.uid import (
 from g2dbench.errors import BadData
 
 MAX_INFLATED = 2**29
-"""Bytes of a deflated file, unpacked: 100 million pixels of 16 bits and much more header."""
+"""Largest size of a decompressed file in bytes: 100 million pixels of 16 bits and a long header."""
 
 DECODERS = {
     JPEGBaseline8Bit: "pillow",
@@ -47,26 +47,27 @@ DECODERS = {
     HTJ2K: "pylibjpeg",
     RLELossless: "pydicom",
 }
-"""pydicom's names of decoders."""
+"""The decoder of each transfer syntax, by its name in pydicom."""
 
-PIP_LINE = 'pip install "g2dbench[dicom]"'
+INSTALL_COMMAND = 'pip install "g2dbench[dicom]"'
 
-_PREFIX = 132
+_PREAMBLE = 132
 _GROUP_LENGTH = b"\x02\x00\x00\x00UL\x04\x00"
-_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
-"""Second bytes of JPEG's markers that begin a frame header; JPEG-LS has its own."""
-_BARE = {0x01, *range(0xD0, 0xD9)}
-"""Those of markers that no length follows."""
+_FRAME_MARKERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC} | {0xF7}
+"""Second bytes of the JPEG and JPEG-LS markers that begin a frame header."""
+_MARKERS_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
+"""Second bytes of the JPEG markers that are not followed by a length."""
 
 
-def inflated(data: bytes) -> bytes:
-    """A file as it would be without deflation; others unchanged. BadData if it is a bomb.
+def inflate(data: bytes) -> bytes:
+    """Decompress a deflated file; other files are returned unchanged.
 
-    pydicom would inflate without bound.
+    BadData if the result exceeds MAX_INFLATED, which pydicom does not limit, or if the file is
+    truncated.
     """
-    if data[_PREFIX : _PREFIX + 8] != _GROUP_LENGTH or len(data) < _PREFIX + 12:
+    if data[_PREAMBLE : _PREAMBLE + 8] != _GROUP_LENGTH or len(data) < _PREAMBLE + 12:
         return data
-    start = _PREFIX + 12 + int(struct.unpack_from("<I", data, _PREFIX + 8)[0])
+    start = _PREAMBLE + 12 + int(struct.unpack_from("<I", data, _PREAMBLE + 8)[0])
     head, name = data[:start], DeflatedExplicitVRLittleEndian.encode()
     if name not in head:
         return data
@@ -74,63 +75,64 @@ def inflated(data: bytes) -> bytes:
     body = inflater.decompress(data[start:], MAX_INFLATED)
     if not inflater.eof:
         raise BadData(f"it is cut short, or inflates to more than {MAX_INFLATED:,} bytes")
-    # The same length, so that the group's length stays right; NUL pads a UID.
+    # NUL padding keeps the length of the UID, so that the group length remains valid.
     return head.replace(name, ExplicitVRLittleEndian.encode().ljust(len(name), b"\0")) + body
 
 
-def decoder(found: pydicom.Dataset) -> str:
-    """pydicom's name of the decoder of a file's pixels, "" where they are not compressed.
+def choose_decoder(dataset: pydicom.Dataset) -> str:
+    """Return pydicom's name of the decoder for a file's pixels; "" if they are not compressed.
 
-    BadData: the compressed image has another size than the header says, or its decoder is absent.
+    BadData: the transfer syntax is not supported, its decoder is not installed, or the size of the
+    compressed image differs from the size in the header.
     """
-    syntax = found.file_meta.TransferSyntaxUID
+    syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_compressed:
         return ""
     if syntax not in DECODERS:
         raise BadData(f"its transfer syntax {syntax.name} is not read")
     name = DECODERS[syntax]
     if syntax != RLELossless:
-        height, width, depth = _coded(get_frame(found.PixelData, 0, number_of_frames=1))
-        if (height, width) != (found.Rows, found.Columns):
+        height, width, depth = _declared_size(get_frame(dataset.PixelData, 0, number_of_frames=1))
+        if (height, width) != (dataset.Rows, dataset.Columns):
             raise BadData(
-                f"it claims {found.Rows} x {found.Columns} pixels, its compressed image "
+                f"it claims {dataset.Rows} x {dataset.Columns} pixels, its compressed image "
                 f"{height} x {width}"
             )
         if name == "pillow" and depth > 8:
             raise BadData(f"it is a JPEG of {depth} bits, which is not read")
     if name == "gdcm" and find_spec("gdcm") is None:
-        raise BadData(f"its transfer syntax {syntax.name} needs python-gdcm: {PIP_LINE}")
+        raise BadData(f"its transfer syntax {syntax.name} needs python-gdcm: {INSTALL_COMMAND}")
     return name
 
 
-def _coded(frame: bytes) -> tuple[int, int, int]:
-    """(H, W, bits) that a JPEG, JPEG-LS or JPEG 2000 stream itself declares."""
+def _declared_size(frame: bytes) -> tuple[int, int, int]:
+    """Return (H, W, bits) as a JPEG, JPEG-LS or JPEG 2000 stream declares them."""
     if frame[:2] == b"\xff\xd8":
-        return _jpeg_frame(frame)
-    return _jpeg2000_frame(frame)
+        return _jpeg_size(frame)
+    return _jpeg2000_size(frame)
 
 
-def _jpeg_frame(stream: bytes) -> tuple[int, int, int]:
-    """The frame header of a JPEG stream, found from marker to marker."""
+def _jpeg_size(stream: bytes) -> tuple[int, int, int]:
+    """Return (H, W, bits) from the frame header of a JPEG stream, found marker by marker."""
     at = 2
     while at + 9 <= len(stream):
         if stream[at] != 0xFF:
             break
         kind = stream[at + 1]
-        if kind in _FRAMES:
+        if kind in _FRAME_MARKERS:
             depth, height, width = struct.unpack_from(">BHH", stream, at + 4)
             return height, width, depth
         if kind == 0xFF:  # a fill byte
             at += 1
-        elif kind in _BARE:
+        elif kind in _MARKERS_WITHOUT_LENGTH:
             at += 2
         else:
             at += 2 + struct.unpack_from(">H", stream, at + 2)[0]
     raise BadData("its compressed image has no frame header")
 
 
-def _jpeg2000_frame(stream: bytes) -> tuple[int, int, int]:
-    """The SIZ segment of a JPEG 2000 codestream, bare or in a JP2 file."""
+def _jpeg2000_size(stream: bytes) -> tuple[int, int, int]:
+    """Return (H, W, bits) from the SIZ segment of a JPEG 2000 codestream or JP2 file."""
     at = stream.find(b"\xff\x4f\xff\x51")
     if at < 0 or at + 43 > len(stream):
         raise BadData("its compressed image has no frame header")

@@ -1,13 +1,14 @@
-"""One image file to (H, W) uint8 grey, bright is dense: DICOM, PNG, JPEG, TIFF and GIF.
+"""Read a DICOM, PNG, JPEG, TIFF or GIF file as an (H, W) uint8 gray image; dense is bright.
 
-8-bit files pass unchanged; deeper ones are stretched from their own minimum to maximum. The
-maximum becomes 255 (G2D's `ext_data.py` scales to 256, which wraps to 0; we differ). Colour of
-16 bits keeps its upper 8, alpha is ignored. A picture that its EXIF block says lies on its side is
-turned upright, as viewers and OpenCV do, and sizes are those of the upright picture; an EXIF block
-that cannot be read says nothing.
+8-bit files are not changed; deeper ones are stretched from their own minimum and maximum to 0 and
+255. (G2D's `ext_data.py` scales the maximum to 256, which wraps to 0.) 16-bit color is reduced to
+its upper 8 bits; alpha is ignored. A picture is rotated or mirrored to be upright, as its EXIF
+orientation says and as viewers and OpenCV do; sizes are those of the upright picture. An EXIF block
+that cannot be read is ignored.
 
-Every failure is BadData naming the file: truncated, oversized, empty, not finite, or no image at
-all. One goes unnoticed: a JPEG that ends early with an end mark, whose rest its decoder guesses.
+Every failure is a BadData that names the file: truncated, too large, empty, not finite, or not an
+image. One fault is not detected: a truncated JPEG that has an end marker, because the decoder fills
+in the missing part.
 """
 
 import io
@@ -27,22 +28,22 @@ from g2dbench.data.tables.files import read_bytes
 from g2dbench.errors import BadData
 
 MAX_PIXELS = 100_000_000
-"""Checked before decoding: a larger header is a bomb or a mistake."""
+"""Largest image, checked before decoding: a larger size is a decompression bomb or a mistake."""
 
 FORMATS = ("PNG", "JPEG", "TIFF", "GIF")
-"""Pictures, in Pillow's names; of several frames or pages the first one counts."""
+"""Picture formats, by their names in Pillow; the first frame or page of a file is read."""
 
 EXTENSIONS = (".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif")
-"""What `read_image` reads, in order of preference where one image has several files."""
+"""Extensions that `read_image` reads, in order of preference if an image has several files."""
 
-Grey = NDArray[np.uint8]
+GrayImage = NDArray[np.uint8]
 
 
-def read_image(path: Path, side: int | None = None) -> tuple[Grey, tuple[int, int]]:
-    """The pixels, (H, W) uint8, and the file's own (H, W).
+def read_image(path: Path, side: int | None = None) -> tuple[GrayImage, tuple[int, int]]:
+    """Return the pixels, (H, W) uint8, and the (H, W) of the file itself.
 
-    side: the short side is reduced to this many pixels with antialiasing, the aspect is kept;
-    images that are smaller stay as they are, for enlarging adds nothing that a store needs.
+    side: the length in pixels to which the short side is reduced, with antialiasing; the aspect
+    ratio is preserved. Smaller images are not enlarged, since that adds no information.
     """
     try:
         data = read_bytes(path)
@@ -51,18 +52,21 @@ def read_image(path: Path, side: int | None = None) -> tuple[Grey, tuple[int, in
     return decode_image(data, path, side)
 
 
-def decode_image(data: bytes, path: Path, side: int | None) -> tuple[Grey, tuple[int, int]]:
-    """`read_image` of bytes already in memory; `path` only names them in errors."""
+def decode_image(data: bytes, path: Path, side: int | None) -> tuple[GrayImage, tuple[int, int]]:
+    """Do the same as `read_image` with bytes in memory; `path` only names the file in errors."""
     if data[128:132] == b"DICM":
-        grey = as_grey(dicom.decode(data, path, MAX_PIXELS), path)
+        gray = to_gray_image(dicom.decode(data, path, MAX_PIXELS), path)
     else:
-        grey = _decode_picture(data, path)
-    original = (grey.shape[0], grey.shape[1])
-    return (grey if side is None else shrink(grey, side)), original
+        gray = _decode_picture(data, path)
+    original = (gray.shape[0], gray.shape[1])
+    return (gray if side is None else shrink(gray, side)), original
 
 
-def as_grey(pixels: NDArray[np.generic], path: Path) -> Grey:
-    """(H, W) numbers as uint8: uint8 unchanged, all else stretched from minimum to maximum."""
+def to_gray_image(pixels: NDArray[np.generic], path: Path) -> GrayImage:
+    """Convert (H, W) numbers to uint8: other types are stretched from minimum to maximum.
+
+    BadData if there are no pixels, not all are finite, or all have the same value.
+    """
     if pixels.ndim != 2 or 0 in pixels.shape:
         raise BadData(f"the image {path} has the shape {pixels.shape}: no pixels to read")
     if pixels.dtype == np.uint8:
@@ -73,17 +77,17 @@ def as_grey(pixels: NDArray[np.generic], path: Path) -> Grey:
     low, high = values.min(), values.max()
     if low == high:
         raise BadData(f"the image {path} is blank: every pixel has the value {low:g}")
-    stretched: Grey = np.rint((values - low) / (high - low) * 255).astype(np.uint8)
+    stretched: GrayImage = np.rint((values - low) / (high - low) * 255).astype(np.uint8)
     return stretched
 
 
-def shrink(grey: Grey, side: int) -> Grey:
-    """The image with its short side reduced to `side`, antialiased; a smaller one unchanged."""
-    height, width = grey.shape
+def shrink(gray: GrayImage, side: int) -> GrayImage:
+    """Reduce the short side of an image to `side`, antialiased; smaller images stay unchanged."""
+    height, width = gray.shape
     target = shrunk_shape(height, width, side)
     if target == (height, width):
-        return grey
-    small = Image.fromarray(grey).resize(target[::-1], Image.Resampling.BICUBIC)
+        return gray
+    small = Image.fromarray(gray).resize(target[::-1], Image.Resampling.BICUBIC)
     return np.asarray(small, dtype=np.uint8)
 
 
@@ -95,38 +99,38 @@ def shrunk_shape(height: int, width: int, side: int) -> tuple[int, int]:
     return round(height * side / short), round(width * side / short)
 
 
-def _decode_picture(data: bytes, path: Path) -> Grey:
-    """A picture of any depth; alpha is ignored, colour becomes ITU-R 601 luma."""
-    return as_grey(picture_levels(data, path), path)
+def _decode_picture(data: bytes, path: Path) -> GrayImage:
+    """Decode a picture of any depth; alpha is ignored, color is converted to ITU-R 601 luma."""
+    return to_gray_image(picture_levels(data, path), path)
 
 
 def picture_levels(data: bytes, path: Path) -> NDArray[np.generic]:
-    """The grey levels of a picture, bright is high, (H, W): uint8, or deeper where the file is."""
+    """The (H, W) gray levels of a picture, bright is high: uint8, or deeper as in the file."""
     with _open(data, path) as picture:
         check_size(picture.height, picture.width, path)
         if picture.format == "PNG":
             png_check.check_rows(data, path)
-        turn = _turn(picture)
-        upright = picture if turn is None else picture.transpose(turn)
+        transpose = _upright_transpose(picture)
+        upright = picture if transpose is None else picture.transpose(transpose)
         if upright.mode.startswith(("I", "F")):
             levels = np.asarray(upright)
             return -levels.astype(np.float64) if _is_white_zero(picture) else levels
-        coloured = upright.convert("RGBA") if upright.mode in ("P", "PA") else upright
-        return np.asarray(coloured.convert("L"))
+        colored = upright.convert("RGBA") if upright.mode in ("P", "PA") else upright
+        return np.asarray(colored.convert("L"))
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """A picture's (height, width) from its header alone; BadData if it is none."""
+    """Read a picture's (height, width) from its header; BadData if the file is not a picture."""
     try:
         with path.open("rb") as file, _open(file, path) as picture:
             check_size(picture.height, picture.width, path)
-            is_turned = _turn(picture) in SIDEWAYS
-            return picture.size if is_turned else (picture.height, picture.width)
+            swaps_sides = _upright_transpose(picture) in QUARTER_TURNS
+            return picture.size if swaps_sides else (picture.height, picture.width)
     except OSError as error:
         raise BadData(f"the image {path} cannot be read: {error.strerror}") from error
 
 
-_TURNS = {
+_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -135,30 +139,30 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What brings a picture upright, by EXIF's number of its orientation."""
+"""The operation that makes a picture upright, by its EXIF orientation."""
 
-SIDEWAYS = tuple(_TURNS[number] for number in (5, 6, 7, 8))
-"""Those that exchange height and width."""
+QUARTER_TURNS = tuple(_TRANSPOSES[number] for number in (5, 6, 7, 8))
+"""The operations that exchange height and width."""
 
 
-def _turn(picture: Image.Image) -> Image.Transpose | None:
-    """What a picture lacks to be upright, from the EXIF block before its pixels.
+def _upright_transpose(picture: Image.Image) -> Image.Transpose | None:
+    """Return the operation that makes a picture upright, from the EXIF block before its pixels.
 
-    Not by `getexif`, which loads a PNG's pixels and so hides that they are damaged. Pillow turns
-    TIFF itself.
+    `getexif` is not used: it loads the pixels of a PNG and thereby hides that they are damaged.
+    None for TIFF, which Pillow makes upright itself.
     """
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         return None
     block = Image.Exif()
     try:
         block.load(picture.info.get("exif", b""))
-        return _TURNS.get(int(block.get(ExifTags.Base.Orientation, 1)))
-    except Exception:  # what a damaged block makes Pillow raise is not documented
+        return _TRANSPOSES.get(int(block.get(ExifTags.Base.Orientation, 1)))
+    except Exception:  # Pillow does not document what a damaged block makes it raise
         return None
 
 
 def _is_white_zero(picture: Image.Image) -> bool:
-    """Whether 0 is white in a deep TIFF; Pillow inverts only those of 8 bits."""
+    """Whether 0 means white in a TIFF of more than 8 bits; Pillow inverts only 8-bit TIFF."""
     if not isinstance(picture, TiffImagePlugin.TiffImageFile):
         return False
     return picture.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
@@ -166,7 +170,7 @@ def _is_white_zero(picture: Image.Image) -> bool:
 
 @contextmanager
 def _open(source: bytes | BinaryIO, path: Path) -> Iterator[Image.Image]:
-    """A picture whose pixels are not yet decoded; whatever goes wrong with it is BadData."""
+    """Open a picture without decoding its pixels; any failure inside the block becomes BadData."""
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
         with Image.open(file, formats=FORMATS) as picture:

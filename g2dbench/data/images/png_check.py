@@ -1,6 +1,6 @@
-"""Whether a PNG file holds all the rows that it claims; Pillow makes missing ones black.
+"""Check that a PNG file holds all rows that its header declares; Pillow fills missing rows black.
 
-The compressed stream is unpacked once more and counted, in pieces, to its end or to the last row.
+The compressed stream is decompressed once more, in chunks, and its bytes are counted.
 """
 
 import struct
@@ -10,33 +10,33 @@ from pathlib import Path
 
 from g2dbench.errors import BadData
 
-PIECE = 2**20
+CHUNK_BYTES = 2**20
 
-_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-"""Samples of a pixel by colour type."""
+_SAMPLES_PER_PIXEL = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Samples per pixel by color type."""
 _ADAM7 = (
     (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4),
     (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2),
 )  # fmt: skip
-"""First column and row of each interlaced pass, and its steps."""
+"""First column, first row, column step and row step of each interlaced pass."""
 
 
 def check_rows(data: bytes, path: Path) -> None:
-    """BadData if the image of a PNG file ends before its last row; zlib.error if it is damaged."""
-    wanted = _size(data)
+    """BadData if the data of a PNG file end before the last row; zlib.error if they are damaged."""
+    missing = _decompressed_size(data)
     inflater = zlib.decompressobj()
     for part in _image_data(data):
-        while wanted > 0 and (piece := inflater.decompress(part, PIECE)):
-            wanted -= len(piece)
+        while missing > 0 and (chunk := inflater.decompress(part, CHUNK_BYTES)):
+            missing -= len(chunk)
             part = inflater.unconsumed_tail
-    if wanted > 0:
-        raise BadData(f"the image {path} ends early: its last rows lack {wanted:,} bytes")
+    if missing > 0:
+        raise BadData(f"the image {path} ends early: its last rows lack {missing:,} bytes")
 
 
-def _size(data: bytes) -> int:
-    """Bytes of all rows, each with its filter's byte, from the header chunk."""
-    width, height, depth, colour, _, _, interlace = struct.unpack_from(">IIBBBBB", data, 16)
-    bits = depth * _SAMPLES.get(colour, 1)
+def _decompressed_size(data: bytes) -> int:
+    """Bytes of all rows, each with its filter byte, computed from the header chunk."""
+    width, height, depth, color, _, _, interlace = struct.unpack_from(">IIBBBBB", data, 16)
+    bits = depth * _SAMPLES_PER_PIXEL.get(color, 1)
     passes = _ADAM7 if interlace else ((0, 0, 1, 1),)
     sizes = (
         (max(0, -(-(width - x) // across)), max(0, -(-(height - y) // down)))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from g2dbench.data.tables.labels import is_unjudged, parse_label
+from g2dbench.data.tables.labels import is_unlabeled, parse_label
 from g2dbench.errors import BadData
 
 
@@ -27,7 +27,7 @@ class Judgements:
     def _parse(self, cells: tuple[str, ...], where: str) -> Mapping[str, int] | None:
         labels = {}
         for name, cell in zip(self._findings, cells, strict=True):
-            if is_unjudged(cell):
+            if is_unlabeled(cell):
                 continue
             value = parse_label(cell)
             if value is None:

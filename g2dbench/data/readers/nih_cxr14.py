@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from g2dbench.cards import DatasetCard
 from g2dbench.data.splits.published import PublishedSplit
-from g2dbench.data.splits.stratified import rank
+from g2dbench.data.splits.stratified import uniform_hash
 from g2dbench.data.tables.csv import (
     Cells,
     by_key,
@@ -148,7 +148,7 @@ def _record(row: Cells, path: Path, source: Source) -> Record:
 
 def _split(listed: str | None, patient: str) -> str | None:
     """The split of an image that a list names; None where no list does."""
-    if listed == "train" and rank(f"{CARD.name} valid", patient) < VALID:
+    if listed == "train" and uniform_hash(f"{CARD.name} valid", patient) < VALID:
         return "valid"
     return listed
 

@@ -16,7 +16,7 @@ from g2dbench.cards import DatasetCard
 from g2dbench.data.annotations.masks import BoxMasks
 from g2dbench.data.images.dicom import Header, read_header
 from g2dbench.data.images.image_file import EXTENSIONS
-from g2dbench.data.splits.published import PublishedSplit, mgca_thirds
+from g2dbench.data.splits.published import PublishedSplit, mgca_split
 from g2dbench.data.tables.csv import (
     Cells,
     by_key,
@@ -46,12 +46,12 @@ PUBLISHED_SPLITS = {
     "mgca": PublishedSplit(
         "MGCA, mgca/preprocess/rsna.py",
         (18_678, 4_003, 4_003),
-        lambda ids, root: mgca_thirds(ids, 0.15 * 2),
+        lambda ids, root: mgca_split(ids, 0.15 * 2),
     ),
     "mgca-det": PublishedSplit(
         "MGCA, mgca/preprocess/rsna.py",
         (16_010, 5_337, 5_337),
-        lambda ids, root: mgca_thirds(ids, 5337 * 2),
+        lambda ids, root: mgca_split(ids, 5337 * 2),
     ),
     "mrm": PublishedSplit("MRM, DatasetsSplits/", (25_184, 1_500, 3_000)),
     "benchx": PublishedSplit("BenchX, its lists", (18_678, 4_003, 4_003)),

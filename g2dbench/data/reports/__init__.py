@@ -1,1 +1,1 @@
-"""Radiology reports: sections, cleaning, and the text that an encoder reads."""
+"""Radiology reports: their sections, and cleaning them for a text encoder."""

@@ -1,9 +1,9 @@
-"""What of a report a text encoder gets to read: our cleaning, and the published ones by name.
+"""Report cleaning by name: the text of a report that a text encoder reads.
 
-The store keeps reports as their owners wrote them; a recipe chooses (`[data] cleaning`). Each rule
-takes a whole report and gives its text, or none and the reason. How sections are found, also in
-reports that are not laid out as MIMIC-CXR's files, is said in `sections`. Which views and which
-split a publication used is the recipe's and the split's affair.
+The store contains the original reports; a recipe selects a cleaning (`[data] cleaning`): our own
+or that of a publication. Each cleaning takes a whole report and returns its text, or None and the
+reason. `sections` describes how sections are found, also in reports that are not formatted
+like the files of MIMIC-CXR. A cleaning does not select views or splits; the recipe does.
 """
 
 import re
@@ -29,12 +29,12 @@ NO_SECTION = "neither findings nor impression"
 NOTHING_LEFT = "nothing left after cleaning"
 TOO_SHORT = "fewer than 3 words"
 NO_IMPRESSION = "NO IMPRESSION"
-"""What CheXzero's code trains on where a report has no impression."""
+"""The text on which the code of CheXzero trains if a report has no impression."""
 
-_TO_PARAGRAPH = NO_SECTION + " nor a last paragraph"
+_NO_PARAGRAPH = NO_SECTION + " nor a last paragraph"
 _LIST_NUMBER = re.compile(r"[0-9]+\.")
 _WORD = re.compile(r"\w+")
-_G2D_LITERALS = (
+_G2D_REMOVED_LITERALS = (
     "IMPRESSSION:",
     "IMPRESSSION",
     "FINDINGS:",
@@ -48,34 +48,36 @@ _NOTIFICATION = ("NOTIFICATION:", "NOTIFICATIONS:")
 
 
 class Cleaned(NamedTuple):
-    """A report's text, None where the rule drops it; fate is KEPT or why it fell out."""
+    """A cleaned report: its text, None if it is dropped; outcome is KEPT or the reason."""
 
     text: str | None
-    fate: str
+    outcome: str
 
 
 def g2dbench(report: str) -> Cleaned:
-    """Ours: findings, then impression, as tidy sentences (`report.clean_report`); case is kept.
+    """The cleaning of g2dbench: findings, then impression, tidied by `tidy.clean_report`.
 
-    Of a MIMIC-CXR file only these sections are read, its last paragraph where it has neither. Any
-    other report is taken whole: its headings are removed, indication and comparison stay.
+    Upper and lower case are preserved. Of a file of MIMIC-CXR only these two sections are used, or
+    the last paragraph if it has neither. Any other report is used completely, indication and
+    comparison included; only its headings are removed.
     """
     if not is_report_file(report):
-        return _kept(clean_report(report), NOTHING_LEFT)
+        return _cleaned(clean_report(report), NOTHING_LEFT)
     found = parse_sections(report)
     parts = [found[name] for name in (FINDINGS, IMPRESSION) if name in found]
     parts = parts or [part for part in (found.get(LAST_PARAGRAPH),) if part]
     if not parts:
-        return Cleaned(None, _TO_PARAGRAPH)
-    return _kept(clean_report(". ".join(parts)), NOTHING_LEFT)
+        return Cleaned(None, _NO_PARAGRAPH)
+    return _cleaned(clean_report(". ".join(parts)), NOTHING_LEFT)
 
 
 def mgca(report: str) -> Cleaned:
-    """MGCA: impression, then findings, lower case, no punctuation, at least 3 words.
+    """The cleaning of MGCA: impression, then findings, in lower case, without punctuation.
 
-    Split at list numbers (`[0-9]+\\.`), then at full stops; a sentence is its `\\w+` words without
-    what is not ASCII; sentences of one word fall out; all are joined by spaces. Source:
-    HKU-MedAI/MGCA at 680fe4a, mgca/datasets/pretrain_dataset.py.
+    The text is split at list numbers (`[0-9]+\\.`) and then at full stops. Each sentence is reduced
+    to its `\\w+` words without non-ASCII characters; sentences of one word are dropped; all others
+    are joined by spaces. A report of fewer than 3 words is dropped. Source: HKU-MedAI/MGCA at
+    680fe4a, mgca/datasets/pretrain_dataset.py.
     """
     text = _impression_then_findings(report, " ")
     if text is None:
@@ -88,6 +90,7 @@ def mgca(report: str) -> Cleaned:
 
 
 def _words(sentence: str) -> list[str]:
+    """The lower-case ASCII words of a sentence; none if it has one word."""
     words = _WORD.findall(sentence.replace("\ufffd\ufffd", " ").lower())
     if len(words) <= 1:
         return []
@@ -96,27 +99,28 @@ def _words(sentence: str) -> list[str]:
 
 
 def g2d_code(report: str) -> Cleaned:
-    """G2D's released code: impression and findings in a row, a few literals and numbers removed.
+    """The cleaning of G2D's released code: impression directly followed by findings.
 
-    The two sections are joined without a space. It removes "IMPRESSSION" (so spelt, so that the
-    real word stays), "FINDINGS" and "COMPARISON", and of the pieces between full stops those that
-    are digits only. Source: cheliu-computation/G2D-NeurIPS24 at 30364bd, PRETRAIN/utils/dataset.py,
-    on MGCA's table, where a section that is missing is one space. MGCA's 3 words are not asked for.
+    The two sections are joined without a space. The code removes "FINDINGS", "COMPARISON" and
+    "IMPRESSSION" (misspelled there, so that the real word remains), and every piece between full
+    stops that consists of digits. It reads the table of MGCA, where a missing section is one space,
+    but does not require 3 words. Source: cheliu-computation/G2D-NeurIPS24 at 30364bd,
+    PRETRAIN/utils/dataset.py.
     """
     text = _impression_then_findings(report, "")
     if text is None:
         return Cleaned(None, NO_SECTION)
-    for literal in _G2D_LITERALS:
+    for literal in _G2D_REMOVED_LITERALS:
         text = text.replace(literal, "")
     pieces = text.split(".")
     if len(pieces) > 1:
         stripped = (piece.strip() for piece in pieces)
         text = ". ".join(piece for piece in stripped if not piece.isdigit())
-    return _kept(text if text.strip(" .\n") else None, NOTHING_LEFT)
+    return _cleaned(text if text.strip(" .\n") else None, NOTHING_LEFT)
 
 
 def _impression_then_findings(report: str, between: str) -> str | None:
-    """Both sections as in MGCA's table, a space for a missing one; None where both are."""
+    """Join both sections as in MGCA's table: a missing one is a space; None if both are missing."""
     found = parse_sections(report)
     if IMPRESSION not in found and FINDINGS not in found:
         return None
@@ -124,36 +128,37 @@ def _impression_then_findings(report: str, between: str) -> str | None:
 
 
 def chexzero(report: str) -> Cleaned:
-    """CheXzero: the words after the last "IMPRESSION:", up to recommendation or notification.
+    """The cleaning of CheXzero: the text from the last "IMPRESSION:" to the next known heading.
 
-    A report without that heading is trained on as "NO IMPRESSION", as the code does; an empty
-    impression, there one space, falls out. Source: rajpurkarlab/CheXzero at 5c341db,
-    data_process.py. In a report that is no MIMIC-CXR file the heading counts in any case.
+    The text ends at a recommendation or notification. A report without the heading becomes "NO
+    IMPRESSION", as in the code; an empty impression, which is one space there, is dropped. In a
+    report that is not a file of MIMIC-CXR, the heading is found in any case. Source:
+    rajpurkarlab/CheXzero at 5c341db, data_process.py.
     """
     if not is_report_file(report):
         text = parse_sections(report).get(IMPRESSION, NO_IMPRESSION)
-        return _kept(" ".join(text.split()) or None, NOTHING_LEFT)
+        return _cleaned(" ".join(text.split()) or None, NOTHING_LEFT)
     words = report.split()
     if "IMPRESSION:" not in words:
         return Cleaned(NO_IMPRESSION, KEPT)
     begin = len(words) - words[::-1].index("IMPRESSION:")
-    ends = [_first(words, names) for names in (_RECOMMENDATION, _NOTIFICATION)]
+    ends = [_find_first(words, names) for names in (_RECOMMENDATION, _NOTIFICATION)]
     impression = words[begin : min((end for end in ends if end), default=None)]
-    return _kept(" ".join(impression) or None, NOTHING_LEFT)
+    return _cleaned(" ".join(impression) or None, NOTHING_LEFT)
 
 
-def _first(words: list[str], names: tuple[str, ...]) -> int | None:
-    """Where the first of these names that occurs at all stands first."""
+def _find_first(words: list[str], names: tuple[str, ...]) -> int | None:
+    """The first position of the first of these names that occurs; None if none does."""
     return next((words.index(name) for name in names if name in words), None)
 
 
 def raw(report: str) -> Cleaned:
-    """The stored report unchanged, headings and marks included, as MRM reads it."""
-    return _kept(report if report.strip() else None, NOTHING_LEFT)
+    """The stored report unchanged, with headings and de-identification marks, as MRM reads it."""
+    return _cleaned(report if report.strip() else None, NOTHING_LEFT)
 
 
-def _kept(text: str | None, otherwise: str) -> Cleaned:
-    return Cleaned(text, KEPT if text else otherwise)
+def _cleaned(text: str | None, reason: str) -> Cleaned:
+    return Cleaned(text, KEPT if text else reason)
 
 
 CLEANINGS: Mapping[CleaningName, Callable[[str], Cleaned]] = {
@@ -166,30 +171,30 @@ CLEANINGS: Mapping[CleaningName, Callable[[str], Cleaned]] = {
 
 
 def clean(report: str | None, name: CleaningName) -> Cleaned:
-    """A stored report by the named rule."""
+    """Clean a stored report with the named cleaning; None is dropped as NO_REPORT."""
     return Cleaned(None, NO_REPORT) if report is None else CLEANINGS[name](report)
 
 
 def count_pairs(
     pairs: Iterable[tuple[str | None, str | None]], name: CleaningName
 ) -> dict[str, int]:
-    """(view, report) pairs by their fate, in the order of the steps: what falls out, then KEPT.
+    """Count (view, report) pairs by outcome: dropped pairs in the order of the steps, then KEPT.
 
-    As in training, views other than frontal fall out first.
+    As in training, views other than frontal are dropped first.
     """
-    fates = Counter(
-        clean(report, name).fate if is_frontal(view) else OTHER_VIEW for view, report in pairs
+    outcomes = Counter(
+        clean(report, name).outcome if is_frontal(view) else OTHER_VIEW for view, report in pairs
     )
-    reasons = sorted(fates.keys() - {OTHER_VIEW, NO_REPORT, KEPT})
-    return {fate: fates[fate] for fate in (OTHER_VIEW, NO_REPORT, *reasons, KEPT)}
+    reasons = sorted(outcomes.keys() - {OTHER_VIEW, NO_REPORT, KEPT})
+    return {outcome: outcomes[outcome] for outcome in (OTHER_VIEW, NO_REPORT, *reasons, KEPT)}
 
 
-def describe_steps(fates: Mapping[str, int]) -> str:
-    """`count_pairs` for people: how many pairs each step leaves, and why the others fell out."""
-    left = sum(fates.values())
-    steps = [f"{left} images"]
-    for fate, count in fates.items():
-        if fate != KEPT:
-            left -= count
-            steps.append(f"{left} left without {count} ({fate})")
+def describe_steps(outcomes: Mapping[str, int]) -> str:
+    """Describe `count_pairs`: how many pairs each step leaves, and why the others are dropped."""
+    remaining = sum(outcomes.values())
+    steps = [f"{remaining} images"]
+    for outcome, count in outcomes.items():
+        if outcome != KEPT:
+            remaining -= count
+            steps.append(f"{remaining} left without {count} ({outcome})")
     return ", ".join(steps)

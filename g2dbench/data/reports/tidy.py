@@ -1,7 +1,7 @@
-"""g2dbench's own report cleaning, before a text encoder sees a report.
+"""The report cleaning of g2dbench, applied before a text encoder reads a report.
 
-Removed: section headings, de-identification marks (XXXX, ___), numbers of lists; white space and
-punctuation are tidied. Case and sentences stay. The stored report is never changed.
+It removes section headings, de-identification marks (XXXX, ___) and list numbers, and normalizes
+white space and punctuation. Case and sentences are preserved. The stored report is not changed.
 """
 
 import re
@@ -14,10 +14,10 @@ _GAPS = re.compile(r"\s+([.;:,!?])")
 
 
 def clean_report(text: str | None) -> str | None:
-    """A report as sentences of one line; None where no word is left.
+    """Return the sentences of a report on one line; None if no word remains.
 
-    A list number after a sentence without a full stop ends that sentence: "effusions 2. Opacity"
-    becomes "effusions. Opacity".
+    A list number that follows a sentence without full stop ends this sentence: "effusions 2.
+    Opacity" becomes "effusions. Opacity".
     """
     if text is None:
         return None
@@ -31,5 +31,6 @@ def clean_report(text: str | None) -> str | None:
 
 
 def _end_sentence(match: re.Match[str]) -> str:
+    """Replace a list number by the end of the sentence before it, if there is one."""
     mark, gap = match.groups()
     return f"{mark or '.'} " if gap else ""

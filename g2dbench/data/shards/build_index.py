@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from g2dbench.data.custom._splits import NAMES
+from g2dbench.data.custom._splits import SPLIT_NAMES
 from g2dbench.data.shards.columns import Columns
 from g2dbench.data.shards.download_cache import fetched, sha256
 from g2dbench.data.shards.files import open_shard
@@ -131,7 +131,7 @@ def _count(
 def _split_of(name: str) -> str:
     """The split that a shard's name begins with, such as `valid-00000.tar`; else train."""
     word = re.split(r"[-_.]", name.rpartition("/")[2])[0].lower()
-    return NAMES.get(word, TRAIN)
+    return SPLIT_NAMES.get(word, TRAIN)
 
 
 def _card(place: Place) -> dict[str, object]:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from g2dbench.data.custom._splits import NAMES
+from g2dbench.data.custom._splits import SPLIT_NAMES
 from g2dbench.data.shards.columns import IMAGE_FIELDS, Columns, parquet_columns, tar_columns
 from g2dbench.data.shards.index import MOST_ROWS, Kind
 from g2dbench.data.store.decode import MAX_TEXT
@@ -84,7 +84,7 @@ class _Parquet:
         self._where = where
         self._held: dict[tuple[str, ...], tuple[int, pa.Table]] = {}
         with _broken(where):
-            with open_file(path, most=2**62):
+            with open_file(path, max_bytes=2**62):
                 pass  # neither a pipe nor a device
             self._file = pq.ParquetFile(path)
             meta = self._file.metadata
@@ -128,7 +128,7 @@ class _Tar:
 
     def __init__(self, path: Path, where: str) -> None:
         self._path, self._where = path, where
-        with _broken(where), open_file(path, most=2**62) as file:
+        with _broken(where), open_file(path, max_bytes=2**62) as file:
             self._samples = list(_samples(file, where))
 
     def __len__(self) -> int:
@@ -233,9 +233,9 @@ def _told(texts: Mapping[str, Any], where: str, row: int) -> Told:
             raise BadData(f"{where}, row {row}: its {role} has {len(text):,} characters")
     name = found.get("id") or f"{where.rpartition('/')[2]}/{row}"
     split = found.get("split")
-    if split is not None and split.lower() not in NAMES:
+    if split is not None and split.lower() not in SPLIT_NAMES:
         raise BadData(f"{where}, row {row}: the split {split!r} is none of train, valid, test")
-    named = None if split is None else NAMES[split.lower()]
+    named = None if split is None else SPLIT_NAMES[split.lower()]
     return Told(name, found.get("study"), found.get("view"), named, found.get("text") or None)
 
 

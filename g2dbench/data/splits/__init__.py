@@ -1,1 +1,1 @@
-"""Train, valid and test: our own split, drawn fractions, and published splits."""
+"""Train, valid and test splits: stratified, published, and label fractions of a training set."""

@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from g2dbench.data.splits.stratified import Stratum, interleave, rank, strata_of
+from g2dbench.data.splits.stratified import Stratum, interleave, strata_of, uniform_hash
 from g2dbench.dataset import LABEL_PREFIX, Dataset
 from g2dbench.errors import BadData, Misuse
 from g2dbench.sample import PRESENT
@@ -128,7 +128,7 @@ def _order(train: Dataset, strata: dict[str, Stratum], subset_seed: int, policy:
     """All patients, the first to be taken first."""
     salt = f"{train.card.name} fraction {subset_seed}"
     if policy == "random":
-        return sorted(strata, key=lambda patient: (rank(salt, patient), patient))
+        return sorted(strata, key=lambda patient: (uniform_hash(salt, patient), patient))
     return interleave(strata, salt)
 
 

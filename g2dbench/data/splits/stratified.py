@@ -1,7 +1,8 @@
-"""Splits by patient for data sets whose owners made none: stratified, and blind to file order.
+"""Stratified splits by patient, for data sets that have no official split.
 
-Patients are ordered so that every stretch of the order holds all strata in proportion; a split is
-a stretch. The order depends on the salt, the patients' names and their strata alone.
+Patients are ordered so that every contiguous part of the order contains all strata in proportion; a
+split is such a part. The order depends only on the salt, the names of the patients and their
+strata, not on the order of files.
 """
 
 import hashlib
@@ -17,33 +18,37 @@ Stratum = tuple[str, ...]
 GOLDEN = 0.6180339887498949
 
 
-def rank(salt: str, name: str) -> float:
-    """A name's uniform number in [0, 1), the same everywhere."""
-    mark = hashlib.sha256(f"{salt}\0{name}".encode()).digest()
-    return int.from_bytes(mark[:7], "big") / 2**56
+def uniform_hash(salt: str, name: str) -> float:
+    """Return a hash of a name as a number in [0, 1), the same on every machine."""
+    value = hashlib.sha256(f"{salt}\0{name}".encode()).digest()
+    return int.from_bytes(value[:7], "big") / 2**56
 
 
 def interleave(strata: Mapping[str, Stratum], salt: str) -> list[str]:
-    """Patients in an order whose every stretch is stratified.
+    """Order patients so that every contiguous part of the order is stratified.
 
-    strata: patient -> stratum. Within a stratum of n, hash order gives positions (k + u) / n; the
-    offsets u of neighbouring strata follow the golden ratio, so that rare strata spread evenly.
+    strata: the stratum of each patient. The k-th of n patients of a stratum, in hash order, gets
+    the position (k + u) / n. The offsets u of successive strata follow the golden ratio, so that
+    rare strata are spread evenly.
     """
     members: dict[Stratum, list[str]] = defaultdict(list)
     for patient, stratum in strata.items():
         members[stratum].append(patient)
-    start = rank(salt, "offset")
+    start = uniform_hash(salt, "offset")
     placed: list[tuple[float, float, str]] = []
     for order, stratum in enumerate(sorted(members)):
         offset = (start + order * GOLDEN) % 1.0
-        ranked = sorted((rank(salt, patient), patient) for patient in members[stratum])
+        ranked = sorted((uniform_hash(salt, patient), patient) for patient in members[stratum])
         count = len(ranked)
-        placed += [((k + offset) / count, mark, name) for k, (mark, name) in enumerate(ranked)]
+        placed += [((k + offset) / count, value, name) for k, (value, name) in enumerate(ranked)]
     return [patient for _, _, patient in sorted(placed)]
 
 
 def strata_of(findings: Iterable[tuple[str, Iterable[str]]]) -> dict[str, Stratum]:
-    """Patient -> the findings present in any of the patient's images, from (patient, findings)."""
+    """Map each patient to the findings of all of the patient's images.
+
+    findings: (patient, present findings) of each image.
+    """
     present: dict[str, set[str]] = defaultdict(set)
     for patient, names in findings:
         present[patient].update(names)
@@ -51,31 +56,34 @@ def strata_of(findings: Iterable[tuple[str, Iterable[str]]]) -> dict[str, Stratu
 
 
 def assign(
-    records: Sequence[Record], name: str, parts: tuple[float, float, float]
+    records: Sequence[Record], name: str, shares: tuple[float, float, float]
 ) -> dict[str, str]:
-    """Patient -> train, valid or test, in these shares of the patients.
+    """Assign each patient to train, valid or test, in these shares of the patients.
 
-    Records that carry an official split keep it, with all images of their patient; BadData if
-    the official splits themselves share a patient.
+    Patients with an official split keep it for all of their images. BadData if two official splits
+    share a patient.
     """
-    official = _official(records, name)
+    official = _official_splits(records, name)
     free = strata_of(
-        (record.patient, _present(record)) for record in records if record.patient not in official
+        (record.patient, _present_findings(record))
+        for record in records
+        if record.patient not in official
     )
     order = interleave(free, f"{name} split")
-    ends = [int(share * len(order) + 0.5) for share in accumulate(parts)]
-    # Shares that sum to 1 only nearly must not lose the last patient.
+    ends = [int(share * len(order) + 0.5) for share in accumulate(shares)]
+    # A rounding error in the sum of the shares must not drop the last patient.
     ends[-1] = len(order)
     starts = [0, *ends[:-1]]
-    drawn = {
+    assigned = {
         patient: split
         for split, start, end in zip(SPLITS, starts, ends, strict=True)
         for patient in order[start:end]
     }
-    return {**official, **drawn}
+    return {**official, **assigned}
 
 
-def _official(records: Sequence[Record], name: str) -> dict[str, str]:
+def _official_splits(records: Sequence[Record], name: str) -> dict[str, str]:
+    """The official split of each patient that has one."""
     official: dict[str, str] = {}
     for record in records:
         if record.split is None:
@@ -89,6 +97,6 @@ def _official(records: Sequence[Record], name: str) -> dict[str, str]:
     return official
 
 
-def _present(record: Record) -> list[str]:
+def _present_findings(record: Record) -> list[str]:
     labels = record.labels or {}
     return [finding for finding, value in labels.items() if value == PRESENT]

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from g2dbench.data.annotations.geometry import Geometry, check_frame
-from g2dbench.data.images.border import CROP, KEEP, Border, inside
+from g2dbench.data.images.border import CROP, KEEP, Border, content_window
 from g2dbench.data.images.image_file import decode_image, shrink
 from g2dbench.data.store.row import TEXTS, Row, pack
 from g2dbench.data.tables.files import is_within, read_bytes, relative_name
@@ -135,7 +135,7 @@ def load(record: Record, data: bytes, size: int, border: Border = KEEP) -> Sampl
     grey, file = decode_image(data, record.path, None)
     if record.frame is not None:
         check_frame(record.frame, file)
-    window = inside(grey) if border == CROP else (0, 0, *file)
+    window = content_window(grey) if border == CROP else (0, 0, *file)
     top, left, bottom, right = window
     image = shrink(grey[top:bottom, left:right], size)
     way = Geometry(file, window, (image.shape[0], image.shape[1]))

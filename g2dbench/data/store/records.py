@@ -87,11 +87,11 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 def _assigned(
     asked: Request, root: Path, records: Sequence[Record], losses: Losses
-) -> published.Assigned:
+) -> published.SplitAssignment:
     if asked.split.name == published.OURS:
         shares = getattr(asked.module, "SPLIT", SPLIT)
         drawn = stratified.assign(records, asked.card.name, shares)
-        return published.Assigned({record.id: drawn[record.patient] for record in records})
+        return published.SplitAssignment({record.id: drawn[record.patient] for record in records})
     lost = [item.id for item in losses.missing] + [item.id for item in losses.rejected]
     listed = [record.id for record in records] + lost
     name, reader = asked.card.name, asked.module

@@ -1,1 +1,1 @@
-"""Tables and files of official folders, and what could not be read of them."""
+"""Tables and files of official folders, and the items that readers yield from them."""

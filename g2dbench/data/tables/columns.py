@@ -1,51 +1,51 @@
-"""Which column of a table is meant, and what stands for an empty cell."""
+"""Names of table columns in different releases, and the texts that mark an empty cell."""
 
 from collections.abc import Iterable, Sequence
 
 Column = str | tuple[str, ...]
-"""A column's official name, or its names in different releases; the first is what we call it."""
+"""The official name of a column, or its names in different releases; g2dbench uses the first."""
 
 MISSING = frozenset({"", "nan", "na", "n/a", "<na>", "#n/a", "null"})
-"""What pandas, R, Excel and SQL write into an empty cell, lower-cased.
+"""The lower-case texts that pandas, R, Excel and SQL write into an empty cell.
 
-"None" is not among them: it is the name of a class as often as an empty cell.
+"none" is not included, because it can also be the name of a class.
 """
 
 
 def canonical(name: str) -> str:
-    """A column's name without case, blanks and punctuation: `Patient Sex` is `patient_sex`.
+    """Return a column name without case, blanks and punctuation: `Patient Sex` is `patient_sex`.
 
-    One with control characters is no name but damage, and is like no other.
+    A name with control characters is damaged; it is returned unchanged, so that it equals no other.
     """
     return "".join(filter(str.isalnum, name.lower())) if name.isprintable() else name
 
 
 def spellings(column: Column) -> tuple[str, ...]:
-    """All names of a column."""
+    """Return all names of a column."""
     return (column,) if isinstance(column, str) else column
 
 
 def find_column(names: Sequence[str], column: Column) -> str | None:
-    """The column of a table that is meant: spelt like one of its names, or much like it.
+    """Return the name in `names` that belongs to the column; None if there is none.
 
-    None where there is none. See `canonical` for what is much like.
+    An exact match of one of the column's names is preferred to a match of their `canonical` forms.
     """
-    alike = {canonical(name): name for name in reversed(names)}
+    by_canonical = {canonical(name): name for name in reversed(names)}
     for name in spellings(column):
         if name in names:
             return name
-        if canonical(name) in alike:
-            return alike[canonical(name)]
+        if canonical(name) in by_canonical:
+            return by_canonical[canonical(name)]
     return None
 
 
 def is_missing(cell: str) -> bool:
-    """Whether a cell is empty, by whatever word."""
+    """Whether a cell is empty or holds one of the texts in MISSING."""
     return cell.strip().lower() in MISSING
 
 
-def shortened(items: Iterable[str], most: int = 8) -> str:
-    """The first items joined by commas, and how many more there are."""
-    every = list(items)
-    rest = f" and {len(every) - most} more" if len(every) > most else ""
-    return ", ".join(every[:most]) + rest
+def shortened(items: Iterable[str], max_items: int = 8) -> str:
+    """Join the first items by commas, and add how many more there are."""
+    listed = list(items)
+    rest = f" and {len(listed) - max_items} more" if len(listed) > max_items else ""
+    return ", ".join(listed[:max_items]) + rest

@@ -1,4 +1,4 @@
-"""What readers ask of files before they read rows: which columns, which lines, what is there."""
+"""CSV and TSV tables, also gzipped, and text lists: existence, header, columns, rows and cells."""
 
 import csv
 import gzip
@@ -14,23 +14,23 @@ from typing import Any
 import pandas as pd
 
 from g2dbench.data.tables.columns import MISSING, Column, find_column, spellings
-from g2dbench.data.tables.files import _neighbours, open_file, read_bytes
+from g2dbench.data.tables.files import folder_hint, open_file, read_bytes
 from g2dbench.data.tables.records import Note
 from g2dbench.errors import BadData
 
 MAX_TABLE = 2**32
-"""A larger table, unpacked, is a bomb; the longest official one has some hundred megabytes."""
+"""Largest table in bytes, decompressed; the largest official table has some hundred megabytes."""
 MAX_HEADER, MAX_COLUMNS = 2**16, 4000
-"""Bytes and columns of a table's first line; pandas takes time with the square of the columns."""
+"""Limits of a header, in bytes and columns; pandas takes time quadratic in the columns."""
 Cells = dict[Any, Any]
-"""One row of a table: text by column, and its `line` in the file."""
+"""One row of a table: its text by column, and `line`, its line number in the file."""
 
 
 def header(path: Path) -> list[str]:
-    """The column names of a CSV (or its .gz beside it), stripped; BadData if it cannot be read."""
-    packed = path.with_name(path.name + ".gz")
-    source = packed if packed.is_file() and not path.is_file() else path
-    opened = gzip.open if source == packed else open
+    """Return the stripped column names of a CSV, or of its .gz; BadData if it cannot be read."""
+    compressed = path.with_name(path.name + ".gz")
+    source = compressed if compressed.is_file() and not path.is_file() else path
+    opened = gzip.open if source == compressed else open
     try:
         with opened(source, "rt", encoding="utf-8-sig", newline="") as file:
             return [name.strip() for name in next(csv.reader(file), [])]
@@ -39,7 +39,7 @@ def header(path: Path) -> list[str]:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text file that are not blank, with their numbers; BadData if unreadable."""
+    """Yield number and text of each line that is not blank; BadData if the file is unreadable."""
     try:
         text = read_bytes(path).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -52,17 +52,17 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 def read_table(
     path: Path, columns: Sequence[Column], optional: Sequence[Column] = ()
 ) -> pd.DataFrame:
-    """A CSV (or its .gz beside it) as stripped text; column `line` holds the file's line numbers.
+    """Read columns of a CSV, or of its .gz, as stripped text, and the line number as `line`.
 
-    columns, optional: the columns to keep, by their official names, the first of which names the
-    result's column. An optional one that the file lacks is "" throughout; `note_lacking` tells.
-    Empty cells and words for them, see `columns.MISSING`, are "". BadData: no such file, no table,
-    or a column of `columns` is missing.
+    columns, optional: the columns to read; each is named in the result by its first official name.
+    An optional column that the file lacks is "" in every row, and `note_lacking` reports it. Cells
+    that are empty or hold one of `columns.MISSING` are "". BadData: the file does not exist, is not
+    a table, or lacks one of `columns`.
     """
-    packed = path.with_name(path.name + ".gz")
-    source = packed if packed.is_file() and not path.is_file() else path
+    compressed = path.with_name(path.name + ".gz")
+    source = compressed if compressed.is_file() and not path.is_file() else path
     if not source.is_file():
-        raise BadData(f"there is no table {path}{_neighbours(path.parent)}")
+        raise BadData(f"there is no table {path}{folder_hint(path.parent)}")
     try:
         check_header(source)
         with unpacked(source) as file:
@@ -72,59 +72,65 @@ def read_table(
     except (OSError, EOFError, UnicodeDecodeError, ValueError, zlib.error) as error:
         raise BadData(f"the table {source} cannot be read: {error}") from error
     if not isinstance(table.index, pd.RangeIndex):
-        # pandas would take the surplus for row names and shift every cell.
+        # pandas would take the surplus cells as row names and shift all others.
         raise BadData(f"{source}: its rows have more cells than its header: {list(table.columns)}")
     table.columns = [str(name).strip() for name in table.columns]
     names = list(table.columns)
     found = {spellings(column)[0]: find_column(names, column) for column in (*columns, *optional)}
-    lacking = [_either(column) for column in columns if found[spellings(column)[0]] is None]
-    if lacking:
-        raise BadData(f"{source} lacks the columns {lacking}; found: {', '.join(names)}")
-    cells = {wanted: _texts(table, name) for wanted, name in found.items()}
+    missing = [_names_of(column) for column in columns if found[spellings(column)[0]] is None]
+    if missing:
+        raise BadData(f"{source} lacks the columns {missing}; found: {', '.join(names)}")
+    cells = {wanted: _column_cells(table, name) for wanted, name in found.items()}
     return pd.DataFrame({**cells, "line": range(2, len(table) + 2)})
 
 
-def _texts(table: pd.DataFrame, name: str | None) -> "pd.Series[str]":
-    """A column's stripped cells, "" where one is missing or where there is no such column."""
+def _column_cells(table: pd.DataFrame, name: str | None) -> "pd.Series[str]":
+    """Return the stripped cells of a column; "" where a cell is empty or there is no column."""
     if name is None:
         return pd.Series("", index=table.index, dtype=object)
     cells = table[name].fillna("").str.strip()
     return cells.where(~cells.str.lower().isin(MISSING), "")
 
 
-def _either(column: Column) -> str:
+def _names_of(column: Column) -> str:
+    """All names of a column, for messages."""
     return " or ".join(spellings(column))
 
 
 def note_lacking(path: Path, optional: Sequence[Column]) -> Iterator[Note]:
-    """A note for each optional column that a table lacks."""
+    """Yield a note for each optional column that a table lacks."""
     names = header(path)
     for column in optional:
         if find_column(names, column) is None:
-            yield Note(f"{path.name} has no column {_either(column)}, which is not needed")
+            yield Note(f"{path.name} has no column {_names_of(column)}, which is not needed")
 
 
 def has_table(path: Path) -> bool:
-    """Whether a table, or its .gz, is there."""
+    """Whether a table or its .gz exists."""
     return path.is_file() or path.with_name(path.name + ".gz").is_file()
 
 
 def choose_table(root: Path, names: Sequence[str]) -> Path:
-    """The first of a table's official names that is there, in any case; else the first of them."""
+    """Return the path of a table by its official names, in order of preference.
+
+    The case of file names is ignored. If no file exists, the path has the first name.
+    """
     for name in names:
         if has_table(root / name):
             return root / name
-    there = (file.name for file in sorted(root.glob("*.*")))
-    by_name = {name.lower(): name for name in (re.sub(r"(?i)\.gz$", "", name) for name in there)}
-    alike = (by_name[name.lower()] for name in names if name.lower() in by_name)
-    return root / next(alike, names[0])
+    present = (file.name for file in sorted(root.glob("*.*")))
+    by_lower_name = {
+        name.lower(): name for name in (re.sub(r"(?i)\.gz$", "", name) for name in present)
+    }
+    same_name = (by_lower_name[name.lower()] for name in names if name.lower() in by_lower_name)
+    return root / next(same_name, names[0])
 
 
 def note_unread(root: Path, names: Sequence[str]) -> Iterator[Note]:
-    """A note where a table lies there under several of its names: one of them is read."""
-    there = [name for name in names if has_table(root / name)]
-    if len(there) > 1:
-        yield Note(f"{there[0]} is read, {' and '.join(there[1:])} beside it is not")
+    """Yield a note if a table exists under several of its names, of which only one is read."""
+    present = [name for name in names if has_table(root / name)]
+    if len(present) > 1:
+        yield Note(f"{present[0]} is read, {' and '.join(present[1:])} beside it is not")
 
 
 def check_header(path: Path) -> None:
@@ -138,33 +144,33 @@ def check_header(path: Path) -> None:
         )
 
 
-class _Bounded(io.RawIOBase):
-    """A table's bytes as they are unpacked; BadData when there are more than MAX_TABLE."""
+class _BoundedReader(io.RawIOBase):
+    """The bytes of a table while it is decompressed; BadData beyond MAX_TABLE bytes."""
 
     def __init__(self, file: io.BufferedReader | gzip.GzipFile, path: Path) -> None:
-        self._file, self._path, self._left = file, path, MAX_TABLE
+        self._file, self._path, self._remaining = file, path, MAX_TABLE
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         count = self._file.readinto(buffer)
-        self._left -= count
-        if self._left < 0:
+        self._remaining -= count
+        if self._remaining < 0:
             raise BadData(f"the table {self._path} unpacks to more than {MAX_TABLE:,} bytes")
         return count
 
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[io.BufferedReader]:
-    """A table's bytes, those of a `.gz` unpacked; BadData where there are more than MAX_TABLE."""
+    """Open a table for reading bytes, a .gz decompressed; BadData beyond MAX_TABLE bytes."""
     with open_file(path, MAX_TABLE) as file:
         raw = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
-        yield io.BufferedReader(_Bounded(raw, path), 2**16)
+        yield io.BufferedReader(_BoundedReader(raw, path), 2**16)
 
 
 def number(text: str, what: str) -> float:
-    """A finite number from a cell; BadData names the cell."""
+    """Parse a finite number; BadData says that `what` is not a number."""
     try:
         value = float(text)
     except ValueError:
@@ -175,12 +181,12 @@ def number(text: str, what: str) -> float:
 
 
 def is_complete(row: Cells, columns: Iterable[str]) -> bool:
-    """Whether none of a row's cells in these columns is empty."""
+    """Whether a row has no empty cell in these columns."""
     return all(row[column] for column in columns)
 
 
 def by_key(table: pd.DataFrame, column: str) -> dict[str, list[Cells]]:
-    """Rows of a table by key, keys in the order of their first row."""
+    """Group the rows of a table by a column; groups are in the order of their first row."""
     groups: dict[str, list[Cells]] = {}
     for cells in table.to_dict("records"):
         groups.setdefault(cells[column], []).append(cells)

@@ -1,6 +1,6 @@
-"""Age and sex as tables and DICOM headers write them; None where nothing is understood.
+"""Age and sex as tables and DICOM headers write them; None for a text that is not understood.
 
-They only decorate a record: whatever stands there, the image is kept.
+They are optional: an image is used whatever its age and sex fields hold.
 """
 
 import math
@@ -10,7 +10,7 @@ _SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 
 
 def parse_age(text: str) -> float | None:
-    """Years of a DICOM age: `051Y`, `18M`, `3W`, `10D`, or the bare `51` that RSNA writes."""
+    """Return the years of a DICOM age: `051Y`, `18M`, `3W`, `10D`, or `51` as RSNA writes it."""
     match = re.fullmatch(r"(\d{1,3})([YMWD]?)", text.strip().upper())
     if match is None:
         return None
@@ -19,7 +19,7 @@ def parse_age(text: str) -> float | None:
 
 
 def parse_years(text: str | None) -> float | None:
-    """An age in years, as a number or as DICOM writes it."""
+    """Return an age in years, from a number or a DICOM age."""
     try:
         age = float(text or "")
     except ValueError:
@@ -28,5 +28,5 @@ def parse_years(text: str | None) -> float | None:
 
 
 def parse_sex(text: str) -> str | None:
-    """M or F, however it is written."""
+    """Return M or F from m, male, f or female in any case."""
     return _SEXES.get(text.strip().lower())

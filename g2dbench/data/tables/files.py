@@ -1,4 +1,4 @@
-"""Files of an official folder: bounded reads, image indexes, names that stay inside the root."""
+"""Files of an official folder: bounded reads, image indexes, and checks that paths stay inside."""
 
 import io
 import os
@@ -11,15 +11,15 @@ from pathlib import Path
 from g2dbench.errors import BadData
 
 MAX_BYTES = 2**30
-"""A larger file is no radiograph."""
+"""Largest file that is read; a larger one is not a radiograph."""
 
 
 @contextmanager
-def open_file(path: Path, most: int = MAX_BYTES) -> Iterator[io.BufferedReader]:
-    """A regular file of at most so many bytes, open for reading.
+def open_file(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[io.BufferedReader]:
+    """Open a regular file of at most `max_bytes` bytes for reading.
 
-    BadData: a folder, a pipe (which would wait for ever) or a device, or too large. OSError as
-    `open` raises it.
+    BadData: the file is too large, or it is a folder, a device or a pipe, which would block.
+    OSError as from `open`.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -29,19 +29,21 @@ def open_file(path: Path, most: int = MAX_BYTES) -> Iterator[io.BufferedReader]:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
             raise BadData(f"{path} is no regular file")
-        if found.st_size > most:
-            raise BadData(f"{path} has {found.st_size:,} bytes; g2dbench reads at most {most:,}")
+        if found.st_size > max_bytes:
+            raise BadData(
+                f"{path} has {found.st_size:,} bytes; g2dbench reads at most {max_bytes:,}"
+            )
         yield file
 
 
 def read_bytes(path: Path) -> bytes:
-    """All of a file; see `open_file`."""
+    """Read a whole file; errors as in `open_file`."""
     with open_file(path) as file:
         return file.read()
 
 
 def is_present(path: Path) -> bool:
-    """Whether there is something to read at a path that a table names, however it is spelt."""
+    """Whether a path from a table is an existing file; False also for an invalid path."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -49,24 +51,24 @@ def is_present(path: Path) -> bool:
 
 
 def folders(root: Path, names: Sequence[str]) -> list[Path]:
-    """Those of the named folders that exist under the root; BadData if there is none."""
+    """Return those of the named folders that exist in the root; BadData if there is none."""
     found = [root / name for name in names if (root / name).is_dir()]
     if not found:
         wanted = " or ".join(f"{name}/" for name in names)
-        raise BadData(f"{root} holds no image folder {wanted}{_neighbours(root)}")
+        raise BadData(f"{root} holds no image folder {wanted}{folder_hint(root)}")
     return found
 
 
 def index_images(places: Sequence[Path], extensions: Sequence[str]) -> dict[str, Path]:
-    """Image files below the folders by name without extension.
+    """Map the names without extension of all image files below the folders to their paths.
 
-    Where one name has several files, the earlier extension wins, then the earlier folder, then
-    the path. Links to folders are not followed.
+    If several files have one name, the earlier extension is preferred, then the earlier folder,
+    then the path in alphabetical order. Links to folders are not followed.
     """
     rank = {extension: order for order, extension in enumerate(extensions)}
     best: dict[str, tuple[tuple[int, int, str], Path]] = {}
     for order, place in enumerate(places):
-        for path in _files(place):
+        for path in files_below(place):
             if (kind := rank.get(path.suffix.lower())) is None:
                 continue
             key = (kind, order, str(path))
@@ -75,13 +77,8 @@ def index_images(places: Sequence[Path], extensions: Sequence[str]) -> dict[str,
     return {name: path for name, (_, path) in best.items()}
 
 
-def _files(place: Path) -> Iterator[Path]:
-    for folder, _, names in os.walk(place):
-        yield from (Path(folder) / name for name in names)
-
-
 def is_within(path: Path, roots: Sequence[Path]) -> bool:
-    """Whether a path, all links followed, stays within one of these resolved folders."""
+    """Whether a path, with all links resolved, lies within one of these resolved folders."""
     try:
         real = path.resolve()
     except (OSError, RuntimeError, ValueError):  # a loop of links, a name too long, a NUL
@@ -90,11 +87,11 @@ def is_within(path: Path, roots: Sequence[Path]) -> bool:
 
 
 def trusted_roots(root: Path) -> list[Path]:
-    """The root, and the folders that its owner linked directly into it, all resolved.
+    """Return the root and the targets of the folder links directly in it, all resolved.
 
-    Big image folders often live on another disk behind such a link. What a table names must not
-    leave these: neither through `..` nor through a link further down. A root that is no folder,
-    such as a hub's data set, has none.
+    Large image folders are often linked from another disk. A path that a table names must lie
+    within these folders; neither `..` nor a deeper link may lead out of them. A root that is not a
+    folder, such as the name of a data set of the Hugging Face hub, has no links.
     """
     if not root.is_dir():
         return [root.resolve()]
@@ -105,25 +102,26 @@ def trusted_roots(root: Path) -> list[Path]:
 def check_layout(root: Path) -> None:
     """BadData unless the root is a folder."""
     if not root.is_dir():
-        raise BadData(f"there is no folder {root}{_neighbours(root.parent)}")
+        raise BadData(f"there is no folder {root}{folder_hint(root.parent)}")
 
 
 def layout_hint(root: Path, layout: Sequence[str]) -> str:
-    """What to give as --root, where nothing that a data set consists of lies in the root.
+    """Return advice on --root if the root holds nothing of the layout; "" otherwise.
 
-    layout: files and folders as a card lists them, perhaps followed by words. The folders around
-    the root are looked at, since one too high or too low is the usual mistake.
+    layout: files and folders as a card lists them; the text after a blank is a remark. The folders
+    above and below the root are searched too, since a root one level too high or too low is the
+    usual mistake.
     """
     if not layout or _holds_any(root, layout):
         return ""
     below = sorted(folder for pattern in ("*/", "*/*/") for folder in root.glob(pattern))
-    around = [*root.absolute().parents[:2], *below[:_MOST_LOOKED_AT]]
+    around = [*root.absolute().parents[:2], *below[:_MAX_SEARCHED_FOLDERS]]
     near = next((folder for folder in around if _holds_any(folder, layout)), None)
     instead = f": did you mean --root {shlex.quote(str(near))}?" if near else ""
     return f"; --root is to be the folder that holds {', '.join(layout)}{instead}"
 
 
-_MOST_LOOKED_AT = 500
+_MAX_SEARCHED_FOLDERS = 500
 
 
 def _holds_any(folder: Path, layout: Sequence[str]) -> bool:
@@ -131,19 +129,19 @@ def _holds_any(folder: Path, layout: Sequence[str]) -> bool:
 
 
 def relative_name(path: Path, root: Path) -> str:
-    """A file's name from the root, with `/`; links directly below the root keep their name."""
+    """Return a path relative to the root, with `/`; links directly in the root keep their name."""
     if path.is_relative_to(root):
         return printable(path.relative_to(root).as_posix())
     return printable(Path(os.path.relpath(path.resolve(), root.resolve())).as_posix())
 
 
 def printable(name: str) -> str:
-    r"""A file's name as text; bytes that are no UTF-8 are spelt out, as in `\udcff`."""
+    r"""Return a file name as valid text; bytes that are not UTF-8 are escaped, as in `\udcff`."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _neighbours(folder: Path) -> str:
-    """What lies where something was not found, for the error's end."""
+def folder_hint(folder: Path) -> str:
+    """Return what a folder holds, as the end of an error about something that was not found."""
     if not folder.is_dir():
         return f"; the folder {folder} does not exist either"
     names = sorted(child.name for child in folder.iterdir())
@@ -152,6 +150,6 @@ def _neighbours(folder: Path) -> str:
 
 
 def files_below(place: Path) -> Iterator[Path]:
-    """Every file below a folder; links to folders are not followed."""
+    """Yield every file below a folder; links to folders are not followed."""
     for folder, _, names in os.walk(place):
         yield from (Path(folder) / name for name in names)

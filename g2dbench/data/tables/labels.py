@@ -1,4 +1,4 @@
-"""Label cells: present, absent, uncertain or not judged, by whatever program wrote them."""
+"""Label cells of tables: present, absent, uncertain or not labeled, in all usual notations."""
 
 from g2dbench.data.tables.columns import is_missing
 from g2dbench.sample import ABSENT, PRESENT, UNCERTAIN
@@ -7,15 +7,15 @@ _WORDS = {"true": PRESENT, "yes": PRESENT, "false": ABSENT, "no": ABSENT}
 _NUMBERS = (PRESENT, ABSENT, UNCERTAIN)
 
 
-def is_unjudged(cell: str) -> bool:
-    """Whether a label cell says nothing: it is empty, or `None` as Python writes it."""
+def is_unlabeled(cell: str) -> bool:
+    """Whether a cell holds no label: it is empty, or `None` as Python writes it."""
     return is_missing(cell) or cell.strip().lower() == "none"
 
 
 def parse_label(cell: str) -> int | None:
-    """1, 0 or -1 of a cell: as a number of any format, or as true, false, yes, no in any case.
+    """Return the label 1, 0 or -1 of a cell; None if the cell is not a label.
 
-    None where the cell is no label.
+    A label is a number in any format, or true, false, yes or no in any case.
     """
     word = cell.strip().lower()
     if word in _WORDS:

@@ -1,7 +1,7 @@
-r"""Paths in tables, which may have been written on Windows or on another machine.
+r"""Paths in tables that were written on Windows or on another machine.
 
-A cell may hold `images\a.png`, `C:\data\images\a.png` or `images/a.PNG`; each means the file
-`images/a.png` below the root.
+A cell may hold `images\a.png`, `C:\data\images\a.png` or `images/a.PNG`; each of them refers to
+the file `images/a.png` below the root.
 """
 
 import re
@@ -10,51 +10,51 @@ from pathlib import Path, PurePosixPath
 
 from g2dbench.data.tables.files import is_present
 
-_ELSEWHERE = re.compile(r"[A-Za-z]:/|/")
+_ABSOLUTE = re.compile(r"[A-Za-z]:/|/")
 
 
 def portable(cell: str) -> str:
-    """A path with `/` where Windows writes a backslash."""
+    """Return a path with `/` instead of the backslash of Windows."""
     return cell.replace("\\", "/")
 
 
 def file_name(cell: str) -> str:
-    """The last part of a path."""
+    """Return the last part of a path."""
     return PurePosixPath(portable(cell)).name
 
 
 def bare_name(cell: str) -> str:
-    """The last part of a path without its extension."""
+    """Return the last part of a path without its extension."""
     return PurePosixPath(portable(cell)).stem
 
 
-def is_elsewhere(cell: str) -> bool:
-    """Whether a path begins at a drive or at the root of a file system, not in the data set."""
-    return _ELSEWHERE.match(portable(cell)) is not None
+def is_absolute(cell: str) -> bool:
+    """Whether a path begins at a drive or at the root of a file system."""
+    return _ABSOLUTE.match(portable(cell)) is not None
 
 
 def locate(root: Path, cell: str) -> Path:
-    """The file that a cell names; where there is none, the path where it was expected.
+    """Return the file that a cell names; if there is none, the path where it was expected.
 
-    In this order: as written, with `/` for backslashes, and, for a path that begins elsewhere, its
-    longest tail that exists below the root. An extension may be in the other case.
+    Tried in this order: the path as written; with `/` instead of backslashes; for an absolute path,
+    its longest trailing part that exists below the root. The extension may be in another case.
     """
-    for place in _places(root, cell):
-        if found := next((path for path in _cases(place) if is_present(path)), None):
+    for place in _candidates(root, cell):
+        if found := next((path for path in _extension_variants(place) if is_present(path)), None):
             return found
     return root / portable(cell)
 
 
-def _places(root: Path, cell: str) -> Iterator[Path]:
+def _candidates(root: Path, cell: str) -> Iterator[Path]:
     yield root / cell
     if "\\" in cell:
         yield root / portable(cell)
-    if is_elsewhere(cell):
+    if is_absolute(cell):
         parts = [part for part in portable(cell).split("/") if part]
         yield from (root.joinpath(*parts[start:]) for start in range(1, len(parts)))
 
 
-def _cases(path: Path) -> Iterator[Path]:
+def _extension_variants(path: Path) -> Iterator[Path]:
     yield path
     for suffix in (path.suffix.lower(), path.suffix.upper()):
         if suffix not in ("", path.suffix):

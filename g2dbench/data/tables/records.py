@@ -1,8 +1,8 @@
-"""What readers of official layouts share: tables, files, and what could not be used.
+"""The items that readers of data sets yield.
 
-A reader's `read(root)` yields `Record` for a usable image, `Rejected` for a broken row or file,
-`Missing` for an image that a table lists and the folder lacks (an excerpt), and `Note` for what a
-table holds that no record shows. What a single record lacks is in its `notes`.
+A reader's `read(root)` yields a `Record` for a usable image, `Rejected` for a broken row or file,
+`Missing` for an image that a table lists but the folder lacks (an excerpt), and `Note` for content
+of a table that is not used. What is unknown about a single image is in the `notes` of its record.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from g2dbench.sample import Record
 
 @dataclass(frozen=True)
 class Rejected:
-    """A broken row or file, and why it was left out."""
+    """A broken row or file, and the reason why it is left out."""
 
     id: str
     path: Path | None
@@ -22,7 +22,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Missing:
-    """An image that a table lists and the folder does not hold."""
+    """An image that a table lists but the folder does not hold."""
 
     id: str
     path: Path | None
@@ -30,7 +30,7 @@ class Missing:
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence about a table, shown in the summary: what of it is not used, and why."""
+    """A sentence for the summary of a data set: what of a table is not used, and why."""
 
     text: str
 
@@ -38,4 +38,4 @@ class Note:
 Found = Record | Rejected | Missing | Note
 
 NO_CORNERS = "a row lacks corners of its box, so that the image's boxes are not known"
-"""The note of a record whose table says that there is a box, but not where."""
+"""The note of a record whose table lists a box without all of its corners."""

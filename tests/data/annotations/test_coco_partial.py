@@ -1,4 +1,4 @@
-"""COCO files whose annotation is partial: what is known is kept, the rest is None and told."""
+"""Partially annotated COCO files: the known part is used, and notes say what is unknown."""
 
 import json
 from pathlib import Path
@@ -16,14 +16,14 @@ OUTLINE = [[1, 1, 9, 1, 9, 9, 1, 9]]
 
 
 def write(path: Path, *annotations: dict[str, Any], images: int = 2) -> Path:
-    shown = [{"id": n, "file_name": f"{n}.png", "height": 20, "width": 30} for n in range(images)]
+    listed = [{"id": n, "file_name": f"{n}.png", "height": 20, "width": 30} for n in range(images)]
     names = [{"id": 0, "name": "a"}, {"id": 1, "name": "b"}]
-    content = {"images": shown, "annotations": list(annotations), "categories": names}
+    content = {"images": listed, "annotations": list(annotations), "categories": names}
     path.write_text(json.dumps(content))
     return path
 
 
-def of(image: int, category: int = 0, **others: Any) -> dict[str, Any]:
+def annotation(image: int, category: int = 0, **others: Any) -> dict[str, Any]:
     return {"image_id": image, "category_id": category, "bbox": [1, 1, 8, 8], **others}
 
 
@@ -36,10 +36,12 @@ BOX = Box("a", 1, 1, 9, 9)
 
 @pytest.mark.parametrize("outline", [[], None, {}, "absent"])
 def test_a_box_without_an_outline_keeps_its_box(tmp_path: Path, outline: object) -> None:
-    lacking = of(0, segmentation=outline)
+    without_outline = annotation(0, segmentation=outline)
     if outline == "absent":
-        del lacking["segmentation"]
-    first, second = read(write(tmp_path / "c.json", lacking, of(1, segmentation=OUTLINE)))
+        del without_outline["segmentation"]
+    first, second = read(
+        write(tmp_path / "c.json", without_outline, annotation(1, segmentation=OUTLINE))
+    )
     assert (first.boxes, first.masks) == ((BOX,), None)
     assert first.notes == (
         "an annotation of 'a' has no outline, so that the image's masks are not known",
@@ -48,10 +50,13 @@ def test_a_box_without_an_outline_keeps_its_box(tmp_path: Path, outline: object)
 
 
 @pytest.mark.parametrize("broken", [[[1, 2]], [[1, 1, "x", 2, 3, 3]], "text", {"counts": [1]}])
-def test_one_bad_outline_of_many_costs_the_masks_alone(tmp_path: Path, broken: object) -> None:
+def test_one_bad_outline_makes_only_the_masks_of_its_image_unknown(
+    tmp_path: Path, broken: object
+) -> None:
     path = write(
-        tmp_path / "c.json", of(0, segmentation=OUTLINE), of(0, 1, segmentation=broken),
-        of(1, segmentation=OUTLINE),
+        tmp_path / "c.json", annotation(0, segmentation=OUTLINE),
+        annotation(0, 1, segmentation=broken),
+        annotation(1, segmentation=OUTLINE),
     )  # fmt: skip
     first, second = read(path)
     assert (first.boxes, first.masks) == ((BOX, BOX._replace(finding="b")), None)
@@ -60,14 +65,14 @@ def test_one_bad_outline_of_many_costs_the_masks_alone(tmp_path: Path, broken: o
 
 
 @pytest.mark.parametrize("compressed", [True, False])
-def test_a_crowd_is_a_mask_whose_boxes_are_not_known(tmp_path: Path, compressed: bool) -> None:
+def test_a_crowd_has_a_mask_but_no_known_boxes(tmp_path: Path, compressed: bool) -> None:
     mask = np.zeros((20, 30), np.uint8)
     mask[3:9, 4:20] = 1
     coded = coco_mask.encode(np.asfortranarray(mask))
     runs = {"size": [20, 30], "counts": coded["counts"].decode()}
     if not compressed:
         runs["counts"] = [83, *([6, 14] * 15), 6, 211]
-    path = write(tmp_path / "c.json", of(0, segmentation=runs, iscrowd=1))
+    path = write(tmp_path / "c.json", annotation(0, segmentation=runs, iscrowd=1))
     first, second = read(path)
     assert (first.boxes, second.boxes) == (None, ())
     np.testing.assert_array_equal(first.masks["a"], mask)
@@ -75,23 +80,21 @@ def test_a_crowd_is_a_mask_whose_boxes_are_not_known(tmp_path: Path, compressed:
 
 
 @pytest.mark.parametrize("bbox", [None, []])
-def test_an_outline_without_a_box_is_a_mask(tmp_path: Path, bbox: object) -> None:
-    first, _ = read(write(tmp_path / "c.json", of(0, segmentation=OUTLINE, bbox=bbox)))
+def test_an_outline_without_a_box_has_a_mask(tmp_path: Path, bbox: object) -> None:
+    first, _ = read(write(tmp_path / "c.json", annotation(0, segmentation=OUTLINE, bbox=bbox)))
     assert (first.boxes, first.masks["a"].sum(), len(first.notes)) == (None, 64, 1)
 
 
 def test_annotations_of_unlisted_images_are_counted(tmp_path: Path) -> None:
-    path = write(tmp_path / "c.json", of(0), of(7), of(8))
+    path = write(tmp_path / "c.json", annotation(0), annotation(7), annotation(8))
     assert not has_masks(path)
     assert [len(image.boxes or ()) for image in read(path)] == [1, 0]
     (note,) = note_unlisted(path)
     assert note.text.startswith("2 annotations of c.json are of images that it does not list")
-    assert list(note_unlisted(write(path, of(0)))) == []
+    assert list(note_unlisted(write(path, annotation(0)))) == []
 
 
-@pytest.mark.parametrize("owner", [None, "0", 0.0])
-def test_an_owner_of_another_type_is_damage_for_its_image_would_seem_empty(
-    tmp_path: Path, owner: object
-) -> None:
+@pytest.mark.parametrize("image_id", [None, "0", 0.0])
+def test_an_image_id_of_another_type_is_refused(tmp_path: Path, image_id: object) -> None:
     with pytest.raises(BadData, match="no id of an image"):
-        read(write(tmp_path / "c.json", {**of(0), "image_id": owner}))
+        read(write(tmp_path / "c.json", {**annotation(0), "image_id": image_id}))

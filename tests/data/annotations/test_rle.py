@@ -1,4 +1,4 @@
-"""Run-length masks: by hand, round trip, against pycocotools, and hostile strings."""
+"""Run-length masks: worked examples, round trips, pycocotools, and malicious strings."""
 
 import numpy as np
 import pytest
@@ -15,16 +15,16 @@ def random_masks(seed, count=40):
         yield rng.random(size) < rng.choice([0, 0.02, 0.5, 0.98, 1])
 
 
-def test_columns_are_walked_first_worked_by_hand():
+def test_pixels_are_taken_column_by_column():
     mask = np.array([[False, True], [True, True]])
     assert rle.encode(mask) == "13"
-    assert rle.runs("13", (2, 2)).tolist() == [1, 3]
+    assert rle.parse_runs("13", (2, 2)).tolist() == [1, 3]
     assert np.array_equal(rle.decode("13", (2, 2)), mask)
 
 
-def test_the_fourth_run_on_is_a_difference_to_the_last_but_one():
+def test_from_the_fourth_run_on_differences_to_the_run_two_before_are_written():
     # runs 1 1 2 4 1: written 1 1 2 (4-1) (1-2 = -1, five bits 11111 = 'O')
-    assert rle.runs("1123O", (3, 3)).tolist() == [1, 1, 2, 4, 1]
+    assert rle.parse_runs("1123O", (3, 3)).tolist() == [1, 1, 2, 4, 1]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (1, 200), (1024, 1024)])
@@ -37,7 +37,7 @@ def test_empty_and_full_masks(size):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_strings_are_those_of_pycocotools_and_come_back(seed):
+def test_strings_equal_those_of_pycocotools_and_round_trip(seed):
     for mask in random_masks(seed):
         text = rle.encode(mask)
         theirs = {"size": list(mask.shape), "counts": text.encode()}
@@ -62,7 +62,7 @@ def test_overlap_without_decoding_equals_counting_pixels(seed):
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("", "empty"),
         ("5/", "characters"),
@@ -89,11 +89,11 @@ def test_overlap_without_decoding_equals_counting_pixels(seed):
         (b"13", "must be a string"),
     ],
 )
-def test_hostile_strings_are_refused_with_the_reason(text, words):
-    for read in (rle.runs, rle.decode, rle.area):
-        with pytest.raises(BadResult, match=words):
+def test_hostile_strings_are_refused_with_the_reason(text, message):
+    for read in (rle.parse_runs, rle.decode, rle.area):
+        with pytest.raises(BadResult, match=message):
             read(text, (2, 2))
-    with pytest.raises(BadResult, match=words):
+    with pytest.raises(BadResult, match=message):
         rle.overlap("13", text, (2, 2))
 
 
@@ -105,7 +105,7 @@ def test_hostile_sizes_are_refused_before_anything_is_built(size):
         rle.decode("13", size)
 
 
-def test_random_strings_never_do_worse_than_a_bad_result():
+def test_random_strings_raise_nothing_but_bad_result():
     rng = np.random.default_rng(0)
     letters = [*"01234567PQRSno"]
     accepted = 0
@@ -123,6 +123,6 @@ def test_random_strings_never_do_worse_than_a_bad_result():
 @pytest.mark.parametrize(
     "mask", [np.zeros((2, 2), int), np.zeros(4, bool), np.zeros((1, 2, 2), bool)]
 )
-def test_only_boolean_planes_are_written(mask):
+def test_only_boolean_arrays_of_two_dimensions_are_encoded(mask):
     with pytest.raises(ValueError, match="boolean"):
         rle.encode(mask)

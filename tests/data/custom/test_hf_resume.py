@@ -1,4 +1,4 @@
-"""A preparation of `hf` data that was killed notices what changed in the shards since."""
+"""A resumed preparation of `hf` data reads shards again that have changed since."""
 
 import io
 import json
@@ -38,8 +38,8 @@ def write_shard(root: Path, number: int, seed: int) -> None:
     texts = [f"Report {number} {index}." for index in range(SHARD)]
     table = pa.table({"image": pa.array(rows, kind), "text": texts})
     features = {"image": {"_type": "Image"}, "text": {"dtype": "string", "_type": "Value"}}
-    told = json.dumps({"info": {"features": features}})
-    table = table.replace_schema_metadata({"huggingface": told})
+    metadata = json.dumps({"info": {"features": features}})
+    table = table.replace_schema_metadata({"huggingface": metadata})
     pq.write_table(table, root / f"train-{number:05d}.parquet")
 
 
@@ -70,7 +70,7 @@ def test_a_changed_shard_is_read_again(root: Path, tmp_path: Path, changes: str)
     if changes != "nothing":
         write_shard(root, 0, 5000)
     if "nanosecond" in changes:
-        # Nobody keeps the time of a rewritten file by accident; its size may be the same.
+        # A rewritten file can have the same size, but never the same time by accident.
         os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
     watch = Watch()
     made = make(root, tmp_path / "s", watch)

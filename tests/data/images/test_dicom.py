@@ -1,4 +1,4 @@
-"""DICOM files: headers, transfer syntaxes, colour, and files made to do harm."""
+"""DICOM files: headers, transfer syntaxes, color, and malicious files."""
 
 import contextlib
 import warnings
@@ -31,7 +31,7 @@ from g2dbench.data.tables.demographics import parse_age
 from g2dbench.errors import BadData
 
 OFFICIAL = Path(pydicom.__file__).parent / "data/test_files"
-"""Files by other writers, which pydicom's package holds."""
+"""Files of other writers, which are part of the pydicom package."""
 
 DEEP = np.random.default_rng(0).integers(0, 4096, (64, 48), dtype=np.uint16)
 
@@ -50,11 +50,11 @@ def test_uncompressed_syntaxes_give_the_same_pixels(
     tmp_path: Path, syntax: pydicom.uid.UID, kind: type
 ) -> None:
     values, entries = DEEP.astype(kind), np.arange(0, 60_000, 20)
-    words = entries.astype(">u2" if syntax == ExplicitVRBigEndian else "<u2").tobytes()
+    entry_bytes = entries.astype(">u2" if syntax == ExplicitVRBigEndian else "<u2").tobytes()
     table = lut(entries.tolist(), 50)
     fields = {"PatientID": "p", "VOILUTSequence": [table]}
     plain = write_dicom(tmp_path / "p.dcm", values, **fields)
-    table.add_new("LUTData", "OW", words)
+    table.add_new("LUTData", "OW", entry_bytes)
     other = write_dicom(tmp_path / "o.dcm", values, syntax=syntax, **fields)
     np.testing.assert_array_equal(read(other), read(plain))
     assert read_header(other) == read_header(plain)
@@ -88,7 +88,7 @@ def test_lossless_jpeg_gives_the_same_pixels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(other, read(OFFICIAL / "SC_rgb_rle.dcm"))
 
 
-def test_without_its_decoder_lossless_jpeg_names_it(
+def test_the_error_of_lossless_jpeg_names_the_missing_decoder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dicom_transfer_syntax, "find_spec", lambda name: None)
@@ -100,13 +100,15 @@ def test_without_its_decoder_lossless_jpeg_names_it(
 
 
 @pytest.mark.parametrize("syntax", [JPEG2000, JPEGLSNearLossless])
-def test_lossy_compression_comes_near(tmp_path: Path, syntax: pydicom.uid.UID) -> None:
+def test_lossy_compression_is_close_to_the_original(
+    tmp_path: Path, syntax: pydicom.uid.UID
+) -> None:
     smooth = np.add.outer(np.arange(64), np.arange(48)).astype(np.uint16) * 30
     path = write_dicom(tmp_path / "a.dcm", smooth, bits=12, syntax=syntax)
     np.testing.assert_allclose(read(path).astype(int), stretched(smooth).astype(int), atol=2)
 
 
-def test_baseline_jpeg_is_as_pillow_decodes_it(tmp_path: Path) -> None:
+def test_baseline_jpeg_is_decoded_as_by_pillow(tmp_path: Path) -> None:
     coded = jpeg_bytes(DEEP.astype(np.uint8), quality=90)
     path = write_dicom(
         tmp_path / "a.dcm", DEEP.astype(np.uint8), syntax=JPEGBaseline8Bit, coded=coded
@@ -115,22 +117,22 @@ def test_baseline_jpeg_is_as_pillow_decodes_it(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(path), read(tmp_path / "a.jpg"))
 
 
-FAMILY = ("RLE", "bigendian", "expb", "implicit", "jp2klossless", "jpeg_ls_lossless")
+MR_SMALL_ENCODINGS = ("RLE", "bigendian", "expb", "implicit", "jp2klossless", "jpeg_ls_lossless")
 
 
-@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("name", MR_SMALL_ENCODINGS)
 def test_official_files_of_one_image_are_the_same(name: str) -> None:
     expected = read(OFFICIAL / "MR_small.dcm")
     np.testing.assert_array_equal(read(OFFICIAL / f"MR_small_{name}.dcm"), expected)
 
 
-def test_an_official_deflated_file_is_as_pydicom_reads_it() -> None:
+def test_an_official_deflated_file_is_read_as_by_pydicom() -> None:
     path = OFFICIAL / "image_dfl.dcm"
     np.testing.assert_array_equal(read(path), pydicom.dcmread(path).pixel_array)
 
 
 @pytest.mark.parametrize("name", ["JPEG-lossy", "JPGExtended"])
-def test_twelve_bit_jpeg_is_refused_in_words(name: str) -> None:
+def test_twelve_bit_jpeg_is_refused_with_the_reason(name: str) -> None:
     with pytest.raises(BadData, match="JPEG of 12 bits"):
         read(OFFICIAL / f"{name}.dcm")
 
@@ -145,22 +147,22 @@ def test_a_deflated_bomb_is_not_inflated(tmp_path: Path, monkeypatch: pytest.Mon
             act(path)
 
 
-def luma(colour: np.ndarray) -> np.ndarray:
-    return np.asarray(Image.fromarray(colour).convert("L")).astype(int)
+def luma(color: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(color).convert("L")).astype(int)
 
 
 @pytest.mark.parametrize("kind", ["RGB", "YBR_FULL"])
 @pytest.mark.parametrize("planar", [0, 1])
 def test_colour_becomes_luma(tmp_path: Path, planar: int, kind: str) -> None:
-    colour = np.random.default_rng(1).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    path = write_dicom(tmp_path / "a.dcm", colour)
+    color = np.random.default_rng(1).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    path = write_dicom(tmp_path / "a.dcm", color)
     found = pydicom.dcmread(path)
     found.PlanarConfiguration, found.PhotometricInterpretation = planar, kind
-    found.PixelData = (colour.transpose(2, 0, 1) if planar else colour).tobytes()
+    found.PixelData = (color.transpose(2, 0, 1) if planar else color).tobytes()
     found.save_as(path)
     if kind != "RGB":
-        colour = convert_color_space(colour, kind, "RGB")
-    np.testing.assert_allclose(read(path).astype(int), luma(colour), atol=1)
+        color = convert_color_space(color, kind, "RGB")
+    np.testing.assert_allclose(read(path).astype(int), luma(color), atol=1)
 
 
 RGB_FILES = (
@@ -174,17 +176,17 @@ RGB_FILES = (
 def test_official_colour_files_become_luma(name: str) -> None:
     path = OFFICIAL / f"{name}.dcm"
     found = pydicom.dcmread(path)
-    colour = pixel_array(found)
-    if colour.dtype == np.uint16:
-        colour = (colour >> 8).astype(np.uint8)
-    np.testing.assert_allclose(read(path).astype(int), luma(colour), atol=1)
+    color = pixel_array(found)
+    if color.dtype == np.uint16:
+        color = (color >> 8).astype(np.uint8)
+    np.testing.assert_allclose(read(path).astype(int), luma(color), atol=1)
 
 
 def test_an_official_palette_becomes_luma() -> None:
     path = OFFICIAL / "examples_palette.dcm"
     found = pydicom.dcmread(path)
-    colour = apply_color_lut(found.pixel_array, found).astype(np.float64)
-    expected = stretched(colour @ np.array([0.299, 0.587, 0.114]))
+    color = apply_color_lut(found.pixel_array, found).astype(np.float64)
+    expected = stretched(color @ np.array([0.299, 0.587, 0.114]))
     np.testing.assert_array_equal(read(path), expected)
 
 
@@ -193,7 +195,7 @@ def test_several_frames_are_refused() -> None:
         read(OFFICIAL / "examples_ybr_color.dcm")
 
 
-def test_no_file_of_pydicoms_collection_raises_anything_else() -> None:
+def test_no_file_of_pydicom_raises_another_error() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for path in sorted(OFFICIAL.glob("*.dcm")):

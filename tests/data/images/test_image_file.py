@@ -1,4 +1,4 @@
-"""Image decoding: what becomes of each kind of file, and of files made to do harm."""
+"""Decoding of every kind of image file, and of malicious files."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ from g2dbench.data.images.image_file import MAX_PIXELS, picture_size, read_image
 from g2dbench.errors import BadData
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 48), dtype=np.uint8)
-COLOUR = np.random.default_rng(1).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+COLOR = np.random.default_rng(1).integers(0, 256, (40, 48, 3), dtype=np.uint8)
 
 
 def write_png(path: Path, array: np.ndarray) -> Path:
@@ -41,27 +41,27 @@ def test_sixteen_bit_png_is_stretched(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "LA"])
-def test_grey_in_any_png_mode_stays_the_same_grey(tmp_path: Path, mode: str) -> None:
+def test_gray_in_any_png_mode_stays_the_same_gray(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(RAMP).convert(mode).save(path)
     np.testing.assert_array_equal(read_image(path)[0], RAMP)
 
 
-def by_opencv(path: Path) -> np.ndarray:
-    """OpenCV's grey levels of a file, 8 bits."""
+def read_with_opencv(path: Path) -> np.ndarray:
+    """The 8-bit gray levels of a file as OpenCV reads them."""
     return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).astype(int)
 
 
-def test_transparent_palettes_show_their_colours(tmp_path: Path) -> None:
-    picture = Image.fromarray(COLOUR).quantize(16)
+def test_transparent_palettes_show_their_colors(tmp_path: Path) -> None:
+    picture = Image.fromarray(COLOR).quantize(16)
     picture.save(tmp_path / "a.png", transparency=bytes(range(0, 160, 10)))
     found = read_image(tmp_path / "a.png")[0]
-    np.testing.assert_allclose(found.astype(int), by_opencv(tmp_path / "a.png"), atol=1)
+    np.testing.assert_allclose(found.astype(int), read_with_opencv(tmp_path / "a.png"), atol=1)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("order", ["<u2", ">u2"])
-def test_sixteen_bits_are_opencvs_in_either_byte_order(
+def test_sixteen_bits_equal_those_of_opencv_in_either_byte_order(
     tmp_path: Path, suffix: str, order: str
 ) -> None:
     values = np.random.default_rng(2).integers(0, 65536, (40, 48)).astype(order)
@@ -103,38 +103,40 @@ def test_tiff_whose_zero_is_white_is_inverted(
         np.testing.assert_array_equal(found, expected + 255 * white_is_zero)
     else:
         np.testing.assert_array_equal(found, stretched(expected))
-    assert np.corrcoef(found.ravel(), by_opencv(tmp_path / "a.tif").ravel())[0, 1] > 0.99
+    assert np.corrcoef(found.ravel(), read_with_opencv(tmp_path / "a.tif").ravel())[0, 1] > 0.99
 
 
-def test_cmyk_jpeg_is_opencvs(tmp_path: Path) -> None:
+def test_cmyk_jpeg_equals_that_of_opencv(tmp_path: Path) -> None:
     smooth = np.add.outer(np.arange(40), np.arange(48)).astype(np.uint8) * 2
     Image.fromarray(smooth).convert("CMYK").save(tmp_path / "a.jpg", quality=95)
     found = read_image(tmp_path / "a.jpg")[0].astype(int)
-    np.testing.assert_allclose(found, by_opencv(tmp_path / "a.jpg"), atol=2)
+    np.testing.assert_allclose(found, read_with_opencv(tmp_path / "a.jpg"), atol=2)
     np.testing.assert_allclose(found, smooth, atol=4)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
-@pytest.mark.parametrize("turn", range(1, 9))
-def test_pictures_are_turned_as_exif_says(tmp_path: Path, turn: int, suffix: str) -> None:
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_made_upright_as_exif_says(
+    tmp_path: Path, orientation: int, suffix: str
+) -> None:
     exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = turn
+    exif[ExifTags.Base.Orientation] = orientation
     path = tmp_path / f"a{suffix}"
     smooth = np.add.outer(np.arange(0, 160, 4), np.arange(48)).astype(np.uint8)
     Image.fromarray(smooth).save(path, exif=exif)
     upright = {
         1: smooth, 2: smooth[:, ::-1], 3: smooth[::-1, ::-1], 4: smooth[::-1], 5: smooth.T,
         6: smooth[::-1].T, 7: smooth[::-1, ::-1].T, 8: smooth.T[::-1],
-    }[turn]  # fmt: skip
+    }[orientation]  # fmt: skip
     found, shape = read_image(path)
     assert shape == upright.shape == picture_size(path)
     np.testing.assert_allclose(found.astype(int), upright.astype(int), atol=6)
     if suffix == ".jpg":
-        np.testing.assert_allclose(found.astype(int), by_opencv(path), atol=1)
+        np.testing.assert_allclose(found.astype(int), read_with_opencv(path), atol=1)
 
 
 @pytest.mark.parametrize("block", [b"Exif\0\0", b"Exif\0\0MM\0*\0\0\xff\xff", b"Exif\0\0noise"])
-def test_a_damaged_exif_block_says_nothing(tmp_path: Path, block: bytes) -> None:
+def test_a_damaged_exif_block_is_ignored(tmp_path: Path, block: bytes) -> None:
     Image.fromarray(NOISE).save(tmp_path / "a.jpg", exif=block)
     assert read_image(tmp_path / "a.jpg")[1] == picture_size(tmp_path / "a.jpg") == (40, 48)
 
@@ -146,14 +148,14 @@ def test_one_bit_pictures_are_black_and_white(tmp_path: Path, suffix: str) -> No
     np.testing.assert_array_equal(read_image(path)[0], np.where(RAMP > 100, 255, 0))
 
 
-def test_the_short_side_is_reduced_and_small_images_stay(tmp_path: Path) -> None:
+def test_the_short_side_is_reduced_and_small_images_are_not_enlarged(tmp_path: Path) -> None:
     path = write_png(tmp_path / "a.png", np.zeros((100, 250), np.uint8))
     assert read_image(path, 40)[0].shape == (40, 100)
     assert read_image(path, 40)[1] == (100, 250)
     assert read_image(path, 200)[0].shape == (100, 250)
 
 
-def test_reducing_averages_and_never_wraps() -> None:
+def test_shrinking_averages_and_never_wraps() -> None:
     checks = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
     assert abs(int(shrink(checks, 8)[4, 4]) - 127) <= 1
     edge = np.where(np.arange(64) < 32, 0, 255).astype(np.uint8)[None].repeat(64, 0)

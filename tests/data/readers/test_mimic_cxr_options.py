@@ -8,7 +8,7 @@ import pytest
 from support.mimic import IMAGES, LABELS, REPORTS, images_root, write, write_zip
 
 from g2dbench.cards import DatasetCard, ModelCard
-from g2dbench.data.prepare import find, prepare
+from g2dbench.data.prepare import find_store, prepare
 from g2dbench.data.readers import mimic_cxr
 from g2dbench.errors import Misuse
 from g2dbench.progress import quiet
@@ -86,7 +86,7 @@ def test_options_make_stores_of_their_own(root: Path, tmp_path: Path) -> None:
     other = prepare("mimic_cxr", root, tmp_path / "s", options={"labels": "negbio"}, **words)
     assert one.folder != other.folder
     assert one.fingerprint != other.fingerprint
-    assert find("mimic_cxr", root, tmp_path / "empty") is None
+    assert find_store("mimic_cxr", root, tmp_path / "empty") is None
 
 
 def test_a_missing_labelers_table_is_named(root: Path) -> None:

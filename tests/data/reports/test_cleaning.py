@@ -1,7 +1,7 @@
-"""Report cleanings and the section parser against golden outputs of the original code.
+"""Report cleanings and the section parser, compared with golden outputs of the original code.
 
-The golden texts were made by running HKU-MedAI/MGCA at 680fe4a, cheliu-computation/G2D-NeurIPS24 at
-30364bd and rajpurkarlab/CheXzero at 5c341db on these invented reports.
+The golden texts are the output of HKU-MedAI/MGCA at 680fe4a, cheliu-computation/G2D-NeurIPS24 at
+30364bd and rajpurkarlab/CheXzero at 5c341db for these invented reports.
 """
 
 import hashlib
@@ -28,12 +28,12 @@ from g2dbench.data.reports.tidy import clean_report
 from g2dbench.recipes import recipe as recipes
 
 
-def as_file(text: str) -> str:
-    """A report as MIMIC-CXR lays it out: a space before every line, also before an empty one."""
+def as_report_file(text: str) -> str:
+    """A report in the format of MIMIC-CXR: every line begins with a space, empty lines too."""
     return "".join(f" {line}\n" for line in text.splitlines()[1:])
 
 
-FILE = as_file("""
+FILE = as_report_file("""
 FINAL REPORT
 EXAMINATION:  CHEST (PA AND LAT)
 
@@ -51,7 +51,7 @@ IMPRESSION:
 1. No acute disease.
 2. Stable mass (see ___).
 """)
-TWICE = as_file("""
+ADDENDUM = as_report_file("""
 FINAL REPORT
 FINDINGS:  Old text of the first read.
 
@@ -67,25 +67,25 @@ RECOMMENDATION(S):  CT of the chest.
 
 NOTIFICATION:  Told by phone.
 """)
-TITLE = as_file("""
+STUDY_HEADING = as_report_file("""
 WET READ: ___ 3:14 PM
  Bad film.
 
 PORTABLE CHEST, AP:  One tube. FINDINGS improved
 """)
-PARAGRAPH = as_file("""
+PARAGRAPH = as_report_file("""
 FINAL REPORT
 HISTORY:  Fall.
 
 The lungs are clear.  No fracture.
 """)
-SHORT = as_file("""
+SHORT = as_report_file("""
 FINAL REPORT
 
 IMPRESSION:  Normal chest.
 """)
-BARE = as_file("\nFINAL REPORT\nNothing is headed here, lungs clear.\n")
-EMPTY = as_file("\nFINAL REPORT\n\nIMPRESSION:  \n\n")
+NO_HEADING = as_report_file("\nFINAL REPORT\nNothing is headed here, lungs clear.\n")
+EMPTY = as_report_file("\nFINAL REPORT\n\nIMPRESSION:  \n\n")
 
 SECTIONS = {
     FILE: {
@@ -94,17 +94,17 @@ SECTIONS = {
         " No pneumothorax. Clear.",
         "comparison": "___",
     },
-    TWICE: {
+    ADDENDUM: {
         "impression": "New opacity 12. 4. Edema COMPARISON none.",
         "findings": "Old text of the first read.",
     },
-    TITLE: {"findings": "One tube. FINDINGS improved"},
+    STUDY_HEADING: {"findings": "One tube. FINDINGS improved"},
     PARAGRAPH: {"last_paragraph": "The lungs are clear.  No fracture."},
     SHORT: {"impression": "Normal chest."},
-    BARE: {},
+    NO_HEADING: {},
     EMPTY: {"last_paragraph": ""},
 }
-"""What `section_text` and the last section of each name give."""
+"""The last section of each name in the output of the original `section_text`."""
 
 GOLDEN = {
     (
@@ -112,27 +112,27 @@ GOLDEN = {
         FILE,
     ): "no acute disease stable mass see ___ heart size is 5 cm above normal calcified "
     "nave nodule no pneumothorax",
-    ("mgca", TWICE): "new opacity edema comparison none old text of the first read",
-    ("mgca", TITLE): "one tube findings improved",
+    ("mgca", ADDENDUM): "new opacity edema comparison none old text of the first read",
+    ("mgca", STUDY_HEADING): "one tube findings improved",
     ("g2d-code", FILE): "No acute disease. Stable mass (see ___). Heart size is 3. 5 cm above "
     "normal. Calcified na\u00efve nodule. No pneumothorax. Clear. ",
-    ("g2d-code", TWICE): "New opacity 12. Edema  none. Old text of the first read. ",
-    ("g2d-code", TITLE): "One tube. improved",
+    ("g2d-code", ADDENDUM): "New opacity 12. Edema  none. Old text of the first read. ",
+    ("g2d-code", STUDY_HEADING): "One tube. improved",
     ("g2d-code", SHORT): "Normal chest. ",
     ("chexzero", FILE): "1. No acute disease. 2. Stable mass (see ___).",
-    ("chexzero", TWICE): "New opacity 12. 4. Edema COMPARISON none.",
-    ("chexzero", TITLE): "NO IMPRESSION",
+    ("chexzero", ADDENDUM): "New opacity 12. 4. Edema COMPARISON none.",
+    ("chexzero", STUDY_HEADING): "NO IMPRESSION",
     ("chexzero", SHORT): "Normal chest.",
 }
 
 DROPPED = {
     ("mgca", PARAGRAPH): NO_SECTION,
     ("mgca", SHORT): TOO_SHORT,
-    ("mgca", BARE): NO_SECTION,
+    ("mgca", NO_HEADING): NO_SECTION,
     ("g2d-code", PARAGRAPH): NO_SECTION,
     ("g2d-code", EMPTY): NO_SECTION,
     ("chexzero", EMPTY): NOTHING_LEFT,
-    ("g2dbench", BARE): "neither findings nor impression nor a last paragraph",
+    ("g2dbench", NO_HEADING): "neither findings nor impression nor a last paragraph",
     ("raw", " \n"): NOTHING_LEFT,
 }
 
@@ -145,16 +145,16 @@ def test_report_files_have_the_sections_of_the_original_parser(report: str) -> N
 
 
 @pytest.mark.parametrize(("name", "report"), GOLDEN)
-def test_published_cleanings_give_what_their_code_gives(name: CleaningName, report: str) -> None:
+def test_published_cleanings_equal_their_original_code(name: CleaningName, report: str) -> None:
     assert clean(report, name) == (GOLDEN[name, report], KEPT)
 
 
 @pytest.mark.parametrize(("name", "report"), DROPPED)
-def test_dropped_reports_say_why(name: CleaningName, report: str) -> None:
+def test_dropped_reports_have_a_reason(name: CleaningName, report: str) -> None:
     assert clean(report, name) == (None, DROPPED[name, report])
 
 
-def test_our_cleaning_reads_findings_and_impression_of_a_file_alone() -> None:
+def test_the_default_cleaning_uses_only_findings_and_impression_of_a_file() -> None:
     assert clean(FILE, "g2dbench").text == (
         "Heart size is 3.5 cm above normal. Calcified na\u00efve nodule. No pneumothorax. Clear. "
         "No acute disease. Stable mass (see )."
@@ -181,7 +181,7 @@ def test_reports_of_one_line_are_split_at_their_headings() -> None:
 
 
 @pytest.mark.parametrize("name", CLEANINGS)
-def test_a_missing_report_is_no_pair(name: CleaningName) -> None:
+def test_a_missing_report_is_dropped(name: CleaningName) -> None:
     assert clean(None, name) == (None, "no report")
 
 
@@ -191,7 +191,7 @@ def test_every_named_cleaning_exists() -> None:
 
 
 def test_pairs_are_counted_step_by_step() -> None:
-    pairs = [("PA", FILE), ("AP", SHORT), ("LATERAL", FILE), (None, None), ("PA", BARE)]
+    pairs = [("PA", FILE), ("AP", SHORT), ("LATERAL", FILE), (None, None), ("PA", NO_HEADING)]
     counts = count_pairs(pairs, "mgca")
     assert counts == {
         OTHER_VIEW: 1, "no report": 1, TOO_SHORT: 1, NO_SECTION: 1, KEPT: 1,
@@ -202,18 +202,18 @@ def test_pairs_are_counted_step_by_step() -> None:
     )
 
 
-def test_real_reports_are_what_they_were_before_cleanings_had_names(real_data) -> None:
+def test_the_default_cleaning_of_real_reports_equals_clean_report(real_data) -> None:
     reports = [item.report for item in open_i.read(real_data / "open_i")]
     assert all(clean(report, "g2dbench").text == clean_report(report) for report in reports)
-    kept = [clean(report, "mgca").text for report in reports]
-    assert sum(text is not None for text in kept) > 2700
-    assert not any(set(text or "") & set(".,:;ABC\n") for text in kept)
+    cleaned = [clean(report, "mgca").text for report in reports]
+    assert sum(text is not None for text in cleaned) > 2700
+    assert not any(set(text or "") & set(".,:;ABC\n") for text in cleaned)
 
 
 # -- in recipes
 
 
-def test_the_default_cleaning_leaves_a_recipe_its_digest() -> None:
+def test_the_default_cleaning_does_not_change_the_digest_of_a_recipe() -> None:
     recipe = recipes.parse('name = "mine"\nmethod = "g2d"', "here")
     content = recipe.model_dump(mode="json", exclude={"name", "summary"})
     assert content["data"].pop("cleaning") == "g2dbench"
@@ -224,5 +224,5 @@ def test_the_default_cleaning_leaves_a_recipe_its_digest() -> None:
     assert changed.name.startswith("mine+")
 
 
-def test_the_released_recipe_reads_reports_as_the_released_code() -> None:
+def test_the_recipe_of_the_released_code_uses_its_cleaning() -> None:
     assert recipes.load("g2d-code").data.cleaning == "g2d-code"

@@ -1,4 +1,4 @@
-"""Report cleaning: what a text encoder gets to read."""
+"""The report cleaning of g2dbench."""
 
 import pytest
 
@@ -20,7 +20,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("text", CASES)
-def test_reports_become_plain_sentences(text: str) -> None:
+def test_reports_become_sentences_without_marks(text: str) -> None:
     assert clean_report(text) == CASES[text]
 
 
@@ -30,15 +30,15 @@ def test_reports_without_words_are_none(text: str | None) -> None:
 
 
 @pytest.mark.parametrize("text", CASES)
-def test_cleaning_twice_changes_nothing_more(text: str) -> None:
-    once = clean_report(text)
-    assert clean_report(once) == once
+def test_cleaning_is_idempotent(text: str) -> None:
+    cleaned = clean_report(text)
+    assert clean_report(cleaned) == cleaned
 
 
-def test_real_reports_keep_their_words_and_lose_their_marks(real_data) -> None:
+def test_real_reports_keep_their_words_without_marks(real_data) -> None:
     cleaned = [clean_report(item.report) for item in open_i.read(real_data / "open_i")]
-    kept = [text for text in cleaned if text is not None]
-    assert len(kept) == 2759
-    assert not [text for text in kept if "XXXX" in text or "  " in text or ".." in text]
-    assert not [text for text in kept if "Findings:" in text or "Impression:" in text]
-    assert sum(len(text.split()) for text in kept) / len(kept) > 20
+    texts = [text for text in cleaned if text is not None]
+    assert len(texts) == 2759
+    assert not [text for text in texts if "XXXX" in text or "  " in text or ".." in text]
+    assert not [text for text in texts if "Findings:" in text or "Impression:" in text]
+    assert sum(len(text.split()) for text in texts) / len(texts) > 20

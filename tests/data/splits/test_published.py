@@ -1,4 +1,4 @@
-"""Published splits: drawn as their code draws them, loaded as their lists say, leaks named."""
+"""Published splits equal those of the authors' code and lists, and leaks are reported."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.model_selection import train_test_split
 
 from g2dbench.cli.open_data import open_data
-from g2dbench.data.prepare import find, prepare, prepared
+from g2dbench.data.prepare import find_store, prepare, require_store
 from g2dbench.data.readers import rsna, siim
 from g2dbench.data.splits.published import PublishedSplit, Split, assign, read_list
 from g2dbench.data.store.store import Store
@@ -23,7 +23,7 @@ from g2dbench.sample import Record
 
 REGISTRY = Registry()
 RSNA = 26_684
-"""Patients of stage 2; 12,047 images in 12,954 rows are SIIM's."""
+"""Number of patients of stage 2."""
 
 
 def records(names: Sequence[str], patients: Sequence[str] | None = None) -> list[Record]:
@@ -40,7 +40,7 @@ def names_of(count: int, seed: int = 0) -> list[str]:
 
 
 def mgca(names: Sequence[str], held_out: float | int) -> dict[str, str]:
-    """MGCA's steps on a table with one row per box, restated with pandas."""
+    """The steps of MGCA on a table with one row per box, written with pandas."""
     generator = np.random.default_rng(1)
     rows = [name for name in names for _ in range(generator.integers(1, 4))]
     generator.shuffle(rows)
@@ -56,37 +56,37 @@ def mgca(names: Sequence[str], held_out: float | int) -> dict[str, str]:
     ("preset", "held_out", "sizes"),
     [("mgca", 0.15 * 2, (18_678, 4_003, 4_003)), ("mgca-det", 5337 * 2, (16_010, 5_337, 5_337))],
 )
-def test_mgcas_rsna_splits_are_the_ones_of_its_code(
+def test_mgca_splits_of_rsna_equal_those_of_its_code(
     preset: str, held_out: float, sizes: tuple[int, int, int]
 ) -> None:
     names = names_of(RSNA)
     found = assign(Split(preset), "rsna", rsna, Path(), records(names), names)
-    alike = found.splits == mgca(names, held_out)
-    assert alike
+    is_equal = found.splits == mgca(names, held_out)
+    assert is_equal
     assert Counter(found.splits.values()) == dict(
         zip(("train", "valid", "test"), sizes, strict=True)
     )
     assert found.warnings == ()
 
 
-def test_missing_and_broken_images_keep_the_others_where_they_are() -> None:
+def test_missing_and_broken_images_do_not_move_the_others() -> None:
     names = names_of(RSNA)
     whole = assign(Split("mgca-det"), "rsna", rsna, Path(), records(names), names)
     some = assign(Split("mgca-det"), "rsna", rsna, Path(), records(names[:100]), names[::-1])
-    alike = some.splits == whole.splits
-    assert alike
+    is_equal = some.splits == whole.splits
+    assert is_equal
 
 
-def test_an_excerpt_is_no_published_split() -> None:
+def test_a_published_split_of_an_excerpt_is_refused() -> None:
     names = names_of(120)
-    with pytest.raises(BadData, match="mgca-det of rsna cannot be drawn from 120 images"):
+    with pytest.raises(BadData, match="mgca-det of rsna cannot be computed from 120 images"):
         assign(Split("mgca-det"), "rsna", rsna, Path(), records(names), names)
     with pytest.raises(BadData, match="18,678 train images, these tables or lists give 84: they"):
         assign(Split("mgca"), "rsna", rsna, Path(), records(names), names)
 
 
 def siim_table(root: Path) -> list[str]:
-    """As many rows and images as the official table; 700 images have two to four rows."""
+    """A table with 12,954 rows of 12,047 images, as the official one; up to 4 rows per image."""
     names = names_of(12_047, seed=2)
     extra = np.random.default_rng(3).choice(names[:700], 907)
     rows = [*names, *extra]
@@ -97,7 +97,7 @@ def siim_table(root: Path) -> list[str]:
     return rows
 
 
-def test_mgcas_siim_split_by_row_is_loaded_with_its_leak(tmp_path: Path) -> None:
+def test_mgca_split_of_siim_by_row_is_used_with_its_leak(tmp_path: Path) -> None:
     rows = siim_table(tmp_path)
     names = sorted(set(rows))
     found = assign(Split("mgca"), "siim", siim, tmp_path, records(names), names)
@@ -112,7 +112,7 @@ def test_mgcas_siim_split_by_row_is_loaded_with_its_leak(tmp_path: Path) -> None
 
 
 def mrm_lists(folder: Path) -> Split:
-    """Lists that overlap as much as MRM's of SIIM do."""
+    """Lists that overlap as much as those of MRM for SIIM."""
     names = names_of(10_675, seed=5)
     train, valid, test = names[:7_969], [], []
     valid = [*train[:478], *names[7_969:9_389]]
@@ -125,22 +125,22 @@ def mrm_lists(folder: Path) -> Split:
     return Split("mrm", tuple(files))
 
 
-def test_leaking_lists_are_loaded_with_a_warning_that_counts(tmp_path: Path) -> None:
+def test_leaking_lists_are_used_with_a_warning_that_counts(tmp_path: Path) -> None:
     split = mrm_lists(tmp_path)
     names = names_of(10_675, seed=5)
     found = assign(split, "siim", siim, tmp_path, records(names), names)
     assert len(found.splits) == 10_675
     assert Counter(found.splits.values())["train"] == 7_969 - 478 - 494
-    told = " ".join(found.warnings)
+    text_of_warnings = " ".join(found.warnings)
     for text in (
         "train and valid share 478 images",
         "train and test share 494 images",
         "valid and test share 124 images",
     ):
-        assert f"the split mrm of siim (MRM, DatasetsSplits/) leaks: {text}" in told
+        assert f"the split mrm of siim (MRM, DatasetsSplits/) leaks: {text}" in text_of_warnings
 
 
-def test_patients_on_two_sides_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patients_in_two_splits_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     listed = [("a", "train"), ("b", "test"), ("c", "test"), ("c", "test")]
     monkeypatch.setitem(rsna.PUBLISHED_SPLITS, "toy", PublishedSplit("toy", draw=lambda *_: listed))
     found = assign(
@@ -160,12 +160,12 @@ def test_patients_on_two_sides_are_counted(monkeypatch: pytest.MonkeyPatch) -> N
         "label,Path\n0,CheXpert/train/a.jpg\n1,x\\b.2.png\n", "a\n\nb.2\n",
     ],
 )  # fmt: skip
-def test_lists_of_all_kinds_give_ids(tmp_path: Path, text: str) -> None:
+def test_ids_are_read_from_every_format_of_list(tmp_path: Path, text: str) -> None:
     (tmp_path / "list").write_text(text, encoding="utf-8")
     assert read_list(tmp_path / "list", "train") == [("a", "train"), ("b.2", "train")]
 
 
-def test_a_table_gives_ids_and_splits_or_says_what_it_lacks(tmp_path: Path) -> None:
+def test_a_table_gives_ids_and_splits_or_an_error(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text("split,id\ntrain,a\ntest,b.png\n")
     assert read_list(path) == [("a", "train"), ("b", "test")]
@@ -180,7 +180,7 @@ def test_a_table_gives_ids_and_splits_or_says_what_it_lacks(tmp_path: Path) -> N
         read_list(path)
 
 
-def test_requests_that_cannot_be_met(tmp_path: Path) -> None:
+def test_impossible_splits_are_refused(tmp_path: Path) -> None:
     with pytest.raises(Misuse, match="'rsna' has no split 'mgcaa'; it has: g2dbench, official"):
         make(make_root(tmp_path / "root"), tmp_path / "store", Split("mgcaa"))
     with pytest.raises(Misuse, match="--split-file needs --split"):
@@ -213,7 +213,9 @@ def make(root: Path, store: Path, split: Split | None = None) -> Store:
     )  # fmt: skip
 
 
-def test_a_list_makes_a_store_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_split_from_a_list_has_its_own_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(rsna.PUBLISHED_SPLITS, "benchx", PublishedSplit("toy"))
     root, store = make_root(tmp_path / "root"), tmp_path / "s"
     table = tmp_path / "table.csv"
@@ -228,15 +230,18 @@ def test_a_list_makes_a_store_of_its_own(tmp_path: Path, monkeypatch: pytest.Mon
     found = theirs.manifest.summary
     assert (found.listed, found.stored, found.unlisted, found.leaks) == (12, 4, 8, ())
     assert "8 are not in the split benchx" in describe(theirs)
-    assert find("rsna", None, store).folder == ours.folder
-    assert prepared("rsna", None, store, registry=REGISTRY, split="benchx").folder == theirs.folder
+    assert find_store("rsna", None, store).folder == ours.folder
+    assert (
+        require_store("rsna", None, store, registry=REGISTRY, split="benchx").folder
+        == theirs.folder
+    )
     named = open_data("rsna@benchx", None, store, None, REGISTRY)
     assert (named.card.name, len(named)) == ("rsna@benchx", 4)
     table.write_text("id,split\np01,train\np02,valid\n")
     assert make(root, store, split).folder not in (ours.folder, theirs.folder)
 
 
-def test_verify_tells_a_known_leak_and_goes_on(
+def test_verify_reports_a_known_leak_and_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = [("p01", "train"), ("p01", "test"), ("p02", "valid")]
@@ -251,7 +256,7 @@ def test_verify_tells_a_known_leak_and_goes_on(
     assert made[0].split == "test"
 
 
-def test_embedded_sets_have_their_own_split(tmp_path: Path) -> None:
+def test_embedded_sets_accept_no_published_split(tmp_path: Path) -> None:
     with pytest.raises(Misuse, match="drawn with its own split"):
         prepare(
             "synthetic", None, tmp_path, progress=quiet, registry=REGISTRY, split=Split("mgca")

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from support.stopping import Stop, Watch, after
 
-from g2dbench.data.prepare import find, prepare, prepared_in
+from g2dbench.data.prepare import find_store, prepare, stores_in
 from g2dbench.data.store import build
 from g2dbench.data.store.manifest import QUARANTINE_FILE, ROWS_FILE
 from g2dbench.data.store.request import Drawing
@@ -62,7 +62,7 @@ def stopped(root: Path, store: Path, count: int = 140) -> tuple[Path, Path]:
     """The rows and the journal of a preparation that ended after `count` images."""
     with pytest.raises(Stop):
         make(root, store, after(count))
-    assert prepared_in(store) == []
+    assert stores_in(store) == []
     (rows,), (log,) = store.glob(".*.partial/" + ROWS_FILE), store.glob(".*.journal")
     return rows, log
 
@@ -214,7 +214,7 @@ def kill_often(root: Path, folder: Path, whole: Store, kills: int, seed: int) ->
         process.join(60)
         assert process.exitcode in (0, -signal.SIGKILL)
         done += process.exitcode != 0
-        found = find("rsna", root, store)
+        found = find_store("rsna", root, store)
         assert found is None or same(found, whole)
         if process.exitcode == 0:
             shutil.rmtree(store)
@@ -246,6 +246,6 @@ def test_a_run_killed_at_every_late_moment(root: Path, whole: Store, tmp_path: P
         )
         process.start()
         process.join(60)
-        found = find("rsna", root, store)
+        found = find_store("rsna", root, store)
         assert found is None or same(found, whole)
         assert same(make(root, store), whole)

@@ -20,7 +20,7 @@ import pytest
 from packaging.version import Version
 from PIL import Image
 
-from g2dbench.data.prepare import find, open_or_prepare, prepare, prepared, prepared_in
+from g2dbench.data.prepare import find_store, open_or_prepare, prepare, require_store, stores_in
 from g2dbench.data.store.manifest import MANIFEST_FILE, QUARANTINE_FILE, ROWS_FILE
 from g2dbench.data.store.request import Drawing
 from g2dbench.data.store.row import pack, unpack
@@ -218,10 +218,10 @@ def test_preparing_twice_reads_once_and_names_the_folder(tmp_path: Path) -> None
     assert first.folder.name.startswith("rsna-32-")
     assert (first.folder / ROWS_FILE).stat().st_mtime_ns == stamp
     make(root, tmp_path / "s", size=20)
-    assert find("rsna", None, tmp_path / "s", 20).size == 20
-    assert find("rsna", tmp_path / "elsewhere", tmp_path / "s", 20) is None
-    assert find("rsn", None, tmp_path / "s") is None
-    assert [item.size for item in prepared_in(tmp_path / "s")] == [20, 32]
+    assert find_store("rsna", None, tmp_path / "s", 20).size == 20
+    assert find_store("rsna", tmp_path / "elsewhere", tmp_path / "s", 20) is None
+    assert find_store("rsn", None, tmp_path / "s") is None
+    assert [item.size for item in stores_in(tmp_path / "s")] == [20, 32]
 
 
 def test_requests_that_cannot_be_met(tmp_path: Path) -> None:
@@ -234,9 +234,9 @@ def test_requests_that_cannot_be_met(tmp_path: Path) -> None:
     with pytest.raises(Misuse, match="rsna"):
         prepare("rsnaa", tmp_path, tmp_path, progress=quiet, registry=REGISTRY)
     with pytest.raises(BadData, match=f"data prepare rsna --root FOLDER --store {tmp_path}"):
-        prepared("rsna", None, tmp_path, registry=REGISTRY)
+        require_store("rsna", None, tmp_path, registry=REGISTRY)
     with pytest.raises(BadData, match="images --root FOLDER --name NAME --store"):
-        prepared("images", None, tmp_path, registry=REGISTRY, size=64)
+        require_store("images", None, tmp_path, registry=REGISTRY, size=64)
     (tmp_path / "file").touch()
     with pytest.raises(BadData, match="cannot be written"):
         make(make_root(tmp_path / "root"), tmp_path / "file")
@@ -403,8 +403,8 @@ def test_a_killed_run_leaves_nothing_that_looks_complete(tmp_path: Path, project
     process.wait()
     assert workers
     assert list(store_root.glob(".*.partial"))
-    assert prepared_in(store_root) == []
-    assert find("rsna", root, store_root) is None
+    assert stores_in(store_root) == []
+    assert find_store("rsna", root, store_root) is None
     wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
     again = make(root, store_root)
     assert again.fingerprint == make(root, tmp_path / "other").fingerprint

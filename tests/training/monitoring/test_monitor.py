@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 
 from g2dbench.cards import MethodCard
-from g2dbench.data.prepare import prepared
+from g2dbench.data.prepare import require_store
 from g2dbench.errors import Misuse, Stopped
 from g2dbench.method import Batch, Method
 from g2dbench.methods.g2d.model import G2D
@@ -56,7 +56,7 @@ def recipe(method: str = "g2d", **model: Any) -> Recipe:
 
 @pytest.fixture
 def fit(small_store: Path, tmp_path: Path) -> Callable[..., RunFolder]:
-    data = prepared("synthetic", None, small_store, size=64, registry=Registry())
+    data = require_store("synthetic", None, small_store, size=64, registry=Registry())
 
     def run(name: str, **changes: Any) -> RunFolder:
         settings: dict[str, Any] = {"seed": 0, "echo": lambda _: None}

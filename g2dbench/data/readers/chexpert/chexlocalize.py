@@ -60,7 +60,7 @@ class Segmentations:
             frame = sizes.pop()
             if sizes:
                 raise ValueError("masks differ in size")
-            runs = {name: rle.runs(mask["counts"], frame) for name, mask in masks.items()}
+            runs = {name: rle.parse_runs(mask["counts"], frame) for name, mask in masks.items()}
         except (AttributeError, KeyError, TypeError, IndexError, ValueError, BadResult):
             return Drawn(notes=(f"{path.name} has no COCO run lengths for it: no masks are known",))
         seen = {

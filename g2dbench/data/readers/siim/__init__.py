@@ -16,7 +16,7 @@ from g2dbench.cards import DatasetCard
 from g2dbench.data.annotations.masks import RunMasks
 from g2dbench.data.images.dicom import read_header
 from g2dbench.data.readers.siim import kaggle
-from g2dbench.data.splits.published import PublishedSplit, mgca_thirds
+from g2dbench.data.splits.published import PublishedSplit, mgca_split
 from g2dbench.data.tables.csv import (
     Cells,
     by_key,
@@ -44,7 +44,7 @@ CARD = DatasetCard(
 def _mgca_split(ids: Sequence[str], root: Path) -> list[tuple[str, str]]:
     """By row of the table, as MGCA does: an image with several rows can be on two sides."""
     rows = read_table(table_in(root), ("ImageId",))["ImageId"].tolist()
-    return mgca_thirds(rows, 0.15 * 2)
+    return mgca_split(rows, 0.15 * 2)
 
 
 PUBLISHED_SPLITS = {

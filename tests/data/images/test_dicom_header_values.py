@@ -1,4 +1,4 @@
-"""Header values in another number format than the pixels: padding, tables, stored bits."""
+"""Header values in a number format other than the pixels': padding, tables, stored bits."""
 
 from pathlib import Path
 from typing import Any
@@ -35,19 +35,19 @@ def dicom(path: Path, pixels: np.ndarray, bits: int, syntax: str, **fields: Any)
     return path
 
 
-def shown(path: Path) -> list[int]:
+def displayed(path: Path) -> list[int]:
     return read_image(path)[0].ravel().tolist()
 
 
 def stretched(levels: list[float]) -> list[int]:
-    """8-bit levels of values, the smallest as 0 and the largest as 255."""
+    """Values scaled to 8 bits: the smallest becomes 0, the largest 255."""
     values = np.array(levels, float)
     return np.rint((values - values.min()) / (values.max() - values.min()) * 255).tolist()
 
 
 SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 PADDED = [
-    # pixels, bits stored, (VR, value) of the padding, (VR, value) of its limit, what is padding
+    # pixels, bits stored, (VR, value) of the padding, (VR, value) of its limit, padded pixels
     ([-2000, -900, 0, 900], 16, ("SS", -2000), None, 1),
     ([-2000, -900, 0, 900], 16, ("US", 63536), None, 1),
     ([-2000, -900, 0, 900], 12, ("US", 63536), None, 1),
@@ -71,7 +71,7 @@ def test_padding_is_the_same_number_in_either_format(
         fields["PixelPaddingRangeLimit"] = DataElement(LIMIT, *limit)
     path = dicom(tmp_path / "a.dcm", stored, bits, syntax, **fields)
     rest = stretched([float(pixel) for pixel in pixels[count:]])
-    assert shown(path) == [0] * count + rest
+    assert displayed(path) == [0] * count + rest
 
 
 @pytest.mark.parametrize("value", [("US", 65534), ("SS", -2)])
@@ -79,22 +79,22 @@ def test_unsigned_padding_written_as_signed(tmp_path: Path, value: Any) -> None:
     pixels = np.array([[65534, 100, 200, 300]], np.uint16)
     element = DataElement(VALUE, *value)
     path = dicom(tmp_path / "a.dcm", pixels, 16, ExplicitVRLittleEndian, PixelPaddingValue=element)
-    assert shown(path) == [0, *stretched([100, 200, 300])]
+    assert displayed(path) == [0, *stretched([100, 200, 300])]
 
 
 def test_padding_beyond_the_stored_bits_is_no_real_level(tmp_path: Path) -> None:
-    # 65535 cut to 12 bits is 4095, the level of an overexposed pixel.
+    # 65535 reduced to 12 bits is 4095, the level of an overexposed pixel.
     pixels = np.array([[65535, 4095, 0, 2000]], np.uint16)
     element = DataElement(VALUE, "US", 65535)
     path = dicom(tmp_path / "a.dcm", pixels, 12, ExplicitVRLittleEndian, PixelPaddingValue=element)
-    assert shown(path) == [0, *stretched([4095, 0, 2000])]
+    assert displayed(path) == [0, *stretched([4095, 0, 2000])]
 
 
 def test_padding_as_bytes_of_unknown_format(tmp_path: Path) -> None:
     pixels = np.array([[-2000, -900, 0, 900]], np.int16)
     element = DataElement(VALUE, "UN", (63536).to_bytes(2, "little"))
     path = dicom(tmp_path / "a.dcm", pixels, 16, ExplicitVRLittleEndian, PixelPaddingValue=element)
-    assert shown(path) == [0, *stretched([-900, 0, 900])]
+    assert displayed(path) == [0, *stretched([-900, 0, 900])]
 
 
 def table(first: int, entries: list[int], form: str) -> pydicom.Dataset:
@@ -122,14 +122,14 @@ def test_a_tables_first_input_is_the_same_number_in_either_format(
     rescale = {} if intercept is None else {"RescaleSlope": 1, "RescaleIntercept": intercept}
     lut = table(first, [10, 70, 20, 60], form)
     path = dicom(tmp_path / "a.dcm", pixels, 12, syntax, VOILUTSequence=[lut], **rescale)
-    assert shown(path) == stretched([10, 10, 70, 20, 60, 60])
+    assert displayed(path) == stretched([10, 10, 70, 20, 60, 60])
 
 
 def test_high_unsigned_inputs_of_a_table_are_not_taken_for_negative_ones(tmp_path: Path) -> None:
     pixels = np.array([[39999, 40000, 40001, 40002, 50000]], np.uint16)
     lut = table(40000, [10, 70, 20], "US")
     path = dicom(tmp_path / "a.dcm", pixels, 16, ExplicitVRLittleEndian, VOILUTSequence=[lut])
-    assert shown(path) == stretched([10, 10, 70, 20, 20])
+    assert displayed(path) == stretched([10, 10, 70, 20, 20])
 
 
 def test_signed_entries_of_a_table_are_unsigned(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_signed_entries_of_a_table_are_unsigned(tmp_path: Path) -> None:
     lut.add(DataElement(0x00283006, "SS", [0, 32767, -1]))
     pixels = np.array([[0, 1, 2]], np.uint16)
     path = dicom(tmp_path / "a.dcm", pixels, 12, ExplicitVRLittleEndian, VOILUTSequence=[lut])
-    assert shown(path) == [0, 127, 255]
+    assert displayed(path) == [0, 127, 255]
 
 
 def test_bits_at_the_upper_end_of_a_word(tmp_path: Path) -> None:
@@ -148,4 +148,4 @@ def test_bits_at_the_upper_end_of_a_word(tmp_path: Path) -> None:
         tmp_path / "a.dcm", (values << 4) | noise, 12, ExplicitVRLittleEndian, HighBit=15,
         WindowCenter=2048, WindowWidth=4096,
     )  # fmt: skip
-    assert shown(path) == stretched([0, 1000, 4095])
+    assert displayed(path) == stretched([0, 1000, 4095])

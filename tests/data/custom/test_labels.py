@@ -1,4 +1,4 @@
-"""Columns of one's own tables: label cells of every program, and what is not used is told."""
+"""Label columns of user tables, paths of other machines, and notes on unused columns."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from g2dbench.data.custom import hf, images, pairs
-from g2dbench.data.custom._hf_features import PARTIAL
+from g2dbench.data.custom._hf_features import PARTIAL_BOXES
 from g2dbench.data.prepare import prepare
-from g2dbench.data.tables.labels import is_unjudged, parse_label
+from g2dbench.data.tables.labels import is_unlabeled, parse_label
 from g2dbench.data.tables.records import Missing, Note
 from g2dbench.errors import BadData
 from g2dbench.progress import quiet
@@ -43,23 +43,23 @@ CELLS = {
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_labels_are_known_by_every_usual_word(cell: str) -> None:
+def test_labels_are_read_in_every_usual_notation(cell: str) -> None:
     assert parse_label(cell) == CELLS[cell]
-    assert not is_unjudged(cell)
+    assert not is_unlabeled(cell)
 
 
 @pytest.mark.parametrize(
     "cell", ["", " ", "nan", "NaN", "NA", "N/A", "#N/A", "<NA>", "null", "NULL", "None"]
 )
-def test_every_word_for_an_empty_cell_is_not_judged(tmp_path: Path, cell: str) -> None:
-    assert is_unjudged(cell)
+def test_every_text_for_an_empty_cell_is_unlabeled(tmp_path: Path, cell: str) -> None:
+    assert is_unlabeled(cell)
     assert parse_label(cell) is None
     root = make_root(tmp_path, f"path,Edema\nimages/a0.png,1\nimages/a1.png,{cell}\n")
     assert images.describe(root, {}).findings == ("Edema",)
     assert [item.labels for item in images.read(root, {})] == [{"Edema": 1}, None]
 
 
-def test_booleans_and_gaps_of_parquet_are_labels(tmp_path: Path) -> None:
+def test_booleans_and_missing_values_of_parquet_are_read(tmp_path: Path) -> None:
     root = make_root(tmp_path, "")
     (root / "labels.csv").unlink()
     table = pd.DataFrame({"path": [f"images/a{index}.png" for index in range(3)]})
@@ -71,7 +71,7 @@ def test_booleans_and_gaps_of_parquet_are_labels(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_column_that_is_no_finding_is_told_with_the_first_cell_that_forbids_it(
+def test_an_unused_column_is_reported_with_its_first_cell_that_is_not_a_label(
     tmp_path: Path,
 ) -> None:
     rows = "path,Edema,Grade,Empty\nimages/a0.png,1,1,\nimages/a1.png,0,maybe,NA\n"
@@ -81,7 +81,7 @@ def test_a_column_that_is_no_finding_is_told_with_the_first_cell_that_forbids_it
     assert notes_of(tmp_path, {"findings": "Edema"}) == []
 
 
-def test_labels_beside_a_class_column_are_told_with_the_option_that_takes_them(
+def test_labels_beside_a_class_column_are_reported_with_the_option_to_use_them(
     tmp_path: Path,
 ) -> None:
     rows = "path,class,Edema,Mass\nimages/a0.png,Flu,1,0\nimages/a1.png,NA,0,1\n"
@@ -93,7 +93,7 @@ def test_labels_beside_a_class_column_are_told_with_the_option_that_takes_them(
     assert first.labels == {"Edema": 1, "Mass": 0}
 
 
-def test_the_summary_tells_what_was_not_used(tmp_path: Path) -> None:
+def test_the_summary_names_unused_columns(tmp_path: Path) -> None:
     rows = "path,Edema,Grade\n" + "".join(f"images/a{i}.png,{i % 2},high\n" for i in range(12))
     root = make_root(tmp_path / "root", rows, 12)
     store = prepare(
@@ -112,8 +112,18 @@ def test_cells_with_brackets_are_printed_as_they_are(tmp_path: Path) -> None:
 
     rows = "path,Edema,Grade\n" + "".join(f"images/a{i}.png,{i % 2},[/b]\n" for i in range(12))
     root = make_root(tmp_path / "root", rows, 12)
-    words = ["data", "prepare", "images", "--root", root, "--store", tmp_path / "s", "--size", 32]
-    done = CliRunner().invoke(app, [*map(str, words), "--name", "mine", "--workers", "0"])
+    arguments = [
+        "data",
+        "prepare",
+        "images",
+        "--root",
+        root,
+        "--store",
+        tmp_path / "s",
+        "--size",
+        32,
+    ]
+    done = CliRunner().invoke(app, [*map(str, arguments), "--name", "mine", "--workers", "0"])
     assert done.exit_code == 0, done.output
     assert "Grade ('[/b]'" in " ".join(done.output.split())
 
@@ -127,7 +137,7 @@ def test_cells_with_brackets_are_printed_as_they_are(tmp_path: Path) -> None:
      "/home/other/images/a0.png"],
 )  # fmt: skip
 @pytest.mark.parametrize("reader", [pairs, images])
-def test_paths_of_other_machines_find_their_image(tmp_path: Path, reader, cell: str) -> None:
+def test_images_are_found_from_paths_of_other_machines(tmp_path: Path, reader, cell: str) -> None:
     root = make_root(tmp_path, f"image,text,Edema\n{cell},Clear.,1\n")
     (found,) = (item for item in reader.read(root, {}) if not isinstance(item, Note))
     assert found.path.resolve() == (root / "images/a0.png").resolve()
@@ -135,19 +145,19 @@ def test_paths_of_other_machines_find_their_image(tmp_path: Path, reader, cell: 
     assert bool(found.notes) == (cell[0] in "/C")
 
 
-def test_a_name_with_a_backslash_of_its_own_is_found(tmp_path: Path) -> None:
+def test_a_name_that_contains_a_backslash_is_found(tmp_path: Path) -> None:
     root = make_root(tmp_path, "image,text\na\\b.png,Clear.\n")
     save_image(root / "a\\b.png")
     (found,) = pairs.read(root, {})
     assert found.path == root / "a\\b.png"
 
 
-def test_a_path_whose_end_is_nowhere_is_missing(tmp_path: Path) -> None:
+def test_a_path_without_matching_file_is_missing(tmp_path: Path) -> None:
     root = make_root(tmp_path, "image,text\nC:\\x\\b.png,Clear.\n..\\..\\c.png,x\n")
     assert [type(item) for item in pairs.read(root, {})] == [Missing, Missing]
 
 
-def test_when_all_are_missing_one_is_named(tmp_path: Path) -> None:
+def test_if_all_images_are_missing_the_error_names_one(tmp_path: Path) -> None:
     root = make_root(tmp_path / "root", "image,text\nb\\c.png,Clear.\n")
     with pytest.raises(BadData, match=r"b/c\.png: there is no such file"):
         prepare(
@@ -158,7 +168,7 @@ def test_when_all_are_missing_one_is_named(tmp_path: Path) -> None:
 # -- Hugging Face data sets
 
 
-def test_hf_takes_the_size_of_the_boxes_picture_and_tells_unused_features(
+def test_hf_reads_the_size_of_the_annotated_picture_and_reports_unused_features(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     datasets = pytest.importorskip("datasets")
@@ -183,4 +193,4 @@ def test_hf_takes_the_size_of_the_boxes_picture_and_tells_unused_features(
     assert isinstance(found, Record)
     assert (found.frame, found.boxes, found.sex) == ((64, 80), (Box("mass", 1, 2, 4, 6),), "F")
     assert isinstance(partial, Record)
-    assert (partial.boxes, partial.notes) == (None, (PARTIAL,))
+    assert (partial.boxes, partial.notes) == (None, (PARTIAL_BOXES,))

@@ -1,4 +1,4 @@
-"""MGCA's splits of Object-CXR and COVIDx, and lists of COVIDx: against its steps and by hand."""
+"""Splits of Object-CXR and COVIDx equal those of MGCA and BenchX."""
 
 from collections import Counter
 from pathlib import Path
@@ -21,7 +21,7 @@ def records(names: list[str]) -> list[Record]:
     return [Record(id=name, path=Path(name), patient=name) for name in names]
 
 
-def test_object_cxr_as_mgca_draws_it(tmp_path: Path) -> None:
+def test_object_cxr_split_equals_that_of_mgca(tmp_path: Path) -> None:
     names = [f"{number:05d}.jpg" for number in np.random.default_rng(0).permutation(9000)]
     for part, rows in (("train", names[:8000]), ("dev", names[8000:])):
         frame = pd.DataFrame(
@@ -50,7 +50,7 @@ def test_an_excerpt_of_object_cxr_is_refused(tmp_path: Path) -> None:
 
 
 def covidx_lists(root: Path, edition: str, counts: dict[str, int]) -> dict[str, list[str]]:
-    """Lists of a release in an order that is none of its names'."""
+    """Write the lists of a release, in an order that is not alphabetical."""
     generator = np.random.default_rng(len(edition))
     found = {}
     for part, count in counts.items():
@@ -64,7 +64,7 @@ def covidx_lists(root: Path, edition: str, counts: dict[str, int]) -> dict[str, 
     return found
 
 
-def test_covidx_as_mgca_draws_it(tmp_path: Path) -> None:
+def test_covidx_split_equals_that_of_mgca(tmp_path: Path) -> None:
     lists = covidx_lists(tmp_path, "_9A", {"train": 1003, "test": 400})
     covidx_lists(tmp_path, "_5", {"train": 500, "test": 300})
     names = [*lists["train"], *lists["test"]]
@@ -77,7 +77,7 @@ def test_covidx_as_mgca_draws_it(tmp_path: Path) -> None:
     assert Counter(found.splits.values()) == {"train": 802, "valid": 201, "test": 400}
 
 
-def test_benchxs_covidx_is_the_lists_of_a_release(tmp_path: Path) -> None:
+def test_benchx_split_of_covidx_equals_the_lists_of_a_release(tmp_path: Path) -> None:
     counts = {"train": 67_863, "val": 8_473, "test": 8_482}
     lists = covidx_lists(tmp_path, "", counts)
     names = [name for part in lists.values() for name in part]
@@ -93,7 +93,7 @@ def test_benchxs_covidx_is_the_lists_of_a_release(tmp_path: Path) -> None:
     )
 
 
-def test_a_list_without_header_names_images_by_their_ending(tmp_path: Path) -> None:
+def test_a_list_without_header_names_images_by_their_extension(tmp_path: Path) -> None:
     path = tmp_path / "train.txt"
     path.write_text("3 SARS-Fig8a.jpeg pneumonia cohen\nMIDRC-1 MIDRC-1.0.png positive ricord\n")
     assert read_list(path, "train") == [("SARS-Fig8a", "train"), ("MIDRC-1.0", "train")]

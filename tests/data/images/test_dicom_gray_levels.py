@@ -1,4 +1,4 @@
-"""Grey levels of DICOM files against pydicom's own transformations and arrays worked by hand."""
+"""Gray levels of DICOM files, compared with pydicom's functions and values computed by hand."""
 
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from g2dbench.errors import BadData
 DEEP = np.random.default_rng(0).integers(0, 4096, (32, 24), dtype=np.uint16)
 
 
-def by_pydicom(path: Path) -> np.ndarray:
-    """What pydicom's functions make of a file, stretched; MONOCHROME1 inverted."""
+def read_with_pydicom(path: Path) -> np.ndarray:
+    """Gray levels of a file by pydicom's functions, stretched; MONOCHROME1 is inverted."""
     found = pydicom.dcmread(path)
     values = apply_modality_lut(pixel_array(found), found)
     if np.array_equal(values, np.rint(values)):
@@ -41,11 +41,11 @@ def test_every_depth_is_stretched(tmp_path: Path, bits: int, signed: bool, inver
     path = write_dicom(tmp_path / "a.dcm", values, bits=bits, PhotometricInterpretation=kind)
     expected = stretched(-values.astype(int) if inverse else values.astype(int))
     np.testing.assert_array_equal(read(path), expected)
-    np.testing.assert_array_equal(read(path), by_pydicom(path))
+    np.testing.assert_array_equal(read(path), read_with_pydicom(path))
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
-def test_eight_bits_stored_stay_whatever_is_allocated(tmp_path: Path, kind: type) -> None:
+def test_eight_stored_bits_are_unchanged_whatever_is_allocated(tmp_path: Path, kind: type) -> None:
     path = write_dicom(tmp_path / "a.dcm", (RAMP // 2).astype(kind), bits=8)
     np.testing.assert_array_equal(read(path), RAMP // 2)
 
@@ -74,7 +74,7 @@ def test_signed_bytes_are_stretched(tmp_path: Path) -> None:
 @pytest.mark.parametrize("inverse", [False, True])
 @pytest.mark.parametrize("function", [None, "", "LINEAR", "LINEAR_EXACT", "SIGMOID", "sigmoid"])
 @pytest.mark.parametrize("window", [(2000, 800), (0, 5000), ([1500, 9], [1000, 9]), (2000.5, 1.5)])
-def test_windows_are_pydicoms(
+def test_windows_equal_those_of_pydicom(
     tmp_path: Path, window: tuple, function: str | None, inverse: bool
 ) -> None:
     kind = "MONOCHROME1" if inverse else "MONOCHROME2"
@@ -90,10 +90,10 @@ def test_windows_are_pydicoms(
             path, DEEP, bits=12,
             WindowCenter=window[0], WindowWidth=window[1], **{**fields, "VOILUTFunction": "LINEAR"},
         )  # fmt: skip
-    np.testing.assert_allclose(found.astype(int), by_pydicom(path).astype(int), atol=1)
+    np.testing.assert_allclose(found.astype(int), read_with_pydicom(path).astype(int), atol=1)
 
 
-def test_a_negative_slope_turns_the_image_and_a_window_does_not_turn_it_back(
+def test_a_negative_slope_inverts_the_image_and_a_window_keeps_it_inverted(
     tmp_path: Path,
 ) -> None:
     values = np.array([[0, 100, 200, 300, 400]], np.uint16)
@@ -113,33 +113,35 @@ def test_a_window_of_width_one_is_a_threshold(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("centre", "width", "function", "stays"),
+    ("center", "width", "function", "stays"),
     [
         (128, 256, "LINEAR", True), (127, 255, "LINEAR", True), (127.5, 255, "LINEAR_EXACT", True),
         (500, 5000, "LINEAR", True), (128, 100, "LINEAR", False), (50, 260, "LINEAR", False),
         (128, 256, "SIGMOID", False),
     ],
 )  # fmt: skip
-def test_a_window_leaves_eight_bits_alone_only_if_it_covers_them(
-    tmp_path: Path, centre: float, width: float, function: str, stays: bool
+def test_a_window_keeps_eight_bit_levels_only_if_it_covers_them(
+    tmp_path: Path, center: float, width: float, function: str, stays: bool
 ) -> None:
     values = np.arange(20, 240, 5, dtype=np.uint8).reshape(4, 11)
     path = write_dicom(
         tmp_path / "a.dcm", values,
-        WindowCenter=centre, WindowWidth=width, VOILUTFunction=function,
+        WindowCenter=center, WindowWidth=width, VOILUTFunction=function,
     )  # fmt: skip
     assert np.array_equal(read(path), values) == stays
     if not stays:
-        np.testing.assert_allclose(read(path).astype(int), by_pydicom(path).astype(int), atol=1)
+        np.testing.assert_allclose(
+            read(path).astype(int), read_with_pydicom(path).astype(int), atol=1
+        )
 
 
 @pytest.mark.parametrize("name", ["ModalityLUTSequence", "VOILUTSequence"])
 @pytest.mark.parametrize("kind", ["US", "OW"])
-def test_tables_are_pydicoms(tmp_path: Path, name: str, kind: str) -> None:
+def test_tables_equal_those_of_pydicom(tmp_path: Path, name: str, kind: str) -> None:
     entries = np.sort(np.random.default_rng(2).integers(0, 65536, 3000)).tolist()
     fields = {name: [lut(entries, 500, kind=kind)]}
     path = write_dicom(tmp_path / "a.dcm", DEEP, bits=12, **fields)
-    np.testing.assert_array_equal(read(path), by_pydicom(path))
+    np.testing.assert_array_equal(read(path), read_with_pydicom(path))
 
 
 def test_tables_of_signed_values_begin_below_zero(tmp_path: Path) -> None:
@@ -157,7 +159,7 @@ def test_a_table_of_eight_bit_entries_does_not_wrap(tmp_path: Path) -> None:
     assert read(path).tolist() == [[0, 6, 15, 16, 125, 255]]
 
 
-def test_eight_bit_entries_may_lie_in_bytes(tmp_path: Path) -> None:
+def test_eight_bit_entries_may_be_stored_as_bytes(tmp_path: Path) -> None:
     table = lut([0], 0, 8)
     table.LUTDescriptor = [4, 0, 8]
     table.add_new("LUTData", "OW", bytes([0, 51, 102, 255]))
@@ -185,7 +187,7 @@ def test_modality_comes_before_voi_and_a_table_before_a_window(tmp_path: Path) -
     assert read(path).tolist() == [[0, 26, 255, 255]]
 
 
-def test_padding_and_its_range_do_not_set_the_range(tmp_path: Path) -> None:
+def test_padding_does_not_widen_the_range_of_levels(tmp_path: Path) -> None:
     values = np.array([[5, 6, 7, 1000, 1500, 2000]], np.uint16)
     path = write_dicom(tmp_path / "a.dcm", values, bits=12)
     found = pydicom.dcmread(path)
@@ -224,7 +226,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_levels_without_sense_are_refused(tmp_path: Path, name: str) -> None:
+def test_inconsistent_headers_are_refused(tmp_path: Path, name: str) -> None:
     fields = dict(REFUSED[name])
     if count := fields.pop("count", None):
         fields["VOILUTSequence"][0].LUTDescriptor = [count, 0, 16]

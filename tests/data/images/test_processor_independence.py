@@ -1,4 +1,4 @@
-"""Decoded pixels are the same on every processor where they pass through our arithmetic."""
+"""Pixels that pass through our arithmetic are the same on every processor."""
 
 import hashlib
 import os
@@ -13,12 +13,12 @@ from numpy._core._multiarray_umath import __cpu_dispatch__
 from pydicom.dataset import Dataset
 
 from g2dbench.data.annotations.masks import resize
-from g2dbench.data.images.dicom import LUMA, _render
-from g2dbench.data.images.dicom_grey_levels import shown
+from g2dbench.data.images.dicom import LUMA_WEIGHTS, _render
+from g2dbench.data.images.dicom_gray_levels import to_displayed_levels
 from g2dbench.data.images.image_file import shrink
 
 RNG = np.random.default_rng(0)
-COLOUR = RNG.integers(0, 65536, (61, 67, 3), dtype=np.uint16)
+COLOR = RNG.integers(0, 65536, (61, 67, 3), dtype=np.uint16)
 DEEP = RNG.integers(0, 4096, (150, 140), dtype=np.uint16)
 
 
@@ -31,16 +31,19 @@ def header(**fields: object) -> Dataset:
 
 
 def sigmoid() -> np.ndarray:
-    return shown(DEEP, header(WindowCenter=2000, WindowWidth=1500, VOILUTFunction="SIGMOID"))
+    return to_displayed_levels(
+        DEEP, header(WindowCenter=2000, WindowWidth=1500, VOILUTFunction="SIGMOID")
+    )
 
 
 def luma() -> np.ndarray:
-    return _render(COLOUR, header(PhotometricInterpretation="RGB"))
+    return _render(COLOR, header(PhotometricInterpretation="RGB"))
 
 
 def test_luma_of_a_pixel_is_the_sum_from_red_to_blue() -> None:
     expected = [
-        [r * LUMA[0] + g * LUMA[1] + b * LUMA[2] for r, g, b in row] for row in COLOUR.tolist()
+        [r * LUMA_WEIGHTS[0] + g * LUMA_WEIGHTS[1] + b * LUMA_WEIGHTS[2] for r, g, b in row]
+        for row in COLOR.tolist()
     ]
     np.testing.assert_array_equal(luma(), expected)
 
@@ -51,7 +54,7 @@ def test_sigmoid_window_by_definition() -> None:
 
 
 def digest() -> str:
-    """The SHA-256 of levels before they are stretched, and of a smaller image and mask."""
+    """SHA-256 of unstretched levels, a shrunk image and a shrunk mask."""
     small = shrink((DEEP >> 4).astype(np.uint8), 64)
     parts = (luma(), sigmoid(), small, resize(DEEP > 2000, 64, 61))
     return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()

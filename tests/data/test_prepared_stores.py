@@ -1,4 +1,4 @@
-"""Which prepared store a name and a size mean, what is told, and commands in messages that work."""
+"""The store that a name and a size select, and commands in messages that work."""
 
 import re
 import shlex
@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from g2dbench.cli import app
 from g2dbench.data.prepare import open_or_prepare, prepare
-from g2dbench.data.prepared import find, prepared
+from g2dbench.data.prepared_stores import find_store, require_store
 from g2dbench.data.store.store import Store
 from g2dbench.errors import BadData, Misuse
 from g2dbench.progress import quiet
@@ -20,8 +20,8 @@ from g2dbench.registry import Registry
 REGISTRY = Registry()
 
 
-def pictures(root: Path) -> Path:
-    """Twelve pictures of 60 x 70 and a table of their own column names."""
+def write_images(root: Path) -> Path:
+    """Twelve 60 x 70 images and a table with unusual column names."""
     root.mkdir(parents=True)
     lines = ["where,says\n"]
     for index in range(12):
@@ -41,7 +41,7 @@ def make(root: Path, store: Path, size: int, name: str = "ward", **more: object)
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    return pictures(tmp_path / "a ward")
+    return write_images(tmp_path / "a ward")
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def store(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("asked", "packed", "told"),
+    ("requested", "stored_size", "sentence"),
     [
         (48, 48, ""),
         (32, 32, ""),
@@ -59,83 +59,85 @@ def store(tmp_path: Path) -> Path:
         (None, 48, "ward is prepared at 32 and 48 px: taking 48 px"),
     ],
 )
-def test_the_asked_size_is_taken_or_the_next_larger_one_or_the_largest(
-    root: Path, store: Path, asked: int | None, packed: int, told: str
+def test_the_requested_or_next_larger_or_largest_size_is_used(
+    root: Path, store: Path, requested: int | None, stored_size: int, sentence: str
 ) -> None:
     for size in (32, 48):
         make(root, store, size)
-    said: list[str] = []
-    found = find("ward", None, store, asked, echo=said.append)
-    assert (found.size, found.manifest.size) == (asked or packed, packed)
-    assert len(said) == bool(told)
-    assert told in "".join(said)
+    sentences: list[str] = []
+    found = find_store("ward", None, store, requested, echo=sentences.append)
+    assert (found.size, found.manifest.size) == (requested or stored_size, stored_size)
+    assert len(sentences) == bool(sentence)
+    assert sentence in "".join(sentences)
 
 
 def run(text: str, store: Path) -> tuple[int, str]:
-    """What a command does that a message names."""
-    words = shlex.split(text)
-    assert words[0] == "g2dbench"
-    done = CliRunner().invoke(app, [*words[1:], "--store", str(store)], env={"COLUMNS": "300"})
+    """Run a command that a message names; returns exit code and output."""
+    arguments = shlex.split(text)
+    assert arguments[0] == "g2dbench"
+    done = CliRunner().invoke(app, [*arguments[1:], "--store", str(store)], env={"COLUMNS": "300"})
     return done.exit_code, done.output
 
 
-def test_a_size_above_all_stores_is_answered_with_the_command_that_makes_it(
+def test_the_error_for_a_size_above_all_stores_names_a_command_that_works(
     root: Path, store: Path
 ) -> None:
     make(root, store, 32, border="crop")
-    with pytest.raises(BadData, match="prepared at 32 px, 48 px are asked for") as caught:
-        prepared("ward", None, store, registry=REGISTRY, size=48)
+    with pytest.raises(BadData, match="prepared at 32 px, 48 px are requested") as caught:
+        require_store("ward", None, store, registry=REGISTRY, size=48)
     (command,) = re.findall(r"run `(.*?)`", str(caught.value))
     code, text = run(command, store)
     assert code == 0, text
-    assert prepared("ward", None, store, registry=REGISTRY, size=48).size == 48
+    assert require_store("ward", None, store, registry=REGISTRY, size=48).size == 48
 
 
-def test_stores_that_differ_in_more_are_named_and_each_name_works(
+def test_the_error_for_ambiguous_stores_lists_names_that_work(
     root: Path, store: Path, tmp_path: Path
 ) -> None:
     make(root, store, 32)
-    make(pictures(tmp_path / "b"), store, 48)
+    make(write_images(tmp_path / "b"), store, 48)
     with pytest.raises(Misuse, match="prepared more than once") as caught:
-        prepared("ward", None, store, registry=REGISTRY, size=16)
+        require_store("ward", None, store, registry=REGISTRY, size=16)
     names = re.findall(r"^  (ward-\S+)  from (\S.*) with", str(caught.value), re.MULTILINE)
     assert [origin for _, origin in names] == [str(root), str(tmp_path / "b")]
     for (name, _), size in zip(names, (32, 48), strict=True):
-        found = prepared(name, None, store, registry=REGISTRY)
+        found = require_store(name, None, store, registry=REGISTRY)
         assert (found.size, found.card.name) == (size, "ward")
-        assert prepared(name, None, store, registry=REGISTRY, size=16).size == 16
-    assert prepared("ward", root, store, registry=REGISTRY).size == 32
+        assert require_store(name, None, store, registry=REGISTRY, size=16).size == 16
+    assert require_store("ward", root, store, registry=REGISTRY).size == 32
     (command,) = re.findall(r"(g2dbench data rm \S+)", str(caught.value))
     assert run(f"{command} --yes", store)[0] == 0
-    assert prepared("ward", None, store, registry=REGISTRY).size == 48
+    assert require_store("ward", None, store, registry=REGISTRY).size == 48
 
 
-def test_what_was_never_prepared_is_answered_with_a_command(store: Path) -> None:
+def test_the_error_for_an_unprepared_set_names_the_command(store: Path) -> None:
     command = "data prepare rsna --root FOLDER --split mgca --size 512 --store"
     with pytest.raises(BadData, match=command):
-        prepared("rsna", None, store, registry=REGISTRY, size=512, split="mgca")
+        require_store("rsna", None, store, registry=REGISTRY, size=512, split="mgca")
     # 256 px, the usual size, serve 128.
     with pytest.raises(BadData, match=r"data prepare rsna --root FOLDER --store"):
-        prepared("rsna", None, store, registry=REGISTRY, size=128)
+        require_store("rsna", None, store, registry=REGISTRY, size=128)
     with pytest.raises(BadData, match=r"--name NAME --store \S+`, and from then on --data NAME"):
-        prepared("images", None, store, registry=REGISTRY)
+        require_store("images", None, store, registry=REGISTRY)
     with pytest.raises(Misuse, match=r"no data set 'rsn': did you mean 'rsna'") as caught:
-        prepared("rsn", None, store, registry=REGISTRY)
+        require_store("rsn", None, store, registry=REGISTRY)
     assert "`g2dbench data prepare images --root FOLDER --name rsn`" in str(caught.value)
 
 
-def test_a_name_of_ones_own_is_the_nearest_too_and_another_root_is_told(
+def test_user_names_are_suggested_and_another_root_is_reported(
     root: Path, store: Path, tmp_path: Path
 ) -> None:
     make(root, store, 32)
     with pytest.raises(Misuse, match="did you mean 'ward'"):
-        prepared("wrad", None, store, registry=REGISTRY)
+        require_store("wrad", None, store, registry=REGISTRY)
     with pytest.raises(Misuse, match=r"'ward' was not prepared from .*elsewhere, but:\s+ward-32-"):
-        prepared("ward", tmp_path / "elsewhere", store, registry=REGISTRY)
+        require_store("ward", tmp_path / "elsewhere", store, registry=REGISTRY)
 
 
 @pytest.mark.parametrize("given", ["above", "below", "nothing"])
-def test_a_root_one_folder_off_is_answered_with_the_right_one(tmp_path: Path, given: str) -> None:
+def test_the_error_for_a_root_one_level_off_suggests_the_right_one(
+    tmp_path: Path, given: str
+) -> None:
     right = official(tmp_path / "above" / "rsna 2018")
     roots = {
         "above": right.parent, "below": right / "stage_2_train_images", "nothing": tmp_path / "n",
@@ -162,7 +164,7 @@ def opened(root: Path, store: Path, size: int | None) -> Store:
     return open_or_prepare("rsna", root, store, progress=quiet, registry=REGISTRY, size=size)
 
 
-def test_a_folder_that_is_prepared_is_not_prepared_again_at_a_smaller_size(tmp_path: Path) -> None:
+def test_a_smaller_size_uses_the_prepared_store(tmp_path: Path) -> None:
     root, store = official(tmp_path / "rsna"), tmp_path / "store"
     assert opened(root, store, 32).manifest.size == 32
     usual = opened(root, store, None)  # 32 px are less than the usual 256
@@ -175,7 +177,7 @@ def test_a_folder_that_is_prepared_is_not_prepared_again_at_a_smaller_size(tmp_p
     assert opened(root, store, None).size == 280
 
 
-def test_drawn_images_are_drawn_at_each_size(tmp_path: Path) -> None:
+def test_synthetic_images_are_generated_at_each_size(tmp_path: Path) -> None:
     from g2dbench.data.store.request import Drawing
 
     ask = {"progress": quiet, "registry": REGISTRY, "drawing": Drawing(count=3)}
