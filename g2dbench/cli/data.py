@@ -192,7 +192,7 @@ def export(
 
     kind = parse_kind(format_)
     data = open_data(name, root, store, size, Registry(plugin or ()))
-    if warning := exporting.licence_warning(data.card.licence):
+    if warning := exporting.license_warning(data.card.licence):
         console.print(warning)
     index = exporting.export(data, kind, out, shard_images=shard_images, progress=track)
     megabytes = sum(shard.bytes for shard in index.shards) / 1e6
