@@ -81,7 +81,7 @@ def prepare(
         store,
         size=size,
         workers=workers,
-        drawing=drawing_of(asked, registry),
+        generation=drawing_of(asked, registry),
         split=preparing.Split.parse(split or asked.split, split_file or ()),
         progress=track,
         registry=registry,

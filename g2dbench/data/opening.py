@@ -5,7 +5,7 @@ from pathlib import Path
 from g2dbench.cards import DatasetCard
 from g2dbench.data import prepare, prepared, reference
 from g2dbench.data.reference import DataReference
-from g2dbench.data.store.request import Drawing
+from g2dbench.data.store.request import GenerationSettings
 from g2dbench.data.store.store import Store
 from g2dbench.errors import Misuse
 from g2dbench.progress import Progress, quiet
@@ -42,13 +42,13 @@ def open_prepared(
     return data.named(text) if asked.split or data.card.embedded else data
 
 
-def drawing_of(asked: DataReference, registry: Registry) -> Drawing | None:
+def drawing_of(asked: DataReference, registry: Registry) -> GenerationSettings | None:
     """The number of images that NAME:COUNT asks for; None for the default number."""
     if asked.count is None:
         return None
     if not is_embedded(asked, registry):
         raise Misuse(f"{asked.text!r}: only an embedded set takes a number of images")
-    return Drawing(count=asked.count)
+    return GenerationSettings(count=asked.count)
 
 
 def card_of(asked: DataReference, registry: Registry) -> DatasetCard | None:
@@ -79,7 +79,7 @@ def _embedded(
         workers=None,
         progress=progress,
         registry=registry,
-        drawing=drawing_of(asked, registry),
+        generation=drawing_of(asked, registry),
         split=prepare.Split.parse(split or asked.split, ()),
     )
     return data.named(asked.text) if asked.count is not None else data

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from g2dbench.data.reference import DataReference
 from g2dbench.data.store.manifest import QUARANTINE_FILE, Manifest, read_manifest
-from g2dbench.data.store.request import Drawing
+from g2dbench.data.store.request import GenerationSettings
 from g2dbench.errors import BadData, Misuse
 from g2dbench.system.files import alone_at_once
 
@@ -76,7 +76,7 @@ def _is_meant(asked: DataReference, store: Path, size: int | None) -> bool:
     manifest = _manifest(store)
     if manifest is None:
         return False
-    drawn = asked.count is None or manifest.origin == Drawing(count=asked.count).origin
+    drawn = asked.count is None or manifest.origin == GenerationSettings(count=asked.count).origin
     return drawn and asked.split in (None, manifest.split)
 
 

@@ -65,7 +65,7 @@ def test_a_stores_own_name_is_taken(store: Path, tmp_path: Path) -> None:
     [
         ("synthetic:", "names no data set"),
         ("synthetic:6@mgca", "not both"),
-        ("synthetic:0", "can be drawn"),
+        ("synthetic:0", "can be generated"),
         ("rsna:9", "only an embedded set takes a number"),
     ],
 )

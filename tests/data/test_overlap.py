@@ -9,7 +9,7 @@ from PIL import Image, ImageEnhance
 
 from g2dbench.data.overlap import Overlap, look, overlap
 from g2dbench.data.prepare import prepare
-from g2dbench.data.store.request import Drawing
+from g2dbench.data.store.request import GenerationSettings
 from g2dbench.data.store.store import Store
 from g2dbench.data.synthetic.synthetic import draw
 from g2dbench.progress import quiet
@@ -76,7 +76,7 @@ def test_names_that_both_use_are_counted_for_themselves(found: Overlap) -> None:
 def test_a_store_shares_only_real_repetitions_with_itself(tmp_path: Path) -> None:
     store = prepare(
         "synthetic", None, tmp_path, progress=quiet, registry=REGISTRY, size=64,
-        drawing=Drawing(count=12),
+        generation=GenerationSettings(count=12),
     )  # fmt: skip
     found = overlap(store.take([1, 2, 3]), store, quiet)
     assert (found.identical, found.near) == ((), ())

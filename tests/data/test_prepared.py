@@ -176,9 +176,9 @@ def test_a_folder_that_is_prepared_is_not_prepared_again_at_a_smaller_size(tmp_p
 
 
 def test_drawn_images_are_drawn_at_each_size(tmp_path: Path) -> None:
-    from g2dbench.data.store.request import Drawing
+    from g2dbench.data.store.request import GenerationSettings
 
-    ask = {"progress": quiet, "registry": REGISTRY, "drawing": Drawing(count=3)}
+    ask = {"progress": quiet, "registry": REGISTRY, "generation": GenerationSettings(count=3)}
     large = open_or_prepare("synthetic", None, tmp_path, size=80, **ask)
     small = open_or_prepare("synthetic", None, tmp_path, size=64, **ask)
     assert (large.manifest.size, small.manifest.size) == (80, 64)

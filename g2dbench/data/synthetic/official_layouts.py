@@ -24,7 +24,7 @@ from g2dbench.data.annotations import rle
 from g2dbench.data.synthetic._findings import BY_SIDES
 from g2dbench.data.synthetic._report import sections
 from g2dbench.data.synthetic._scene import patient_of
-from g2dbench.data.synthetic.synthetic import draw_many
+from g2dbench.data.synthetic.synthetic import generate_many
 from g2dbench.sample import Sample
 
 FRAME = 1024
@@ -139,7 +139,7 @@ def _one_per_patient(
     for index in indices:
         first.setdefault(patient_of(index, seed)[0], index)
     chosen = list(first.values())
-    yield from zip(chosen, draw_many(chosen, size, seed, workers), strict=True)
+    yield from zip(chosen, generate_many(chosen, size, seed, workers), strict=True)
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -24,7 +24,7 @@ from g2dbench.errors import Misuse
 from g2dbench.sample import ABSENT, PRESENT, Box, Sample
 from g2dbench.system.worker_pool import process_pool
 
-__all__ = ["CARD", "boxes_of", "draw", "draw_many", "render", "split_of"]
+__all__ = ["CARD", "boxes_of", "draw", "generate_many", "render", "split_of"]
 
 CARD = DatasetCard(
     name="synthetic",
@@ -101,7 +101,7 @@ def boxes_of(finding: str, mask: NDArray[np.bool_]) -> tuple[Box, ...]:
     )
 
 
-def draw_many(
+def generate_many(
     indices: Sequence[int], size: int, seed: int = 0, workers: int = 0
 ) -> Iterator[Sample]:
     """Images in the order of `indices`, drawn by `workers` processes, or in this one for 0.

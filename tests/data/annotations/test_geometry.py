@@ -213,8 +213,10 @@ def test_border_belongs_to_the_identity_even_where_there_is_none(tmp_path: Path)
     assert both[0].fingerprint != both[1].fingerprint
 
 
-def test_drawn_images_have_no_border_and_there_are_two_choices(film: Path, tmp_path: Path) -> None:
-    with pytest.raises(Misuse, match="leave --border out"):
+def test_synthetic_images_have_no_border_and_unknown_choices_are_refused(
+    film: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(Misuse, match="omit --border"):
         prepare("synthetic", None, tmp_path, progress=quiet, registry=REGISTRY, border=CROP)
     with pytest.raises(Misuse, match="keep, crop"):
         made(film, tmp_path, border="trim")

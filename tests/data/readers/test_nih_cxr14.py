@@ -11,7 +11,7 @@ from PIL import Image
 
 from g2dbench.data.prepare import prepare
 from g2dbench.data.readers import nih_cxr14
-from g2dbench.data.store.decode import Frame, decode
+from g2dbench.data.store.decode import DecodeSettings, decode
 from g2dbench.data.tables.files import trusted_roots
 from g2dbench.data.tables.records import Missing, Rejected
 from g2dbench.errors import BadData
@@ -94,7 +94,7 @@ def test_boxes_are_in_the_official_frame_and_infiltrate_is_infiltration(tmp_path
         Box("Mass", 0, 0, 1024, 1024),
     )
     assert (second.boxes, second.frame) == (None, None)
-    stored = decode(first, Frame(root, tuple(trusted_roots(root)), 64))
+    stored = decode(first, DecodeSettings(root, tuple(trusted_roots(root)), 64))
     assert stored["boxes"].startswith('[["Infiltration",6.25,12.5,25.03125,37.5]')
 
 
@@ -179,7 +179,7 @@ def test_the_real_excerpt_with_boxes(real_data: Path) -> None:
     lines = (root / nih_cxr14.BOXES).read_text().splitlines()
     assert len(boxes) == len(lines) - 1
     assert "Infiltration" in {box.finding for box in boxes}
-    frame = Frame(root, tuple(trusted_roots(root)), 512)
+    frame = DecodeSettings(root, tuple(trusted_roots(root)), 512)
     one = next(item for item in found if item.id == "00000468_017")
     stored = decode(one, frame)
     assert (stored["height"], stored["width"]) == (512, 512)

@@ -252,7 +252,7 @@ def test_verify_tells_a_known_leak_and_goes_on(
 
 
 def test_embedded_sets_have_their_own_split(tmp_path: Path) -> None:
-    with pytest.raises(Misuse, match="drawn with its own split"):
+    with pytest.raises(Misuse, match="generated with its own split"):
         prepare(
             "synthetic", None, tmp_path, progress=quiet, registry=REGISTRY, split=Split("mgca")
         )  # fmt: skip

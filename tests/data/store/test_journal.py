@@ -16,7 +16,7 @@ from support.stopping import Stop, Watch, after
 from g2dbench.data.prepare import find, prepare, prepared_in
 from g2dbench.data.store import build
 from g2dbench.data.store.manifest import QUARANTINE_FILE, ROWS_FILE
-from g2dbench.data.store.request import Drawing
+from g2dbench.data.store.request import GenerationSettings
 from g2dbench.data.store.store import Store
 from g2dbench.progress import quiet
 from g2dbench.registry import Registry
@@ -158,7 +158,7 @@ def test_drawn_images_go_on_too(tmp_path: Path) -> None:
     def draw(store: Path, progress: Callable = quiet) -> Store:
         return prepare(
             "synthetic", None, store, progress=progress, registry=REGISTRY, size=64,
-            drawing=Drawing(count=90),
+            generation=GenerationSettings(count=90),
         )  # fmt: skip
 
     with pytest.raises(Stop):
