@@ -37,7 +37,7 @@ from torch.nn import functional as F
 from g2dbench.cards import MethodCard
 from g2dbench.data.prepare import prepare
 from g2dbench.data.store.request import GenerationSettings
-from g2dbench.data.synthetic.synthetic import draw
+from g2dbench.data.synthetic.synthetic import generate
 from g2dbench.method import Batch, Method
 from g2dbench.methods.shared import unet
 from g2dbench.pretrained.tokenizer import make_tokenizer
@@ -65,7 +65,7 @@ class SyntheticImages:
     """Synthetic radiographs at the size of the model, as `PairLoader` reads them."""
 
     def __init__(self) -> None:
-        self._samples = [draw(index, SIZE) for index in range(PAIRS)]
+        self._samples = [generate(index, SIZE) for index in range(PAIRS)]
 
     def __len__(self) -> int:
         return PAIRS

@@ -11,7 +11,7 @@ from g2dbench.data.overlap import Overlap, look, overlap
 from g2dbench.data.prepare import prepare
 from g2dbench.data.store.request import GenerationSettings
 from g2dbench.data.store.store import Store
-from g2dbench.data.synthetic.synthetic import draw
+from g2dbench.data.synthetic.synthetic import generate
 from g2dbench.progress import quiet
 from g2dbench.registry import Registry
 
@@ -49,7 +49,7 @@ def make(root: Path, store: Path) -> Store:
 def found(tmp_path_factory: pytest.TempPathFactory) -> Overlap:
     """24 drawn radiographs against four other ones and the copies of one of them, `i05`."""
     folder = tmp_path_factory.mktemp("overlap")
-    films = [Image.fromarray(draw(index, 128).image) for index in range(28)]
+    films = [Image.fromarray(generate(index, 128).image) for index in range(28)]
     one = make_root(folder / "one", {f"i{k:02d}": film for k, film in enumerate(films[:24])})
     others = {f"i{k:02d}": film for k, film in enumerate(films[24:], 20)}
     other = make_root(folder / "other", {**others, **copies(films[5])})
@@ -88,7 +88,7 @@ def test_hashes_by_hand() -> None:
     assert look(ramp)[0] == np.uint64(2**64 - 1)
     assert look(ramp[:, ::-1])[0] == 0
     assert look(np.full((40, 40), 9, np.uint8)) == (0, 0)
-    image = draw(3, 128).image
+    image = generate(3, 128).image
     assert look(image) == look(np.kron(image, np.ones((2, 2), np.uint8)))
 
 

@@ -108,13 +108,13 @@ def export(
     return index
 
 
-def license_warning(licence: str) -> str | None:
+def license_warning(license_text: str) -> str | None:
     """Return a warning if the license of a data set, as its card states it, forbids sharing."""
-    if not any(word in licence.lower() for word in _FORBID_SHARING):
+    if not any(word in license_text.lower() for word in _FORBID_SHARING):
         return None
     return (
         "warning: do not share these shards, and restrict access to where they are stored: the "
-        f"license is {licence!r}"
+        f"license is {license_text!r}"
     )
 
 

@@ -140,12 +140,12 @@ def load(record: Record, data: bytes, size: int, border: Border = KEEP) -> Sampl
 
     Raises BadData if the file cannot be decoded, or is not a copy of the annotated image.
     """
-    grey, file = decode_image(data, record.path, None)
+    gray, file = decode_image(data, record.path, None)
     if record.frame is not None:
         check_frame(record.frame, file)
-    window = inside(grey) if border == CROP else (0, 0, *file)
+    window = inside(gray) if border == CROP else (0, 0, *file)
     top, left, bottom, right = window
-    image = shrink(grey[top:bottom, left:right], size)
+    image = shrink(gray[top:bottom, left:right], size)
     way = Geometry(file, window, (image.shape[0], image.shape[1]))
     frame = record.frame or file
     boxes, masks = record.boxes, record.masks

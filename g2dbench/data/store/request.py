@@ -58,8 +58,8 @@ class Request:
         """The root with the reader's options, or the settings of an embedded data set."""
         if self.root is None:
             return self.generation.origin
-        told = f" with {json.dumps(self.options, sort_keys=True)}" if self.options else ""
-        return f"{_place(self.root)}{told}"
+        options = f" with {json.dumps(self.options, sort_keys=True)}" if self.options else ""
+        return f"{_place(self.root)}{options}"
 
     @property
     def folder(self) -> str:

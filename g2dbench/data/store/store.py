@@ -83,11 +83,11 @@ class _Pack:
         frame["has_masks"] = self.arrow["masks"].is_valid().to_numpy()
         labels = [json.loads(text) if text else {} for text in self.arrow["labels"].to_pylist()]
         seen = sorted({finding for row in labels for finding in row} - set(self.card.findings))
-        judged = {
+        labels_by_column = {
             LABEL_PREFIX + finding: np.array([row.get(finding, np.nan) for row in labels], float)
             for finding in (*self.card.findings, *seen)
         }
-        return pd.concat([frame[list(COLUMNS)], pd.DataFrame(judged)], axis=1)
+        return pd.concat([frame[list(COLUMNS)], pd.DataFrame(labels_by_column)], axis=1)
 
 
 class Store:

@@ -8,7 +8,7 @@ from support.official_layouts import official_header, place_image, write
 from g2dbench.data.readers import (
     vindr,
 )
-from g2dbench.data.readers.vindr.consensus import fuse, majority
+from g2dbench.data.readers.vindr.consensus import majority_labels, merge_boxes
 from g2dbench.data.store.decode import load
 from g2dbench.data.tables.records import Rejected
 from g2dbench.errors import BadData
@@ -17,15 +17,15 @@ from g2dbench.sample import Box, Record
 
 def test_majority_and_fusion_by_hand() -> None:
     votes = [{"a": 1, "b": 1}, {"a": 1, "b": 0}, {"a": 0, "b": 0}]
-    assert majority(votes) == {"a": 1, "b": 0}
-    assert majority([{"a": 1}, {"a": 0}]) == {"a": 0}
+    assert majority_labels(votes) == {"a": 1, "b": 0}
+    assert majority_labels([{"a": 1}, {"a": 0}]) == {"a": 0}
     near = [Box("a", 0, 0, 10, 10), Box("a", 2, 0, 12, 10), Box("a", 4, 0, 14, 10)]
     # Neighbours overlap by 80 / 120, the outer two by 60 / 140: linked through the middle one.
     other = [Box("a", 100, 0, 110, 10), Box("b", 0, 0, 10, 10)]
     expected = (Box("a", 2, 0, 12, 10), *other)
     for order in ([0, 1, 2, 3, 4], [4, 2, 0, 3, 1], [2, 0, 1, 4, 3]):
-        assert fuse([(near + other)[place] for place in order]) == expected
-    assert len(fuse([Box("a", 0, 0, 10, 10), Box("a", 5, 0, 15, 10)])) == 2
+        assert merge_boxes([(near + other)[place] for place in order]) == expected
+    assert len(merge_boxes([Box("a", 0, 0, 10, 10), Box("a", 5, 0, 15, 10)])) == 2
 
 
 def vindr_root(root: Path, real_data: Path, train: dict, boxes: list[str], suffix: str) -> Path:
@@ -102,7 +102,7 @@ def test_vindr_broken_rows_are_told(tmp_path: Path, real_data: Path) -> None:
     root = vindr_root(tmp_path, real_data, READERS, boxes, ".dicom")
     first, second, _ = vindr.read(root)
     assert "line 2 of annotations_train.csv: x_max is 'x'" in first.reason
-    assert "line 3 of annotations_train.csv: 'Aorta' is no finding" in second.reason
+    assert "line 3 of annotations_train.csv: 'Aorta' is not a finding" in second.reason
     labels = root / "annotations/image_labels_train.csv"
     text = labels.read_text()
     labels.write_text(text.replace("Other diseases", "Else"))

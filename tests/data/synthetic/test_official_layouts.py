@@ -17,7 +17,7 @@ from g2dbench.data.synthetic.official_layouts import (
     write_rsna,
     write_siim,
 )
-from g2dbench.data.synthetic.synthetic import draw
+from g2dbench.data.synthetic.synthetic import generate
 
 
 def rows(path):
@@ -42,7 +42,7 @@ def test_rsna_layout_is_the_official_one(tmp_path):
     for name, *box, target in rows(labels)[1:]:
         told[name].append(tuple(float(value) for value in box) if target == "1" else box)
     for name, index in names.items():
-        boxes = [b for b in draw(index, 128).boxes if b.finding == "consolidation"]
+        boxes = [b for b in generate(index, 128).boxes if b.finding == "consolidation"]
         expected = [(8 * b.x0, 8 * b.y0, 8 * (b.x1 - b.x0), 8 * (b.y1 - b.y0)) for b in boxes]
         assert told[name] == (expected or [["", "", "", ""]])
 
@@ -51,7 +51,7 @@ def test_rsna_dicom_reads_back_to_the_same_pixels(tmp_path):
     names = write_rsna(tmp_path / "dicom", range(4), 128)
     assert write_rsna(tmp_path / "png", range(4), 128, dicom="png") == names
     for name, index in names.items():
-        sample = draw(index, 128)
+        sample = generate(index, 128)
         file = pydicom.dcmread(tmp_path / "dicom" / "stage_2_train_images" / f"{name}.dcm")
         assert_array_equal(file.pixel_array, sample.image)
         assert file.PhotometricInterpretation == "MONOCHROME2"
@@ -85,7 +85,7 @@ def test_siim_layout_is_the_official_one(tmp_path):
     codes = defaultdict(list)
     for name, code in rows(table)[1:]:
         codes[name].append(code)
-    masks = {name: draw(index, 128).masks.get("pneumothorax") for name, index in names.items()}
+    masks = {name: generate(index, 128).masks.get("pneumothorax") for name, index in names.items()}
     assert any(mask is not None for mask in masks.values())
     for name, mask in masks.items():
         file = pydicom.dcmread(files[name], stop_before_pixels=True)
@@ -114,7 +114,7 @@ def test_open_i_layout_is_the_official_one(tmp_path):
     assert header(projections) == "uid,filename,projection"
     said = {row[0]: row for row in rows(reports)[1:]}
     for uid, name, projection in rows(projections)[1:]:
-        sample = draw(names[name], 64)
+        sample = generate(names[name], 64)
         assert projection == "Frontal"
         assert re.fullmatch(rf"{uid}_IM-\d{{4}}-\d+\.dcm\.png", name)
         assert f"Findings: {said[uid][6]} Impression: {said[uid][7]}" == sample.report

@@ -6,7 +6,7 @@ from collections import defaultdict
 import numpy as np
 
 from g2dbench.data.synthetic._report import sections, write_report
-from g2dbench.data.synthetic.synthetic import CARD, draw
+from g2dbench.data.synthetic.synthetic import CARD, generate
 
 MENTIONS = {
     "consolidation": r"consolidat|pneumonia|airspace|infiltrat",
@@ -90,5 +90,5 @@ def test_side_in_the_report_is_the_patients_side(scenes):
         (s, s.findings["pneumothorax"][0].side) for s in scenes if "pneumothorax" in s.findings
     ]
     for scene, side in sides[:6]:
-        columns = np.nonzero(draw(scene.key[1], 64).masks["pneumothorax"])[1]
+        columns = np.nonzero(generate(scene.key[1], 64).masks["pneumothorax"])[1]
         assert (columns.mean() < 32) == (side == "right")

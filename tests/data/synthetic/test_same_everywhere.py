@@ -41,7 +41,7 @@ def digest(count: int, size: int) -> str:
     """The SHA-256 of everything known about the first `count` images."""
     total = hashlib.sha256()
     for index in range(count):
-        for part in parts(synthetic.draw(index, size)):
+        for part in parts(synthetic.generate(index, size)):
             total.update(len(part).to_bytes(8, "big") + part)
     return total.hexdigest()
 

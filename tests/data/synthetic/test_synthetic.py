@@ -8,7 +8,7 @@ from numpy.testing import assert_array_equal
 from scipy import ndimage
 
 from g2dbench.data.synthetic._scene import patient_of, split_of
-from g2dbench.data.synthetic.synthetic import CARD, boxes_of, draw, generate_many
+from g2dbench.data.synthetic.synthetic import CARD, boxes_of, generate, generate_many
 from g2dbench.errors import Misuse
 
 LARGE = ("consolidation", "pleural effusion", "pneumothorax", "cardiomegaly")
@@ -30,25 +30,25 @@ def assert_same(one, other):
 
 @pytest.mark.parametrize("index", [0, 2, 33])
 def test_same_seed_and_index_give_the_same_bits(index):
-    assert_same(draw(index, 96, seed=3), draw(index, 96, seed=3))
+    assert_same(generate(index, 96, seed=3), generate(index, 96, seed=3))
 
 
 def test_another_seed_or_index_gives_another_image():
-    base = draw(5, 64).image
-    assert not np.array_equal(base, draw(5, 64, seed=1).image)
-    assert not np.array_equal(base, draw(6, 64).image)
+    base = generate(5, 64).image
+    assert not np.array_equal(base, generate(5, 64, seed=1).image)
+    assert not np.array_equal(base, generate(6, 64).image)
 
 
 def test_workers_and_order_do_not_change_an_image():
     indices = [7, 3, 12, 0]
-    serial = [draw(index, 64) for index in indices]
+    serial = [generate(index, 64) for index in indices]
     for one, other in zip(serial, generate_many(indices, 64, workers=2), strict=True):
         assert_same(one, other)
 
 
 def test_every_size_shows_the_same_scene(samples):
     for index in range(30):
-        small = draw(index, 64)
+        small = generate(index, 64)
         assert (small.report, small.labels) == (samples[index].report, samples[index].labels)
         for finding in small.masks:
             fine = samples[index].masks[finding]
@@ -61,7 +61,7 @@ def test_every_size_shows_the_same_scene(samples):
 
 def test_masks_of_64_and_256_agree():
     for index in (2, 4, 6, 12):
-        coarse, fine = draw(index, 64).masks, draw(index, 256).masks
+        coarse, fine = generate(index, 64).masks, generate(index, 256).masks
         for finding in set(LARGE) & set(fine):
             up = coarse[finding].repeat(4, 0).repeat(4, 1)
             assert (up & fine[finding]).sum() / (up | fine[finding]).sum() > 0.6, (index, finding)
@@ -69,7 +69,7 @@ def test_masks_of_64_and_256_agree():
 
 def test_size_100_and_1024_are_drawn():
     for size in (100, 1024):
-        sample = draw(2, size)
+        sample = generate(2, size)
         assert sample.image.shape == (size, size)
         assert all(mask.shape == (size, size) for mask in sample.masks.values())
 
@@ -77,7 +77,7 @@ def test_size_100_and_1024_are_drawn():
 @pytest.mark.parametrize(("index", "size"), [(-1, 128), (0, 63), (0, 1025)])
 def test_impossible_requests_name_the_limits(index, size):
     with pytest.raises(Misuse, match="64 and 1024"):
-        draw(index, size)
+        generate(index, size)
 
 
 def test_labels_masks_and_boxes_tell_the_same(samples):
