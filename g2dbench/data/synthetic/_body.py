@@ -166,9 +166,8 @@ def lung_line(body: Body, *, drop: float, rim: float, reach: float) -> Line:
             reach: the share of the lung's height down to which the gap extends.
     """
     v = (AXIS - body.apex) / body.lung_height
-    fallen = body.apex + (AXIS - body.apex - drop) * body.lung_height / max(
-        body.lung_height - drop, 1e-3
-    )
+    height = body.lung_height
+    fallen = body.apex + (AXIS - body.apex - drop) * height / max(height - drop, 1e-3)
     outer = interpolate(fallen, AXIS, body.lateral)
     taper = np.sqrt(np.clip(1 - v / reach, 0, 1))
     edge = np.minimum(outer, body.lateral) - rim * taper

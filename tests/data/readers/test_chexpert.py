@@ -1,4 +1,4 @@
-"""CheXpert and CheXlocalize: invented rows in the official layout, trap by trap."""
+"""CheXpert and CheXlocalize: invented rows in the official layout, with their pitfalls."""
 
 import gzip
 import json
@@ -217,7 +217,7 @@ def test_files_that_are_no_segmentations_are_named(tmp_path: Path, text: str) ->
 # -- what is broken
 
 
-def test_broken_rows_cost_no_neighbour(root: Path) -> None:
+def test_invalid_rows_do_not_affect_other_rows(root: Path) -> None:
     rows = [
         f"CheXpert-v1.0-small/train/../../x.jpg,Female,1,Frontal,AP,{UNCERTAIN}",
         f"/etc/passwd,Female,1,Frontal,AP,{UNCERTAIN}",

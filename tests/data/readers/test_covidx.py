@@ -57,7 +57,7 @@ def test_covidx_with_validation_list_keeps_all_three_splits(tmp_path: Path) -> N
     assert [item.labels for item in found] == [{"COVID-19": 1}, {"COVID-19": 0}, {"COVID-19": 0}]
 
 
-def test_covidx_tells_broken_lines_and_asks_which_lists(tmp_path: Path) -> None:
+def test_covidx_reports_invalid_lines_and_requires_a_release(tmp_path: Path) -> None:
     root = covidx_root(tmp_path, {"train_A": ["a a.png normal x"], "test_A": ["b b.png normal x"]})
     write(
         root / "train_A.txt", "a a.png normal x", "", "oops", "c c.png flu x y z", "d d.png normal"

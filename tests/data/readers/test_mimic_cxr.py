@@ -100,7 +100,7 @@ def test_a_store_keeps_the_whole_report(root: Path, tmp_path: Path) -> None:
     assert store[0].report == f"{REPORT} a"
 
 
-def test_broken_rows_cost_no_neighbour(root: Path) -> None:
+def test_invalid_rows_do_not_affect_other_rows(root: Path) -> None:
     (root / relative("b")).unlink()
     rows = [
         f"{dicom_id('f')},../../etc,50000009,,PA,,,,,,,",
@@ -118,7 +118,7 @@ def test_broken_rows_cost_no_neighbour(root: Path) -> None:
     assert "gives the split ''" in reasons
 
 
-def test_a_broken_label_costs_its_study_alone(root: Path) -> None:
+def test_an_invalid_label_rejects_only_its_study(root: Path) -> None:
     write(root / "mimic-cxr-2.0.0-chexpert.csv", LABELS, ["1,50000003,2.0,,,,,,,,,,,,,"])
     found = {item.id[0]: item for item in mimic_cxr.read(root)}
     assert isinstance(found["d"], Rejected)

@@ -48,7 +48,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_reports_are_found_where_people_put_them(tmp_path: Path, place: str) -> None:
+def test_reports_are_found_in_usual_places(tmp_path: Path, place: str) -> None:
     root = images_root(tmp_path / "x/jpg")
     PLACES[place](tmp_path)
     assert {item.report[-1] for item in mimic_cxr.read(root)} == set("acde")
@@ -63,7 +63,7 @@ def test_the_root_may_be_the_folder_that_holds_both_projects(tmp_path: Path) -> 
     assert row["source"] == f"mimic-cxr-jpg/2.1.0/{relative('a')}"
 
 
-def test_without_reports_the_way_out_is_named_and_works(tmp_path: Path) -> None:
+def test_without_reports_the_error_names_an_option_that_works(tmp_path: Path) -> None:
     root = images_root(tmp_path / "jpg")
     with pytest.raises(BadData, match="make an empty folder"):
         list(mimic_cxr.read(root))
@@ -99,7 +99,7 @@ def test_a_report_twice_in_a_zip_is_refused(tmp_path: Path) -> None:
         open_reports(tmp_path / "reports.zip")
 
 
-def test_bombs_damage_and_foreign_text_cost_their_study_alone(root: Path) -> None:
+def test_bombs_damage_and_foreign_text_reject_only_their_study(root: Path) -> None:
     bomb, foreign = report_name("50000001", "10000001"), report_name("50000003", "11000001")
     path = root / "mimic-cxr-reports.zip"
     write_zip(path, {**REPORTS, bomb: "x" * (MAX_BYTES + 1)})

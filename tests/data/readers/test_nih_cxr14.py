@@ -98,7 +98,7 @@ def test_boxes_are_in_the_official_frame_and_infiltrate_is_infiltration(tmp_path
     assert stored["boxes"].startswith('[["Infiltration",6.25,12.5,25.03125,37.5]')
 
 
-def test_the_official_lists_are_the_split_and_valid_is_drawn_by_patient(tmp_path: Path) -> None:
+def test_the_official_lists_are_the_split_and_valid_is_split_by_patient(tmp_path: Path) -> None:
     names = [f"{patient:08}_{image:03}" for patient in range(1, 201) for image in range(2)]
     root = small_root(tmp_path, *(row(name) for name in names))
     write(root / "train_val_list.txt", *(f"{name}.png" for name in names[:300]))
@@ -125,7 +125,7 @@ def test_lists_that_contradict_each_other_or_lack_their_pair_are_refused(tmp_pat
         list(nih_cxr14.read(root))
 
 
-def test_broken_rows_cost_no_neighbour(tmp_path: Path) -> None:
+def test_invalid_rows_do_not_affect_other_rows(tmp_path: Path) -> None:
     names = [f"0000000{number}_000" for number in range(1, 6)]
     rows = [row(name) for name in names]
     rows[1] = row(names[1], "Cardiomegaly|Gout")

@@ -49,7 +49,7 @@ def test_object_cxr_reads_all_three_shapes_and_parts(tmp_path: Path, real_data: 
     "annotation",
     ["3 1 2 3 4", "0 1 2 3", "2 1 1 2 2", "2 1 1 2 2 3 3 4", "0 a 1 2 3", "0 nan 1 2 3"],
 )
-def test_object_cxr_broken_shapes_are_told_by_line(
+def test_object_cxr_reports_invalid_shapes_with_their_line(
     tmp_path: Path, real_data: Path, annotation: str
 ) -> None:
     root = object_root(tmp_path, real_data, train=[("1.jpg", "0 1 1 5 5"), ("2.jpg", annotation)])

@@ -53,7 +53,7 @@ def test_a_missing_image_folder_is_named(tmp_path: Path, reader) -> None:
         list(reader.read(tmp_path))
 
 
-def test_tables_are_read_packed_with_marks_and_stripped(tmp_path: Path) -> None:
+def test_tables_are_read_compressed_with_bom_and_stripped(tmp_path: Path) -> None:
     import gzip
 
     text = "\ufeff a , b\n 1 , x \n"

@@ -27,7 +27,7 @@ def test_rsna_rows_of_one_patient_are_one_record(tmp_path: Path) -> None:
     assert (second.labels, second.boxes, len(second.masks)) == ({"Pneumonia": 0}, (), 0)
 
 
-def test_rsna_missing_images_are_told_apart_from_broken_rows(tmp_path: Path) -> None:
+def test_rsna_distinguishes_missing_images_from_invalid_rows(tmp_path: Path) -> None:
     rows = "a,1,2,nan,4,1\nb,1,2,x,4,1\nc,,,,,2\nd,,,,,0\nd,1,2,3,4,1\nz,,,,,0\ne,,,,,1\n"
     found = list(rsna.read(rsna_root(tmp_path, rows)))
     assert [type(item) for item in found] == [Record, *[Rejected] * 3, Missing, Record]

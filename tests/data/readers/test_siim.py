@@ -46,7 +46,7 @@ def test_siim_is_the_same_in_all_three_layouts(tmp_path: Path, real_data: Path) 
         assert len(negative.masks) == 0
 
 
-def test_siim_copies_tell_contradictions_and_gaps(tmp_path: Path) -> None:
+def test_siim_copies_report_contradictions_and_missing_files(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         save_image(tmp_path / f"png_images/{number}_test_0_.png")
         save_image(tmp_path / f"png_masks/{number}_test_0_.png", value=0)

@@ -97,7 +97,7 @@ def test_vindr_copies_need_the_originals_size(tmp_path: Path, real_data: Path) -
     assert sample.boxes == (Box("Cardiomegaly", 52.5, 50, 152.5, 100),)
 
 
-def test_vindr_broken_rows_are_told(tmp_path: Path, real_data: Path) -> None:
+def test_vindr_reports_invalid_rows(tmp_path: Path, real_data: Path) -> None:
     boxes = ["a,R0,Cardiomegaly,1,2,x,4", "b,R0,Aorta,1,2,3,4"]
     root = vindr_root(tmp_path, real_data, READERS, boxes, ".dicom")
     first, second, _ = vindr.read(root)

@@ -68,7 +68,7 @@ def test_the_shuffle_stays_within_the_buffer(count: int, buffer: int) -> None:
 
 
 def test_a_full_buffer_shuffles_evenly() -> None:
-    """With a buffer of all, every item is as likely in every place: 6 orders of 3, each 1/6."""
+    """With a buffer of all items, the 6 orders of 3 items are equally likely."""
     rng = np.random.default_rng(0)
     seen = Counter(tuple(shuffle(3, 3, rng).tolist()) for _ in range(6000))
     assert len(seen) == 6
@@ -100,7 +100,7 @@ def test_an_epoch_has_each_pair_once_over_ranks_and_workers(
 
 
 def test_formats_and_shard_sizes_give_the_same_pixels(small_store: Path, tmp_path: Path) -> None:
-    """Without augmentation: what is trained on is what the store's own loader gives."""
+    """Without augmentation, the training pairs equal those of the loader of the store."""
     store = the_store(small_store)
     pairs = find_pairs(store.split("train"), "frontal")
     tokenize = Tokenize(train_wordpiece(pairs.reports, 200), 32)

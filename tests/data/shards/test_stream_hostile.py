@@ -21,7 +21,7 @@ pytestmark = pytest.mark.integration
 
 
 class Bomb:
-    """Unpickling it would leave a file."""
+    """Unpickling it would create a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

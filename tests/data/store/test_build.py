@@ -117,7 +117,7 @@ def test_an_excerpt_without_any_image_is_refused(tmp_path: Path) -> None:
         make(root, tmp_path / "s")
 
 
-def test_synthetic_images_are_drawn_packed_and_keyed_by_seed(tmp_path: Path) -> None:
+def test_synthetic_images_are_prepared_and_stored_by_seed(tmp_path: Path) -> None:
     def draw(seed: int, size: int | None = 64) -> Store:
         return prepare(
             "synthetic", None, tmp_path, progress=quiet, registry=REGISTRY, size=size,

@@ -66,7 +66,7 @@ def test_images_can_be_written_to_without_touching_the_store(store: Store) -> No
     np.testing.assert_array_equal(store[0].image, before)
 
 
-def test_a_part_survives_pickling_into_a_worker(store: Store) -> None:
+def test_a_subset_can_be_pickled(store: Store) -> None:
     part = store.split("valid")
     again = pickle.loads(pickle.dumps(part))  # noqa: S301
     assert [sample.id for sample in again] == [sample.id for sample in part]

@@ -26,7 +26,7 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("name", BREAKS)
-def test_a_broken_store_is_refused_with_the_way_out_and_replaced(tmp_path: Path, name: str) -> None:
+def test_a_damaged_store_is_refused_with_a_remedy_and_replaced(tmp_path: Path, name: str) -> None:
     made = make(make_root(tmp_path / "root", count=6), tmp_path / "s")
     BREAKS[name](made.folder)
     with pytest.raises(BadData, match="prepare it again"):

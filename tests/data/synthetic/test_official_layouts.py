@@ -66,7 +66,7 @@ def test_rsna_dicom_reads_back_to_the_same_pixels(tmp_path):
 
 
 def decode(code):
-    """SIIM's own reading: each gap counts from the end of the run before, down the columns."""
+    """SIIM's decoder: column-major, each gap counted from the end of the previous run."""
     flat, at = np.zeros(1024 * 1024, dtype=bool), 0
     values = [int(value) for value in code.split()]
     for gap, length in zip(values[::2], values[1::2], strict=True):

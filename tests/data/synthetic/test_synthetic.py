@@ -67,7 +67,7 @@ def test_masks_of_64_and_256_agree():
             assert (up & fine[finding]).sum() / (up | fine[finding]).sum() > 0.6, (index, finding)
 
 
-def test_size_100_and_1024_are_drawn():
+def test_sizes_100_and_1024_can_be_generated():
     for size in (100, 1024):
         sample = generate(2, size)
         assert sample.image.shape == (size, size)
@@ -80,7 +80,7 @@ def test_impossible_requests_name_the_limits(index, size):
         generate(index, size)
 
 
-def test_labels_masks_and_boxes_tell_the_same(samples):
+def test_labels_masks_and_boxes_agree(samples):
     for sample in samples:
         assert tuple(sample.labels) == CARD.findings
         assert set(sample.masks) == {name for name, value in sample.labels.items() if value}
@@ -133,14 +133,14 @@ def test_patients_do_not_cross_splits_and_keep_sex_and_age(scenes):
         assert shares.count(split) / len(shares) == pytest.approx(expected, abs=0.05)
 
 
-def test_patient_of_an_index_is_found_without_its_neighbours():
+def test_patient_of_an_index_does_not_depend_on_other_indices():
     for index in range(100):
         patient, first, visit = patient_of(index, seed=4)
         assert first + visit == index
         assert patient_of(first, seed=4)[0] == patient
 
 
-def test_findings_are_as_frequent_as_promised(scenes):
+def test_findings_have_the_documented_frequencies(scenes):
     normal = sum(not scene.findings for scene in scenes) / len(scenes)
     assert 0.28 < normal < 0.42
     for finding in CARD.findings:

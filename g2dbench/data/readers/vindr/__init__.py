@@ -91,16 +91,16 @@ def read(root: Path, options: Mapping[str, str] | None = None) -> Iterator[Found
 def _part(root: Path, name: str, options: Mapping[str, str]) -> Iterator[Found]:
     """Read the official training or test set; only the training tables name radiologists."""
     table = root / "annotations" / f"image_labels_{name}.csv"
-    reader = (READER,) if name == "train" else ()
+    reader_column = (READER,) if name == "train" else ()
     columns = _label_columns(table)
-    votes = by_key(read_table(table, ("image_id", *reader, *columns)), "image_id")
+    votes = by_key(read_table(table, ("image_id", *reader_column, *columns)), "image_id")
     boxes = table.with_name(f"annotations_{name}.csv")
-    drawn = by_key(read_table(boxes, ("image_id", *reader, "class_name", *CORNERS)), "image_id")
-    images, frames = (
-        index_images(folders(root, (name,)), EXTENSIONS),
-        BoxFrames(root, name, options),
+    box_rows = by_key(
+        read_table(boxes, ("image_id", *reader_column, "class_name", *CORNERS)), "image_id"
     )
-    if strange := drawn.keys() - votes.keys():
+    images = index_images(folders(root, (name,)), EXTENSIONS)
+    frames = BoxFrames(root, name, options)
+    if strange := box_rows.keys() - votes.keys():
         yield Note(f"{boxes.name} has boxes of {len(strange)} images that {table.name} lacks")
     for image, rows in votes.items():
         path = images.get(image)
@@ -109,10 +109,10 @@ def _part(root: Path, name: str, options: Mapping[str, str]) -> Iterator[Found]:
             continue
         try:
             given = [_vote(row, columns, table) for row in rows]
-            rows = drawn.get(image, [])
-            labels, found = _consensus(image, given, parse_boxes(rows, boxes), reader)
+            rows = box_rows.get(image, [])
+            labels, found = _consensus(image, given, parse_boxes(rows, boxes), reader_column)
             found = found if has_all_corners(rows, labels) else None
-            yield frames.record(image, path, labels, found, None if reader else "test")
+            yield frames.record(image, path, labels, found, None if reader_column else "test")
         except BadData as error:
             yield Rejected(image, path, str(error))
 
@@ -130,10 +130,10 @@ def _label_columns(table: Path) -> dict[str, str]:
 
 
 def _consensus(
-    image: str, given: list[dict[str, int]], boxes: list[Box], reader: tuple[str, ...]
+    image: str, given: list[dict[str, int]], boxes: list[Box], reader_column: tuple[str, ...]
 ) -> tuple[dict[str, int], tuple[Box, ...] | None]:
     """Return the labels and boxes of an image: the consensus, computed or as the table has it."""
-    if reader:
+    if reader_column:
         labels = majority_labels(given)
         return labels, merge_boxes(box for box in boxes if labels[box.finding])
     if len(given) > 1:
