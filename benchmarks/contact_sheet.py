@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from g2dbench.data.synthetic.synthetic import draw
+from g2dbench.data.synthetic.synthetic import generate
 
 COLUMNS, ROWS, SIZE = 6, 3, 192
 OUTLINE = (255, 96, 64)
@@ -15,7 +15,7 @@ OUTLINE = (255, 96, 64)
 
 def outlined_radiograph(index: int) -> np.ndarray:
     """(SIZE, SIZE, 3) uint8: a synthetic radiograph with the outlines of its findings."""
-    sample = draw(index, SIZE)
+    sample = generate(index, SIZE)
     image = np.repeat(sample.image[..., None], 3, axis=2)
     for mask in (sample.masks or {}).values():
         image[mask & ~ndimage.binary_erosion(mask)] = OUTLINE

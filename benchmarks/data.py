@@ -37,7 +37,7 @@ from torchvision import transforms
 from g2dbench.data.images.image_file import read_image
 from g2dbench.data.overlap import MAX_DIFFERENT_BITS, MIN_CORRELATION, perceptual_hashes, thumbnail
 from g2dbench.data.prepare import prepare
-from g2dbench.data.store.request import Drawing
+from g2dbench.data.store.request import GenerationSettings
 from g2dbench.data.store.store import Store
 from g2dbench.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from g2dbench.pretrained.tokenizer import Tokenize, train_wordpiece
@@ -77,9 +77,9 @@ def main() -> None:
 def measure_speed(folder: Path, root: Path | None, count: int, size: int) -> None:
     torch.set_num_threads(1)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    name, drawing = ("open_i", None) if root else ("synthetic", Drawing(count=count))
+    name, generation = ("open_i", None) if root else ("synthetic", GenerationSettings(count=count))
     store = prepare(
-        name, root, folder, progress=quiet, registry=Registry(), size=size, drawing=drawing
+        name, root, folder, progress=quiet, registry=Registry(), size=size, generation=generation
     )
     some = store.take(np.random.default_rng(0).permutation(len(store))[:count])
     print(f"{len(some)} images of {name} at {size} px, one process on one core")

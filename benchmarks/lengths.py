@@ -7,7 +7,7 @@ import pandas as pd
 
 from g2dbench.data.readers.open_i import join_report
 from g2dbench.data.reports.tidy import clean_report
-from g2dbench.data.synthetic.synthetic import draw
+from g2dbench.data.synthetic.synthetic import generate
 from g2dbench.pretrained.tokenizer import Tokenize
 
 
@@ -16,7 +16,7 @@ def open_i_reports(folder: Path) -> list[str]:
     file = folder / "indiana_reports.csv"
     if not file.is_file():
         print(f"there is no {file}: using reports of the synthetic data", flush=True)
-        return [draw(index, 64).report or "" for index in range(400)]
+        return [generate(index, 64).report or "" for index in range(400)]
     table = pd.read_csv(file, keep_default_na=False)
     found = [join_report(row.findings, row.impression) for row in table.itertuples()]
     return [text for text in map(clean_report, found) if text]

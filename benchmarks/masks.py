@@ -28,7 +28,7 @@ from transformers import PreTrainedTokenizerFast
 
 from g2dbench.cards import TaskCard
 from g2dbench.data.prepare import open_or_prepare
-from g2dbench.data.store.request import Drawing
+from g2dbench.data.store.request import GenerationSettings
 from g2dbench.dataset import Dataset
 from g2dbench.evaluation import runner
 from g2dbench.evaluation.cell_spec import CellSpec
@@ -63,7 +63,9 @@ def main() -> None:
     parser.add_argument("--finding", action="append")
     parser.add_argument("--fraction", type=float, default=0.1)
     parser.add_argument("--set", action="append", default=[], dest="changes")
-    parser.add_argument("--count", type=int, default=Drawing().count, help="radiographs to draw")
+    parser.add_argument(
+        "--count", type=int, default=GenerationSettings().count, help="radiographs to draw"
+    )
     parser.add_argument("--store", type=Path, default=STORE)
     parser.add_argument("--out", type=Path, default=Path("masks"))
     args = parser.parse_args()
@@ -74,7 +76,7 @@ def main() -> None:
     data = open_or_prepare(
         "synthetic", None, args.store,
         progress=quiet, registry=registry, size=recipe.data.size,
-        drawing=Drawing(count=args.count),
+        generation=GenerationSettings(count=args.count),
     )  # fmt: skip
     folders: dict[tuple[str, str], list[Path]] = {}
     for seed in args.seed:

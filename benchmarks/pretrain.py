@@ -36,8 +36,8 @@ from torch.nn import functional as F
 
 from g2dbench.cards import MethodCard
 from g2dbench.data.prepare import prepare
-from g2dbench.data.store.request import Drawing
-from g2dbench.data.synthetic.synthetic import draw
+from g2dbench.data.store.request import GenerationSettings
+from g2dbench.data.synthetic.synthetic import generate
 from g2dbench.method import Batch, Method
 from g2dbench.methods.shared import unet
 from g2dbench.pretrained.tokenizer import make_tokenizer
@@ -65,7 +65,7 @@ class SyntheticImages:
     """Synthetic radiographs at the size of the model, as `PairLoader` reads them."""
 
     def __init__(self) -> None:
-        self._samples = [draw(index, SIZE) for index in range(PAIRS)]
+        self._samples = [generate(index, SIZE) for index in range(PAIRS)]
 
     def __len__(self) -> int:
         return PAIRS
@@ -241,7 +241,8 @@ def tiny(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as place:
         store = prepare(
             "synthetic", None, Path(place),
-            progress=quiet, registry=Registry(), size=recipe.data.size, drawing=Drawing(count=1400),
+            progress=quiet, registry=Registry(), size=recipe.data.size,
+            generation=GenerationSettings(count=1400),
         )  # fmt: skip
         train = store.split("train")
         for count in (len(train) // 2, len(train)):

@@ -21,7 +21,7 @@ from g2dbench.data.prepare import prepare
 from g2dbench.data.shards.export import export
 from g2dbench.data.shards.index import Kind
 from g2dbench.data.shards.stream import open_stream
-from g2dbench.data.store.request import Drawing
+from g2dbench.data.store.request import GenerationSettings
 from g2dbench.data.store.store import Store
 from g2dbench.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from g2dbench.pretrained.tokenizer import Tokenize, train_wordpiece
@@ -50,7 +50,7 @@ def main() -> None:
 def measure(folder: Path, images: int, size: int, shard_images: int) -> None:
     store = prepare(
         "synthetic", None, folder / "store",
-        progress=quiet, registry=Registry(), size=size, drawing=Drawing(count=images),
+        progress=quiet, registry=Registry(), size=size, generation=GenerationSettings(count=images),
     )  # fmt: skip
     settings = DataSettings(size=size)
     pairs = source.training_pairs(store, settings, BATCH)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 from torchvision.models.resnet import BasicBlock
 
-from g2dbench.data.synthetic.synthetic import CARD, draw_many
+from g2dbench.data.synthetic.synthetic import CARD, generate_many
 from g2dbench.sample import Sample
 
 SEGMENTED = ("pleural effusion", "cardiomegaly", "pneumothorax", "consolidation")
@@ -158,10 +158,10 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     start = time.perf_counter()
-    count = sum(1 for _ in draw_many(range(400), 128, workers=args.threads))
+    count = sum(1 for _ in generate_many(range(400), 128, workers=args.threads))
     speed = (time.perf_counter() - start) / count
     print(f"generation: {1000 * speed:.1f} ms per image at 128 px, 2,000 in {2000 * speed:.0f} s")
-    samples = list(draw_many(range(args.images), 64, workers=args.threads))
+    samples = list(generate_many(range(args.images), 64, workers=args.threads))
     train = tensors([s for s in samples if s.split != "test"])
     test = tensors([s for s in samples if s.split == "test"])
     print(f"{len(train[0])} training and {len(test[0])} test images: {', '.join(CARD.findings)}")

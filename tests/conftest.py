@@ -64,14 +64,14 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 def small_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A --store folder that holds `synthetic:120` at 64 px."""
     from g2dbench.data.prepare import prepare
-    from g2dbench.data.store.request import Drawing
+    from g2dbench.data.store.request import GenerationSettings
     from g2dbench.progress import quiet
     from g2dbench.registry import Registry
 
     def make(store: Path) -> None:
         prepare(
             "synthetic", None, store,
-            progress=quiet, registry=Registry(), size=64, drawing=Drawing(count=120),
+            progress=quiet, registry=Registry(), size=64, generation=GenerationSettings(count=120),
         )  # fmt: skip
 
     return made_once(tmp_path_factory, "small-store", make)

@@ -65,7 +65,7 @@ def prepare(
     """Read and check an official folder and store it once; all commands then read the store."""
     from g2dbench.data import prepare as preparing
     from g2dbench.data import reference
-    from g2dbench.data.opening import drawing_of
+    from g2dbench.data.opening import generation_of
     from g2dbench.registry import Registry
 
     registry, asked = Registry(plugin or ()), reference.parse(name)
@@ -77,7 +77,7 @@ def prepare(
         store,
         size=size,
         workers=workers,
-        drawing=drawing_of(asked, registry),
+        generation=generation_of(asked, registry),
         split=preparing.Split.parse(split or asked.split, split_file or ()),
         progress=track,
         registry=registry,
@@ -188,7 +188,7 @@ def export(
 
     kind = parse_kind(format_)
     data = open_data(name, root, store, size, Registry(plugin or ()))
-    if warning := exporting.licence_warning(data.card.licence):
+    if warning := exporting.license_warning(data.card.licence):
         console.print(warning)
     index = exporting.export(data, kind, out, shard_images=shard_images, progress=track)
     megabytes = sum(shard.bytes for shard in index.shards) / 1e6

@@ -82,5 +82,5 @@ def open_shards(
         echo=console.print if is_main_process() else lambda _: None,
         warn=console.print,
         options=options,
-        buffer=buffer or stream.BUFFER,
+        buffer=buffer or stream.DEFAULT_BUFFER,
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from g2dbench.cards import DatasetCard
 from g2dbench.data import prepare, prepared_stores, reference
 from g2dbench.data.reference import DataReference
-from g2dbench.data.store.request import Drawing
+from g2dbench.data.store.request import GenerationSettings
 from g2dbench.data.store.store import Store
 from g2dbench.errors import Misuse
 from g2dbench.progress import Progress, quiet
@@ -42,13 +42,13 @@ def open_prepared(
     return data.named(text) if parsed.split or data.card.embedded else data
 
 
-def drawing_of(parsed: DataReference, registry: Registry) -> Drawing | None:
+def generation_of(parsed: DataReference, registry: Registry) -> GenerationSettings | None:
     """The number of images that NAME:COUNT asks for; None for the default number."""
     if parsed.count is None:
         return None
     if not is_embedded(parsed, registry):
         raise Misuse(f"{parsed.text!r}: only an embedded data set accepts a number of images")
-    return Drawing(count=parsed.count)
+    return GenerationSettings(count=parsed.count)
 
 
 def card_of(parsed: DataReference, registry: Registry) -> DatasetCard | None:
@@ -79,7 +79,7 @@ def _embedded(
         workers=None,
         progress=progress,
         registry=registry,
-        drawing=drawing_of(parsed, registry),
+        generation=generation_of(parsed, registry),
         split=prepare.Split.parse(split or parsed.split, ()),
     )
     return data.named(parsed.text) if parsed.count is not None else data

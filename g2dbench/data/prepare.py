@@ -21,7 +21,7 @@ from g2dbench.data.prepared_stores import (
 from g2dbench.data.splits.published import Split
 from g2dbench.data.store.build import build
 from g2dbench.data.store.manifest import read_manifest
-from g2dbench.data.store.request import Drawing, request
+from g2dbench.data.store.request import GenerationSettings, request
 from g2dbench.data.store.store import Store
 from g2dbench.data.store.verify import describe, verify
 from g2dbench.errors import BadData
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from g2dbench.progress import Progress
 
 __all__ = [
-    "Drawing",
+    "GenerationSettings",
     "Split",
     "describe",
     "find_store",
@@ -55,7 +55,7 @@ def prepare(
     registry: Registry,
     size: int | None = None,
     workers: int | None = 0,
-    drawing: Drawing | None = None,
+    generation: GenerationSettings | None = None,
     split: Split | None = None,
     options: Mapping[str, str] | None = None,
     own_name: str | None = None,
@@ -75,7 +75,7 @@ def prepare(
         BadData: the folder does not have the official layout, holds none of the images, more than
             5 % of them are broken, or the store cannot be written.
     """
-    requested = request(name, root, registry, size, drawing, split, options, own_name, border)
+    requested = request(name, root, registry, size, generation, split, options, own_name, border)
     folder = store_root / requested.folder
     if _is_complete(folder):
         return Store(folder)
@@ -99,7 +99,7 @@ def open_or_prepare(
     registry: Registry,
     size: int | None = None,
     workers: int | None = 0,
-    drawing: Drawing | None = None,
+    generation: GenerationSettings | None = None,
     split: Split | None = None,
     echo: Echo = lambda _: None,
 ) -> Store:
@@ -110,7 +110,7 @@ def open_or_prepare(
     store is an error here, because data that models were trained on must not change silently. echo:
     receives a sentence about the store that is used, if there was a choice.
     """
-    requested = request(name, root, registry, size, drawing, split)
+    requested = request(name, root, registry, size, generation, split)
     folder = store_root / requested.folder
     if requested.card.embedded:
         existing = Store(folder) if folder.exists() else None
@@ -129,7 +129,7 @@ def open_or_prepare(
         registry=registry,
         size=size,
         workers=workers,
-        drawing=drawing,
+        generation=generation,
         split=split,
     )
 

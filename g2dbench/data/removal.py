@@ -7,7 +7,7 @@ from pathlib import Path
 
 from g2dbench.data.reference import DataReference
 from g2dbench.data.store.manifest import QUARANTINE_FILE, Manifest, read_manifest
-from g2dbench.data.store.request import Drawing
+from g2dbench.data.store.request import GenerationSettings
 from g2dbench.errors import BadData, Misuse
 from g2dbench.system.files import alone_at_once
 
@@ -79,7 +79,10 @@ def _matches(reference: DataReference, store: Path, size: int | None) -> bool:
     manifest = _manifest(store)
     if manifest is None:
         return False
-    has_count = reference.count is None or manifest.origin == Drawing(count=reference.count).origin
+    has_count = (
+        reference.count is None
+        or manifest.origin == GenerationSettings(count=reference.count).origin
+    )
     return has_count and reference.split in (None, manifest.split)
 
 

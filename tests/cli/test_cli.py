@@ -167,7 +167,7 @@ def test_a_wrong_request_is_one_clear_error(
         (("--data", "rsna"), 1, "not prepared"),
         (("--data", "rsna", "--root", "nowhere"), 1, "nowhere"),
         (("--data", "rsna:9"), 2, "only an embedded set"),
-        (("--data", "synthetic:0"), 2, "can be drawn"),
+        (("--data", "synthetic:0"), 2, "can be generated"),
     ],
 )
 def test_a_wrong_data_set_is_one_clear_error(

@@ -67,8 +67,8 @@ def test_the_name_of_a_store_is_accepted(store: Path, tmp_path: Path) -> None:
     [
         ("synthetic:", "names no data set"),
         ("synthetic:6@mgca", "not both"),
-        ("synthetic:0", "can be drawn"),
         ("rsna:9", "only an embedded data set accepts a number"),
+        ("synthetic:0", "can be generated"),
     ],
 )
 def test_a_wrong_name_is_refused_with_the_same_message(

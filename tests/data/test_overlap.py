@@ -9,9 +9,9 @@ from PIL import Image, ImageEnhance
 
 from g2dbench.data.overlap import Overlap, overlap, perceptual_hashes
 from g2dbench.data.prepare import prepare
-from g2dbench.data.store.request import Drawing
+from g2dbench.data.store.request import GenerationSettings
 from g2dbench.data.store.store import Store
-from g2dbench.data.synthetic.synthetic import draw
+from g2dbench.data.synthetic.synthetic import generate
 from g2dbench.progress import quiet
 from g2dbench.registry import Registry
 
@@ -49,7 +49,7 @@ def make(root: Path, store: Path) -> Store:
 def found(tmp_path_factory: pytest.TempPathFactory) -> Overlap:
     """The overlap of 24 synthetic radiographs with four others and copies of one, `i05`."""
     folder = tmp_path_factory.mktemp("overlap")
-    films = [Image.fromarray(draw(index, 128).image) for index in range(28)]
+    films = [Image.fromarray(generate(index, 128).image) for index in range(28)]
     one = make_root(folder / "one", {f"i{k:02d}": film for k, film in enumerate(films[:24])})
     others = {f"i{k:02d}": film for k, film in enumerate(films[24:], 20)}
     other = make_root(folder / "other", {**others, **copies(films[5])})
@@ -78,7 +78,7 @@ def test_shared_names_are_counted_separately(found: Overlap) -> None:
 def test_a_store_overlaps_with_itself_only_in_repeated_images(tmp_path: Path) -> None:
     store = prepare(
         "synthetic", None, tmp_path, progress=quiet, registry=REGISTRY, size=64,
-        drawing=Drawing(count=12),
+        generation=GenerationSettings(count=12),
     )  # fmt: skip
     found = overlap(store.take([1, 2, 3]), store, quiet)
     assert (found.identical, found.near) == ((), ())
@@ -90,7 +90,7 @@ def test_hashes_of_simple_images() -> None:
     assert perceptual_hashes(ramp)[0] == np.uint64(2**64 - 1)
     assert perceptual_hashes(ramp[:, ::-1])[0] == 0
     assert perceptual_hashes(np.full((40, 40), 9, np.uint8)) == (0, 0)
-    image = draw(3, 128).image
+    image = generate(3, 128).image
     assert perceptual_hashes(image) == perceptual_hashes(np.kron(image, np.ones((2, 2), np.uint8)))
 
 

@@ -178,9 +178,9 @@ def test_a_smaller_size_uses_the_prepared_store(tmp_path: Path) -> None:
 
 
 def test_synthetic_images_are_generated_at_each_size(tmp_path: Path) -> None:
-    from g2dbench.data.store.request import Drawing
+    from g2dbench.data.store.request import GenerationSettings
 
-    ask = {"progress": quiet, "registry": REGISTRY, "drawing": Drawing(count=3)}
+    ask = {"progress": quiet, "registry": REGISTRY, "generation": GenerationSettings(count=3)}
     large = open_or_prepare("synthetic", None, tmp_path, size=80, **ask)
     small = open_or_prepare("synthetic", None, tmp_path, size=64, **ask)
     assert (large.manifest.size, small.manifest.size) == (80, 64)

@@ -10,7 +10,7 @@ from g2dbench.cli import app
 from g2dbench.data.prepare import prepare
 from g2dbench.data.reference import parse
 from g2dbench.data.removal import find_removable, remove
-from g2dbench.data.store.request import Drawing
+from g2dbench.data.store.request import GenerationSettings
 from g2dbench.errors import Misuse
 from g2dbench.progress import quiet
 from g2dbench.registry import Registry
@@ -25,7 +25,8 @@ def store(tmp_path: Path) -> Path:
     for count, size in ((3, 64), (3, 80), (4, 64)):
         prepare(
             "synthetic", None, root,
-            progress=quiet, registry=Registry(), size=size, drawing=Drawing(count=count),
+            progress=quiet, registry=Registry(), size=size,
+            generation=GenerationSettings(count=count),
         )  # fmt: skip
     for name in (f".rsna-256-{KEY}.partial/rows.arrow", f".my-set-64-{KEY}.partial/rows.arrow"):
         (root / name).parent.mkdir()

@@ -42,7 +42,7 @@ IMAGES = {
 
 
 def write(path: Path, header: str, rows: list[str]) -> None:
-    """A table; gzipped where its name says so."""
+    """Write a table, compressed if its name ends in .gz."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(f"{line}\n" for line in (header, *rows)).encode()
     path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)

@@ -1,4 +1,4 @@
-"""One image in the layout of each table-driven reader, and what decorates its row."""
+"""An image in the layout of each table-driven reader, and the optional columns of its row."""
 
 import csv
 from collections.abc import Callable, Iterable

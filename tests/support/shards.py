@@ -1,4 +1,4 @@
-"""What the tests of streams share: shards of the small store, of strangers, and an http store."""
+"""Shared by the tests of streams: exported and foreign shards, and an http store."""
 
 import io
 import json
@@ -111,7 +111,7 @@ class Handler(SimpleHTTPRequestHandler):
 
 @contextmanager
 def served(folder: Path, **answers: list[int]) -> Iterator[tuple[str, list[str]]]:
-    """The address of an http store on loopback, and the paths that were asked for."""
+    """The address of an http store on loopback, and the paths that were requested."""
     asked: list[str] = []
     told = {name.replace("_", "-"): codes for name, codes in answers.items()}
     kind = type("Own", (Handler,), {"answers": told, "asked": asked})

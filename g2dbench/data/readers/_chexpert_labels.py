@@ -1,4 +1,4 @@
-"""Label cells as CheXpert's labeler writes them, in CheXpert's and MIMIC-CXR's tables."""
+"""Parses label cells of CheXpert's labeler, in the tables of CheXpert and MIMIC-CXR."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,11 +6,10 @@ from g2dbench.data.tables.labels import is_unlabeled, parse_label
 from g2dbench.errors import BadData
 
 
-class Judgements:
-    """Rows of cells as labels; a blank cell is a finding that nobody judged.
+class LabelParser:
+    """Parses rows of label cells; a blank cell means that the finding has no label.
 
-    Rows that say the same share one mapping: half a million images have a few thousand different
-    ones.
+    Equal rows share one mapping: half a million images have only a few thousand different rows.
     """
 
     def __init__(self, findings: Sequence[str]) -> None:
@@ -18,7 +17,10 @@ class Judgements:
         self._known: dict[tuple[str, ...], Mapping[str, int] | None] = {}
 
     def labels(self, cells: Sequence[str], where: str) -> Mapping[str, int] | None:
-        """Finding -> 1, 0 or -1 of one row; None if all are blank; BadData names the place."""
+        """Return finding -> 1, 0 or -1 of a row, or None if all cells are blank.
+
+        Raises BadData, naming `where`, for an invalid cell.
+        """
         key = tuple(cells)
         if key not in self._known:
             self._known[key] = self._parse(key, where)

@@ -3,10 +3,10 @@
     {train,test,val}.txt, or {train,test}_COVIDx9A.txt     `patient filename class source`
     train/<filename>, test/<filename>, val/<filename>      val/ from CXR-3 on
 
-Lines are separated by spaces and have no header; older lists lack the source on some lines. Three
-class lists say normal, pneumonia or COVID-19; two class lists say positive or negative, which
-judges COVID-19 alone. File names hold dots, so that ids are whole file names. Where a release has
-no validation list, a fifth of its training list is held out, by patient, as MGCA's share is.
+Fields of a line are separated by spaces, without header; in older lists some lines have no source.
+The classes are normal, pneumonia and COVID-19, or positive and negative, which label only COVID-19.
+File names contain dots; an id is the whole file name. If a release has no validation list, a fifth
+of its training list is held out, by patient; MGCA uses the same share.
 9A has 30,130 training and 400 test images, 9B 30,482 and 400, CXR-4 67,863 / 8,473 / 8,482.
 """
 
@@ -55,7 +55,7 @@ PUBLISHED_SPLITS = {
 }
 
 SPLIT = (0.8, 0.2, 0.0)
-"""Of the training list, where there is no validation list; the test list is official."""
+"""Shares of the training list if there is no validation list; the test list is official."""
 
 CLASSES: dict[str, dict[str, int]] = {
     "normal": {"Normal": 1, "Pneumonia": 0, "COVID-19": 0},
@@ -69,10 +69,10 @@ PARTS = {"train": "train", "val": "valid", "test": "test"}
 
 
 def read(root: Path, options: Mapping[str, str]) -> Iterator[Found]:
-    """One record per line of the chosen release's lists.
+    """Yield a record for each line of the lists of a release.
 
     options: `lists` names the release, such as COVIDx9A, where the folder holds lists of several.
-    Misuse if it must and does not; BadData if the lists or the image folders are missing.
+    Misuse if it is needed and missing; BadData if the lists or the image folders are missing.
     """
     check_layout(root)
     lists = _lists(root, options.get("lists"))
@@ -86,12 +86,12 @@ def read(root: Path, options: Mapping[str, str]) -> Iterator[Found]:
 def listed_images(root: Path, ids: Collection[str]) -> dict[str, list[str]]:
     """Image names by split, in the lists' order, of the release that these ids come from.
 
-    Where the folder holds several releases, it is the one whose names are these ids most nearly.
+    If the folder holds lists of several releases, it is the one that best matches these ids.
     """
     wanted = set(ids)
     releases = [
         {PARTS[part]: list(_names(path)) for part, path in lists.items()}
-        for lists in _editions(root).values()
+        for lists in _releases(root).values()
     ]
     return min(releases, key=lambda found: len(wanted ^ set().union(*found.values())))
 
@@ -121,13 +121,13 @@ def _parse(line: str, where: str) -> tuple[str, str, str]:
     last = next((at for at in (-1, -2) if len(words) >= 2 - at and words[at] in CLASSES), None)
     if last is None:
         raise BadData(f"{where}: {line[:80]!r} is no `patient filename class [source]`")
-    # A patient's name may hold a space (8A: `COVID 1 COVID(1).png COVID-19 sirm`), a file's none.
+    # Patient names may contain a space (8A: `COVID 1 COVID(1).png COVID-19 sirm`), file names none.
     return " ".join(words[: last - 1]), portable(words[last - 1]), words[last]
 
 
 def _lists(root: Path, wanted: str | None) -> dict[str, Path]:
     """The lists of one release by part: train, val, test."""
-    editions = _editions(root)
+    editions = _releases(root)
     if wanted is None and len(editions) == 1:
         return next(iter(editions.values()))
     if wanted is None and "" in editions:
@@ -138,7 +138,7 @@ def _lists(root: Path, wanted: str | None) -> dict[str, Path]:
     return editions[wanted]
 
 
-def _editions(root: Path) -> dict[str, dict[str, Path]]:
+def _releases(root: Path) -> dict[str, dict[str, Path]]:
     """The lists of every release, by its name and by part."""
     found: dict[str, dict[str, Path]] = {}
     for part in PARTS:

@@ -4,9 +4,10 @@
     DRIVE/test/images/01_test.tif,         DRIVE/test/1st_manual/01_manual1.gif
     CHASEDB1/Image_01L.jpg,                CHASEDB1/Image_01L_1stHO.png
 
-Either alone will do, and the root may be the set's own folder. The first observer's mask counts.
-Colour becomes grey. DRIVE's test images are the official 20; of CHASE_DB1, whose owners made no
-split, the last eight images (eyes 11 to 14) are, as is usual. An eye pair is one patient.
+One of both sets is enough, and the root may be the folder of the set itself. Masks are those of the
+first observer. Color images are converted to gray. DRIVE has 20 official test images. CHASE_DB1 has
+no official split; its last eight images (eyes 11 to 14) are the test set, as is common. The two
+eyes of a pair belong to one patient.
 """
 
 import re
@@ -32,7 +33,7 @@ CARD = DatasetCard(
 )
 
 SPLIT = (0.8, 0.2, 0.0)
-"""Of the training images; test images are named above."""
+"""Shares of the training images; the test images are fixed, see above."""
 
 FINDING = CARD.findings[0]
 CHASE_NAMES = ("CHASEDB1", "CHASE_DB1", "CHASE")
@@ -41,13 +42,13 @@ FIRST_CHASE_TEST = 11
 
 
 def read(root: Path) -> Iterator[Found]:
-    """One record per photograph; one without the first observer's mask is Missing.
+    """Yield a record for each photograph; one without the first observer's mask is Missing.
 
     BadData: the root holds neither layout.
     """
     check_layout(root)
-    drive = _home(root, "DRIVE", "training")
-    homes = (_home(root, name, "Image_01L.jpg") for name in CHASE_NAMES)
+    drive = _find_set(root, "DRIVE", "training")
+    homes = (_find_set(root, name, "Image_01L.jpg") for name in CHASE_NAMES)
     chase = next((home for home in homes if home is not None), None)
     if drive is None and chase is None:
         raise BadData(f"{root} holds neither DRIVE/training/ nor CHASEDB1/Image_01L.jpg")
@@ -59,8 +60,8 @@ def read(root: Path) -> Iterator[Found]:
         yield from _chase(chase, roots)
 
 
-def _home(root: Path, name: str, sign: str) -> Path | None:
-    """The folder of one set: below the root, or the root itself; known by what is in it."""
+def _find_set(root: Path, name: str, sign: str) -> Path | None:
+    """Return the folder of a set, below the root or the root itself, if it contains `sign`."""
     return next((place for place in (root / name, root) if (place / sign).exists()), None)
 
 

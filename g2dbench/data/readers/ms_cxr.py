@@ -5,11 +5,11 @@
     files/p10/...jpg            the images, as MIMIC-CXR-JPG has them
 
 The root holds the table and `files/`, or `ms-cxr/1.1.0/` and `mimic-cxr-jpg/2.1.0/`, as `wget -r`
-from PhysioNet leaves them; either may be a link. A box's finding is its phrase, so that the task
-`ground` grounds phrases; rows of one image with the same phrase are one region of several boxes.
-The category is a label, and nothing is said of the other categories. Boxes are in pixels of the
+from PhysioNet stores them; both may be links. The finding of a box is its phrase, which the task
+`ground` localizes; rows of an image with the same phrase form one region of several boxes. The
+category of a phrase is a label; the other categories have no label. Boxes are in pixels of the
 original image. Version 1.0.0 has no split; it was made for testing, and a fifth of its patients is
-kept for choosing thresholds. Its images overlap MIMIC-CXR's training split.
+held out for choosing thresholds. Its images overlap with the training split of MIMIC-CXR.
 """
 
 import re
@@ -57,7 +57,7 @@ _PATH = re.compile(r"(?:.*/)?(files/p1\d/p(\d+)/s(\d+)/([\w-]+)\.jpg)", re.ASCII
 
 
 def read(root: Path) -> Iterator[Found]:
-    """One record per image of the table.
+    """Yield a record for each image of the table.
 
     BadData: the table or a column is missing.
     """

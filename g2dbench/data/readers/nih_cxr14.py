@@ -7,11 +7,11 @@
     train_val_list.txt, test_list.txt   image names; both or neither; also train_val_list_NIH.txt
     images/, or images_001/images/ to images_012/images/
 
-The tables' headers hold commas within brackets, so that `OriginalImage[Width,Height]` is two
-columns; the older table ends each line with one more comma and writes ages as 058Y. Boxes are in
-the official 1024 x 1024 frame, whatever the copy's size, and call Infiltration "Infiltrate"; an
-image without a row there was not annotated. With the lists, a tenth of the patients of
-train_val_list.txt, drawn by their number, is for validation.
+Headers contain commas within brackets, so that `OriginalImage[Width,Height]` is two columns; the
+older table has one more comma at the end of each line and writes ages as 058Y. Boxes are in the
+official 1024 x 1024 frame, also for smaller copies; "Infiltrate" there is Infiltration. An image
+without a row in the box list was not annotated with boxes. With the official lists, a tenth of the
+patients of train_val_list.txt, selected by a hash of their number, is the validation split.
 """
 
 from collections.abc import Iterator
@@ -72,7 +72,7 @@ PUBLISHED_SPLITS = {
 }
 
 SPLIT = (0.7, 0.1, 0.2)
-"""Without the official lists: MRM's and BenchX's shares."""
+"""Shares without the official lists, those of MRM and BenchX."""
 
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 COLUMNS = ("Image Index", "Finding Labels", "Patient ID")
@@ -89,11 +89,11 @@ NOTHING = "No Finding"
 SPELLINGS = {"Infiltrate": "Infiltration"}
 VALID = 0.1
 OLDEST = 120
-"""Ages such as 412 occur; they are left out."""
+"""Largest plausible age; the table has some such as 412, which are left out."""
 
 
 def read(root: Path) -> Iterator[Found]:
-    """One record per image of the table.
+    """Yield a record for each image of the table.
 
     BadData: the table, a column, one of the two lists or the image folder is missing.
     """
@@ -104,7 +104,7 @@ def read(root: Path) -> Iterator[Found]:
     yield from note_lacking(chosen, OPTIONAL)
     parts = [f"images_{number:03}" for number in range(1, 13)]
     images = index_images(folders(root, ("images", *parts)), (".png", ".jpg"))
-    source = Source(chosen.name, _boxes(root), _splits(root))
+    source = AnnotationTables(chosen.name, _boxes(root), _splits(root))
     for row in table.to_dict("records"):
         image = row["Image Index"]
         path = images.get(bare_name(image))
@@ -117,15 +117,15 @@ def read(root: Path) -> Iterator[Found]:
             yield Rejected(path.stem, path, str(error))
 
 
-class Source(NamedTuple):
-    """What else is known of images, by their name in the table."""
+class AnnotationTables(NamedTuple):
+    """The boxes and splits of images, by their name in the table."""
 
     table: str
     boxes: dict[str, list[Cells]]
     splits: dict[str, str]
 
 
-def _record(row: Cells, path: Path, source: Source) -> Record:
+def _record(row: Cells, path: Path, source: AnnotationTables) -> Record:
     where = f"line {row['line']} of {source.table}"
     image, patient = file_name(row["Image Index"]), row["Patient ID"]
     boxes = source.boxes.get(image)
@@ -147,7 +147,7 @@ def _record(row: Cells, path: Path, source: Source) -> Record:
 
 
 def _split(listed: str | None, patient: str) -> str | None:
-    """The split of an image that a list names; None where no list does."""
+    """Return the split of an image that an official list names, or None without the lists."""
     if listed == "train" and uniform_hash(f"{CARD.name} valid", patient) < VALID:
         return "valid"
     return listed
@@ -171,7 +171,7 @@ def _box(row: Cells) -> Box:
 
 
 def _boxes(root: Path) -> dict[str, list[Cells]]:
-    """Image -> its rows in the list of boxes, which may be lacking."""
+    """Return image -> its rows in the list of boxes, which is optional."""
     chosen = choose_table(root, (BOXES,))
     if not has_table(chosen):
         return {}
@@ -181,7 +181,7 @@ def _boxes(root: Path) -> dict[str, list[Cells]]:
 
 
 def _splits(root: Path) -> dict[str, str]:
-    """Image -> train or test by the official lists; empty where neither is there."""
+    """Return image -> train or test by the official lists; empty if there are none."""
     there = {
         split: root / name
         for split, names in LISTS.items()

@@ -57,7 +57,7 @@ BROKEN = "one of its objects is broken, so that the image's boxes and masks are 
 
 
 def read(root: Path) -> Iterator[Found]:
-    """One record per row of the three tables; a part without table is not read.
+    """Yield a record for each row of the three tables; each table is optional.
 
     BadData: no table, a column or every image folder is missing.
     """
@@ -105,7 +105,7 @@ def _record(name: str, path: Path, annotation: str, where: str, split: str) -> R
 
 
 def parse_shapes(annotation: str, where: str) -> tuple[list[Shape], list[str]]:
-    """The objects of one cell, and what is wrong with those that are none, with their place."""
+    """Parse the objects of a cell; also returns a sentence about each invalid one."""
     shapes, broken = [], []
     for words in (part.split() for part in annotation.split(";")):
         try:

@@ -4,11 +4,11 @@
                                                            or ..._160K.csv
     0/<ImageID> to 54/<ImageID>, images/<ImageID>, or <ImageID>: 16-bit PNG
 
-Labels are a Python list in text, with blanks. Physicians labelled 27 % of the images (MethodLabel);
-the others' labels were predicted by a network from the report, and count as not judged. The same
-holds where the list says nothing, "unchanged" or "exclude". Reports are Spanish, without accents or
-stop words. Broken image files are known and end in the quarantine list. The age is the study's
-year less that of birth.
+A label cell is a Python list as text, with blanks. Physicians labeled 27 % of the images
+(MethodLabel); a network predicted the other labels from reports, and these are not used. An image
+has no labels either if the list is empty, "unchanged" or "exclude". Reports are in Spanish, without
+accents and stop words. The release has some damaged image files, which the quarantine list names.
+The age is the year of the study minus the year of birth.
 """
 
 import ast
@@ -83,11 +83,11 @@ OPTIONAL = (
 PHYSICIAN = "Physician"
 UNJUDGED = {"", "unchanged", "exclude"}
 LONGEST = 10_000
-"""Characters of a list of labels; the parser is not asked about longer ones."""
+"""Largest number of characters of a list of labels; longer ones are not parsed."""
 
 
 def read(root: Path) -> Iterator[Found]:
-    """One record per row of the table.
+    """Yield a record for each row of the table.
 
     BadData: the table or a column is missing.
     """
@@ -115,7 +115,7 @@ def read(root: Path) -> Iterator[Found]:
 
 
 def _record(row: Cells, path: Path, where: str) -> Record:
-    judged = row["MethodLabel"] == PHYSICIAN
+    is_labeled = row["MethodLabel"] == PHYSICIAN
     return Record(
         id=path.stem,
         path=path,
@@ -125,12 +125,12 @@ def _record(row: Cells, path: Path, where: str) -> Record:
         sex=parse_sex(row["PatientSex_DICOM"]),
         age=_age(row),
         report=row["Report"] or None,
-        labels=parse_labels(row["Labels"], where) if judged else None,
+        labels=parse_labels(row["Labels"], where) if is_labeled else None,
     )
 
 
 def _age(row: Cells) -> float | None:
-    """Years between birth and study; None where either is not told or is no year."""
+    """Return the years from birth to study, or None if one of them is missing or not a year."""
     born, studied = parse_years(row["PatientBirth"]), parse_years(row["StudyDate_DICOM"][:4])
     if born is None or studied is None or studied < born:
         return None

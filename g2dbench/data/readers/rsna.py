@@ -4,9 +4,9 @@
     stage_2_detailed_class_info.csv   patientId, class; repeated per box (optional, a cross-check)
     stage_2_train_images/<patientId>.dcm, or images/; copies as PNG or JPEG at any size are read too
 
-The first stage's files, stage_1_..., are read where those of the second are not there. Boxes are
-in the official 1024 x 1024 frame, whatever the copy's size; the mask is their union.
-DICOM files also give sex, age and view. Of 26,684 images 6,012 are positive.
+If there are no files of the second stage, those of the first (stage_1_...) are read. Boxes are in
+the official 1024 x 1024 frame, also for smaller copies; the mask is their union. Sex, age and view
+are read from DICOM files. Of 26,684 images, 6,012 are positive.
 """
 
 from collections.abc import Iterator
@@ -72,7 +72,7 @@ NOTHING = Header(None, None, None, None, None)
 
 
 def read(root: Path) -> Iterator[Found]:
-    """One record per patientId of the label table.
+    """Yield a record for each patientId of the label table.
 
     BadData: the table, a column or the image folder is missing.
     """
@@ -128,7 +128,7 @@ def _box(row: Cells, table: str) -> Box:
 
 
 def _opaque(path: Path) -> dict[str, bool]:
-    """patientId -> whether its class is Lung Opacity; empty where the table is not there."""
+    """Return patientId -> whether its class is Lung Opacity; empty if there is no class table."""
     if not has_table(path):
         return {}
     table = read_table(path, ("patientId", "class")).drop_duplicates("patientId")

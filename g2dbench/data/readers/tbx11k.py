@@ -8,11 +8,11 @@
                 one row per box, bbox a Python dictionary or `none`
     images/<name>.png
 
-An image shows tuberculosis, another sickness, or health. Its boxes say active or latent ("obsolete"
-in the original); of a box that says neither the type is not judged. A tuberculosis image without
-any box (tb1199) has no box annotation rather than no finding. Labels of the official test images
-are hidden, so that training and validation images, 8,399 with labels in BenchX, are split anew:
-5,879 / 1,260 / 1,260 of that many.
+An image shows tuberculosis, another disease, or a healthy chest. The type of a box is active or
+latent ("obsolete" in the original layout); a box of another type gives no label of the type. A
+tuberculosis image without any box (tb1199) counts as not annotated with boxes. The labels of the
+official test images are not public; therefore the training and validation images (8,399 with labels
+in BenchX) are split into 5,879 / 1,260 / 1,260.
 """
 
 import ast
@@ -62,7 +62,7 @@ CATEGORIES = {
     "latent_tb": "Latent Tuberculosis",
     "uncertain_tb": "Tuberculosis",
 }
-"""Names of box types in both layouts, and the finding that each says."""
+"""Names of box types in both layouts, and the finding that each stands for."""
 
 KINDS = {
     "tb": "Tuberculosis",
@@ -75,11 +75,11 @@ KINDS = {
 """Folders of the original and image types of the simplified layout."""
 
 LONGEST = 400
-"""Characters that a bbox cell may have: more is no box, and is not given to a parser."""
+"""Largest number of characters of a bbox cell; longer ones are not parsed."""
 
 
 def read(root: Path) -> Iterator[Found]:
-    """One record per image of the annotation files, in whichever layout the root has.
+    """Yield a record for each image of the annotation files, in either layout.
 
     BadData: neither layout's tables are there, or an image folder or column is missing.
     """
@@ -105,7 +105,7 @@ def _original(path: Path, images: dict[str, Path]) -> Iterator[Found]:
         try:
             if image.problem:
                 raise BadData(image.problem)
-            drawn = image.boxes or ()  # None, not known, is as good as none of a sick person
+            drawn = image.boxes or ()  # unknown boxes: see `_record`
             boxes = tuple(box._replace(finding=_type(box.finding, path)) for box in drawn)
             kind = _kind(kind, f"{image.file} in {path.name}")
             yield _record(name, file, kind, boxes, image.frame, image.notes)
@@ -132,7 +132,7 @@ def _simplified(root: Path) -> Iterator[Found]:
 
 
 def _frame(row: Cells, where: str) -> tuple[int, int] | None:
-    """(height, width) of the picture that was annotated; None, the file's own, if it is blank."""
+    """Return (height, width) of the annotated image, or None, that of the file, if blank."""
     if not is_complete(row, SIDES):
         return None
     height, width = (int(number(row[side], f"{where}: {side}")) for side in SIDES)
@@ -153,7 +153,7 @@ def _record(
     labels = {finding: int(finding == kind) for finding in KINDS.values()}
     types = {"Active Tuberculosis", "Latent Tuberculosis"}
     seen = {box.finding for box in boxes}
-    # A box of unknown type leaves open what the image does not show beside it.
+    # With a box of unknown type, a type without a box is not known to be absent.
     if kind != "Tuberculosis" or (seen and "Tuberculosis" not in seen):
         labels |= {finding: int(finding in seen) for finding in types}
     else:
@@ -170,7 +170,7 @@ def _record(
 
 
 def parse_bbox(row: Cells) -> Box | None:
-    """The box of one simplified row, None where it has none; the cell is read as literals only."""
+    """Return the box of a row of the simplified layout, or None; only literals are parsed."""
     text, where = row["bbox"], f"line {row['line']} of {TABLE}"
     if text.lower() in ("", "none"):
         return None

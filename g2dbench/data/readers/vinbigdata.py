@@ -4,9 +4,9 @@
                                   y_min, x_max, y_max
     train/<image_id>.dicom        or .png, .jpg copies, see `frames`
 
-One row per box, or one "No finding" row (class 14) of each of an image's three readers who saw
-nothing: see `agreement` for what they agree on. The competition's test images have no labels and
-are not read, so that 15,000 images are split by label alone.
+The table has one row per box, and one "No finding" row (class 14) for each of an image's three
+radiologists who found nothing; `consensus` combines them. The competition's test images have no
+labels and are not read; the 15,000 training images are split, stratified by label.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,9 +14,9 @@ from pathlib import Path
 
 from g2dbench.cards import DatasetCard
 from g2dbench.data.images.image_file import EXTENSIONS
-from g2dbench.data.readers.vindr import CORNERS, READER, all_known, parse_boxes
-from g2dbench.data.readers.vindr.consensus import fuse, majority
-from g2dbench.data.readers.vindr.frames import Frames
+from g2dbench.data.readers.vindr import CORNERS, READER, has_all_corners, parse_boxes
+from g2dbench.data.readers.vindr.consensus import majority_labels, merge_boxes
+from g2dbench.data.readers.vindr.frames import BoxFrames
 from g2dbench.data.tables.csv import Cells, by_key, note_lacking, read_table
 from g2dbench.data.tables.files import check_layout, folders, index_images
 from g2dbench.data.tables.records import Found, Missing, Rejected
@@ -57,7 +57,7 @@ OPTIONAL = ("class_id",)
 
 
 def read(root: Path, options: Mapping[str, str] | None = None) -> Iterator[Found]:
-    """One record per image_id of the table.
+    """Yield a record for each image_id of the table.
 
     options: see `frames`. BadData: the table, a column or the image folder is missing.
     """
@@ -66,7 +66,7 @@ def read(root: Path, options: Mapping[str, str] | None = None) -> Iterator[Found
     table = read_table(root / TABLE, columns, OPTIONAL)
     yield from note_lacking(root / TABLE, OPTIONAL)
     images = index_images(folders(root, ("train",)), EXTENSIONS)
-    frames = Frames(root, "train", options or {})
+    frames = BoxFrames(root, "train", options or {})
     for name, rows in by_key(table, "image_id").items():
         path = images.get(name)
         if path is None:
@@ -78,7 +78,7 @@ def read(root: Path, options: Mapping[str, str] | None = None) -> Iterator[Found
             yield Rejected(name, path, str(error))
 
 
-def _record(name: str, path: Path, rows: list[Cells], frames: Frames) -> Record:
+def _record(name: str, path: Path, rows: list[Cells], frames: BoxFrames) -> Record:
     for row in rows:
         _check_class(row)
     boxes = parse_boxes(rows, Path(TABLE))
@@ -86,17 +86,17 @@ def _record(name: str, path: Path, rows: list[Cells], frames: Frames) -> Record:
     for row in rows:
         seen.setdefault(row[READER], set()).add(row["class_name"])
     votes = [{f: int(f in found) for f in CARD.findings} for found in seen.values()]
-    labels = majority(votes)
-    agreed = _agreed(boxes, labels) if all_known(rows, labels) else None
-    return frames.record(name, path, labels, agreed, None)
+    labels = majority_labels(votes)
+    consensus = _consensus(boxes, labels) if has_all_corners(rows, labels) else None
+    return frames.record(name, path, labels, consensus, None)
 
 
-def _agreed(boxes: list[Box], labels: dict[str, int]) -> tuple[Box, ...]:
-    return fuse(box for box in boxes if labels[box.finding])
+def _consensus(boxes: list[Box], labels: dict[str, int]) -> tuple[Box, ...]:
+    return merge_boxes(box for box in boxes if labels[box.finding])
 
 
 def _check_class(row: Cells) -> None:
-    """BadData unless name and number of a row's class say the same; it may lack the number."""
+    """Raise BadData if the name and the number of a row's class differ; the number is optional."""
     name, code = row["class_name"], row["class_id"]
     if name not in CARD.findings or code not in ("", str(CARD.findings.index(name))):
         raise BadData(

@@ -1,7 +1,8 @@
-"""What of a shard's row lies where: found by name and type as the reader `hf` does, or by option.
+"""Finds the columns of a shard that hold the image, the report, ..., by name and type or by option.
 
-A Parquet column is named as it is. In a tar, a field is what follows the first dot of a member's
-name (`png`, `txt`), and `json.study` is the key `study` of the field `json`.
+The rules are those of the reader `hf`. The name of a Parquet column is used as it is. In a tar,
+a column is the part of a member's name after the first dot (`png`, `txt`), and `json.study` is the
+key `study` of the field `json`.
 """
 
 import json
@@ -24,10 +25,10 @@ Columns = dict[str, str]
 
 
 def parquet_columns(schema: pa.Schema, options: Mapping[str, str], where: str) -> Columns:
-    """The columns of a Parquet file; Misuse where the image or the text is not certain."""
-    plain = [field.name for field in schema if _is_text(field.type)]
+    """Return the columns of a Parquet file by role; Misuse if the image or text is ambiguous."""
+    texts = [field.name for field in schema if _is_text(field.type)]
     names = list(schema.names)
-    found = _found(names, plain, options, where)
+    found = _match_columns(names, texts, options, where)
     if "image" not in found:
         images = [field.name for field in schema if _is_image(field, schema)]
         found["image"] = _single(images, names, where)
@@ -35,33 +36,38 @@ def parquet_columns(schema: pa.Schema, options: Mapping[str, str], where: str) -
 
 
 def tar_columns(fields: Iterable[str], options: Mapping[str, str], where: str) -> Columns:
-    """The fields of a tar's samples, `json.KEY` among them; Misuse as above."""
+    """Return the fields of a tar's samples by role; Misuse if the image or text is ambiguous.
+
+    fields: names of the fields, with `json.KEY` for the keys of `json`.
+    """
     names = sorted(set(fields))
-    plain = [name for name in names if name.rpartition(".")[2] not in IMAGE_FIELDS]
-    found = _found(names, plain, options, where)
+    texts = [name for name in names if name.rpartition(".")[2] not in IMAGE_FIELDS]
+    found = _match_columns(names, texts, options, where)
     if "image" not in found:
         images = [name for name in names if name.lower() in IMAGE_FIELDS]
-        # One field by several names, such as png here and jpg there, is said by "".
+        # "" stands for several image fields, such as png in some samples and jpg in others.
         found["image"] = "" if len(images) > 1 else _single(images, names, where)
     return found
 
 
-def _found(names: list[str], plain: list[str], options: Mapping[str, str], where: str) -> Columns:
+def _match_columns(
+    names: list[str], texts: list[str], options: Mapping[str, str], where: str
+) -> Columns:
     for role, name in options.items():
         if role not in ROLES:
             raise Misuse(f"--option {role}={name}: the keys are {', '.join(ROLES)}")
         if name not in names:
             raise Misuse(f"--option {role}={name}: {where} has only {', '.join(names)}")
-    bare = {name.removeprefix("json."): name for name in reversed(plain)}
+    by_name = {name.removeprefix("json."): name for name in reversed(texts)}
     found = dict(options)
     for role, aliases in ALIASES.items():
-        alike = find_column(list(bare), aliases)
-        if alike is not None:
-            found.setdefault(role, bare[alike])
+        match = find_column(list(by_name), aliases)
+        if match is not None:
+            found.setdefault(role, by_name[match])
     if "text" not in found:
         raise Misuse(
-            f"{where} has nothing that is known to hold the report; it has {', '.join(names)}: "
-            "say --option text=NAME"
+            f"none of the columns of {where} is known to hold the report ({', '.join(names)}): "
+            "name it with --option text=NAME"
         )
     return found
 
@@ -70,7 +76,7 @@ def _single(images: list[str], names: list[str], where: str) -> str:
     if len(images) != 1:
         raise Misuse(
             f"{where} has {len(images)} columns of images ({', '.join(images) or 'none'}) among "
-            f"{', '.join(names)}: say --option image=NAME"
+            f"{', '.join(names)}: choose one with --option image=NAME"
         )
     return images[0]
 
@@ -90,10 +96,10 @@ def _is_image(field: pa.Field, schema: pa.Schema) -> bool:
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:
-    """What `datasets` wrote of its features into a file's metadata."""
+    """Return the features that `datasets` wrote into the metadata of a Parquet file."""
     try:
-        told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-        features = told["info"]["features"]
+        metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = metadata["info"]["features"]
     except (ValueError, KeyError, TypeError):
         return {}
     return features if isinstance(features, dict) else {}

@@ -1,9 +1,9 @@
-"""One shard on disk: the texts of its rows, and their images as the bytes of files.
+"""Readers of a shard on disk: the metadata of its rows, and their encoded images.
 
-Nothing is ever unpacked to disk. Of a tar only regular members are read, by offset, whatever their
-names say; a field that nobody asked for (a pickle, say) is not even read. A sample is what lies
-between two changes of the key, the members' name up to the first dot of its last part. Errors name
-the shard as `where`, for `path` may be a temporary copy.
+No member of a tar is extracted to disk. Only regular members are read, by offset and not by name,
+and only the fields that are requested: a pickle, for example, is never read. Successive members
+with the same key form a sample; the key is the name up to the first dot after the last slash.
+Errors name the shard as `where`, because `path` may be a temporary copy.
 """
 
 import io
@@ -22,21 +22,21 @@ import pyarrow.parquet as pq
 
 from g2dbench.data.custom._splits import SPLIT_NAMES
 from g2dbench.data.shards.columns import IMAGE_FIELDS, Columns, parquet_columns, tar_columns
-from g2dbench.data.shards.index import MOST_ROWS, Kind
+from g2dbench.data.shards.index import MAX_ROWS, Kind
 from g2dbench.data.store.decode import MAX_TEXT
 from g2dbench.data.tables.files import MAX_BYTES, open_file
 from g2dbench.errors import BadData
 
-_MOST_MEMBERS = 2**22
-BLOCK = 64
-"""Rows of a shard that are read at once; they begin at its multiples."""
+_MAX_MEMBERS = 2**22
+BLOCK_ROWS = 64
+"""Rows that a loader worker reads at once; a block starts at a multiple of this."""
 
-_TAR_BLOCK = 512  # bytes of a tar's headers and of its end
-_LOOKED_AT = 100  # samples of a tar that tell its fields
+_TAR_BLOCK = 512  # bytes of a header, and of the block of zeros at the end
+_INSPECTED_SAMPLES = 100  # the fields of a tar are those of its first samples
 
 
-class Told(NamedTuple):
-    """A row without its image; split is train, valid, test, or None where none is told."""
+class RowMetadata(NamedTuple):
+    """A row without its image; split is train, valid or test, or None if the row has none."""
 
     id: str
     study: str | None
@@ -45,26 +45,26 @@ class Told(NamedTuple):
     report: str | None
 
 
-class Rows(Protocol):
-    """A shard's rows by position."""
+class ShardReader(Protocol):
+    """The interface of the readers of both formats; rows are given by position."""
 
     def __len__(self) -> int: ...
 
     def columns(self, options: Mapping[str, str]) -> Columns:
-        """What lies where, found or named by option; see `shard_columns`."""
+        """The column of each role, from the options or found by name and type; see `columns`."""
         ...
 
-    def told(self, rows: Sequence[int], columns: Columns) -> Iterator[Told]:
-        """Texts of these rows; BadData where they cannot be read."""
+    def metadata(self, rows: Sequence[int], columns: Columns) -> Iterator[RowMetadata]:
+        """The metadata of these rows; BadData if they cannot be read."""
         ...
 
     def images(self, rows: Sequence[int], columns: Columns) -> Iterator[bytes | None]:
-        """The bytes of these rows' image files, None where there is none."""
+        """The encoded image of each of these rows, or None if a row has none."""
         ...
 
 
-def open_shard(path: Path, kind: Kind, where: str) -> Rows:
-    """A shard, kept open for the next call; BadData if it is broken."""
+def open_shard(path: Path, kind: Kind, where: str) -> ShardReader:
+    """Open a shard; the reader is cached for the next call. BadData if the shard is damaged."""
     try:
         found = path.stat()
     except OSError as error:
@@ -73,25 +73,28 @@ def open_shard(path: Path, kind: Kind, where: str) -> Rows:
 
 
 @lru_cache(maxsize=2)
-def _opened(path: Path, kind: Kind, where: str, version: tuple[int, int]) -> Rows:
-    return _Parquet(path, where) if kind == "parquet" else _Tar(path, where)
+def _opened(path: Path, kind: Kind, where: str, version: tuple[int, int]) -> ShardReader:
+    return _ParquetReader(path, where) if kind == "parquet" else _TarReader(path, where)
 
 
-class _Parquet:
-    """Row groups are read as a whole; the last one is kept, texts and images apart."""
+class _ParquetReader:
+    """Reads whole row groups and caches the last one, separately for metadata and images."""
 
     def __init__(self, path: Path, where: str) -> None:
         self._where = where
-        self._held: dict[tuple[str, ...], tuple[int, pa.Table]] = {}
-        with _broken(where):
+        self._cached: dict[tuple[str, ...], tuple[int, pa.Table]] = {}
+        with _named_errors(where):
             with open_file(path, max_bytes=2**62):
-                pass  # neither a pipe nor a device
+                pass  # this refuses pipes and devices
             self._file = pq.ParquetFile(path)
             meta = self._file.metadata
             sizes = [meta.row_group(at).num_rows for at in range(meta.num_row_groups)]
         self._starts: list[int] = [0, *accumulate(sizes)]
-        if min(sizes, default=0) < 0 or self._starts[-1] > MOST_ROWS:
-            raise BadData(f"the shard {where} claims {self._starts[-1]} rows")
+        if min(sizes, default=0) < 0 or self._starts[-1] > MAX_ROWS:
+            raise BadData(
+                f"the shard {where} claims to have {self._starts[-1]} rows; "
+                f"0 to {MAX_ROWS} are possible"
+            )
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -99,12 +102,12 @@ class _Parquet:
     def columns(self, options: Mapping[str, str]) -> Columns:
         return parquet_columns(self._file.schema_arrow, options, self._where)
 
-    def told(self, rows: Sequence[int], columns: Columns) -> Iterator[Told]:
-        asked = tuple(name for role, name in columns.items() if role != "image")
+    def metadata(self, rows: Sequence[int], columns: Columns) -> Iterator[RowMetadata]:
+        columns_read = tuple(name for role, name in columns.items() if role != "image")
         for row in rows:
-            cells = self._cells(row, asked)
+            cells = self._cells(row, columns_read)
             texts = {role: cells[name] for role, name in columns.items() if role != "image"}
-            yield _told(texts, self._where, row)
+            yield _row_metadata(texts, self._where, row)
 
     def images(self, rows: Sequence[int], columns: Columns) -> Iterator[bytes | None]:
         name = columns["image"]
@@ -113,53 +116,53 @@ class _Parquet:
             found = found.get("bytes") if isinstance(found, dict) else found
             yield found if isinstance(found, bytes) else None
 
-    def _cells(self, row: int, asked: tuple[str, ...]) -> dict[str, Any]:
+    def _cells(self, row: int, columns_read: tuple[str, ...]) -> dict[str, Any]:
         group = bisect_right(self._starts, row) - 1
-        held, table = self._held.get(asked, (-1, None))
-        if table is None or held != group:
-            with _broken(self._where):
-                table = self._file.read_row_group(group, columns=list(asked))
-            self._held[asked] = (group, table)
-        return {name: table[name][row - self._starts[group]].as_py() for name in asked}
+        cached, table = self._cached.get(columns_read, (-1, None))
+        if table is None or cached != group:
+            with _named_errors(self._where):
+                table = self._file.read_row_group(group, columns=list(columns_read))
+            self._cached[columns_read] = (group, table)
+        return {name: table[name][row - self._starts[group]].as_py() for name in columns_read}
 
 
-class _Tar:
-    """The members' places are found once; then each is read where it lies."""
+class _TarReader:
+    """Lists the members once, then reads each of them at its offset."""
 
     def __init__(self, path: Path, where: str) -> None:
         self._path, self._where = path, where
-        with _broken(where), open_file(path, max_bytes=2**62) as file:
-            self._samples = list(_samples(file, where))
+        with _named_errors(where), open_file(path, max_bytes=2**62) as file:
+            self._samples = list(_list_samples(file, where))
 
     def __len__(self) -> int:
         return len(self._samples)
 
     def columns(self, options: Mapping[str, str]) -> Columns:
         fields: set[str] = set()
-        for row in range(min(len(self), _LOOKED_AT)):
-            fields |= {"__key__", *self._samples[row].places}
+        for row in range(min(len(self), _INSPECTED_SAMPLES)):
+            fields |= {"__key__", *self._samples[row].members}
             fields |= {f"json.{key}" for key in self._json(row)}
         return tar_columns(fields, options, self._where)
 
-    def told(self, rows: Sequence[int], columns: Columns) -> Iterator[Told]:
+    def metadata(self, rows: Sequence[int], columns: Columns) -> Iterator[RowMetadata]:
         for row in rows:
             sample, found = self._samples[row], self._json(row)
             texts: dict[str, Any] = {}
             for role, name in columns.items():
                 if name == "__key__":
                     texts[role] = sample.key
-                elif name.startswith("json.") and name not in sample.places:
+                elif name.startswith("json.") and name not in sample.members:
                     texts[role] = found.get(name.removeprefix("json."))
                 elif role != "image":
                     texts[role] = self._text(row, name)
-            yield _told(texts, self._where, row)
+            yield _row_metadata(texts, self._where, row)
 
     def images(self, rows: Sequence[int], columns: Columns) -> Iterator[bytes | None]:
         for row in rows:
-            places = self._samples[row].places
-            found = (name for name in sorted(places) if name.lower() in IMAGE_FIELDS)
+            members = self._samples[row].members
+            found = (name for name in sorted(members) if name.lower() in IMAGE_FIELDS)
             name = columns["image"] or next(found, "")
-            yield self._read(places[name], MAX_BYTES) if name in places else None
+            yield self._read(members[name], MAX_BYTES) if name in members else None
 
     def _json(self, row: int) -> Mapping[str, Any]:
         text = self._text(row, "json")
@@ -170,19 +173,21 @@ class _Tar:
         return found if isinstance(found, dict) else {}
 
     def _text(self, row: int, name: str) -> str | None:
-        place = self._samples[row].places.get(name)
-        if place is None:
+        location = self._samples[row].members.get(name)
+        if location is None:
             return None
         try:
-            return self._read(place, 4 * MAX_TEXT).decode()
+            return self._read(location, 4 * MAX_TEXT).decode()
         except UnicodeDecodeError as error:
-            raise BadData(f"{self._where}, sample {row}: its {name} is no UTF-8") from error
+            raise BadData(f"{self._where}, sample {row}: its {name} is not UTF-8") from error
 
-    def _read(self, place: tuple[int, int], most: int) -> bytes:
-        start, size = place
-        if size > most:
-            raise BadData(f"{self._where}: a member has {size:,} bytes; at most {most:,} are read")
-        with _broken(self._where), self._path.open("rb") as file:
+    def _read(self, location: tuple[int, int], max_bytes: int) -> bytes:
+        start, size = location
+        if size > max_bytes:
+            raise BadData(
+                f"{self._where}: a member has {size:,} bytes; at most {max_bytes:,} are read"
+            )
+        with _named_errors(self._where), self._path.open("rb") as file:
             file.seek(start)
             data = file.read(size)
         if len(data) < size:
@@ -190,20 +195,20 @@ class _Tar:
         return data
 
 
-class _Sample(NamedTuple):
-    """Where the fields of a sample lie: offset and size by name."""
+class _TarSample(NamedTuple):
+    """The members of a sample: offset and size by field name."""
 
     key: str
-    places: dict[str, tuple[int, int]]
+    members: dict[str, tuple[int, int]]
 
 
-def _samples(file: io.BufferedReader, where: str) -> Iterator[_Sample]:
-    """The samples of an uncompressed tar in order."""
-    sample = _Sample("", {})
+def _list_samples(file: io.BufferedReader, where: str) -> Iterator[_TarSample]:
+    """Yield the samples of an uncompressed tar in order."""
+    sample = _TarSample("", {})
     with tarfile.open(fileobj=file, mode="r:") as tar:
         for count, member in enumerate(tar):
-            if count == _MOST_MEMBERS:
-                raise BadData(f"the shard {where} has more than {_MOST_MEMBERS:,} members")
+            if count == _MAX_MEMBERS:
+                raise BadData(f"the shard {where} has more than {_MAX_MEMBERS:,} members")
             if not member.isreg() or member.issparse():
                 continue
             folder, slash, name = member.name.rpartition("/")
@@ -212,21 +217,24 @@ def _samples(file: io.BufferedReader, where: str) -> Iterator[_Sample]:
                 continue
             key = folder + slash + stem
             if key != sample.key:
-                if sample.places:
+                if sample.members:
                     yield sample
-                sample = _Sample(key, {})
-            if field in sample.places:
+                sample = _TarSample(key, {})
+            if field in sample.members:
                 raise BadData(f"the shard {where} has the member {member.name!r} twice")
-            sample.places[field] = (member.offset_data, member.size)
+            sample.members[field] = (member.offset_data, member.size)
         file.seek(tar.offset)
-    if sample.places:
+    if sample.members:
         yield sample
     if len(file.read(_TAR_BLOCK)) < _TAR_BLOCK:
-        raise BadData(f"the shard {where} lacks a tar's end: it is truncated")
+        raise BadData(f"the shard {where} has no end-of-archive block: it is truncated")
 
 
-def _told(texts: Mapping[str, Any], where: str, row: int) -> Told:
-    """A row's texts by role; BadData for one that is too long."""
+def _row_metadata(texts: Mapping[str, Any], where: str, row: int) -> RowMetadata:
+    """Make a row's metadata from its texts by role.
+
+    Raises BadData if a text is too long or the split is unknown.
+    """
     found = {role: None if value is None else str(value) for role, value in texts.items()}
     for role, text in found.items():
         if text is not None and len(text) > MAX_TEXT:
@@ -236,12 +244,14 @@ def _told(texts: Mapping[str, Any], where: str, row: int) -> Told:
     if split is not None and split.lower() not in SPLIT_NAMES:
         raise BadData(f"{where}, row {row}: the split {split!r} is none of train, valid, test")
     named = None if split is None else SPLIT_NAMES[split.lower()]
-    return Told(name, found.get("study"), found.get("view"), named, found.get("text") or None)
+    return RowMetadata(
+        name, found.get("study"), found.get("view"), named, found.get("text") or None
+    )
 
 
 @contextmanager
-def _broken(where: str) -> Iterator[None]:
-    """Whatever a library says of a broken file, as BadData that names the shard."""
+def _named_errors(where: str) -> Iterator[None]:
+    """Turn the errors that libraries raise for damaged files into BadData that names the shard."""
     try:
         yield
     except BadData:

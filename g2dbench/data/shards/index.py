@@ -1,17 +1,17 @@
-"""`shards.json`: which shards a streamed data set has, and which of their rows can be trained on.
+"""`shards.json`, the index of a streamed data set: its shards, and which rows are training pairs.
 
     kind      "parquet" or "webdataset"
-    shards    name, rows, bytes and SHA-256 of each, and `masks`: a bit per row, by name
-              train, valid     the row's split
-              frontal          its view, or that it is not known
-              CLEANING         a report of which this cleaning keeps something, one each
-    columns   what of a row lies where, in shards that g2dbench did not write
-    card      of the data set: name, licence, ...; size: short side in pixels, where all have one
+    shards    name, rows, bytes and SHA-256 of each shard, and `masks` with one bit per row:
+              train, valid     the row is in this split
+              frontal          the view is frontal or unknown
+              CLEANING         the report is not empty after this cleaning (one mask for each)
+    columns   the column of each role (image, text, ...), for shards that g2dbench did not write
+    card      name, licence, ... of the data set; size: the short side of all images in pixels
     store     fingerprint of the prepared store that was exported
 
-The masks make the order of an epoch computable without a look at any row. They are bytes in base64,
-the first row in the highest bit. An index may come from a stranger: names that leave the folder,
-masks of another length and unknown fields are refused.
+The order of an epoch is computed from the masks, without reading any row. Masks are bytes in
+base64; the first row is the highest bit. An index is untrusted input: names outside the folder,
+masks of a wrong length and unknown fields are refused.
 """
 
 import base64
@@ -36,30 +36,30 @@ from g2dbench.sample import ViewFilter, is_frontal
 
 INDEX_FILE = "shards.json"
 SCHEMA = 1
-MOST_ROWS = 2**24
-"""A shard with more rows is none: its masks would be a bomb."""
+MAX_ROWS = 2**24
+"""Upper limit of the rows of a shard: decoding the masks of more would exhaust the memory."""
 
 TRAIN, VALID, FRONTAL = "train", "valid", "frontal"
 Kind = Literal["parquet", "webdataset"]
 SUFFIX: dict[Kind, str] = {"parquet": ".parquet", "webdataset": ".tar"}
 Mask = NDArray[np.bool_]
 
-_NAME = re.compile(r"\w[\w.@:+-]{0,99}")  # runs are named after it
+_NAME = re.compile(r"\w[\w.@:+-]{0,99}")  # run folders are named after the data set
 
 
 class Shard(BaseModel):
-    """One file of rows; see the module's text."""
+    """One shard; the module's docstring describes the fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    rows: int = Field(ge=0, le=MOST_ROWS)
+    rows: int = Field(ge=0, le=MAX_ROWS)
     bytes: int = Field(ge=0)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     masks: dict[str, str]
 
     @model_validator(mode="after")
-    def _whole(self) -> "Shard":
+    def _check_names_and_masks(self) -> "Shard":
         path = PurePosixPath(self.name)
         if not self.name or path.is_absolute() or ".." in path.parts or ":" in self.name:
             raise ValueError(f"the shard name {self.name!r} leaves the folder")
@@ -68,25 +68,25 @@ class Shard(BaseModel):
         return self
 
     def mask(self, name: str) -> Mask:
-        """The rows that have this, (rows,) bool; none where nothing is said of it."""
+        """The mask of this name, (rows,) bool; all False if the shard has no such mask."""
         if name not in self.masks:
             return np.zeros(self.rows, dtype=bool)
         try:
             packed = base64.b64decode(self.masks[name], validate=True)
         except binascii.Error as error:
-            raise ValueError(f"{self.name}: the mask {name!r} is no base64") from error
+            raise ValueError(f"{self.name}: the mask {name!r} is not base64") from error
         if len(packed) != -(-self.rows // 8):
-            raise ValueError(f"{self.name}: the mask {name!r} is not of {self.rows} rows")
+            raise ValueError(f"{self.name}: the mask {name!r} is not for {self.rows} rows")
         return np.unpackbits(np.frombuffer(packed, np.uint8), count=self.rows).astype(bool)
 
     def pairs(self, split: str, views: ViewFilter, cleaning: CleaningName) -> NDArray[np.int64]:
-        """The rows of a split that a recipe trains on, ascending."""
+        """The ascending rows of a split that are pairs with these views and this cleaning."""
         chosen = self.mask(split) & self.mask(cleaning)
         return np.flatnonzero(chosen if views == "all" else chosen & self.mask(FRONTAL))
 
 
 class Index(BaseModel):
-    """A streamed data set; see the module's text."""
+    """The index of a streamed data set; the module's docstring describes the fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -102,47 +102,47 @@ class Index(BaseModel):
     shards: tuple[Shard, ...]
 
     @model_validator(mode="after")
-    def _agree(self) -> "Index":
+    def _check_totals(self) -> "Index":
         names = [shard.name for shard in self.shards]
         if len(set(names)) < len(names):
             raise ValueError("a shard is listed twice")
         if self.rows != sum(shard.rows for shard in self.shards):
-            raise ValueError("its rows are not those of its shards")
+            raise ValueError("its rows are not the sum of those of its shards")
         return self
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of everything about the shards: their hashes, sizes, rows and masks."""
-        told = [shard.model_dump(mode="json") for shard in self.shards]
-        text = json.dumps([self.kind, self.columns, told], sort_keys=True)
+        """SHA-256 of the hashes, sizes, rows and masks of all shards."""
+        described = [shard.model_dump(mode="json") for shard in self.shards]
+        text = json.dumps([self.kind, self.columns, described], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @cached_property
     def dataset_card(self) -> DatasetCard:
         """The card of the data set that was exported."""
-        told: dict[str, Any] = {
+        fields: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in self.card.items()
         }
-        return DatasetCard(**told)
+        return DatasetCard(**fields)
 
-    def text(self) -> str:
-        """The file's contents."""
+    def to_json(self) -> str:
+        """The contents of the file."""
         return self.model_dump_json(indent=1) + "\n"
 
 
-def make_index(kind: Kind, card: Mapping[str, Any], shards: Iterable[Shard], **told: Any) -> Index:
-    """An index of these shards; pairs are counted for each split with the default cleaning."""
+def make_index(kind: Kind, card: Mapping[str, Any], shards: Iterable[Shard], **more: Any) -> Index:
+    """Make the index of these shards; the pairs of a split are counted with default settings."""
     shards = tuple(shards)
     pairs = {
         split: sum(len(shard.pairs(split, "frontal", "g2dbench")) for shard in shards)
         for split in (TRAIN, VALID)
     }
     rows = sum(shard.rows for shard in shards)
-    return Index(kind=kind, card=dict(card), shards=shards, rows=rows, pairs=pairs, **told)
+    return Index(kind=kind, card=dict(card), shards=shards, rows=rows, pairs=pairs, **more)
 
 
 def parse_index(data: bytes, where: str) -> Index:
-    """The index in a file's bytes; BadData says what is wrong with it."""
+    """Parse the index in a file's bytes; BadData if it is not valid. where: its address."""
     try:
         raw = json.loads(data)
         version = raw.get("schema_version") if isinstance(raw, dict) else None
@@ -150,41 +150,43 @@ def parse_index(data: bytes, where: str) -> Index:
             raise BadData(f"{where} has schema version {version!r}; this g2dbench reads {SCHEMA}")
         index = Index.model_validate(raw)
         if not _NAME.fullmatch(index.dataset_card.name):
-            raise BadData(f"{where} has the card of {index.dataset_card.name!r}, which is no name")
+            raise BadData(
+                f"{where} has the card of {index.dataset_card.name!r}, which is not a valid name"
+            )
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise BadData(f"{where} is no index of shards: {place}: {first['msg']}") from error
+        field = ".".join(str(part) for part in first["loc"])
+        raise BadData(f"{where} is not an index of shards: {field}: {first['msg']}") from error
     except (ValueError, TypeError, RecursionError) as error:
         if isinstance(error, BadData):
             raise
-        raise BadData(f"{where} is no index of shards: {error}") from error
+        raise BadData(f"{where} is not an index of shards: {error}") from error
     return index
 
 
 def parse_kind(name: str) -> Kind:
-    """A kind of shards by name; Misuse for an unknown one."""
+    """Return the kind of shards with this name; Misuse if it is unknown."""
     if name not in SUFFIX:
         raise Misuse(f"--format {name!r} is unknown: {' or '.join(SUFFIX)}")
     return name
 
 
-class Marks:
-    """The masks of a shard, made row by row."""
+class MaskBuilder:
+    """Builds the masks of a shard, row by row."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[bool, ...]] = []
 
     def add(self, split: str | None, view: str | None, report: str | None) -> None:
-        """One more row."""
+        """Add the next row."""
         kept = [bool(clean(report, name).text) for name in CLEANINGS]
         self._rows.append((split == TRAIN, split == VALID, is_frontal(view), *kept))
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def masks(self) -> dict[str, str]:
-        """As an index has them."""
+    def encode(self) -> dict[str, str]:
+        """Return the masks in base64 by name, as an index stores them."""
         names = (TRAIN, VALID, FRONTAL, *CLEANINGS)
         table = np.array(self._rows, dtype=bool).reshape(-1, len(names))
         packed = np.packbits(table, axis=0)

@@ -1,11 +1,12 @@
-"""The order in which a process reads and trains on streamed pairs: numbers alone, no file.
+"""The order in which a process reads and trains on the pairs of a stream, computed without files.
 
-Pairs are counted shard by shard. For an epoch the shards are permuted; of the row of pairs that
-they then form, each of `world` processes takes an equal part (to one pair), so that it reads whole
-shards but for those at its two ends. Within its part it reads in the shards' order, and what it
-trains on is drawn from a buffer of `buffer` pairs: a random one goes, the next one read takes its
-place. All of it is a function of (counts, seed, epoch, rank, world, buffer); the number of loader
-workers and where an epoch is taken up again play no part.
+Each epoch permutes the shards. The pairs of the permuted shards form one sequence, which is divided
+equally (to one pair) among `world_size` processes, so that a process shares only the first and the
+last of its shards with others. It reads its pairs in this sequence and samples each training pair
+from a shuffle buffer of `buffer` pairs; the next pair that was read replaces the sampled one.
+
+The order is a function of (counts, seed, epoch, rank, world_size, buffer). It does not depend on
+the number of loader workers, nor on the batch at which an epoch is resumed.
 """
 
 from collections.abc import Sequence
@@ -14,55 +15,58 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_SHARDS, _BUFFER = 3, 4  # streams of random numbers; 1 and 2 are the loader's
-Numbers = NDArray[np.int64]
+_SHARD_STREAM, _BUFFER_STREAM = 3, 4  # streams of random numbers; 1 and 2 are the loader's
+IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Order:
-    """One process's epoch of M pairs.
+class EpochOrder:
+    """The M pairs of one process in an epoch.
 
-    shards, places: (M,) each, in reading order: the shard, and which of its pairs.
-    drawn: (M,) positions of the reading order, in the order of training.
+    shards, pairs: (M,) each, in reading order: the number of the shard, and of the pair in it.
+    training_order: (M,) positions in the reading order, in the order of training.
     """
 
-    shards: Numbers
-    places: Numbers
-    drawn: Numbers
+    shards: IntArray
+    pairs: IntArray
+    training_order: IntArray
 
 
 def make_order(
-    counts: Sequence[int], seed: int, epoch: int, *, rank: int, world: int, buffer: int
-) -> Order:
-    """The order of an epoch; counts: pairs of each shard."""
-    permuted = _generator(seed, _SHARDS, epoch).permutation(len(counts))
+    counts: Sequence[int], seed: int, epoch: int, *, rank: int, world_size: int, buffer: int
+) -> EpochOrder:
+    """Return the order of an epoch for the process `rank`; counts: pairs of each shard."""
+    permuted = _generator(seed, _SHARD_STREAM, epoch).permutation(len(counts))
     sizes = np.asarray(counts, np.int64)[permuted]
     stops = np.cumsum(sizes)
     total = int(stops[-1]) if len(stops) else 0
-    mine = np.arange(rank * total // world, (rank + 1) * total // world)
-    at = np.searchsorted(stops, mine, side="right")
-    drawn = draw(len(mine), buffer, _generator(seed, _BUFFER, epoch, rank, world))
-    return Order(permuted[at], mine - (stops - sizes)[at], drawn)
+    own = np.arange(rank * total // world_size, (rank + 1) * total // world_size)
+    at = np.searchsorted(stops, own, side="right")
+    training_order = shuffle(
+        len(own), buffer, _generator(seed, _BUFFER_STREAM, epoch, rank, world_size)
+    )
+    return EpochOrder(permuted[at], own - (stops - sizes)[at], training_order)
 
 
-def draw(count: int, buffer: int, generator: np.random.Generator) -> Numbers:
-    """0 to count - 1 in the order in which they leave a buffer that is kept full while it can be.
+def shuffle(count: int, buffer: int, generator: np.random.Generator) -> IntArray:
+    """Shuffle 0 to count - 1 with a buffer of limited size; returns (count,) int64.
 
-    So the item drawn at position p is one of the first p + buffer.
+    Each item is sampled from the buffer, which is then refilled with the next item. The item at
+    position p of the result is therefore less than p + buffer.
     """
-    held = list(range(min(buffer, count)))
-    left = np.minimum(buffer, count - np.arange(count))  # how many are held when each is drawn
-    chosen = generator.integers(0, left) if count else left
-    drawn = np.empty(count, np.int64)
+    buffered = list(range(min(buffer, count)))
+    fill = np.minimum(buffer, count - np.arange(count))  # items in the buffer at each sample
+    chosen = generator.integers(0, fill) if count else fill
+    training_order = np.empty(count, np.int64)
     for at, slot in enumerate(chosen.tolist()):
-        drawn[at] = held[slot]
-        coming = at + buffer
-        if coming < count:
-            held[slot] = coming
+        training_order[at] = buffered[slot]
+        incoming = at + buffer
+        if incoming < count:
+            buffered[slot] = incoming
         else:
-            held[slot] = held[-1]
-            held.pop()
-    return drawn
+            buffered[slot] = buffered[-1]
+            buffered.pop()
+    return training_order
 
 
 def _generator(seed: int, stream: int, *rest: int) -> np.random.Generator:

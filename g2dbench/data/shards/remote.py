@@ -1,9 +1,9 @@
-"""Files of a folder, an S3-like or an http store, by way of `fsspec`: listed, fetched, written.
+"""Lists, downloads and writes files in a local folder, an S3-compatible or http store (`fsspec`).
 
-A file is fetched as a whole, for every store can do that. It may take `MOST_BYTES` at most, and a
-connection that stands still or crawls is given up, so that nothing waits for ever. What may be a
-passing failure is tried `TRIES` times. Errors name the address. Addresses never hold passwords:
-stores find their keys as their libraries do (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, ...).
+A file is downloaded as a whole, because every store supports that, and may have at most
+`MAX_SHARD_BYTES`. Timeouts and a minimum rate end a transfer that makes no progress. An error that
+may be temporary is retried, `MAX_TRIES` times in all. Errors name the address. Addresses contain no
+passwords: the stores' libraries find their access keys (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, ...).
 """
 
 import re
@@ -24,29 +24,29 @@ from fsspec.implementations.local import LocalFileSystem
 from g2dbench.errors import BadData, Misuse
 from g2dbench.system.files import replace_file
 
-PIP_LINE = "pip install 'g2dbench[remote]'"
-MOST_BYTES = 2**36
-"""A larger file is no shard."""
+INSTALL_COMMAND = "pip install 'g2dbench[remote]'"
+MAX_SHARD_BYTES = 2**36
+"""Upper limit of the size of a shard."""
 
-TRIES, WAIT = 4, 0.5
-"""How often a file is asked for, and the seconds before the second time; they double."""
+MAX_TRIES, RETRY_SECONDS = 4, 0.5
+"""How often a request is made, and the seconds before the second try, which then double."""
 
-CONNECT, SILENCE = 20.0, 60.0
-"""Seconds that a connection may take, and that it may then say nothing."""
+CONNECT_TIMEOUT, READ_TIMEOUT = 20.0, 60.0
+"""Seconds to connect, and seconds without data after which a connection is closed."""
 
-SLOWEST = 20_000.0
-"""Bytes per second below which a transfer is given up, after `SILENCE` seconds."""
+MIN_RATE = 20_000.0
+"""Bytes per second below which a transfer is aborted, after `READ_TIMEOUT` seconds."""
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_MOST_NAMES = 1_000_000
+_MAX_NAMES = 1_000_000
 _HTTP = ("http", "https")
-_FINAL = (400, 401, 403, 405, 410)  # http says that asking again is no use
+_PERMANENT_ERRORS = (400, 401, 403, 405, 410)  # http status codes for which a retry is useless
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Place:
-    """A folder of a store. address: without a slash at its end; errors and users see it."""
+class StorageLocation:
+    """A folder, local or remote. address: without a final slash, as users and errors write it."""
 
     address: str
 
@@ -54,47 +54,50 @@ class Place:
     def _opened(self) -> tuple[Any, str]:
         scheme = self.address.partition("://")[0] if "://" in self.address else "file"
         try:
-            fs, path = fsspec.core.url_to_fs(self.address, **_patience(scheme))
+            fs, path = fsspec.core.url_to_fs(self.address, **_client_timeouts(scheme))
         except ImportError as error:
-            raise Misuse(f"reading {self.address} needs more packages: {PIP_LINE}") from error
+            raise Misuse(
+                f"reading {self.address} needs more packages: {INSTALL_COMMAND}"
+            ) from error
         except ValueError as error:
-            raise Misuse(f"{self.address} is no address of a store: {error}") from error
+            raise Misuse(f"{self.address} is not the address of a store: {error}") from error
         return fs, str(path)
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a folder of this machine, whose files need no fetching."""
+        """Whether it is a folder of this machine, whose files need no download."""
         return isinstance(self._opened[0], LocalFileSystem)
 
     @property
     def can_list(self) -> bool:
-        """Whether the store tells what it holds."""
+        """Whether the store can list its files."""
         return not self.address.startswith(tuple(f"{scheme}://" for scheme in _HTTP))
 
     def path(self, name: str) -> str:
-        """A file as the store's library is told it."""
+        """The path of a file, as the store's library expects it."""
         root = self._opened[1]
         return f"{root}/{name}" if root else name
 
-    def shown(self, name: str) -> str:
-        """A file as users know it."""
+    def address_of(self, name: str) -> str:
+        """The address of a file, as users write it."""
         return f"{self.address}/{name}"
 
-    def names(self, pattern: str = "**") -> list[str]:
-        """Files below that match, relative, sorted, but hidden ones, which nobody finished.
+    def list_files(self, pattern: str = "**") -> list[str]:
+        """Return the sorted relative names of the files below that match.
 
-        Misuse where the store has no listing.
+        Hidden files are left out, because they are unfinished. Misuse if the store cannot list its
+        files.
         """
         if not self.can_list:
             raise Misuse(
                 f"an http store has no listing: {self.address} needs a shards.json "
-                "(`g2dbench data export` writes it), or say which shards, as in "
+                "(`g2dbench data export` writes it), or name the shards, as in "
                 f"{self.address}/train-{{00000..00012}}.tar"
             )
         fs, root = self._opened
         fs.invalidate_cache()
         try:
-            found = self._tried(pattern, lambda: fs.find(root))
+            found = self._with_retries(pattern, lambda: fs.find(root))
         except FileNotFoundError:
             return []  # no such bucket
         files = fsspec.utils.glob_translate(pattern)
@@ -102,34 +105,40 @@ class Place:
         shown = (name for name in names if not any(p.startswith(".") for p in name.split("/")))
         return sorted(name for name in shown if re.fullmatch(files, name))
 
-    def tag(self, name: str) -> str:
-        """What the store says of a file without reading it: size, ETag, time, as far as it does."""
+    def file_version(self, name: str) -> str:
+        """Size, ETag and times of a file as far as the store gives them, without reading it."""
         fs = self._opened[0]
-        found = self._tried(name, lambda: fs.info(self.path(name)))
-        told = (found.get(key) for key in ("size", "ETag", "mtime", "LastModified"))
-        return " ".join(str(value) for value in told if value is not None)
+        found = self._with_retries(name, lambda: fs.info(self.path(name)))
+        values = (found.get(key) for key in ("size", "ETag", "mtime", "LastModified"))
+        return " ".join(str(value) for value in values if value is not None)
 
     def fetch(
-        self, name: str, folder: Path, most: int = MOST_BYTES, ended: Event | None = None
+        self,
+        name: str,
+        folder: Path,
+        max_bytes: int = MAX_SHARD_BYTES,
+        cancelled: Event | None = None,
     ) -> Path:
-        """A local file with these contents: the file itself, or a copy in `folder`.
+        """Return the file itself if it is local, or a copy of it downloaded to `folder`.
 
-        most: bytes that it may have. ended: once set, a transfer stops at its next part.
+        max_bytes: largest size. cancelled: an event that ends the transfer.
 
-        Raises FileNotFoundError where there is none, BadData where it cannot be had.
+        Raises FileNotFoundError if there is no such file, BadData if it cannot be downloaded.
         """
         fs = self._opened[0]
         if self.is_local:
             return Path(self.path(name))
         target = folder / quote(name, safe="")
-        self._tried(
+        self._with_retries(
             name,
-            lambda: fs.get_file(self.path(name), str(target), callback=_Patience(most, ended)),
+            lambda: fs.get_file(
+                self.path(name), str(target), callback=_TransferLimits(max_bytes, cancelled)
+            ),
         )
         return target
 
     def write(self, name: str, data: bytes) -> None:
-        """A file whole or, in a folder, not at all; stores put files whole by themselves."""
+        """Write a file atomically: in a folder by renaming, in a store as one object."""
         fs, root = self._opened
 
         def put() -> None:
@@ -139,51 +148,53 @@ class Place:
                 fs.makedirs(root, exist_ok=True)
                 fs.pipe_file(self.path(name), data)
 
-        self._tried(name, put)
+        self._with_retries(name, put)
 
-    def _tried(self, name: str, action: Callable[[], T]) -> T:
-        """Do it, again where the failure may pass."""
-        for tried in range(1, TRIES + 1):
+    def _with_retries(self, name: str, action: Callable[[], T]) -> T:
+        """Run an action, and retry it after an error that may be temporary."""
+        for tried in range(1, MAX_TRIES + 1):
             try:
                 return action()
             except FileNotFoundError:
                 raise
             except (PermissionError, NotImplementedError) as error:
-                raise BadData(f"{self.shown(name)} is refused: {error or 'no access'}") from error
-            except _GivenUp as error:
-                raise BadData(f"{self.shown(name)} {error}") from error
-            except Exception as error:  # every store's library has errors of its own
-                if tried == TRIES or getattr(error, "status", None) in _FINAL:
-                    times = "refused" if tried < TRIES else f"after {tried} tries"
+                raise BadData(
+                    f"{self.address_of(name)} is refused: {error or 'no access'}"
+                ) from error
+            except _TransferAborted as error:
+                raise BadData(f"{self.address_of(name)} {error}") from error
+            except Exception as error:  # each store's library has its own errors
+                if tried == MAX_TRIES or getattr(error, "status", None) in _PERMANENT_ERRORS:
+                    times = "refused" if tried < MAX_TRIES else f"after {tried} tries"
                     raise BadData(
-                        f"{self.shown(name)} cannot be had ({times}): "
+                        f"{self.address_of(name)} cannot be read or written ({times}): "
                         f"{type(error).__name__}: {error}"
                     ) from error
-            time.sleep(WAIT * 2 ** (tried - 1))
+            time.sleep(RETRY_SECONDS * 2 ** (tried - 1))
         raise AssertionError("unreachable")
 
 
-def split_address(text: str) -> tuple[Place, str | None]:
-    """The folder of an address, and the pattern that follows it: `*`, `**` or `{00..12}`."""
+def split_address(text: str) -> tuple[StorageLocation, str | None]:
+    """Split an address into a folder and a pattern with `*`, `**` or `{00..12}`, if it has one."""
     text = text.rstrip("/")
     parts = text.split("/")
     special = [at for at, part in enumerate(parts) if re.search(r"[*?\[]|\{\d+\.\.", part)]
-    # A single file stands for itself.
+    # The address of a single shard is a pattern that matches this shard.
     last = parts[-1].lower().endswith((".parquet", ".tar"))
     cut = special[0] if special else len(parts) - 1 if last else len(parts)
     folder = "/".join(parts[:cut]) or ("/" if text.startswith("/") else ".")
-    return Place(folder), "/".join(parts[cut:]) or None
+    return StorageLocation(folder), "/".join(parts[cut:]) or None
 
 
-def expand(pattern: str) -> list[str] | None:
-    """The names that `{00..12}` stands for, in order; None where a listing is needed."""
+def expand_braces(pattern: str) -> list[str] | None:
+    """Return the names that `{00..12}` stands for, in order; None if a listing is needed."""
     if re.search(r"[*?\[]", pattern):
         return None
     spans = [(m[1], m[2]) for m in _BRACES.finditer(pattern)]
     count = 1
     for low, high in spans:
         count *= max(int(high) - int(low) + 1, 0)
-    if not 0 < count <= _MOST_NAMES:
+    if not 0 < count <= _MAX_NAMES:
         raise Misuse(f"{pattern!r} stands for {count} shards")
     choices = [
         [str(number).zfill(len(low)) for number in range(int(low), int(high) + 1)]
@@ -196,40 +207,40 @@ def expand(pattern: str) -> list[str] | None:
     ]
 
 
-class _GivenUp(Exception):
-    """A transfer that there is no use in trying again."""
+class _TransferAborted(Exception):
+    """A transfer ended for a reason that a retry does not remove."""
 
 
-class _Patience(Callback):
-    """Ends a transfer that becomes too large or too slow."""
+class _TransferLimits(Callback):
+    """Ends a transfer that is too large, too slow or cancelled."""
 
-    def __init__(self, most: int, ended: Event | None) -> None:
+    def __init__(self, max_bytes: int, cancelled: Event | None) -> None:
         super().__init__()
-        self._most, self._ended = most, ended
+        self._max_bytes, self._cancelled = max_bytes, cancelled
         self._got, self._began = 0, time.monotonic()
 
     def relative_update(self, inc: int = 1) -> None:
-        """Called with each part that arrived."""
+        """Count `inc` more bytes; `fsspec` calls this for each part of a file."""
         self._got += inc
-        if self._got > self._most:
-            raise _GivenUp(f"has more than {self._most:,} bytes")
-        if self._ended is not None and self._ended.is_set():
-            raise _GivenUp("is not needed any more")
+        if self._got > self._max_bytes:
+            raise _TransferAborted(f"has more than {self._max_bytes:,} bytes")
+        if self._cancelled is not None and self._cancelled.is_set():
+            raise _TransferAborted("is not needed any more")
         taken = time.monotonic() - self._began
-        if taken > SILENCE and self._got < (taken - SILENCE) * SLOWEST:
+        if taken > READ_TIMEOUT and self._got < (taken - READ_TIMEOUT) * MIN_RATE:
             raise TimeoutError(f"only {self._got:,} bytes came in {taken:.0f} s")
 
 
-def _patience(scheme: str) -> dict[str, Any]:
-    """What a store's library is told about waiting."""
+def _client_timeouts(scheme: str) -> dict[str, Any]:
+    """Return the options of a store's library that set its timeouts."""
     if scheme in _HTTP:
         try:
             from aiohttp import ClientTimeout
         except ImportError as error:
-            raise Misuse(f"reading from http needs aiohttp: {PIP_LINE}") from error
-        timeout = ClientTimeout(total=None, sock_connect=CONNECT, sock_read=SILENCE)
+            raise Misuse(f"reading from http needs aiohttp: {INSTALL_COMMAND}") from error
+        timeout = ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT)
         return {"client_kwargs": {"timeout": timeout}}
     if scheme == "s3":
-        limits = {"connect_timeout": CONNECT, "read_timeout": SILENCE}
-        return {"config_kwargs": {**limits, "retries": {"max_attempts": TRIES}}}
+        limits = {"connect_timeout": CONNECT_TIMEOUT, "read_timeout": READ_TIMEOUT}
+        return {"config_kwargs": {**limits, "retries": {"max_attempts": MAX_TRIES}}}
     return {}

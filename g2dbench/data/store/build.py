@@ -1,8 +1,8 @@
-"""Build one store: list the records, split, decode, pack, count what was lost, publish.
+"""Builds a store: lists records, assigns splits, decodes, packs, counts losses, publishes.
 
-Everything is written into a hidden folder that moves into place when its last byte is on disk. A
-killed run leaves that folder, which nobody mistakes for a store. The next run keeps the batches
-of it that are whole and still wanted, and goes on behind them; see `journal`.
+Everything is written to a hidden folder, which is renamed when the last byte is on disk, so that
+an interrupted run never leaves an incomplete store. The next run reuses the complete batches in
+the hidden folder whose records have not changed, and continues after them; see `journal`.
 """
 
 import csv
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import g2dbench
 from g2dbench.data.store import decode
-from g2dbench.data.store.decode import Frame, decode_all
+from g2dbench.data.store.decode import DecodeSettings, decode_all
 from g2dbench.data.store.journal import Journal, Written
 from g2dbench.data.store.manifest import (
     MANIFEST_FILE,
@@ -24,9 +24,9 @@ from g2dbench.data.store.manifest import (
     ROWS_FILE,
     Manifest,
     Summary,
-    begin_fingerprint,
+    start_fingerprint,
 )
-from g2dbench.data.store.records import Catalogue, Losses, mark
+from g2dbench.data.store.records import Losses, RecordList, records_digest
 from g2dbench.data.store.request import Request
 from g2dbench.data.store.row import Row, pack
 from g2dbench.data.store.store import card_fields
@@ -39,15 +39,15 @@ if TYPE_CHECKING:
     from g2dbench.progress import Progress
 
 MAX_REJECTED = 0.05
-"""The share of broken images above which a data set is not what it should be."""
+"""Preparing fails if a larger share of the images is damaged."""
 
 BATCH, BATCH_BYTES = 64, 2**25
-"""Records that are written at once: at most so many, and fewer where images are large."""
+"""Limits of a batch that is written at once: records, and bytes of pixels."""
 
-CELL = 1000
-"""Characters of an id, a path or a reason that the quarantine list shows."""
+MAX_CELL = 1000
+"""Largest number of characters of an id, a path or a reason in the quarantine list."""
 
-_SHAPED_BY = (
+_CONVERSION_PACKAGES = (
     "numpy",
     "pillow",
     "pydicom",
@@ -59,14 +59,14 @@ _SHAPED_BY = (
 
 
 class Source(Protocol):
-    """Where the rows of a store come from, by position, in ascending id order."""
+    """The source of a store's rows, by position, in ascending id order."""
 
     losses: Losses
 
     def __len__(self) -> int: ...
 
-    def mark(self, start: int, stop: int) -> str:
-        """What the rows at these positions depend on."""
+    def records_digest(self, start: int, stop: int) -> str:
+        """A text that changes if the rows at these positions could change."""
         ...
 
     def rows(self, start: int) -> Iterator[Row | Rejected]:
@@ -75,97 +75,100 @@ class Source(Protocol):
 
 
 def build(asked: Request, folder: Path, workers: int, progress: "Progress") -> None:
-    """Make the store `folder`, replacing what is there; BadData leaves what was there."""
+    """Build the store `folder`; it replaces an existing one, unless BadData is raised.
+
+    workers: processes that decode images; 0 means this process.
+    """
     partial = folder.with_name(f".{folder.name}.partial")
     log = folder.with_name(f".{folder.name}.journal")
     partial.mkdir(exist_ok=True)
     source = _source(asked, workers, progress)
-    begun = begin_fingerprint(asked.size, asked.border)
-    with Journal(partial / ROWS_FILE, log, _head(asked), begun) as journal:
+    fingerprint_start = start_fingerprint(asked.size, asked.border)
+    with Journal(partial / ROWS_FILE, log, _journal_header(asked), fingerprint_start) as journal:
         _fill(journal, source, asked, progress)
         fingerprint, written = journal.finish(), journal.written
     _write_quarantine(partial / QUARANTINE_FILE, source.losses, written)
     _check_losses(asked, partial, source.losses, written)
-    _seal(asked, partial, source.losses, written, fingerprint)
+    _write_manifest(asked, partial, source.losses, written, fingerprint)
     _publish(partial, folder)
     log.unlink()
 
 
-class _Files:
-    """The rows of an official folder."""
+class _OfficialRows:
+    """The rows of an official data set in a folder."""
 
     def __init__(self, asked: Request, root: Path, workers: int, progress: "Progress") -> None:
         try:
-            self._catalogue = Catalogue(asked, root, progress)
+            self._records = RecordList(asked, root, progress)
         except BadData as error:
             raise BadData(f"{error}{layout_hint(root, asked.card.layout)}") from error
-        self._frame = Frame(root, tuple(trusted_roots(root)), asked.size, asked.border)
+        self._settings = DecodeSettings(root, tuple(trusted_roots(root)), asked.size, asked.border)
         self._workers = workers
-        self.losses = self._catalogue.losses
+        self.losses = self._records.losses
 
     def __len__(self) -> int:
-        return len(self._catalogue)
+        return len(self._records)
 
-    def mark(self, start: int, stop: int) -> str:
-        return mark(self._catalogue.records(start, stop))
+    def records_digest(self, start: int, stop: int) -> str:
+        return records_digest(self._records.records(start, stop))
 
     def rows(self, start: int) -> Iterator[Row | Rejected]:
-        return decode_all(self._catalogue.records(start), self._frame, self._workers)
+        return decode_all(self._records.records(start), self._settings, self._workers)
 
 
-class _Drawn:
-    """The rows of an embedded set; its ids ascend with the index."""
+class _SyntheticRows:
+    """The rows of an embedded data set; its ids ascend with the index."""
 
     def __init__(self, asked: Request, workers: int) -> None:
         self._asked, self._workers = asked, workers
         self.losses = Losses()
 
     def __len__(self) -> int:
-        return self._asked.drawing.count
+        return self._asked.generation.count
 
-    def mark(self, start: int, stop: int) -> str:
-        return f"seed {self._asked.drawing.seed}, {start} to {stop}"
+    def records_digest(self, start: int, stop: int) -> str:
+        return f"seed {self._asked.generation.seed}, {start} to {stop}"
 
     def rows(self, start: int) -> Iterator[Row | Rejected]:
-        drawing, size = self._asked.drawing, self._asked.size
-        wanted = range(start, drawing.count)
-        samples = self._asked.module.draw_many(wanted, size, drawing.seed, self._workers)
+        generation, size = self._asked.generation, self._asked.size
+        wanted = range(start, generation.count)
+        samples = self._asked.module.generate_many(wanted, size, generation.seed, self._workers)
         return (pack(sample) for sample in samples)
 
 
 def _source(asked: Request, workers: int, progress: "Progress") -> Source:
     if asked.root is None:
-        return _Drawn(asked, workers)
-    return _Files(asked, asked.root, workers, progress)
+        return _SyntheticRows(asked, workers)
+    return _OfficialRows(asked, asked.root, workers, progress)
 
 
 def _fill(journal: Journal, source: Source, asked: Request, progress: "Progress") -> None:
-    """Write every batch that is not there yet."""
+    """Write all batches that an interrupted run has not written."""
     step = max(1, min(BATCH, BATCH_BYTES // asked.size**2))
     starts = range(0, len(source), step)
-    kept = journal.keep(source.mark(start, start + step) for start in starts)
-    first = min(kept * step, len(source))
+    reused = journal.keep(source.records_digest(start, start + step) for start in starts)
+    first = min(reused * step, len(source))
     title = f"prepare {asked.card.name}" + (f", going on after {first}" if first else "")
     rows = iter(progress(source.rows(first), title, len(source) - first))
-    for start in starts[kept:]:
+    for start in starts[reused:]:
         stop = min(start + step, len(source))
-        journal.append(source.mark(start, start + step), _next(rows, stop - start))
+        journal.append(source.records_digest(start, start + step), _next_rows(rows, stop - start))
 
 
-def _next(rows: Iterator[Row | Rejected], count: int) -> Iterable[Row | Rejected]:
+def _next_rows(rows: Iterator[Row | Rejected], count: int) -> Iterable[Row | Rejected]:
     return (next(rows) for _ in range(count))
 
 
-def _head(asked: Request) -> str:
-    """What rows depend on beside their records: the request, and the code that makes them."""
-    versions = {name: _version(name) for name in _SHAPED_BY}
+def _journal_header(asked: Request) -> str:
+    """Return what rows depend on besides their records: the request, and the code's digest."""
+    versions = {name: _version(name) for name in _CONVERSION_PACKAGES}
     code = source_digest((asked.module.__name__, decode.__name__))
-    told = [asked.card.name, asked.origin, asked.size, asked.border, versions, code]
-    return json.dumps(told)
+    parts = [asked.card.name, asked.origin, asked.size, asked.border, versions, code]
+    return json.dumps(parts)
 
 
 def _version(name: str) -> str | None:
-    """A package's version, None where it is an extra that is not installed."""
+    """Return a package's version, or None for an extra that is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -173,7 +176,7 @@ def _version(name: str) -> str | None:
 
 
 def _check_losses(asked: Request, partial: Path, losses: Losses, written: Written) -> None:
-    """BadData if nothing is left or too much is broken; the list of losses is kept beside."""
+    """Raise BadData if no image is usable or too many are damaged, and keep the quarantine list."""
     broken = [*losses.rejected, *written.rejected]
     rejected, missing, stored = len(broken), len(losses.missing), written.count
     enough = stored > 0 and rejected <= MAX_REJECTED * (stored + rejected)
@@ -182,9 +185,9 @@ def _check_losses(asked: Request, partial: Path, losses: Losses, written: Writte
     kept = partial.with_name(f"{asked.folder}.{QUARANTINE_FILE}")
     shutil.copyfile(partial / QUARANTINE_FILE, kept)
     shutil.rmtree(partial)
-    first = "".join(f"\n  {item.id[:CELL]}: {item.reason[:CELL]}" for item in broken[:3])
+    first = "".join(f"\n  {item.id[:MAX_CELL]}: {item.reason[:MAX_CELL]}" for item in broken[:3])
     if losses.missing and not broken:
-        first = f"\n  {losses.missing[0].id[:CELL]}: there is no such file"
+        first = f"\n  {losses.missing[0].id[:MAX_CELL]}: there is no such file"
     raise BadData(
         f"{asked.card.name} in {asked.root} cannot be prepared: of {stored + rejected + missing} "
         f"images that its tables list {stored} are usable, {rejected} are broken and {missing} are "
@@ -197,17 +200,17 @@ def _write_quarantine(path: Path, losses: Losses, written: Written) -> None:
     broken = [*losses.rejected, *written.rejected]
     lost = [(item.id, str(item.path or ""), item.reason) for item in broken]
     lost += [(item.id, str(item.path or ""), absent) for item in losses.missing]
-    # Names of files need not be UTF-8, and a cell of a broken table can be as long as the table.
+    # File names may not be UTF-8, and a cell of a damaged table can be as long as the table.
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(("id", "path", "reason"))
-        writer.writerows(sorted(tuple(cell[:CELL] for cell in row) for row in lost))
+        writer.writerows(sorted(tuple(cell[:MAX_CELL] for cell in row) for row in lost))
 
 
-def _seal(
+def _write_manifest(
     asked: Request, partial: Path, losses: Losses, written: Written, fingerprint: str
 ) -> None:
-    """Write the manifest, last, after the rows have reached the disk."""
+    """Write the manifest after the rows have reached the disk."""
     rejected, missing = len(losses.rejected) + len(written.rejected), len(losses.missing)
     summary = Summary(
         listed=written.count + rejected + missing + losses.unlisted,
@@ -217,7 +220,7 @@ def _seal(
         splits=dict(sorted(written.splits.items())),
         unlisted=losses.unlisted,
         leaks=losses.leaks,
-        notes=tuple(note[:CELL] for note in losses.notes),
+        notes=tuple(note[:MAX_CELL] for note in losses.notes),
     )
     manifest = Manifest(
         version=g2dbench.__version__,
@@ -240,7 +243,7 @@ def _seal(
 
 
 def _sync(path: Path) -> None:
-    """Have a file, or a folder's names, on disk."""
+    """Flush a file, or the names in a folder, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -249,7 +252,7 @@ def _sync(path: Path) -> None:
 
 
 def _publish(partial: Path, folder: Path) -> None:
-    """Move a finished store into place; a broken one in its way is removed."""
+    """Move a finished store into place; an existing damaged one is removed."""
     broken = folder.with_name(f".{folder.name}.broken")
     shutil.rmtree(broken, ignore_errors=True)
     if folder.exists():

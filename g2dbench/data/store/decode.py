@@ -1,7 +1,7 @@
-"""Records to packed rows: read the image, bring its annotation to the stored pixels, in order.
+"""Turns records into packed rows: decodes the image, transforms its annotation to stored pixels.
 
-Work is spread over processes, a bounded number of images ahead of the writer, so that memory stays
-flat; the rows come in the order of the records whatever the number of processes.
+Worker processes decode a limited number of images in advance, which limits the memory. Rows come
+in the order of the records, for any number of processes.
 """
 
 import hashlib
@@ -25,16 +25,19 @@ from g2dbench.sample import ABSENT, PRESENT, SPLITS, UNCERTAIN, Record, Sample
 from g2dbench.system.worker_pool import process_pool
 
 CHUNK = 8
-AHEAD = 4
-"""Chunks under way per process."""
+CHUNKS_AHEAD = 4
+"""Chunks that are submitted in advance, per process."""
 
 MAX_TEXT = 1_000_000
-"""Characters of a report or a name; the longest real report has some thousand."""
+"""Largest number of characters of a report or a name; real reports have a few thousand."""
 
 
 @dataclass(frozen=True)
-class Frame:
-    """Where records come from and how large they are stored: the same for all of a data set."""
+class DecodeSettings:
+    """Where the files of a data set may lie, and how its images are stored.
+
+    roots: resolved folders in which image files may lie. size: short side in pixels.
+    """
 
     root: Path
     roots: tuple[Path, ...]
@@ -42,25 +45,27 @@ class Frame:
     border: Border = KEEP
 
 
-def decode_all(records: Iterable[Record], frame: Frame, workers: int) -> Iterator[Row | Rejected]:
-    """A packed row or a rejection for each record, in order; 0 workers means this process."""
+def decode_all(
+    records: Iterable[Record], settings: DecodeSettings, workers: int
+) -> Iterator[Row | Rejected]:
+    """Yield a packed row or a rejection for each record, in order; 0 workers: in this process."""
     chunks = _chunks(records)
     if workers == 0:
         for chunk in chunks:
-            yield from _decode_chunk(chunk, frame)
+            yield from _decode_chunk(chunk, settings)
         return
     processes = process_pool(workers)
     pending: deque[Future[list[Row | Rejected]]] = deque()
     try:
         for chunk in chunks:
-            pending.append(processes.submit(_decode_chunk, chunk, frame))
-            if len(pending) >= workers * AHEAD:
+            pending.append(processes.submit(_decode_chunk, chunk, settings))
+            if len(pending) >= workers * CHUNKS_AHEAD:
                 yield from pending.popleft().result()
         while pending:
             yield from pending.popleft().result()
     except BrokenProcessPool as error:
         raise BadData(
-            f"a process that decodes images of {frame.root} ended, perhaps for lack of memory; "
+            f"a process that decodes images of {settings.root} ended, perhaps for lack of memory; "
             f"try fewer workers than {workers}"
         ) from error
     finally:
@@ -73,37 +78,40 @@ def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
         yield chunk
 
 
-def _decode_chunk(chunk: list[Record], frame: Frame) -> list[Row | Rejected]:
-    return [decode(record, frame) for record in chunk]
+def _decode_chunk(chunk: list[Record], settings: DecodeSettings) -> list[Row | Rejected]:
+    return [decode(record, settings) for record in chunk]
 
 
-def decode(record: Record, frame: Frame) -> Row | Rejected:
-    """One record as a packed row, or why it cannot be used."""
+def decode(record: Record, settings: DecodeSettings) -> Row | Rejected:
+    """Return a record as a packed row, or the reason why it cannot be used."""
     name = record.id or record.path.name
     try:
         check(record)
-        data = file_bytes(record, frame)
-        sample = load(record, data, frame.size, frame.border)
+        data = file_bytes(record, settings)
+        sample = load(record, data, settings.size, settings.border)
     except OSError as error:
         return Rejected(name, record.path, f"cannot be read: {error.strerror}")
     except MemoryError:
-        return Rejected(name, record.path, "it takes more memory than there is")
+        return Rejected(name, record.path, "there is not enough memory to decode it")
     except BadData as error:
         return Rejected(name, record.path, str(error))
-    return pack(sample, relative_name(record.path, frame.root), hashlib.sha256(data).hexdigest())
+    return pack(sample, relative_name(record.path, settings.root), hashlib.sha256(data).hexdigest())
 
 
-def file_bytes(record: Record, frame: Frame) -> bytes:
-    """The bytes of a record's file; BadData if it lies outside the data set, OSError as usual."""
+def file_bytes(record: Record, settings: DecodeSettings) -> bytes:
+    """Return the bytes of a record's file.
+
+    Raises BadData if it lies outside the data set's folder, OSError if it cannot be read.
+    """
     if record.data is not None:
         return record.data.read()
-    if not is_within(record.path, frame.roots):
-        raise BadData(f"the file {record.path} lies outside the data set's folder {frame.root}")
+    if not is_within(record.path, settings.roots):
+        raise BadData(f"the file {record.path} lies outside the data set's folder {settings.root}")
     return read_bytes(record.path)
 
 
 def check(record: Record) -> None:
-    """BadData if a record's own fields contradict the contract of `sample`."""
+    """Raise BadData if the fields of a record violate the contract in `g2dbench.sample`."""
     if not record.id or not record.patient:
         raise BadData(f"the record {record.id!r} needs both an id and a patient")
     for name in TEXTS:
@@ -118,7 +126,7 @@ def check(record: Record) -> None:
 
 
 def _check_text(owner: str, name: str, text: str | None) -> None:
-    """BadData unless a text can be stored: names of files may hold bytes that are no UTF-8."""
+    """Raise BadData unless a text can be stored; file names may have bytes that are not UTF-8."""
     try:
         (text or "").encode()
     except UnicodeEncodeError as error:
@@ -128,16 +136,16 @@ def _check_text(owner: str, name: str, text: str | None) -> None:
 
 
 def load(record: Record, data: bytes, size: int, border: Border = KEEP) -> Sample:
-    """A record and its file's bytes as a sample whose short side is at most `size` pixels.
+    """Return the sample of a record; `data` is its file. The short side is at most `size` pixels.
 
-    BadData: the file cannot be decoded, or is no copy of the picture that was annotated.
+    Raises BadData if the file cannot be decoded, or is not a copy of the annotated image.
     """
-    grey, file = decode_image(data, record.path, None)
+    gray, file = decode_image(data, record.path, None)
     if record.frame is not None:
         check_frame(record.frame, file)
-    window = content_window(grey) if border == CROP else (0, 0, *file)
+    window = content_window(gray) if border == CROP else (0, 0, *file)
     top, left, bottom, right = window
-    image = shrink(grey[top:bottom, left:right], size)
+    image = shrink(gray[top:bottom, left:right], size)
     way = Geometry(file, window, (image.shape[0], image.shape[1]))
     frame = record.frame or file
     boxes, masks = record.boxes, record.masks

@@ -1,12 +1,12 @@
-"""The rows of a store while it is being made, and the journal by which a killed run goes on.
+"""The rows of a store while it is built, and the journal from which an interrupted run resumes.
 
     .<store>.partial/rows.arrow   an Arrow stream, appended batch by batch
-    .<store>.journal              a head that names what is made and by which code, then one line
-                                  per batch, written after the batch: `Entry`
+    .<store>.journal              a header with the request and the digest of the code, then one
+                                  line per batch, written after the batch: `Entry`
 
-Lines count from the first as long as their records are the same (their `mark`) and their bytes
-are there as the line says. Both files are cut behind the last line that counts, whatever a kill
-or a power cut left there, so that going on writes what an undisturbed run would have written.
+A resumed run reuses the first batches of the journal whose records are unchanged (`mark`) and whose
+bytes have the recorded hash. Both files are truncated after the last of them, which removes what an
+interruption or a power failure left incomplete. The result equals that of an uninterrupted run.
 """
 
 import hashlib
@@ -24,11 +24,15 @@ from g2dbench.data.tables.files import printable
 from g2dbench.data.tables.records import Rejected
 
 END = b"\xff\xff\xff\xff\0\0\0\0"
-"""How an Arrow stream ends."""
+"""The last bytes of an Arrow stream."""
 
 
 class Entry(BaseModel):
-    """One batch: whose records, where it ends in the rows file, its bytes' hash, what fell out."""
+    """A line of the journal, for one batch.
+
+    mark: digest of its records. end: its end in the rows file, in bytes. sha256: of its bytes.
+    rejected: (id, path, reason) of the records that could not be used.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,7 +44,7 @@ class Entry(BaseModel):
 
 @dataclass
 class Written:
-    """What the rows file holds so far."""
+    """What has been written so far: rows, rows by split, and rejected records."""
 
     count: int = 0
     splits: dict[str, int] = field(default_factory=dict)
@@ -48,13 +52,13 @@ class Written:
 
 
 class Journal:
-    """Appends batches of rows and notes each; use as a context, which closes the files."""
+    """Appends batches of rows and records each; a context manager, which closes the files."""
 
     def __init__(self, rows: Path, log: Path, head: str, begun: "hashlib._Hash") -> None:
-        """Open or create both files; `keep` then says how much of them counts.
+        """Open or create both files; call `keep` next.
 
-        head: everything that rows depend on beside their records; another one starts anew.
-        begun: the store's fingerprint before its first row.
+        head: everything that rows depend on besides their records; if it has changed, both files
+        start empty. begun: the store's fingerprint before its first row.
         """
         self.written = Written()
         self._fingerprint, self._last = begun, ""
@@ -74,7 +78,7 @@ class Journal:
         self._log.close()
 
     def keep(self, marks: Iterable[str]) -> int:
-        """How many batches, one per mark, are there already; what follows them is cut off."""
+        """Return how many of the batches with these marks can be reused, and truncate the rest."""
         kept = 0
         lines = iter(self._log.readline, b"")
         rows_end, log_end = self._rows.tell(), self._log.tell()
@@ -90,7 +94,7 @@ class Journal:
         return kept
 
     def append(self, mark: str, results: Iterable[Row | Rejected]) -> None:
-        """Write the rows of one batch, which must come in ascending id order, then its entry."""
+        """Write the rows of a batch, in ascending id order, then its entry in the journal."""
         found = list(results)
         rows = [item for item in found if not isinstance(item, Rejected)]
         lost = [item for item in found if isinstance(item, Rejected)]
@@ -109,13 +113,13 @@ class Journal:
         self._count(batch, lost)
 
     def finish(self) -> str:
-        """End the stream; the fingerprint: what it began with, and every row's digest in order."""
+        """End the stream and return the fingerprint, which includes every row's digest in order."""
         self._rows.write(END)
         self._rows.flush()
         return self._fingerprint.hexdigest()
 
     def _take(self, entry: Entry, start: int) -> bool:
-        """Count a batch that is there, unless its bytes are not what was written."""
+        """Read and count a batch of an earlier run; False if its bytes have another hash."""
         message = self._rows.read(max(entry.end - start, 0))
         if hashlib.sha256(message).hexdigest() != entry.sha256:
             return False
@@ -157,7 +161,7 @@ def _restart(file: BinaryIO, first: bytes) -> None:
 
 
 def _parsed(line: bytes) -> Entry | None:
-    """A whole line of the journal; None for what a kill left of one."""
+    """Parse a line of the journal; None if it is incomplete."""
     try:
         return Entry.model_validate_json(line) if line.endswith(b"\n") else None
     except ValidationError:

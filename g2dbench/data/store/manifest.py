@@ -1,4 +1,4 @@
-"""`manifest.json`: what a prepared store is. It is written last; its presence means complete."""
+"""`manifest.json` describes a prepared store. It is written last and marks a complete store."""
 
 import hashlib
 import json
@@ -16,10 +16,10 @@ ROWS_FILE, MANIFEST_FILE, QUARANTINE_FILE = "rows.arrow", "manifest.json", "quar
 
 
 class Summary(BaseModel):
-    """What preparing found: images listed by the tables = stored + rejected + missing + unlisted.
+    """The counts of preparing; listed (in the tables) = stored + rejected + missing + unlisted.
 
-    unlisted: left out by the split; leaks: what is wrong with it, in sentences. notes: what of the
-    tables is not in the store, in sentences.
+    unlisted: images that the split leaves out. leaks: sentences about patients or images in two
+    splits. notes: sentences about content of the tables that is not in the store.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,9 +35,9 @@ class Summary(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a store is; `card` as it was when preparing, `origin` where the images came from.
+    """The description of a store; `card` as it was when preparing, `origin`: source of the images.
 
-    reader: the data set of the registry whose reader was used; empty in stores from before.
+    reader: name of the data set whose reader was used; empty in stores of older versions.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,14 +56,14 @@ class Manifest(BaseModel):
     summary: Summary
 
 
-def begin_fingerprint(size: int, border: str = KEEP) -> "hashlib._Hash":
-    """A store's SHA-256 before its first row; every row adds its digest, in id order."""
+def start_fingerprint(size: int, border: str = KEEP) -> "hashlib._Hash":
+    """Start the SHA-256 of a store, to which the digest of every row is added in id order."""
     cut = "" if border == KEEP else f" border {border}"
     return hashlib.sha256(f"g2dbench store {SCHEMA} {size}{cut}".encode())
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a complete store; BadData says what is broken and the way out."""
+    """Read the manifest of a store; BadData, with the way out, if it is damaged or incomplete."""
     path = folder / MANIFEST_FILE
     if not path.is_file():
         raise broken(folder, f"it has no {MANIFEST_FILE}, so preparing it never finished")
@@ -85,7 +85,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def broken(folder: Path, reason: str) -> BadData:
-    """The error for a store that cannot be used, with the way out."""
+    """Return the error for a store that cannot be used, with the command that repairs it."""
     return BadData(
         f"the prepared data in {folder} cannot be used: {reason}; prepare it again with the same "
         f"`g2dbench data prepare` as before, which replaces it, or remove it with `g2dbench data "

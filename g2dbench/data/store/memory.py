@@ -1,4 +1,4 @@
-"""A data set in memory: samples that no store holds, such as a stream's held-out part."""
+"""A data set in memory, for samples without a store, such as the held-out pairs of a stream."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from g2dbench.cards import DatasetCard
-from g2dbench.data.store.manifest import begin_fingerprint
+from g2dbench.data.store.manifest import start_fingerprint
 from g2dbench.data.store.row import digest, pack
 from g2dbench.dataset import COLUMNS, LABEL_PREFIX
 from g2dbench.errors import BadData
@@ -18,7 +18,7 @@ class MemoryDataset:
     """Samples in the order given; implements `g2dbench.dataset.Dataset`.
 
     size: the short side of the images in pixels. fingerprint: by default that of a prepared store
-    with the same rows; a subset keeps it.
+    with the same rows; a subset has the fingerprint of the whole.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class MemoryDataset:
     ) -> None:
         self._samples = list(samples)
         self.card, self.size = card, size
-        self.fingerprint = fingerprint if fingerprint is not None else self._measured()
+        self.fingerprint = fingerprint if fingerprint is not None else self._computed_fingerprint()
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -60,7 +60,7 @@ class MemoryDataset:
         return self._with([self._samples[index] for index in indices])
 
     def split(self, name: str) -> "MemoryDataset":
-        """The train, valid or test part; BadData if it is empty."""
+        """The images of the split train, valid or test; BadData if there are none."""
         found = [sample for sample in self._samples if sample.split == name]
         if not found:
             raise BadData(f"the data set {self.card.name!r} in memory has no {name} images")
@@ -69,8 +69,8 @@ class MemoryDataset:
     def _with(self, samples: Sequence[Sample]) -> "MemoryDataset":
         return MemoryDataset(samples, self.card, self.size, self.fingerprint)
 
-    def _measured(self) -> str:
-        whole = begin_fingerprint(self.size)
+    def _computed_fingerprint(self) -> str:
+        whole = start_fingerprint(self.size)
         for sample in sorted(self._samples, key=lambda sample: sample.id):
             whole.update(digest(pack(sample)))
         return whole.hexdigest()

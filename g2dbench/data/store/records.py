@@ -1,4 +1,4 @@
-"""What a reader found: the usable records in id order, each with its split, and what fell out."""
+"""The usable records of a reader in id order, each with its split, and the losses."""
 
 import hashlib
 import os
@@ -18,16 +18,17 @@ if TYPE_CHECKING:
     from g2dbench.progress import Progress
 
 SPLIT = (0.8, 0.1, 0.1)
-"""Train, valid and test shares where a reader names none."""
+"""Default shares of train, valid and test, for readers that define none."""
 
 _FIELDS = tuple(item.name for item in fields(Record) if item.name != "masks")
 
 
 @dataclass
 class Losses:
-    """What no row is made of: broken, missing, or left out by the split; and its leaks.
+    """Images that are not stored: damaged, missing, or left out by the split (`unlisted`).
 
-    notes: what else of the tables is not in the rows, in sentences.
+    notes: sentences about other content of the tables that is not stored. leaks: sentences about
+    patients or images in two splits.
     """
 
     rejected: list[Rejected] = field(default_factory=list)
@@ -37,47 +38,46 @@ class Losses:
     leaks: tuple[str, ...] = ()
 
 
-class Catalogue:
-    """Records of one data set, ready to be decoded in any number of runs."""
+class RecordList:
+    """The records of a data set, ready to be decoded from any position."""
 
     def __init__(self, asked: Request, root: Path, progress: "Progress") -> None:
-        """Read the tables of a data set; BadData if they are not what they should be."""
+        """Read the tables of a data set; BadData if one is missing or damaged."""
         self.losses = Losses()
-        usable = _usable(asked, progress, self.losses)
-        records = list(_unique(usable, self.losses))
-        found = _assigned(asked, root, records, self.losses)
+        usable = _usable_records(asked, progress, self.losses)
+        records = list(_unique_records(usable, self.losses))
+        found = _assign_splits(asked, root, records, self.losses)
         self._splits, self.losses.leaks = found.splits, found.warnings
         self._records = [record for record in records if record.id in found.splits]
         self.losses.unlisted = len(records) - len(self._records)
-        self.losses.notes += _counted(self._records)
+        self.losses.notes += _summarize_notes(self._records)
 
     def __len__(self) -> int:
         return len(self._records)
 
     def records(self, start: int, stop: int | None = None) -> Iterator[Record]:
-        """Some of the records, with their splits."""
+        """The records from position `start` to `stop`, with their splits."""
         for at in range(*slice(start, stop).indices(len(self))):
             record = self._records[at]
             yield replace(record, split=self._splits[record.id])
 
 
-def mark(records: Iterable[Record]) -> str:
-    """SHA-256 of all that rows are made from, short of opening images: fields, sizes, times.
+def records_digest(records: Iterable[Record]) -> str:
+    """Return the SHA-256 of the fields of records, and of the sizes and times of their files.
 
-    Bytes within another file are marked by what their `Readable` says of it.
-
-    Equal marks mean equal records. Equal records may have other marks, for instance in another
-    version of Python, which only costs reading them again.
+    Images are not opened. For images within another file, the repr of their `Readable` counts.
+    Equal digests mean equal records. Equal records may have different digests, for example in
+    another version of Python; they are then read again.
     """
     found = hashlib.sha256()
     for record in records:
         found.update(repr([getattr(record, name) for name in _FIELDS]).encode(errors="replace"))
         found.update(pickle.dumps(record.masks, protocol=5))
-        found.update(repr(_stamp(record.path)).encode())
+        found.update(repr(_size_and_time(record.path)).encode())
     return found.hexdigest()
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _size_and_time(path: Path) -> tuple[int, int] | None:
     try:
         found = os.stat(path)
     except (OSError, ValueError):
@@ -85,7 +85,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return found.st_size, found.st_mtime_ns
 
 
-def _assigned(
+def _assign_splits(
     asked: Request, root: Path, records: Sequence[Record], losses: Losses
 ) -> published.SplitAssignment:
     if asked.split.name == published.OURS:
@@ -98,7 +98,7 @@ def _assigned(
     return published.assign(asked.split, name, reader, root, records, listed)
 
 
-def _usable(asked: Request, progress: "Progress", losses: Losses) -> Iterator[Record]:
+def _usable_records(asked: Request, progress: "Progress", losses: Losses) -> Iterator[Record]:
     for found in progress(asked.found(), f"read {asked.card.name}"):
         if isinstance(found, Rejected):
             losses.rejected.append(found)
@@ -110,8 +110,8 @@ def _usable(asked: Request, progress: "Progress", losses: Losses) -> Iterator[Re
             yield found
 
 
-def _counted(records: Iterable[Record]) -> list[str]:
-    """What the records' own notes say, each with the number of its images and one of them."""
+def _summarize_notes(records: Iterable[Record]) -> list[str]:
+    """Return each note of the records once, with the number of its images and an example."""
     owners: dict[str, list[str]] = defaultdict(list)
     for record in records:
         for note in record.notes:
@@ -122,7 +122,7 @@ def _counted(records: Iterable[Record]) -> list[str]:
     ]
 
 
-def _unique(records: Iterator[Record], losses: Losses) -> Iterator[Record]:
+def _unique_records(records: Iterator[Record], losses: Losses) -> Iterator[Record]:
     last: Record | None = None
     for record in sorted(records, key=lambda record: (record.id, str(record.path))):
         if last is not None and record.id == last.id:

@@ -1,11 +1,11 @@
-"""One sample as one Arrow row, and back.
+"""Converts a sample to an Arrow row and back.
 
 Pixels are raw bytes, row-major; labels, boxes and masks are JSON, null where not annotated:
 
     labels  {finding: 1 | 0 | -1}
     boxes   [[finding, x0, y0, x1, y1], ...] in pixels of the stored image
     masks   {finding: column-major run lengths}, see `rle`
-    digest  SHA-256 of everything a task can see; not of where the image came from
+    digest  SHA-256 of the pixels and all fields of the sample, without the source
 """
 
 import hashlib
@@ -34,13 +34,13 @@ FIELDS = pa.schema(
         ("digest", pa.binary(32)),
     ]
 )
-_SEEN = (*TEXTS, "age", "labels", "boxes", "masks", "height", "width")
+_DIGESTED = (*TEXTS, "age", "labels", "boxes", "masks", "height", "width")
 
 Row = dict[str, Any]
 
 
 def pack(sample: Sample, source: str | None = None, source_sha256: str | None = None) -> Row:
-    """A row of `FIELDS`; source names the image's file relative to the data set's root."""
+    """Return a row of `FIELDS`; source: the image file, relative to the data set's root."""
     row: Row = {name: getattr(sample, name) for name in (*TEXTS, "age")}
     boxes = None if sample.boxes is None else [list(box) for box in sample.boxes]
     labels = None if sample.labels is None else dict(sample.labels)
@@ -57,13 +57,13 @@ def pack(sample: Sample, source: str | None = None, source_sha256: str | None = 
 
 
 def digest(row: Mapping[str, Any]) -> bytes:
-    """SHA-256 of a row's pixels and annotation."""
-    seen = json.dumps([row[name] for name in _SEEN], allow_nan=False).encode()
+    """Return the SHA-256 of a row's pixels, metadata and annotation."""
+    seen = json.dumps([row[name] for name in _DIGESTED], allow_nan=False).encode()
     return hashlib.sha256(seen + b"\0" + row["pixels"]).digest()
 
 
 def unpack(row: Mapping[str, Any], image: NDArray[np.uint8]) -> Sample:
-    """The sample of a row whose pixels are already an (H, W) array."""
+    """Return the sample of a row; image: the row's pixels as an (H, W) array."""
     labels, boxes, masks = (_parsed(row[name]) for name in ("labels", "boxes", "masks"))
     if boxes is not None:
         boxes = tuple(Box(*box) for box in boxes)

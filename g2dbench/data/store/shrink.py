@@ -1,9 +1,9 @@
-"""A stored sample at a smaller size: how one store serves every size below its own.
+"""Reduces stored samples to a smaller size, so that one store serves all smaller sizes.
 
-Deterministic: Pillow's bicubic filter works on whole numbers, with antialiasing, as when images are
-prepared. Boxes are scaled; a mask keeps the pixels that it covers by at least half, and never
-vanishes. The pixels are not those that preparing at the smaller size would give, since they were
-resampled twice; that is why the fingerprint is another one.
+The result is deterministic: Pillow's bicubic filter uses integer arithmetic, with antialiasing, as
+in preparing. Boxes are scaled; a mask keeps the pixels that it covers by at least half, and at
+least one. Preparing at the smaller size would give other pixels, because these are resampled
+twice; the fingerprint is therefore a different one.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from g2dbench.sample import Sample
 
 
 def shrunk(sample: Sample, size: int) -> Sample:
-    """The sample with its short side reduced to `size` pixels; a smaller one as it is."""
+    """Return the sample with its short side reduced to `size` pixels, or itself if not larger."""
     before = sample.image.shape
     image = np.array(shrink(sample.image, size))
     if image.shape == before:
@@ -33,5 +33,5 @@ def shrunk(sample: Sample, size: int) -> Sample:
 
 
 def shrunk_fingerprint(fingerprint: str, size: int) -> str:
-    """The SHA-256, in hex, of a store's rows at a smaller size; it names both."""
+    """Return the fingerprint of a store's rows at a smaller size, a SHA-256 in hex."""
     return hashlib.sha256(f"shrunk 1 {fingerprint} to {size}".encode()).hexdigest()

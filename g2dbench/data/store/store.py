@@ -3,11 +3,11 @@
     <name>-<size>-<key>/
         rows.arrow       one row per image in id order (`rows.FIELDS`), an Arrow stream that
                          `datasets.Dataset.from_file` opens too (datasets 5.1 on)
-        quarantine.csv   what was left out, and why: id, path, reason
-        manifest.json    written last: its presence means complete
+        quarantine.csv   id, path and reason of each image that was left out
+        manifest.json    written last: marks a complete store
 
-Random access maps the file and copies one image: nothing is decoded. The store pickles as its
-folder, size and row numbers, so that loader workers open it for themselves.
+Reading an image copies it from the mapped file, without decoding. A store is pickled as its folder,
+size and row numbers; each loader worker opens it again.
 """
 
 import json
@@ -41,7 +41,7 @@ from g2dbench.sample import SPLITS, Sample
 
 
 class _Pack:
-    """An opened store file, shared by all subsets of it."""
+    """An opened store file, which all subsets of the store share."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,7 +53,9 @@ class _Pack:
         except (OSError, pa.ArrowException) as error:
             raise broken(folder, f"{ROWS_FILE} cannot be read: {error}") from error
         if self.arrow.schema != FIELDS or self.arrow.num_rows != self.manifest.rows:
-            raise broken(folder, f"{ROWS_FILE} does not hold the {self.manifest.rows} rows of it")
+            raise broken(
+                folder, f"{ROWS_FILE} does not have the {self.manifest.rows} rows of its manifest"
+            )
         batches = self.arrow.to_batches()
         self._starts = [0, *accumulate(batch.num_rows for batch in batches)]
         self._columns = [dict(zip(FIELDS.names, batch.columns, strict=True)) for batch in batches]
@@ -81,18 +83,18 @@ class _Pack:
         frame["has_masks"] = self.arrow["masks"].is_valid().to_numpy()
         labels = [json.loads(text) if text else {} for text in self.arrow["labels"].to_pylist()]
         seen = sorted({finding for row in labels for finding in row} - set(self.card.findings))
-        judged = {
+        labels_by_column = {
             LABEL_PREFIX + finding: np.array([row.get(finding, np.nan) for row in labels], float)
             for finding in (*self.card.findings, *seen)
         }
-        return pd.concat([frame[list(COLUMNS)], pd.DataFrame(judged)], axis=1)
+        return pd.concat([frame[list(COLUMNS)], pd.DataFrame(labels_by_column)], axis=1)
 
 
 class Store:
-    """A prepared data set, or some of its rows; implements `g2dbench.dataset.Dataset`."""
+    """A prepared data set, or a subset of its rows; implements `g2dbench.dataset.Dataset`."""
 
     def __init__(self, folder: Path) -> None:
-        """Open a complete store; BadData with the way out if it is broken or unfinished."""
+        """Open a store; BadData, with the way out, if it is damaged or incomplete."""
         pack = _Pack(folder)
         self._bind(pack, np.arange(pack.manifest.rows), pack.card, pack.manifest.size)
 
@@ -111,7 +113,7 @@ class Store:
         card: DatasetCard | None = None,
         size: int | None = None,
     ) -> "Store":
-        """The same store with other rows, another card or another size."""
+        """Return the same store with other rows, another card or another size."""
         other = Store.__new__(Store)
         chosen = self._rows if rows is None else rows
         other._bind(self._pack, chosen, card or self.card, size or self.size)
@@ -122,22 +124,22 @@ class Store:
 
     @property
     def is_shrunk(self) -> bool:
-        """Whether images are made smaller as they are read; see `at`."""
+        """Whether images are reduced when they are read; see `at`."""
         return self.size != self._pack.manifest.size
 
     @property
     def folder(self) -> Path:
-        """Where the store lies."""
+        """The folder of the store."""
         return self._pack.folder
 
     @property
     def arrow(self) -> pa.Table:
-        """The whole store's rows as mapped, `rows.FIELDS`, whatever the subset."""
+        """All rows of the store, `row.FIELDS`, memory-mapped; not only those of the subset."""
         return self._pack.arrow
 
     @property
     def summary(self) -> str:
-        """One paragraph for people: what was stored, what was lost, where."""
+        """A paragraph for users: what is stored, what was left out, and where."""
         found = self.manifest.summary
         splits = ", ".join(f"{name} {found.splits.get(name, 0)}" for name in SPLITS)
         text = f"{self.card.name}: {found.stored} of {found.listed} images at {self.size} px"
@@ -159,7 +161,7 @@ class Store:
 
     @property
     def manifest(self) -> Manifest:
-        """What the whole store is, and what preparing left out."""
+        """The description of the whole store, with the counts of preparing."""
         return self._pack.manifest
 
     @cached_property
@@ -172,14 +174,14 @@ class Store:
 
     def __getitem__(self, index: int) -> Sample:
         position = int(self._rows[index])
-        sample = unpack(self._pack.row(position, _SAMPLE), self._pack.image(position))
+        sample = unpack(self._pack.row(position, _SAMPLE_FIELDS), self._pack.image(position))
         return shrunk(sample, self.size) if self.is_shrunk else sample
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
 
     def raw(self, index: int) -> Row:
-        """Every packed field of one row, `rows.FIELDS`; for checks and for tracing a source."""
+        """All packed fields of a row, `row.FIELDS`, with the source of its image."""
         row = self._pack.row(int(self._rows[index]), FIELDS.names)
         if self.is_shrunk:
             return pack(self[index], row["source"], row["source_sha256"])
@@ -190,21 +192,21 @@ class Store:
         return self._view(rows=self._rows[np.asarray(indices, dtype=np.int64)])
 
     def named(self, name: str) -> "Store":
-        """The same rows under another name, for drawn images in a real data set's layout."""
+        """The same rows under another name, for synthetic images in a real data set's layout."""
         return self._view(card=replace(self.card, name=name))
 
     def at(self, size: int) -> "Store":
-        """The same rows with images whose short side is at most `size` pixels, shrunk on read.
+        """The same rows with the images reduced to a short side of at most `size` pixels on read.
 
-        Boxes and masks follow, see `shrink`; the fingerprint is another one, so that results and
-        runs of two sizes never mix. Misuse where the store itself is smaller.
+        Boxes and masks are transformed too, see `shrink`. The fingerprint is a different one, so
+        that results and runs of two sizes are never mixed. Misuse if the store is smaller.
         """
         if size > self.manifest.size:
             raise Misuse(f"{self.folder} holds images of {self.manifest.size} px, none of {size}")
         return self._view(size=size)
 
     def split(self, name: str) -> "Store":
-        """The train, valid or test part; BadData if it is empty."""
+        """The images of the split train, valid or test; BadData if there are none."""
         if name not in SPLITS:
             raise Misuse(f"there is no split {name!r}: choose one of {', '.join(SPLITS)}")
         found = np.flatnonzero((self.table["split"] == name).to_numpy())
@@ -217,7 +219,7 @@ class Store:
         return self.take(found)
 
 
-_SAMPLE = (*TEXTS, "age", "labels", "boxes", "masks")
+_SAMPLE_FIELDS = (*TEXTS, "age", "labels", "boxes", "masks")
 
 
 def _reopen(folder: Path, rows: NDArray[np.int64], card: DatasetCard, size: int) -> Store:
@@ -227,10 +229,10 @@ def _reopen(folder: Path, rows: NDArray[np.int64], card: DatasetCard, size: int)
 
 
 def _tuples(card: dict[str, Any]) -> dict[str, Any]:
-    """Card fields from JSON: lists are tuples again."""
+    """Convert card fields from JSON: lists become tuples."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in card.items()}
 
 
 def card_fields(card: DatasetCard) -> dict[str, Any]:
-    """A card as JSON values."""
+    """Return the fields of a card as JSON values."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(card).items()}

@@ -1,4 +1,4 @@
-"""What a prepared data set holds, and whether it is still what was written."""
+"""Describes the contents of a prepared data set, and verifies that they have not changed."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from g2dbench.data.images.image_file import shrunk_shape
 from g2dbench.data.reports.cleaning import DEFAULT, CleaningName, count_pairs, describe_steps
-from g2dbench.data.store.manifest import begin_fingerprint
+from g2dbench.data.store.manifest import start_fingerprint
 from g2dbench.data.store.row import digest
 from g2dbench.data.store.store import Store
 from g2dbench.dataset import LABEL_PREFIX
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` counted.
+    """The counts of `verify`.
 
-    duplicates: images with the pixels of an earlier one; leaks: pairs of ids with the same pixels
-    in two splits, which inflate a test score although their patients' names differ.
+    duplicates: images with the same pixels as an earlier one. leaks: pairs of ids with the same
+    pixels in two splits, which inflate test scores. known: leaks that preparing reported.
     """
 
     images: int
@@ -49,23 +49,23 @@ class Verification:
 
 
 def verify(store: Store, progress: "Progress") -> Verification:
-    """Re-read every byte of a whole store.
+    """Read and check every byte of a store, with all rows.
 
-    BadData: a row or the fingerprint is not what was written, or two splits share a patient.
+    Raises BadData if a row or the fingerprint has changed, or two splits share a patient.
     """
     whole = Store(store.folder)
     try:
         whole.arrow.validate(full=True)
     except pa.ArrowException as error:
         raise BadData(f"the rows of {store.folder} are damaged: {error}") from error
-    found = begin_fingerprint(whole.size, whole.manifest.border)
+    found = start_fingerprint(whole.size, whole.manifest.border)
     seen: dict[bytes, list[tuple[str, str]]] = defaultdict(list)
     for index in progress(range(len(whole)), f"verify {whole.card.name}", len(whole)):
         row = whole.raw(index)
-        mark = digest(row)
-        if mark != row["digest"]:
+        row_digest = digest(row)
+        if row_digest != row["digest"]:
             raise BadData(f"image {row['id']!r} in {store.folder} is not what was written")
-        found.update(mark)
+        found.update(row_digest)
         seen[hashlib.sha256(row["pixels"]).digest()].append((row["id"], row["split"]))
     if found.hexdigest() != whole.fingerprint:
         raise BadData(
@@ -95,11 +95,11 @@ def _leaks(group: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(first, other) for other, its in group[1:] if its != split]
 
 
-def facts(store: Store, cleaning: CleaningName = DEFAULT) -> dict[str, Any]:
-    """What a whole store holds, as counts.
+def store_facts(store: Store, cleaning: CleaningName = DEFAULT) -> dict[str, Any]:
+    """Return the counts that describe a whole store.
 
-    Keys: name, folder, origin, split, fingerprint, size, summary, shapes, views, splits, pairs: the
-    last counts images by the fate of their report when it is cleaned, see `cleaning.count_pairs`.
+    Keys: name, folder, origin, split, fingerprint, size, summary, shapes, views, splits, pairs. For
+    pairs see `cleaning.count_pairs`: images by what cleaning does to their report.
     """
     table = store.table
     parts = {name: table[table["split"] == name] for name in SPLITS}
@@ -113,33 +113,36 @@ def facts(store: Store, cleaning: CleaningName = DEFAULT) -> dict[str, Any]:
         "summary": store.manifest.summary.model_dump(),
         "shapes": _shapes(store),
         "views": _counts(table["view"]),
-        "splits": {name: _describe_part(part) for name, part in parts.items() if len(part)},
+        "splits": {name: _describe_split(part) for name, part in parts.items() if len(part)},
         "pairs": count_pairs(zip(table["view"], table["report"], strict=True), cleaning),
     }
 
 
 def describe(store: Store, cleaning: CleaningName = DEFAULT) -> str:
-    """`facts` as text for `g2dbench data show`."""
-    known = facts(store, cleaning)
+    """Return `store_facts` as text for `g2dbench data show`."""
+    known = store_facts(store, cleaning)
     lines = [
         store.summary,
         f"origin: {known['origin']}",
         f"split: {known['split']}",
-        f"height x width: {_joined(known['shapes'])}",
-        f"views: {_joined(known['views'])}",
+        f"height x width: {_format_counts(known['shapes'])}",
+        f"views: {_format_counts(known['views'])}",
         f"image-report pairs, cleaning {cleaning}: {describe_steps(known['pairs'])}",
     ]
     for name, part in known["splits"].items():
         counts = {key: value for key, value in part.items() if key != "positive"}
-        lines += [f"{name}: {_joined(counts)}", f"  positive: {_joined(part['positive'])}"]
+        lines += [
+            f"{name}: {_format_counts(counts)}",
+            f"  positive: {_format_counts(part['positive'])}",
+        ]
     return "\n".join(lines)
 
 
-def _joined(counts: Mapping[str, int]) -> str:
+def _format_counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
 
 
-def _describe_part(part: pd.DataFrame) -> dict[str, Any]:
+def _describe_split(part: pd.DataFrame) -> dict[str, Any]:
     findings = [name for name in part.columns if name.startswith(LABEL_PREFIX)]
     return {
         "images": len(part),
@@ -156,7 +159,7 @@ def _describe_part(part: pd.DataFrame) -> dict[str, Any]:
 
 
 def _shapes(store: Store) -> dict[str, int]:
-    """Images by height x width, the ten commonest."""
+    """Count the images by height x width; the ten most frequent sizes."""
     pairs = zip(*(store.arrow[name].to_pylist() for name in ("height", "width")), strict=True)
     shapes = (shrunk_shape(height, width, store.size) for height, width in pairs)
     return dict(Counter(f"{height}x{width}" for height, width in shapes).most_common(10))

@@ -1,4 +1,4 @@
-"""The patient of a synthetic radiograph: sizes of the chest, and the curves they make.
+"""The patient of a synthetic radiograph: measures of the chest, and the curves they define.
 
 Offsets are distances from the midline; right and left are the patient's, right at small x.
 """
@@ -15,10 +15,10 @@ from g2dbench.system.arithmetic import interpolate
 
 @dataclass(frozen=True, kw_only=True)
 class Body:
-    """Measures of one chest in anatomy units.
+    """Measures of a chest, in anatomy units.
 
     Attributes:
-        centre: x of the spine; width: offset of the widest point of the lungs; apex: y of the top
+        center: x of the spine; width: offset of the widest point of the lungs; apex: y of the top
             of the lungs; dome_right, dome_left: y of the diaphragm's domes; skew: how much wider
             the right lung is.
         heart: half the width of the heart; heart_top: its upper end as a share of the lungs'
@@ -30,7 +30,7 @@ class Body:
         bubble: size of the gastric bubble; seed: fixes vessels and texture.
     """
 
-    centre: float
+    center: float
     width: float
     apex: float
     dome_right: float
@@ -58,14 +58,14 @@ class Body:
         """Offset of the lungs' outer edge along y."""
         v = np.array([0, 0.025, 0.08, 0.16, 0.3, 0.5, 0.75, 1.0, 1.2])
         share = [0.36, 0.50, 0.61, 0.71, 0.83, 0.93, 0.99, 1.0, 0.97]
-        return curve(self.apex + v * self.tall, [s * self.width for s in share])
+        return curve(self.apex + v * self.lung_height, [s * self.width for s in share])
 
     @cached_property
     def medial(self) -> Line:
         """Offset of the lungs' inner edge along y, next to spine and great vessels."""
         v = np.array([0, 0.03, 0.1, 0.25, 0.5, 0.8, 1.2])
         share = [0.36, 0.25, 0.19, 0.14, 0.11, 0.09, 0.09]
-        return curve(self.apex + v * self.tall, [s * self.width for s in share])
+        return curve(self.apex + v * self.lung_height, [s * self.width for s in share])
 
     @cached_property
     def diaphragm(self) -> Line:
@@ -74,11 +74,11 @@ class Body:
         drop = np.array([0.045, 0.012, 0.0, 0.008, 0.045, 0.09, 0.15])
         right = (-offset[::-1] * (1 + self.skew), self.dome_right + drop[::-1])
         left = (offset * (1 - self.skew), self.dome_left + drop)
-        at = np.concatenate([right[0], left[0]]) + self.centre
+        at = np.concatenate([right[0], left[0]]) + self.center
         return curve(list(at), list(np.concatenate([right[1], left[1]])))
 
     @property
-    def tall(self) -> float:
+    def lung_height(self) -> float:
         """Height of the lungs, from the apex to the mean of the domes."""
         return (self.dome_right + self.dome_left) / 2 - self.apex
 
@@ -90,7 +90,7 @@ class Body:
         waist = max(self.heart_round * reach, p * 1.15)
         upper = [0.045, 0.06, p * 0.95, p + self.knob, p * 1.02 + 0.4 * self.knob, p * 1.1, waist]
         offsets = [*upper, 0.5 * (waist + reach), 0.93 * reach, reach, 0.97 * reach, 0.8 * reach]
-        return curve(self.apex + v * self.tall, [x + self.heart_shift for x in offsets])
+        return curve(self.apex + v * self.lung_height, [x + self.heart_shift for x in offsets])
 
     @cached_property
     def right_border(self) -> Line:
@@ -99,7 +99,7 @@ class Body:
         v = np.array([-0.2, 0.0, 0.12, 0.35, self.heart_top + 0.05, 0.72, 0.87, 1.0, 1.2])
         waist = max(0.75 * reach, p * 0.85)
         offsets = [0.045, 0.06, p * 0.8, p * 0.82, waist, reach, 0.98 * reach, 0.88 * reach, 0.05]
-        return curve(self.apex + v * self.tall, [x - self.heart_shift for x in offsets])
+        return curve(self.apex + v * self.lung_height, [x - self.heart_shift for x in offsets])
 
     @property
     def ratio(self) -> float:
@@ -116,10 +116,10 @@ class Body:
         v = 1 lies on the diaphragm below the point.
         """
         sign = self.sign(side)
-        y = self.apex + v * self.tall
+        y = self.apex + v * self.lung_height
         for _ in range(2):
             inner, outer = lookup(self.medial, y), lookup(self.lateral, y)
-            x = self.centre + sign * (inner + u * (outer - inner)) * (1 - sign * self.skew)
+            x = self.center + sign * (inner + u * (outer - inner)) * (1 - sign * self.skew)
             y = self.apex + v * (lookup(self.diaphragm, x) - self.apex)
         return x, y
 
@@ -132,7 +132,7 @@ def draw_body(rng: Random, *, sex: str, age: float, enlarged: bool) -> Body:
     dome = rng.normal(0.70, 0.03)
     stout = float(np.clip(rng.normal(0.5 + 0.002 * (age - 50), 0.2), 0.05, 1))
     return Body(
-        centre=0.5,
+        center=0.5,
         width=width,
         apex=rng.normal(0.115, 0.012),
         dome_right=dome,
@@ -159,14 +159,15 @@ def draw_body(rng: Random, *, sex: str, age: float, enlarged: bool) -> Body:
 
 
 def lung_line(body: Body, *, drop: float, rim: float, reach: float) -> Line:
-    """Outer edge of a lung that fell from the chest wall, as an offset along y.
+    """The outer edge of a lung that is collapsed from the chest wall, as an offset along y.
 
     Args:
-        drop: how far the apex fell; rim: width of the gap below the apex; reach: the share of the
-            lung's height down to which the gap extends.
+        drop: distance of the apex from its normal height; rim: width of the gap below the apex;
+            reach: the share of the lung's height down to which the gap extends.
     """
-    v = (AXIS - body.apex) / body.tall
-    fallen = body.apex + (AXIS - body.apex - drop) * body.tall / max(body.tall - drop, 1e-3)
+    v = (AXIS - body.apex) / body.lung_height
+    height = body.lung_height
+    fallen = body.apex + (AXIS - body.apex - drop) * height / max(height - drop, 1e-3)
     outer = interpolate(fallen, AXIS, body.lateral)
     taper = np.sqrt(np.clip(1 - v / reach, 0, 1))
     edge = np.minimum(outer, body.lateral) - rim * taper

@@ -1,7 +1,7 @@
-"""The drawing board of the synthetic radiographs: coordinates, edges, curves, noise, strokes.
+"""The canvas of the synthetic radiographs: coordinates, edges, curves, noise, strokes.
 
-Everything is placed in anatomy units: x to the right and y down, the frame about 0..1, whatever
-the number of pixels. S is the side of the image in pixels; maps are (S, S) float32.
+Positions are in anatomy units: x to the right and y down, about 0..1 within the frame, for any
+number of pixels. S is the side of the image in pixels; maps are (S, S) float32.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ AXIS: Line = spaced(LOW, HIGH, STEPS)
 def curve(at: Sequence[float] | Line, values: Sequence[float] | Line) -> Line:
     """A smooth curve through points, tabulated on AXIS and constant beyond its ends.
 
-    Monotone between the points, so that an outline never overshoots what was asked: cubic Hermite
+    It is monotone between the points, so that an outline does not overshoot them: cubic Hermite
     pieces with the slopes of Fritsch and Butland (1984), level at both ends.
     """
     x, y = np.asarray(at, dtype=np.float64), np.asarray(values, dtype=np.float64)
@@ -68,16 +68,16 @@ def _blend(table: Map, size: int) -> Map:
     return np.asarray(table[low] * (1 - t) + table[low + 1] * t, dtype=np.float32)
 
 
-class Board:
+class Canvas:
     """Pixels of one image and the anatomy under them.
 
     Attributes:
         size: S; pixel: side of a pixel in anatomy units.
-        x, y: (S, S) anatomy coordinates of the pixel centres.
+        x, y: (S, S) anatomy coordinates of the pixel centers.
     """
 
     def __init__(self, size: int, *, tilt: float, zoom: float, shift: tuple[float, float]) -> None:
-        """Lay the anatomy on the film: turned by `tilt` radians, `zoom`ed, then shifted."""
+        """Place the anatomy on the film: rotated by `tilt` radians, scaled, then shifted."""
         self.size = size
         self.pixel = 1 / (size * zoom)
         cos, sin = (part / zoom for part in direction(tilt))
@@ -97,15 +97,15 @@ class Board:
         return np.asarray(np.clip(scaled + np.float32(0.5), 0, STEPS - 1).astype(np.intp))
 
     def by_y(self, table: Line) -> Map:
-        """A curve of y, seen by every pixel."""
+        """The value of a curve of y at every pixel."""
         return np.asarray(np.take(table.astype(np.float32), self._row))
 
     def by_x(self, table: Line) -> Map:
-        """A curve of x, seen by every pixel."""
+        """The value of a curve of x at every pixel."""
         return np.asarray(np.take(table.astype(np.float32), self._column))
 
     def blob(self, x: float, y: float, rx: float, ry: float, angle: float = 0.0) -> Map:
-        """1 - (distance / radius)^2 of an ellipse: 1 in its centre, 0 on its edge."""
+        """1 - (distance / radius)^2 of an ellipse: 1 in its center, 0 on its edge."""
         cos, sin = (np.float32(part) for part in direction(angle))
         dx, dy = self.x - np.float32(x), self.y - np.float32(y)
         a = (dx * cos + dy * sin) / np.float32(rx)
@@ -131,7 +131,7 @@ class Board:
         return self._splat(film, mass)
 
     def _scatter(self, lines: NDArray[np.float64]) -> tuple[Line, Line]:
-        """Points that fill the rods, a pixel apart or closer, each with the mass it stands for."""
+        """Points that fill the rods, at most a pixel apart, each with its share of the mass."""
         delta = lines[:, 2:4] - lines[:, :2]
         width, long = lines[:, 4], np.maximum(length(delta[:, 0], delta[:, 1]), 1e-6)
         along = np.ceil(long / self.pixel * 1.2).astype(np.intp)
@@ -173,7 +173,7 @@ def polyline(points: NDArray[np.float64], width: float, weight: float) -> NDArra
 def bend(
     start: tuple[float, float], middle: tuple[float, float], end: tuple[float, float]
 ) -> NDArray[np.float64]:
-    """Twelve points (12, 2) on the parabola drawn by two ends and a pull point."""
+    """Twelve points (12, 2) on a parabola: a Bezier curve with two ends and a control point."""
     t = spaced(0, 1, 12)[:, None]
     a, b, c = np.array(start), np.array(middle), np.array(end)
     return np.asarray((1 - t) * (1 - t) * a + 2 * t * (1 - t) * b + t * t * c)

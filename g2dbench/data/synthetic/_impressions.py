@@ -1,4 +1,4 @@
-"""The words of the synthetic reports' impressions; fields as in _phrases.py."""
+"""Templates of the impressions of synthetic reports; their fields are those of `_phrases`."""
 
 SUMMARY = {
     "consolidation": (
@@ -59,4 +59,4 @@ NEUTRAL = (
     "no significant interval change.",
     "clinical correlation is recommended.",
 )
-"""Impressions that neither affirm nor deny, for findings that the report leaves out."""
+"""Impressions that neither affirm nor deny a finding, for findings that the report omits."""

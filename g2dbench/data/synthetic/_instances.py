@@ -1,4 +1,4 @@
-"""Where findings lie in a synthetic chest: each instance's place, size, and its words.
+"""Samples the instances of findings in a synthetic chest: position, size, and words.
 
 Lung positions are (u, v): u from 0 inside to 1 outside, v from 0 at the apex to 1 at the base.
 """
@@ -18,7 +18,7 @@ class Instance:
 
     Attributes:
         kind: how it is drawn; side: "right", "left" or "" for the midline.
-        x, y: its centre; wide, high: its radii, or what `kind` takes them for; angle in radians.
+        x, y: its center; wide, high: its radii, or what `kind` takes them for; angle in radians.
         strength: 0..1, how much air or contrast it takes; seed: fixes its texture.
         zone: "upper", "mid", "lower" or ""; size: "small", "moderate" or "large".
     """
@@ -37,7 +37,7 @@ class Instance:
 
 
 def zone_of(v: float) -> str:
-    """The third of the lung in which a height lies."""
+    """The third of the lung (upper, mid, lower) at a height."""
     return "upper" if v < 0.36 else "mid" if v < 0.66 else "lower"
 
 
@@ -103,7 +103,7 @@ def _effusion(rng: Random, body: Body) -> tuple[Instance, ...]:
 
 
 def _pneumothorax(rng: Random, body: Body) -> tuple[Instance, ...]:
-    """`high` is how far the apex of the lung fell, `wide` the gap beside it, `y` its reach."""
+    """`high` is the drop of the lung's apex, `wide` the gap beside it, `y` its lower end."""
     grade = rng.beta(1.3, 2.0)
     return (
         Instance(
@@ -185,7 +185,7 @@ def _object(rng: Random, body: Body) -> tuple[Instance, ...]:
             Instance(
                 kind=kind,
                 side="",
-                x=body.centre,
+                x=body.center,
                 y=rng.uniform(0.16, 0.26),
                 wide=rng.uniform(0.09, 0.13),
                 high=rng.uniform(0.006, 0.010),

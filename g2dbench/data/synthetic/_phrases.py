@@ -1,7 +1,7 @@
-"""The words of the synthetic reports' findings section: templates by finding.
+"""Templates of the findings section of synthetic reports, by finding.
 
 Fields: {where} the place with its article, {side} "right", "left" or "bilateral", {size} an
-adjective, {kind} the object. A template's first letter is made a capital when it is used.
+adjective, {kind} the object. The first letter of a template is capitalized when it is used.
 """
 
 SIZES = {
@@ -207,7 +207,7 @@ JOINT_NEGATIVE = (
         ),
     ),
 )
-"""Sentences that deny several findings at once; used only where all of them are absent."""
+"""Sentences that deny several findings at once; used only if all of them are absent."""
 
 NORMAL = (
     "the osseous structures are intact.",

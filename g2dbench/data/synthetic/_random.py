@@ -1,9 +1,9 @@
-"""Random numbers that stay the same in every version of NumPy and on every processor.
+"""Random numbers that are identical in all versions of NumPy and on all processors.
 
-NumPy promises the bits of PCG64 and of SeedSequence for good, but not what the methods of
-`Generator` make of them (NEP 19), and those call the C library's `exp` and `log`. The methods here
-repeat what `Generator` made of the bits in NumPy 2.4: the same algorithms, with operations that
-IEEE 754 fixes (see system/arithmetic.py).
+NumPy guarantees the bits of PCG64 and SeedSequence in all versions, but not the numbers that the
+methods of `Generator` compute from them (NEP 19), some with `exp` and `log` of the C library. The
+methods here repeat the algorithms of `Generator` in NumPy 2.4, with operations whose rounding
+IEEE 754 specifies (see system/arithmetic.py).
 """
 
 import math
@@ -22,7 +22,7 @@ Item = TypeVar("Item")
 
 
 class Random:
-    """Random numbers of one key; the same key gives the same numbers for ever."""
+    """A stream of random numbers; the same key always gives the same numbers."""
 
     def __init__(self, *key: int) -> None:
         self._bits = PCG64(SeedSequence(key))
@@ -30,7 +30,7 @@ class Random:
         self._half: int | None = None
 
     def _ahead(self, count: int) -> Words:
-        """At least `count` words that come next, without taking them."""
+        """At least the next `count` words, without consuming them."""
         if len(self._words) < count:
             more = self._bits.random_raw(max(count - len(self._words), 256))
             self._words = np.concatenate([self._words, np.asarray(more, dtype=np.uint64)])
@@ -95,7 +95,7 @@ class Random:
         return options[_chosen(self.uniform(), weights)]
 
     def sample(self, options: Sequence[Item], count: int, weights: Sequence[float]) -> list[Item]:
-        """`count` different options, drawn by weights one after the other."""
+        """`count` different options, sampled by weights one after the other."""
         left = list(weights)
         found: list[int] = []
         while len(found) < count:
@@ -114,7 +114,7 @@ class Random:
         return (halves[:count] >> np.uint64(31)).astype(np.float64) * 2 - 1
 
     def shuffled(self, items: Sequence[Item]) -> list[Item]:
-        """The items in an order drawn by chance (Fisher and Yates)."""
+        """The items in random order (Fisher and Yates)."""
         order = list(items)
         for i in range(len(order) - 1, 0, -1):
             mask = (1 << i.bit_length()) - 1
@@ -130,7 +130,7 @@ class Random:
         return one / (one + other)
 
     def _gamma(self, shape: float) -> float:
-        """A gamma number of a shape above 1 (Marsaglia and Tsang, 2000)."""
+        """A number of the gamma distribution with shape > 1 (Marsaglia and Tsang, 2000)."""
         b = shape - 1 / 3
         while True:
             x = self.normal(0, 1)
@@ -150,13 +150,13 @@ def _halves(words: Words) -> Words:
 
 
 def _chosen(value: float, weights: Sequence[float]) -> int:
-    """The index whose share of the running total holds a value between 0 and 1."""
+    """The index whose interval of the cumulative weights contains a value in [0, 1)."""
     total = list(accumulate(weights))
     return next(i for i, below in enumerate(total) if value < below / total[-1])
 
 
 def grain(shape: tuple[int, int], *key: int) -> NDArray[np.float32]:
-    """Normal noise of single precision, 32 bits a number, of a key's own."""
+    """Normal noise in float32 from the stream of a key, with 32 random bits per number."""
     count = math.prod(shape)
     bits = PCG64(SeedSequence(key))
     halves = np.empty(0, dtype=np.uint64)

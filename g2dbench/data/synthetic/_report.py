@@ -1,7 +1,7 @@
-"""Reports of the synthetic radiographs, written from what was drawn.
+"""Writes the reports of synthetic radiographs from their scenes.
 
 A report never denies a finding that is present and never affirms one that is absent, but it may
-hedge, and it may leave a finding out, as the reports of real data sets do.
+hedge, and it may omit a finding, as the reports of real data sets do.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from g2dbench.data.synthetic._random import Random
 from g2dbench.data.synthetic._scene import Scene
 
 SILENT, HEDGED = 0.08, 0.08
-"""How often a present finding is left out, and how often it is hedged."""
+"""Probabilities that a present finding is omitted, and that it is hedged."""
 
 LIMITS = (3, 7)
-"""Fewest and most sentences of the findings section; more only if more must be said."""
+"""Usual limits of the sentences in the findings section; more if the findings need more."""
 
 _LOBES = {
     ("right", "upper"): "the right upper lobe",
@@ -31,7 +31,7 @@ _LOBES = {
 
 @dataclass
 class _Draft:
-    """Sentences of both sections as they grow."""
+    """The sentences of both sections so far."""
 
     findings: list[str] = field(default_factory=list)
     impression: list[str] = field(default_factory=list)
@@ -60,7 +60,7 @@ def write_report(scene: Scene) -> str:
 
 
 def sections(report: str) -> tuple[str, str]:
-    """The two parts of a synthetic report, without their headings: findings, impression."""
+    """Split a synthetic report into findings and impression, without their headings."""
     findings, impression = report.removeprefix("Findings: ").split(" Impression: ")
     return findings, impression
 
@@ -81,7 +81,7 @@ def _affirm(rng: Random, draft: _Draft, name: str, items: Sequence[Instance], sc
 
 
 def _fields(rng: Random, name: str, items: Sequence[Instance], scene: Scene) -> dict[str, str]:
-    """What the templates may name of a finding's instances."""
+    """Values of the template fields for the instances of a finding."""
     order = ("small", "moderate", "large")
     size = max((item.size for item in items), key=order.index)
     if name == "cardiomegaly":
@@ -99,7 +99,7 @@ def _fields(rng: Random, name: str, items: Sequence[Instance], scene: Scene) -> 
 
 
 def _where(rng: Random, name: str, items: Sequence[Instance]) -> str:
-    """The place in words: a lobe or a zone, or both lungs where there are several."""
+    """The location in words: a lobe or a zone, or both lungs for several instances."""
     places = list(dict.fromkeys((item.side, item.zone) for item in items))
     if places[0][0] == "":
         return "the lower neck and upper chest"
@@ -111,7 +111,7 @@ def _where(rng: Random, name: str, items: Sequence[Instance]) -> str:
 
 
 def _deny(rng: Random, draft: _Draft, absent: Sequence[str]) -> None:
-    """Sentences that deny some absent findings, several at once where they can."""
+    """Add sentences that deny some absent findings, several at once if possible."""
     left = [name for name in absent if rng.uniform() < (0.2 if name == "foreign object" else 0.62)]
     for names, phrases in reversed(words.JOINT_NEGATIVE):
         fits = all(name in absent for name in names)
@@ -124,7 +124,7 @@ def _deny(rng: Random, draft: _Draft, absent: Sequence[str]) -> None:
 
 
 def _conclude(rng: Random, draft: _Draft, scene: Scene) -> None:
-    """The impression: what was affirmed, a denial now and then, or that all is normal."""
+    """Add the impression: affirmed findings, sometimes a denial, or a normal chest."""
     if not scene.findings:
         draft.impression.append(rng.choice(summaries.ALL_NORMAL))
     elif not draft.impression:

@@ -1,7 +1,7 @@
-"""What a synthetic radiograph shows: patient, projection, findings and devices, before any pixel.
+"""The content of a synthetic radiograph: patient, projection, findings and devices.
 
-A scene is drawn by chance from (seed, index) alone, in anatomy units (see _canvas.py), so it
-is the same whatever the size of the image. Right and left are the patient's: right is at small x.
+A scene is sampled from (seed, index) alone, in anatomy units (see `_canvas`), and does not depend
+on the size of the image. Right and left are the patient's: right is at small x.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ _GROUPS = (
     (2, 2, 1, 3, 3, 1),
     (1, 1, 1, 2, 1, 2, 1, 1, 2),
 )
-"""Ways to share BLOCK consecutive images among patients of one to three images."""
+"""Ways to divide BLOCK consecutive images among patients with one to three images each."""
 
 ACUTE = {
     "consolidation": 0.22,
@@ -35,7 +35,7 @@ ACUTE = {
     "atelectasis": 0.17,
     "foreign object": 0.15,
 }
-"""Findings of one image and how readily each is drawn; cardiomegaly belongs to the patient."""
+"""Weights for sampling the findings of an image; cardiomegaly is sampled per patient."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class Film:
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """A support device, which is not a finding; `seed` fixes its course."""
+    """A support device, which is not a finding; `seed` determines its course."""
 
     kind: str
     side: str
@@ -66,7 +66,7 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """Everything needed to draw an image and to write its report; `key` seeds texture and words."""
+    """All that an image and its report depend on; `key` is the seed of texture and words."""
 
     patient: str
     study: str
@@ -80,7 +80,7 @@ class Scene:
 
 
 def patient_of(index: int, seed: int = 0) -> tuple[str, int, int]:
-    """Whose image an index is: (patient, index of the patient's first image, number within it)."""
+    """Return (patient, index of the first image of the patient, number of this image)."""
     block, place = divmod(index, BLOCK)
     rng = Random(seed, block, 1)
     groups = rng.shuffled(rng.choice(_GROUPS))
@@ -96,7 +96,7 @@ def split_of(patient: str) -> str:
 
 
 def draw_scene(index: int, seed: int = 0) -> Scene:
-    """The scene of one index; depends on nothing else."""
+    """Return the scene of an index and a seed."""
     patient, first, visit = patient_of(index, seed)
     person = Random(seed, first, 2)
     sex = "F" if person.uniform() < 0.48 else "M"
@@ -124,13 +124,13 @@ def draw_scene(index: int, seed: int = 0) -> Scene:
 
 
 def _draw_names(rng: Random) -> list[str]:
-    """The findings of one image: none in two of five, else one to three."""
+    """Sample the findings of an image: none in 42 % of the images, else one to three."""
     count = rng.choice([0, 1, 2, 3], [0.42, 0.25, 0.21, 0.12])
     return rng.sample(list(ACUTE), count, list(ACUTE.values()))
 
 
 def _breathe(rng: Random, body: Body, view: str) -> Body:
-    """The same patient on another day: depth of the breath, and the bedside film's distortion."""
+    """Vary the patient between images: depth of inspiration, and magnification of AP films."""
     bedside = view == "AP"
     lift = rng.normal(0.03 if bedside else 0.0, 0.015)
     return replace(
@@ -140,7 +140,7 @@ def _breathe(rng: Random, body: Body, view: str) -> Body:
         heart=body.heart * (1.03 if bedside else 1.0) * rng.normal(1, 0.008),
         shrug=body.shrug - (0.025 if bedside else 0.0) + rng.normal(0, 0.008),
         scapula=body.scapula * (0.8 if bedside else 1.0),
-        centre=body.centre + rng.normal(0, 0.008),
+        center=body.center + rng.normal(0, 0.008),
     )
 
 

@@ -1,7 +1,8 @@
-"""Normal numbers from words of random bits (Marsaglia and Tsang, 2000), alike on every machine.
+"""Normal random numbers by the ziggurat method, identical on all machines.
 
-The curve exp(-x^2 / 2) is covered by 256 layers of equal area. A word chooses a layer and a place
-in it; nearly always the place lies under the curve and is the number.
+Marsaglia and Tsang (2000) cover the curve exp(-x^2 / 2) by 256 layers of equal area. A word of
+random bits selects a layer and a position in it; the position is the number if it is under the
+curve, which is nearly always the case.
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
 """The synthetic radiographs in the official folder layouts of RSNA, SIIM-ACR and Open-i.
 
-With these a demonstration, a test or a first try goes through the same readers as the real data.
-Each patient is written once, its first image among `indices`, because these layouts cannot say
-that two images belong to one patient: a random split of the folder then leaks nothing. Every
-writer returns the official name of each image written and the index it was drawn from.
+They allow demonstrations and tests to use the same readers as the real data. Only the first image
+of each patient among `indices` is written, because these layouts cannot express that two images
+belong to one patient; so a random split of the folder cannot leak patients. Each function returns
+the official name and the index of each image.
 """
 
 import csv
@@ -24,11 +24,11 @@ from g2dbench.data.annotations import rle
 from g2dbench.data.synthetic._findings import BY_SIDES
 from g2dbench.data.synthetic._report import sections
 from g2dbench.data.synthetic._scene import patient_of
-from g2dbench.data.synthetic.synthetic import draw_many
+from g2dbench.data.synthetic.synthetic import generate_many
 from g2dbench.sample import Sample
 
 FRAME = 1024
-"""Side of the official annotation frame of RSNA and SIIM, whatever the size of the image file."""
+"""Side of the official annotation frame of RSNA and SIIM, for image files of any size."""
 
 RSNA_LABELS = ("patientId", "x", "y", "width", "height", "Target")
 RSNA_CLASSES = ("patientId", "class")
@@ -59,7 +59,7 @@ def write_rsna(
     """Stage 2 of the RSNA pneumonia challenge, one box per patch of consolidation.
 
     "Lung Opacity" is consolidation; any other finding makes "No Lung Opacity / Not Normal". Boxes
-    are in the official 1024 frame whatever `size` is.
+    are in the official 1024 x 1024 frame for any `size`.
     """
     images = folder / "stage_2_train_images"
     images.mkdir(parents=True, exist_ok=True)
@@ -125,10 +125,10 @@ def write_open_i(
 def encode_runs(mask: NDArray[np.bool_]) -> str:
     """Run lengths of a (1024, 1024) mask as SIIM writes them.
 
-    Pairs of gap and length down the columns, each gap counted from the end of the run before.
+    Pairs (gap, length) in column-major order; a gap is counted from the end of the previous run.
     """
     runs = rle.to_runs(mask)
-    pairs = runs[: len(runs) // 2 * 2]  # the background behind the last run is not written
+    pairs = runs[: len(runs) // 2 * 2]  # the background after the last run is not written
     return " ".join(str(run) for run in pairs)
 
 
@@ -139,7 +139,7 @@ def _one_per_patient(
     for index in indices:
         first.setdefault(patient_of(index, seed)[0], index)
     chosen = list(first.values())
-    yield from zip(chosen, draw_many(chosen, size, seed, workers), strict=True)
+    yield from zip(chosen, generate_many(chosen, size, seed, workers), strict=True)
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -199,7 +199,7 @@ def _write_dicom(path: Path, sample: Sample, name: str, person: str) -> None:
     file.Rows, file.Columns = sample.image.shape
     file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 8, 8, 7, 0
     file.PixelData = sample.image.tobytes()
-    # Both challenges write the age as "51", without the unit that the standard asks for.
+    # Both challenges write the age as "51", without the unit that the standard requires.
     with pydicom.config.disable_value_validation():
         file.PatientAge = str(round(sample.age or 0))
         file.save_as(path, enforce_file_format=True)

@@ -1,8 +1,8 @@
-"""The embedded data set: chest radiographs drawn by this program, with reports, boxes and masks.
+"""The embedded data set: synthetic chest radiographs with reports, boxes and masks.
 
-No download and no licence stand between a reader and a first result. An image is a pure function
-of (seed, index); its scene does not depend on its size. Every finding's label is the truth of the
-image, which the report may hedge or leave out, as reports do.
+It needs no download and no license. An image is a pure function of (seed, index); its scene does
+not depend on its size. Labels state what the image shows; as in real data, the report may hedge or
+omit a finding.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,16 +15,16 @@ from scipy import ndimage
 
 from g2dbench.cards import DatasetCard
 from g2dbench.data.synthetic._anatomy import draw_chest
-from g2dbench.data.synthetic._canvas import Board
+from g2dbench.data.synthetic._canvas import Canvas
 from g2dbench.data.synthetic._film import add_device, develop
-from g2dbench.data.synthetic._findings import BY_SIDES, paint
+from g2dbench.data.synthetic._findings import BY_SIDES, draw_finding
 from g2dbench.data.synthetic._report import write_report
 from g2dbench.data.synthetic._scene import Scene, draw_scene, split_of
 from g2dbench.errors import Misuse
 from g2dbench.sample import ABSENT, PRESENT, Box, Sample
 from g2dbench.system.worker_pool import process_pool
 
-__all__ = ["CARD", "boxes_of", "draw", "draw_many", "render", "split_of"]
+__all__ = ["CARD", "boxes_of", "generate", "generate_many", "render", "split_of"]
 
 CARD = DatasetCard(
     name="synthetic",
@@ -48,8 +48,8 @@ SIZES = (64, 1024)
 """Smallest and largest side of an image, in pixels."""
 
 
-def draw(index: int, size: int, seed: int = 0) -> Sample:
-    """Image number `index`, `size` pixels square, with everything known about it.
+def generate(index: int, size: int, seed: int = 0) -> Sample:
+    """Generate image number `index`, of `size` x `size` pixels, with its report and annotations.
 
     Raises:
         Misuse: the index is negative, or the size is not within SIZES.
@@ -78,22 +78,22 @@ def draw(index: int, size: int, seed: int = 0) -> Sample:
 
 
 def render(scene: Scene, size: int) -> tuple[NDArray[np.uint8], Mapping[str, NDArray[np.bool_]]]:
-    """The pixels of a scene, (size, size) uint8, and the (size, size) mask of each finding."""
+    """Render a scene: pixels (size, size) uint8, and a (size, size) mask for each finding."""
     film = scene.film
-    board = Board(size, tilt=film.tilt, zoom=film.zoom, shift=film.shift)
-    chest = draw_chest(board, scene.body)
+    canvas = Canvas(size, tilt=film.tilt, zoom=film.zoom, shift=film.shift)
+    chest = draw_chest(canvas, scene.body)
     masks: dict[str, NDArray[np.bool_]] = {}
     for name in CARD.findings:
         for item in scene.findings.get(name, ()):
-            mask = paint(board, scene.body, chest, item)
+            mask = draw_finding(canvas, scene.body, chest, item)
             masks[name] = mask | masks[name] if name in masks else mask
     for device in scene.devices:
-        add_device(board, scene.body, chest, device)
-    return develop(board, chest, film, scene.key), masks
+        add_device(canvas, scene.body, chest, device)
+    return develop(canvas, chest, film, scene.key), masks
 
 
 def boxes_of(finding: str, mask: NDArray[np.bool_]) -> tuple[Box, ...]:
-    """The tight box of each connected part of an (H, W) mask; corners connect."""
+    """Return the tight box of each connected part of an (H, W) mask; corners connect pixels."""
     parts, _ = ndimage.label(mask, BY_SIDES)
     return tuple(
         Box(finding, float(x.start), float(y.start), float(x.stop), float(y.stop))
@@ -101,16 +101,16 @@ def boxes_of(finding: str, mask: NDArray[np.bool_]) -> tuple[Box, ...]:
     )
 
 
-def draw_many(
+def generate_many(
     indices: Sequence[int], size: int, seed: int = 0, workers: int = 0
 ) -> Iterator[Sample]:
-    """Images in the order of `indices`, drawn by `workers` processes, or in this one for 0.
+    """Generate images in the order of `indices`, in `workers` processes, or in this one for 0.
 
     The result does not depend on `workers`; few images are in memory at a time. Processes are
-    spawned, so that threads of the caller do no harm: a script that asks for workers keeps its
-    own work below `if __name__ == "__main__"`.
+    spawned: a script that uses workers must run its own code below
+    `if __name__ == "__main__"`.
     """
-    one = partial(draw, size=size, seed=seed)
+    one = partial(generate, size=size, seed=seed)
     if workers == 0:
         yield from map(one, indices)
         return

@@ -16,7 +16,7 @@ from torch.utils import data
 from g2dbench.data.images.image_file import decode_image
 from g2dbench.data.reports.cleaning import CleaningName, clean
 from g2dbench.data.shards.columns import Columns
-from g2dbench.data.shards.files import BLOCK, Rows, Told, open_shard
+from g2dbench.data.shards.files import BLOCK_ROWS, RowMetadata, ShardReader, open_shard
 from g2dbench.data.shards.index import Kind
 from g2dbench.errors import BadData, G2DBenchError
 from g2dbench.preprocess import Preprocess
@@ -75,15 +75,19 @@ def read_samples(
     The next readable pair of the block (after its end: from its start) replaces an unreadable row.
     Raises BadData if there is none, or if texts or the whole shard are damaged.
     """
-    rows = open_shard(request.path, shard_format.kind, request.where)
-    told = dict(zip(request.usable, rows.told(request.usable, shard_format.columns), strict=True))
+    reader = open_shard(request.path, shard_format.kind, request.where)
+    metadata = dict(
+        zip(request.usable, reader.metadata(request.usable, shard_format.columns), strict=True)
+    )
     read: dict[int, Sample | UnreadableRow] = {}
     samples = []
     for row in request.wanted:
         at = request.usable.index(row)
         for candidate in (*request.usable[at:], *request.usable[:at]):
             if candidate not in read:
-                read[candidate] = _read_row(rows, candidate, told[candidate], shard_format, request)
+                read[candidate] = _read_row(
+                    reader, candidate, metadata[candidate], shard_format, request
+                )
             found = read[candidate]
             if isinstance(found, Sample):
                 samples.append(found)
@@ -94,29 +98,35 @@ def read_samples(
 
 
 def _read_row(
-    rows: Rows, row: int, told: Told, shard_format: ShardFormat, request: BlockRequest
+    reader: ShardReader,
+    row: int,
+    metadata: RowMetadata,
+    shard_format: ShardFormat,
+    request: BlockRequest,
 ) -> Sample | UnreadableRow:
-    report = clean(told.report, shard_format.cleaning).text
+    report = clean(metadata.report, shard_format.cleaning).text
     if not report:
         raise BadData(
-            f"{request.where}, row {row} ({told.id}): the index counts it as a pair, but the "
+            f"{request.where}, row {row} ({metadata.id}): the index counts it as a pair, but the "
             f"cleaning {shard_format.cleaning!r} keeps nothing of its report: the index is from "
             "another version of g2dbench; export the data set or build its index again"
         )
-    (data,) = rows.images([row], shard_format.columns)
+    (data,) = reader.images([row], shard_format.columns)
     try:
         if data is None:
             raise BadData("the row has no image")
-        image, _ = decode_image(data, Path(told.id), shard_format.side)
+        image, _ = decode_image(data, Path(metadata.id), shard_format.side)
     except (BadData, MemoryError) as error:
-        return UnreadableRow(row, f"{request.where}, row {row} ({told.id}): {error or 'too large'}")
+        return UnreadableRow(
+            row, f"{request.where}, row {row} ({metadata.id}): {error or 'too large'}"
+        )
     return Sample(
-        id=told.id,
+        id=metadata.id,
         image=image,
-        patient=told.id,
-        study=told.study,
-        view=told.view,
-        split=told.split,
+        patient=metadata.id,
+        study=metadata.study,
+        view=metadata.view,
+        split=metadata.split,
         report=report,
     )
 
@@ -154,9 +164,9 @@ class BlockDataset(data.Dataset[Block | G2DBenchError]):
 
     def _random_numbers(self, request: BlockRequest) -> NDArray[np.float64]:
         """(n, `RANDOM_NUMBERS`), each row a function of (seed, epoch, shard, row)."""
-        block = request.usable[0] // BLOCK
+        block = request.usable[0] // BLOCK_ROWS
         numbers = np.random.SeedSequence(
             [self._seed, AUGMENT_STREAM, self._epoch, request.shard, block]
         )
-        table = np.random.default_rng(numbers).random((BLOCK, RANDOM_NUMBERS))
-        return table[[row % BLOCK for row in request.wanted]]
+        table = np.random.default_rng(numbers).random((BLOCK_ROWS, RANDOM_NUMBERS))
+        return table[[row % BLOCK_ROWS for row in request.wanted]]

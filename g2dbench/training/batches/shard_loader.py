@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch.utils import data
 
 from g2dbench.data.reports.cleaning import CleaningName, clean
-from g2dbench.data.shards.download_cache import Shelf
-from g2dbench.data.shards.files import BLOCK, open_shard
-from g2dbench.data.shards.order import Order, make_order
+from g2dbench.data.shards.download_cache import DownloadCache
+from g2dbench.data.shards.files import BLOCK_ROWS, open_shard
+from g2dbench.data.shards.order import EpochOrder, make_order
 from g2dbench.data.shards.stream import Stream
 from g2dbench.data.store.build import MAX_REJECTED
 from g2dbench.data.store.memory import MemoryDataset
@@ -79,26 +79,26 @@ class StreamPairs:
         return islice(self._reports(), MAX_TOKENIZER_REPORTS)
 
     def _reports(self) -> Iterator[str]:
-        with self.stream.shelf() as shelf:
+        with self.stream.download_cache() as cache:
             for at, shard in enumerate(self.stream.index.shards):
                 if not self.counts[at]:
                     continue
-                where = self.stream.place.shown(shard.name)
-                rows = open_shard(shelf.get(shard), self.shard_format.kind, where)
-                for metadata in rows.told(self.rows[at].tolist(), self.shard_format.columns):
+                where = self.stream.location.address_of(shard.name)
+                reader = open_shard(cache.get(shard), self.shard_format.kind, where)
+                for metadata in reader.metadata(self.rows[at].tolist(), self.shard_format.columns):
                     yield clean(metadata.report, self._cleaning).text or ""
-                shelf.drop(shard)
+                cache.evict(shard)
 
     def first(self, most: int) -> Pairs:
         """At most `most` first pairs, in memory, with a warning for each unreadable one."""
         samples: list[Sample] = []
-        with self.stream.shelf() as shelf:
+        with self.stream.download_cache() as cache:
             for at, shard in enumerate(self.stream.index.shards):
                 if not self.counts[at] or len(samples) >= most:
                     continue
-                path = shelf.get(shard)
+                path = cache.get(shard)
                 for rows in split_into_blocks(self.rows[at][: most - len(samples)]):
-                    where = self.stream.place.shown(shard.name)
+                    where = self.stream.location.address_of(shard.name)
                     found, unreadable = read_samples(
                         self.shard_format, BlockRequest(at, where, path, rows, rows)
                     )
@@ -106,7 +106,7 @@ class StreamPairs:
                     samples += unique.values()
                     for one in unreadable:
                         self.stream.warn(f"warning: left out: {one.reason}")
-                shelf.drop(shard)
+                cache.evict(shard)
         stream = self.stream
         dataset = MemoryDataset(samples, stream.card, stream.size, stream.fingerprint)
         return find_pairs(dataset, self._views, "raw")
@@ -114,7 +114,7 @@ class StreamPairs:
 
 def split_into_blocks(rows: NDArray[np.int64]) -> Iterator[tuple[int, ...]]:
     """Split ascending rows of a shard into its blocks."""
-    for _, block in groupby(rows.tolist(), key=lambda row: row // BLOCK):
+    for _, block in groupby(rows.tolist(), key=lambda row: row // BLOCK_ROWS):
         yield tuple(block)
 
 
@@ -132,7 +132,7 @@ class StreamLoader:
         """Optimizer steps of an epoch, equal for all processes."""
         return len(self._pairs) // self._settings.world_size // self._settings.batch_size
 
-    def order(self, epoch: int) -> Order:
+    def order(self, epoch: int) -> EpochOrder:
         """The order of an epoch for this process."""
         settings, buffer = self._settings, self._stream.buffer
         return make_order(
@@ -140,16 +140,16 @@ class StreamLoader:
             settings.seed,
             epoch,
             rank=settings.rank,
-            world=settings.world_size,
+            world_size=settings.world_size,
             buffer=buffer,
         )
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The training batches of an epoch from batch `first` on; earlier ones are not read."""
         order, size = self.order(epoch), self._settings.batch_size
-        needed = order.drawn[first * size : self.steps * size]
-        with self._stream.shelf() as shelf:
-            blocks = self._read_blocks(order, np.sort(needed), epoch, shelf)
+        needed = order.training_order[first * size : self.steps * size]
+        with self._stream.download_cache() as cache:
+            blocks = self._read_blocks(order, np.sort(needed), epoch, cache)
             buffered: dict[int, BufferedPair] = {}
             for at, drawn in enumerate(needed.reshape(-1, size), first):
                 chosen = []
@@ -178,18 +178,18 @@ class StreamLoader:
         )
 
     def _read_blocks(
-        self, order: Order, needed: NDArray[np.int64], epoch: int, shelf: Shelf
+        self, order: EpochOrder, needed: NDArray[np.int64], epoch: int, cache: DownloadCache
     ) -> Iterator[dict[int, BufferedPair]]:
         """Position -> pair, block by block, for these ascending positions in the epoch."""
         shards = order.shards[needed]
-        rows = self._pairs.flat[self._pairs.starts[shards] + order.places[needed]]
+        rows = self._pairs.flat[self._pairs.starts[shards] + order.pairs[needed]]
         settings = self._settings
         reader = BlockDataset(
             self._pairs.shard_format, settings.preprocess, settings.policy, settings.seed, epoch
         )
         loaded = data.DataLoader(
             reader,
-            batch_sampler=self._requests(shards, rows, shelf),
+            batch_sampler=self._requests(shards, rows, cache),
             collate_fn=_single,
             num_workers=settings.workers,
             worker_init_fn=ignore_interrupts,
@@ -200,7 +200,7 @@ class StreamLoader:
             if isinstance(block, G2DBenchError):
                 raise block
             if at not in (-1, block.request.shard):
-                shelf.drop(self._stream.index.shards[at])
+                cache.evict(self._stream.index.shards[at])
             at = block.request.shard
             self._report_unreadable(block)
             positions = needed[begin : begin + len(block.ids)].tolist()
@@ -211,20 +211,22 @@ class StreamLoader:
             yield dict(zip(positions, pairs, strict=True))
 
     def _requests(
-        self, shards: NDArray[np.int64], rows: NDArray[np.int64], shelf: Shelf
+        self, shards: NDArray[np.int64], rows: NDArray[np.int64], cache: DownloadCache
     ) -> Iterator[list[BlockRequest]]:
         """Requests for the blocks of these rows; the shards are fetched one at a time."""
         index = self._stream.index.shards
-        starts = np.flatnonzero(np.diff(shards, prepend=-1) | np.diff(rows // BLOCK, prepend=-1))
+        starts = np.flatnonzero(
+            np.diff(shards, prepend=-1) | np.diff(rows // BLOCK_ROWS, prepend=-1)
+        )
         read = [int(shard) for shard, _ in groupby(shards[starts].tolist())]
         following = dict(pairwise(read))
         for start, stop in pairwise([*starts.tolist(), len(rows)]):
-            shard, block = int(shards[start]), int(rows[start]) // BLOCK
+            shard, block = int(shards[start]), int(rows[start]) // BLOCK_ROWS
             after = following.get(shard)
-            path = shelf.get(index[shard], None if after is None else index[after])
+            path = cache.get(index[shard], None if after is None else index[after])
             pairs = self._pairs.rows[shard]
-            low, high = np.searchsorted(pairs, [block * BLOCK, (block + 1) * BLOCK])
-            where = self._stream.place.shown(index[shard].name)
+            low, high = np.searchsorted(pairs, [block * BLOCK_ROWS, (block + 1) * BLOCK_ROWS])
+            where = self._stream.location.address_of(index[shard].name)
             usable, wanted = pairs[low:high].tolist(), rows[start:stop].tolist()
             yield [BlockRequest(shard, where, path, tuple(usable), tuple(wanted))]
 

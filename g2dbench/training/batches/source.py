@@ -62,7 +62,7 @@ def training_pairs(dataset: Dataset | Stream, data: DataSettings, least: int) ->
     if not isinstance(dataset, Stream):
         return pair_loader.training_pairs(dataset, data.views, least, data.cleaning)
     pairs = StreamPairs(dataset, TRAIN, data.views, data.cleaning)
-    where = dataset.place.address
+    where = dataset.location.address
     if not len(pairs):
         raise BadData(
             f"{where} has no {data.views} training image with a report that the cleaning "

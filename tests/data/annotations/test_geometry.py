@@ -224,7 +224,7 @@ def test_the_border_option_is_part_of_the_identity_of_every_store(tmp_path: Path
 def test_border_is_refused_for_synthetic_images_and_unknown_values(
     film: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(Misuse, match="leave --border out"):
+    with pytest.raises(Misuse, match="omit --border"):
         prepare("synthetic", None, tmp_path, progress=quiet, registry=REGISTRY, border=CROP)
     with pytest.raises(Misuse, match="keep, crop"):
         prepare_film(film, tmp_path, border="trim")

@@ -1,4 +1,4 @@
-"""CheXpert and CheXlocalize: invented rows in the official layout, trap by trap."""
+"""CheXpert and CheXlocalize: invented rows in the official layout, with their pitfalls."""
 
 import gzip
 import json
@@ -13,7 +13,7 @@ from pycocotools import mask as coco
 
 from g2dbench.data.prepare import prepare
 from g2dbench.data.readers import chexpert
-from g2dbench.data.store.decode import Frame, decode
+from g2dbench.data.store.decode import DecodeSettings, decode
 from g2dbench.data.tables.files import trusted_roots
 from g2dbench.data.tables.records import Missing, Rejected
 from g2dbench.errors import BadData
@@ -179,7 +179,7 @@ def test_segmentations_become_masks_of_the_full_image(tmp_path: Path) -> None:
     assert (valid.split, test.split) == ("valid", "test")
     assert list(test.masks) == ["Lung Opacity"]
     np.testing.assert_array_equal(test.masks["Lung Opacity"], opacity)
-    row = decode(test, Frame(root, tuple(trusted_roots(root)), 100))
+    row = decode(test, DecodeSettings(root, tuple(trusted_roots(root)), 100))
     # The copy has a quarter of the full size: the mask starts in column 20, row 10.
     assert json.loads(row["masks"])["Lung Opacity"][:3] == [20 * 120 + 10, 40, 80]
 
@@ -217,7 +217,7 @@ def test_files_that_are_no_segmentations_are_named(tmp_path: Path, text: str) ->
 # -- what is broken
 
 
-def test_broken_rows_cost_no_neighbour(root: Path) -> None:
+def test_invalid_rows_do_not_affect_other_rows(root: Path) -> None:
     rows = [
         f"CheXpert-v1.0-small/train/../../x.jpg,Female,1,Frontal,AP,{UNCERTAIN}",
         f"/etc/passwd,Female,1,Frontal,AP,{UNCERTAIN}",

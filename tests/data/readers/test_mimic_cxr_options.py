@@ -1,4 +1,4 @@
-"""Options of MIMIC-CXR: where the reports lie, which program labelled; and how it is called."""
+"""Options of MIMIC-CXR: location of the reports and labeler, also on the command line."""
 
 import gzip
 import shutil

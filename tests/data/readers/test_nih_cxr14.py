@@ -11,7 +11,7 @@ from PIL import Image
 
 from g2dbench.data.prepare import prepare
 from g2dbench.data.readers import nih_cxr14
-from g2dbench.data.store.decode import Frame, decode
+from g2dbench.data.store.decode import DecodeSettings, decode
 from g2dbench.data.tables.files import trusted_roots
 from g2dbench.data.tables.records import Missing, Rejected
 from g2dbench.errors import BadData
@@ -94,11 +94,11 @@ def test_boxes_are_in_the_official_frame_and_infiltrate_is_infiltration(tmp_path
         Box("Mass", 0, 0, 1024, 1024),
     )
     assert (second.boxes, second.frame) == (None, None)
-    stored = decode(first, Frame(root, tuple(trusted_roots(root)), 64))
+    stored = decode(first, DecodeSettings(root, tuple(trusted_roots(root)), 64))
     assert stored["boxes"].startswith('[["Infiltration",6.25,12.5,25.03125,37.5]')
 
 
-def test_the_official_lists_are_the_split_and_valid_is_drawn_by_patient(tmp_path: Path) -> None:
+def test_the_official_lists_are_the_split_and_valid_is_split_by_patient(tmp_path: Path) -> None:
     names = [f"{patient:08}_{image:03}" for patient in range(1, 201) for image in range(2)]
     root = small_root(tmp_path, *(row(name) for name in names))
     write(root / "train_val_list.txt", *(f"{name}.png" for name in names[:300]))
@@ -125,7 +125,7 @@ def test_lists_that_contradict_each_other_or_lack_their_pair_are_refused(tmp_pat
         list(nih_cxr14.read(root))
 
 
-def test_broken_rows_cost_no_neighbour(tmp_path: Path) -> None:
+def test_invalid_rows_do_not_affect_other_rows(tmp_path: Path) -> None:
     names = [f"0000000{number}_000" for number in range(1, 6)]
     rows = [row(name) for name in names]
     rows[1] = row(names[1], "Cardiomegaly|Gout")
@@ -179,7 +179,7 @@ def test_the_real_excerpt_with_boxes(real_data: Path) -> None:
     lines = (root / nih_cxr14.BOXES).read_text().splitlines()
     assert len(boxes) == len(lines) - 1
     assert "Infiltration" in {box.finding for box in boxes}
-    frame = Frame(root, tuple(trusted_roots(root)), 512)
+    frame = DecodeSettings(root, tuple(trusted_roots(root)), 512)
     one = next(item for item in found if item.id == "00000468_017")
     stored = decode(one, frame)
     assert (stored["height"], stored["width"]) == (512, 512)

@@ -1,4 +1,4 @@
-"""Partial annotation of official sets: what is known is kept, what is not is None, and is told."""
+"""Partial annotation of official data sets: unknown parts are None, with a note."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def test_a_minoritys_box_without_corners_costs_nothing(tmp_path: Path) -> None:
     assert (found.labels["Cardiomegaly"], found.boxes, found.notes) == (0, (), ())
 
 
-def test_vindr_tells_of_boxes_whose_image_has_no_labels(tmp_path: Path) -> None:
+def test_vindr_reports_boxes_of_images_without_labels(tmp_path: Path) -> None:
     labels = {"image_id": "a", "rad_id": "R1", **dict.fromkeys(vindr.CARD.findings, "0")}
     write_table(tmp_path / "annotations/image_labels_train.csv", labels)
     box = {"image_id": "z", "rad_id": "R1", "class_name": "Cardiomegaly",

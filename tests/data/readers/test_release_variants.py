@@ -1,4 +1,4 @@
-"""Releases that differ: decorating columns, other official names, paths written on Windows."""
+"""Variants of releases: optional columns, other official names, Windows paths."""
 
 import gzip
 import json
@@ -65,7 +65,7 @@ def test_the_sex_of_nih_is_known_by_both_names(tmp_path: Path) -> None:
     assert (found.sex, found.age, found.view) == ("F", 61, "AP")
 
 
-def test_what_a_table_lacks_is_told(tmp_path: Path) -> None:
+def test_missing_optional_columns_give_a_note(tmp_path: Path) -> None:
     release = RELEASES["chexpert"]
     row = {key: cell for key, cell in release.row.items() if key != "Age"}
     notes = [item for item in chexpert.read(release.make(tmp_path, row)) if isinstance(item, Note)]
@@ -144,7 +144,7 @@ def test_siim_is_read_by_both_names(tmp_path: Path, name: str) -> None:
     assert np.argwhere(mask).tolist() == [[0, 2], [1, 2], [2, 2]]
 
 
-def test_a_second_table_of_the_same_rows_is_told(tmp_path: Path) -> None:
+def test_a_second_table_of_the_same_rows_gives_a_note(tmp_path: Path) -> None:
     note, found = siim.read(siim_root(tmp_path, *siim.TABLES))
     assert note == Note("stage_2_train.csv is read, train-rle.csv beside it is not")
     assert found.labels == {"Pneumothorax": 1}

@@ -1,4 +1,4 @@
-"""Exported shards: the store's rows and pixels, the same bytes each time, whole or not at all."""
+"""Exported shards: rows and pixels of the store, reproducible bytes, no partial exports."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from g2dbench.data.prepare import prepare
 from g2dbench.data.reports.cleaning import CLEANINGS
 from g2dbench.data.shards import export as exporting
 from g2dbench.data.shards.files import open_shard
-from g2dbench.data.shards.remote import Place
+from g2dbench.data.shards.remote import StorageLocation
 from g2dbench.errors import BadData, Misuse
 from g2dbench.progress import quiet
 from g2dbench.registry import Registry
@@ -38,11 +38,11 @@ def test_shards_hold_the_rows_of_the_store(small_store: Path, tmp_path: Path, ki
     at = {name: row for row, name in enumerate(store.table["id"])}
     seen = []
     for shard in index.shards:
-        rows = open_shard(tmp_path / shard.name, kind, shard.name)
-        assert len(rows) == shard.rows <= 12
-        numbers = range(len(rows))
-        told = list(rows.told(numbers, index.columns))
-        for one, data in zip(told, rows.images(numbers, index.columns), strict=True):
+        reader = open_shard(tmp_path / shard.name, kind, shard.name)
+        assert len(reader) == shard.rows <= 12
+        numbers = range(len(reader))
+        metadata = list(reader.metadata(numbers, index.columns))
+        for one, data in zip(metadata, reader.images(numbers, index.columns), strict=True):
             sample = store[at[one.id]]
             seen.append(one.id)
             assert (one.study, one.view, one.split) == (sample.study, sample.view, sample.split)
@@ -117,32 +117,32 @@ def test_datasets_and_our_own_reader_open_the_shards(
         assert mine.report == theirs.report
 
 
-def test_ids_that_no_file_may_have_survive(small_store: Path, tmp_path: Path) -> None:
+def test_ids_become_valid_member_names(small_store: Path, tmp_path: Path) -> None:
     for name in ("p10/s5/a.b.jpg", "../../etc/x", "100%", "ü", ".hidden"):
-        key = exporting._key(name)
+        key = exporting._member_name(name)
         assert "/" not in key
         assert "." not in key
-    keys = {exporting._key(name) for name in ("a.b", "a/b", "a%2Eb", "a%2Fb")}
+    keys = {exporting._member_name(name) for name in ("a.b", "a/b", "a%2Eb", "a%2Fb")}
     assert len(keys) == 4
 
 
-def test_an_unfinished_export_is_written_anew_and_a_finished_one_kept(
+def test_an_unfinished_export_is_overwritten_and_a_finished_one_is_not(
     small_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, count = Place.write, []
+    write, count = StorageLocation.write, []
 
-    def failing(self: Place, name: str, data: bytes) -> None:
+    def failing(self: StorageLocation, name: str, data: bytes) -> None:
         count.append(name)
         if len(count) == 4:
             raise BadData("the disk is full")
         write(self, name, data)
 
-    monkeypatch.setattr(Place, "write", failing)
+    monkeypatch.setattr(StorageLocation, "write", failing)
     with pytest.raises(BadData, match="full"):
         exported(small_store, tmp_path / "out")
     assert not (tmp_path / "out/shards.json").exists()
     assert len(list((tmp_path / "out").iterdir())) == 3
-    monkeypatch.setattr(Place, "write", write)
+    monkeypatch.setattr(StorageLocation, "write", write)
     whole = exported(small_store, tmp_path / "out")
     assert whole == exported(small_store, tmp_path / "other")
     with pytest.raises(Misuse, match="finished export"):
@@ -159,7 +159,9 @@ def test_an_unfinished_export_is_written_anew_and_a_finished_one_kept(
         exported(small_store, "http://127.0.0.1:9/x")
 
 
-def test_memory_is_a_store_like_any_other(small_store: Path, tmp_path: Path) -> None:
+def test_export_to_and_streaming_from_an_in_memory_file_system(
+    small_store: Path, tmp_path: Path
+) -> None:
     address = f"memory://{tmp_path.name}"
     index = exported(small_store, address, "webdataset")
     stream = opened(address, tmp_path)
@@ -167,7 +169,7 @@ def test_memory_is_a_store_like_any_other(small_store: Path, tmp_path: Path) -> 
     assert stream.card.name == "synthetic"
 
 
-def test_the_commands_export_and_refuse(
+def test_the_export_command_and_its_errors(
     small_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "300")
@@ -196,14 +198,14 @@ def test_the_commands_export_and_refuse(
     assert "holds no *.parquet and no *.tar" in said
 
 
-def test_licences_that_forbid_sharing_are_told() -> None:
+def test_licenses_that_forbid_sharing_give_a_warning() -> None:
     cards = {card.name: card for card in Registry().cards(DatasetCard)}
-    told = {name for name, card in cards.items() if exporting.licence_warning(card.licence)}
+    told = {name for name, card in cards.items() if exporting.license_warning(card.licence)}
     assert {"mimic_cxr", "chexpert", "padchest", "ms_cxr", "rsna", "open_i"} <= told
     assert not told & {"synthetic", "nih_cxr14", "pairs", "tbx11k"}
 
 
-def test_a_sample_of_a_shard_is_that_of_the_store(small_store: Path, tmp_path: Path) -> None:
+def test_samples_of_a_shard_equal_those_of_the_store(small_store: Path, tmp_path: Path) -> None:
     store = the_store(small_store)
     index = exported(small_store, tmp_path)
     shard = index.shards[0]

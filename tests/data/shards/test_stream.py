@@ -1,4 +1,4 @@
-"""The order of a stream: nothing lost, nothing twice, taken up anywhere, whoever reads."""
+"""The order of a stream: each pair once, for any number of processes and when resumed."""
 
 from collections import Counter
 from pathlib import Path
@@ -9,9 +9,9 @@ import pytest
 import torch
 from support.shards import DATA, a_loader, exported, opened, the_store
 
-from g2dbench.data.shards.download_cache import Shelf
-from g2dbench.data.shards.files import BLOCK
-from g2dbench.data.shards.order import draw, make_order
+from g2dbench.data.shards.download_cache import DownloadCache
+from g2dbench.data.shards.files import BLOCK_ROWS
+from g2dbench.data.shards.order import make_order, shuffle
 from g2dbench.errors import BadData, Misuse
 from g2dbench.method import Batch
 from g2dbench.preprocess import Preprocess
@@ -39,7 +39,7 @@ def ids_of(batches: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_random_counts_are_dealt_out_whole(seed: int) -> None:
+def test_each_pair_goes_to_one_process_for_random_counts(seed: int) -> None:
     rng = np.random.default_rng(seed)
     counts = rng.integers(0, 40, rng.integers(1, 12)).tolist()
     wanted = {(shard, place) for shard, count in enumerate(counts) for place in range(count)}
@@ -47,9 +47,9 @@ def test_random_counts_are_dealt_out_whole(seed: int) -> None:
         found: list[tuple[int, int]] = []
         sizes = []
         for rank in range(world):
-            order = make_order(counts, seed, 2, rank=rank, world=world, buffer=5)
-            pairs = list(zip(order.shards.tolist(), order.places.tolist(), strict=True))
-            assert sorted(order.drawn.tolist()) == list(range(len(pairs)))
+            order = make_order(counts, seed, 2, rank=rank, world_size=world, buffer=5)
+            pairs = list(zip(order.shards.tolist(), order.pairs.tolist(), strict=True))
+            assert sorted(order.training_order.tolist()) == list(range(len(pairs)))
             partial = sum(Counter(order.shards.tolist())[s] != counts[s] for s in set(order.shards))
             assert partial <= 2, "only the shards at the two ends are shared"
             sizes.append(len(pairs))
@@ -59,8 +59,8 @@ def test_random_counts_are_dealt_out_whole(seed: int) -> None:
 
 
 @pytest.mark.parametrize(("count", "buffer"), [(0, 3), (1, 1), (20, 1), (20, 7), (20, 20), (9, 50)])
-def test_a_draw_never_reaches_beyond_the_buffer(count: int, buffer: int) -> None:
-    drawn = draw(count, buffer, np.random.default_rng(0))
+def test_the_shuffle_stays_within_the_buffer(count: int, buffer: int) -> None:
+    drawn = shuffle(count, buffer, np.random.default_rng(0))
     assert sorted(drawn.tolist()) == list(range(count))
     assert all(item < at + buffer for at, item in enumerate(drawn.tolist()))
     if buffer == 1:
@@ -68,9 +68,9 @@ def test_a_draw_never_reaches_beyond_the_buffer(count: int, buffer: int) -> None
 
 
 def test_a_full_buffer_shuffles_evenly() -> None:
-    """With a buffer of all, every item is as likely in every place: 6 orders of 3, each 1/6."""
+    """With a buffer of all items, the 6 orders of 3 items are equally likely."""
     rng = np.random.default_rng(0)
-    seen = Counter(tuple(draw(3, 3, rng).tolist()) for _ in range(6000))
+    seen = Counter(tuple(shuffle(3, 3, rng).tolist()) for _ in range(6000))
     assert len(seen) == 6
     assert all(850 < count < 1150 for count in seen.values())
 
@@ -100,7 +100,7 @@ def test_an_epoch_has_each_pair_once_over_ranks_and_workers(
 
 
 def test_formats_and_shard_sizes_give_the_same_pixels(small_store: Path, tmp_path: Path) -> None:
-    """Without augmentation: what is trained on is what the store's own loader gives."""
+    """Without augmentation, the training pairs equal those of the loader of the store."""
     store = the_store(small_store)
     pairs = find_pairs(store.split("train"), "frontal")
     tokenize = Tokenize(train_wordpiece(pairs.reports, 200), 32)
@@ -132,7 +132,7 @@ def test_formats_and_shard_sizes_give_the_same_pixels(small_store: Path, tmp_pat
         assert loader.steps == 13
 
 
-def test_an_epoch_taken_up_at_any_batch_goes_on_as_it_would_have(
+def test_an_epoch_resumed_at_any_batch_gives_the_same_batches(
     small_store: Path, tmp_path: Path
 ) -> None:
     exported(small_store, tmp_path / "s", "webdataset")
@@ -151,13 +151,13 @@ def test_only_shards_that_are_needed_are_opened(
     exported(small_store, tmp_path / "s", "webdataset", 6)
     loader = a_loader(opened(tmp_path / "s", tmp_path, buffer=4), batch_size=10)
     got: list[str] = []
-    get = Shelf.get
+    get = DownloadCache.get
 
     def noting(self: Any, shard: Any, then: Any = None) -> Path:
         got.append(shard.name)
         return get(self, shard, then)
 
-    monkeypatch.setattr(Shelf, "get", noting)
+    monkeypatch.setattr(DownloadCache, "get", noting)
     list(loader.epoch(0))
     whole = set(got)
     assert len(whole) == 16
@@ -169,7 +169,7 @@ def test_only_shards_that_are_needed_are_opened(
     assert not got
 
 
-def test_epochs_seeds_worlds_and_buffers_differ_and_nothing_else(
+def test_the_order_depends_on_epoch_seed_world_size_and_buffer(
     small_store: Path, tmp_path: Path
 ) -> None:
     exported(small_store, tmp_path / "s")
@@ -187,12 +187,12 @@ def test_epochs_seeds_worlds_and_buffers_differ_and_nothing_else(
     assert len(prints) == 2
 
 
-def test_what_is_held_stays_within_the_buffer_and_a_block(
+def test_pairs_in_memory_stay_within_the_buffer_and_one_block(
     small_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exported(small_store, tmp_path / "s", images=90)
-    monkeypatch.setattr("g2dbench.training.batches.shard_loader.BLOCK", 8)
-    monkeypatch.setattr("g2dbench.training.batches.shard_blocks.BLOCK", 8)
+    monkeypatch.setattr("g2dbench.training.batches.shard_loader.BLOCK_ROWS", 8)
+    monkeypatch.setattr("g2dbench.training.batches.shard_blocks.BLOCK_ROWS", 8)
     loader = a_loader(opened(tmp_path / "s", tmp_path, buffer=5), batch_size=4)
     read = 0
     arriving = loader._read_blocks
@@ -207,10 +207,10 @@ def test_what_is_held_stays_within_the_buffer_and_a_block(
     for at, _ in enumerate(loader.epoch(0)):
         assert read - (at + 1) * 4 < 5 + 8
     assert read == loader.steps * 4
-    assert BLOCK == 64
+    assert BLOCK_ROWS == 64
 
 
-def test_few_pairs_small_recipes_and_no_pairs_are_said_in_words(
+def test_errors_for_few_pairs_small_images_and_missing_shards(
     small_store: Path, tmp_path: Path
 ) -> None:
     exported(small_store, tmp_path / "s")

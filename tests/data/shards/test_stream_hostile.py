@@ -1,4 +1,4 @@
-"""Shards that are broken, changed, strange or hostile: a sentence, never a crash or a guess."""
+"""Shards that are damaged, changed or hostile: each gives a clear error."""
 
 import gzip
 import json
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.integration
 
 
 class Bomb:
-    """Unpickling it would leave a file."""
+    """Unpickling it would create a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -49,7 +49,7 @@ def test_a_shard_that_changed_is_named(small_store: Path, tmp_path: Path, kind: 
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_shard_that_vanishes_in_the_middle_is_named(
+def test_a_shard_deleted_during_an_epoch_is_named(
     small_store: Path, tmp_path: Path, workers: int
 ) -> None:
     exported(small_store, tmp_path / "s", "webdataset", 6)
@@ -83,15 +83,15 @@ BROKEN_INDEX: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "rows": (put("rows", 10**12), "rows"),
     "negative": (put("rows", -1), "rows"),
     "hash": (put("sha256", "zz"), "sha256"),
-    "short mask": (put("masks", {"train": "AA=="}), "is not of 12 rows"),
-    "no base64": (put("masks", {"train": "%%"}), "no base64"),
+    "short mask": (put("masks", {"train": "AA=="}), "is not for 12 rows"),
+    "no base64": (put("masks", {"train": "%%"}), "not base64"),
     "twice": (lambda index: index["shards"].append(index["shards"][0]), "twice"),
-    "sum": (lambda index: index.update(rows=3), "not those of its shards"),
+    "sum": (lambda index: index.update(rows=3), "not the sum of those of its shards"),
     "kind": (lambda index: index.update(kind="exe"), "kind"),
     "field": (lambda index: index.update(run="rm"), "run"),
     "schema": (lambda index: index.update(schema_version=9), "schema version 9"),
-    "card": (lambda index: index["card"].pop("licence"), "no index"),
-    "card's name": (lambda index: index["card"].update(name="../../x"), "which is no name"),
+    "card": (lambda index: index["card"].pop("licence"), "not an index"),
+    "card's name": (lambda index: index["card"].update(name="../../x"), "not a valid name"),
 }
 
 
@@ -108,12 +108,12 @@ def test_a_broken_index_is_refused(small_store: Path, tmp_path: Path, case: str)
 def test_an_index_that_is_no_json_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "s").mkdir()
     (tmp_path / "s/shards.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(BadData, match=r"shards\.json (is no index|has schema)"):
+    with pytest.raises(BadData, match=r"shards\.json (is not an index|has schema)"):
         opened(tmp_path / "s", tmp_path)
 
 
-def test_names_and_members_of_a_tar_reach_nothing(tmp_path: Path) -> None:
-    """Absolute and climbing names, links, devices, pickles: read in memory, or passed over."""
+def test_hostile_members_of_a_tar_are_not_extracted_or_unpickled(tmp_path: Path) -> None:
+    """Absolute and parent paths, links, devices and pickles are read in memory or skipped."""
     bomb = pickle.dumps(Bomb(tmp_path / "pwned"))
     members = [
         ("/abs/a.png", png(1)), ("/abs/a.txt", b"Absolute."),
@@ -154,7 +154,7 @@ BROKEN_SHARDS: dict[str, tuple[str, Callable[[Path], bytes], str]] = {
 
 
 @pytest.mark.parametrize("case", BROKEN_SHARDS)
-def test_a_broken_shard_of_a_stranger_is_named(tmp_path: Path, case: str) -> None:
+def test_a_damaged_shard_without_an_index_is_named(tmp_path: Path, case: str) -> None:
     name, data, said = BROKEN_SHARDS[case]
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / name).write_bytes(data(tmp_path))
@@ -162,7 +162,7 @@ def test_a_broken_shard_of_a_stranger_is_named(tmp_path: Path, case: str) -> Non
         opened(tmp_path / "s", tmp_path / "store")
 
 
-def test_a_members_size_and_a_text_have_limits(
+def test_the_sizes_of_members_and_texts_are_limited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tar_of(tmp_path / "s/x.tar", [("a.png", png()), ("a.txt", b"x" * 5_000_000)])
@@ -176,7 +176,7 @@ def test_a_members_size_and_a_text_have_limits(
     with pytest.raises(BadData, match=r"the member 'a\.png' twice"):
         opened(tmp_path / "s", tmp_path)
     tar_of(tmp_path / "s/x.tar", [("a.png", png()), ("a.txt", b"\xff\xfe")])
-    with pytest.raises(BadData, match="txt is no UTF-8"):
+    with pytest.raises(BadData, match="txt is not UTF-8"):
         opened(tmp_path / "s", tmp_path)
 
 
@@ -187,7 +187,7 @@ def images_of(count: int, broken: dict[int, bytes]) -> list[tuple[str, bytes]]:
     return members
 
 
-def test_an_image_that_cannot_be_read_is_named_and_replaced_by_its_neighbour(
+def test_an_unreadable_image_is_named_and_replaced_by_its_neighbor(
     tmp_path: Path,
 ) -> None:
     bomb = bytearray(png())
@@ -229,7 +229,7 @@ def parquet(path: Path, **columns: Any) -> None:
     pq.write_table(pa.table(columns), path)
 
 
-def test_columns_of_strangers_are_found_named_or_asked_for(tmp_path: Path) -> None:
+def test_columns_are_found_by_name_by_type_or_by_option(tmp_path: Path) -> None:
     pictures = [png(value) for value in range(8)]
     texts = [f"Report {row}." for row in range(8)]
     splits = ["train"] * 6 + ["validation"] * 2
@@ -239,7 +239,7 @@ def test_columns_of_strangers_are_found_named_or_asked_for(tmp_path: Path) -> No
     assert found.index.pairs == {"train": 6, "valid": 2}
     assert ids_of(a_loader(found, batch_size=6))[0].startswith("data.parquet/")
     parquet(path, a=pictures, b=pictures, words=texts)
-    with pytest.raises(Misuse, match="say --option text=NAME"):
+    with pytest.raises(Misuse, match="--option text=NAME"):
         opened(tmp_path / "s", tmp_path)
     with pytest.raises(Misuse, match=r"2 columns of images \(a, b\).*--option image=NAME"):
         opened(tmp_path / "s", tmp_path, options={"text": "words"})
@@ -257,12 +257,12 @@ def test_columns_of_strangers_are_found_named_or_asked_for(tmp_path: Path) -> No
         opened(tmp_path / "s", tmp_path)
 
 
-def test_reports_that_a_cleaning_keeps_nothing_of_are_no_pairs(tmp_path: Path) -> None:
+def test_reports_that_are_empty_after_cleaning_are_not_pairs(tmp_path: Path) -> None:
     texts = ["Clear lungs.", "", None, " XXXX. ", "Left effusion."]
     parquet(tmp_path / "s/x.parquet", image=[png()] * 5, report=texts)
     found = opened(tmp_path / "s", tmp_path)
     assert len(shard_loader.StreamPairs(found, "train", "frontal", "g2dbench")) == 2
-    edited = json.loads(found.index.text())
+    edited = json.loads(found.index.to_json())
     edited["shards"][0]["masks"]["g2dbench"] = edited["shards"][0]["masks"]["train"]
     (tmp_path / "s/shards.json").write_text(json.dumps(edited))
     with pytest.raises(BadData, match=r"row . .*from another version of g2dbench"):

@@ -1,4 +1,4 @@
-"""Streams from an http and an S3-like store on loopback: the same training, and plain errors."""
+"""Streams from an http and an S3-compatible store on loopback: equal weights, clear errors."""
 
 import os
 import socket
@@ -14,7 +14,7 @@ from support.processes import term_at, together
 from support.shards import a_loader, exported, opened, png, served, some_members, tar_of
 
 from g2dbench.data.shards import remote
-from g2dbench.data.shards.remote import Place, expand, split_address
+from g2dbench.data.shards.remote import StorageLocation, expand_braces, split_address
 from g2dbench.errors import BadData, Misuse, Stopped
 from g2dbench.recipes.recipe import override
 from g2dbench.runs.checkpoints import CheckpointPolicy
@@ -33,13 +33,13 @@ KEYS = {
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "WAIT", 0.01)
+def short_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "RETRY_SECONDS", 0.01)
 
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[tuple[str, dict[str, str]]]:
-    """An empty bucket of an S3-like store, and what the environment says of the store."""
+    """An empty bucket of an S3-compatible store, and its environment variables."""
     pytest.importorskip("s3fs")
     moto = pytest.importorskip("moto.server")
     import boto3
@@ -64,7 +64,7 @@ def recipe() -> Any:
 def trained(
     rank: int, port: int, out: Path, http: str, s3: str, environment: dict[str, str]
 ) -> None:
-    """One of two processes: a training over http; one over S3, ended and gone on with."""
+    """One of two processes: trains over http, and over S3 with an interruption and a resume."""
     trainee.enter(rank, 2, port)
     os.environ.update(environment)
     settings: dict[str, Any] = {"recipe": recipe(), "checkpointing": CheckpointPolicy(steps=2)}
@@ -110,13 +110,13 @@ def test_http_without_an_index_needs_the_shards_named(small_store: Path, tmp_pat
         assert len(set(found)) == 24
         asked.clear()
         opened(f"{http}/train-{{00..02}}.tar", tmp_path, echo=said.append)
-        assert not asked, "what was counted is kept"
+        assert not asked, "the index is used again"
         with pytest.raises(BadData, match=r"there is no shard .*train-03\.tar"):
             opened(f"{http}/train-{{00..03}}.tar", tmp_path)
 
 
-def test_what_may_pass_is_tried_again_and_the_rest_has_an_address(
-    small_store: Path, tmp_path: Path, impatient: None
+def test_temporary_errors_are_retried_and_others_name_the_address(
+    small_store: Path, tmp_path: Path, short_retries: None
 ) -> None:
     exported(small_store, tmp_path / "s", "parquet", 60)
     name = "train-00001-of-00002.parquet"
@@ -125,8 +125,8 @@ def test_what_may_pass_is_tried_again_and_the_rest_has_an_address(
         assert len(list(loader.epoch(0))) == loader.steps
         assert sum(name in path for path in asked) >= 4
     for code, times, said in (
-        (500, 4, r"cannot be had \(after 4 tries\).*500"),
-        (403, 1, r"cannot be had \(refused\).*403"),
+        (500, 4, r"cannot be read or written \(after 4 tries\).*500"),
+        (403, 1, r"cannot be read or written \(refused\).*403"),
         (404, 1, "is gone"),
     ):
         with served(tmp_path / "s", train_00001=[code] * 9) as (http, asked):
@@ -134,14 +134,14 @@ def test_what_may_pass_is_tried_again_and_the_rest_has_an_address(
             with pytest.raises(BadData, match=rf"{http}/{name}.*{said}"):
                 list(a_loader(stream).epoch(0))
             assert sum(name in path for path in asked) == times
-    with pytest.raises(BadData, match=rf"{http}/shards.json cannot be had \(after 4 tries\)"):
+    with pytest.raises(BadData, match=rf"{http}/shards.json cannot be read or written \(after 4"):
         opened(http, tmp_path)  # nobody serves there any more
 
 
-def test_a_store_that_says_nothing_is_given_up(
-    tmp_path: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
+def test_a_silent_store_times_out(
+    tmp_path: Path, short_retries: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "SILENCE", 0.2)
+    monkeypatch.setattr(remote, "READ_TIMEOUT", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -149,8 +149,8 @@ def test_a_store_that_says_nothing_is_given_up(
             opened(f"http://127.0.0.1:{silent.getsockname()[1]}/s", tmp_path)
 
 
-def test_a_store_that_never_ends_is_given_up(
-    tmp_path: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
+def test_a_transfer_that_exceeds_its_limit_is_aborted(
+    tmp_path: Path, short_retries: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def drip(listening: socket.socket) -> None:
         while True:
@@ -167,13 +167,13 @@ def test_a_store_that_never_ends_is_given_up(
         endless.bind(("127.0.0.1", 0))
         endless.listen()
         threading.Thread(target=drip, args=(endless,), daemon=True).start()
-        place = Place(f"http://127.0.0.1:{endless.getsockname()[1]}")
+        location = StorageLocation(f"http://127.0.0.1:{endless.getsockname()[1]}")
         with pytest.raises(BadData, match="has more than 1,000,000 bytes"):
-            place.fetch("x.tar", tmp_path, 1_000_000)
+            location.fetch("x.tar", tmp_path, 1_000_000)
 
 
-def test_a_bucket_or_a_key_that_is_missing_is_said(
-    tmp_path: Path, bucket: tuple[str, dict[str, str]], impatient: None
+def test_a_missing_bucket_or_prefix_is_named(
+    tmp_path: Path, bucket: tuple[str, dict[str, str]], short_retries: None
 ) -> None:
     address = f"{bucket[0]}/none"
     with pytest.raises(BadData, match=r"s3://shards/none holds no \*\.parquet"):
@@ -182,32 +182,35 @@ def test_a_bucket_or_a_key_that_is_missing_is_said(
         opened("s3://nobody/x", tmp_path)
 
 
-def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*words: object, **more: object) -> None:
         raise ImportError("Install s3fs")
 
     monkeypatch.setattr(remote.fsspec.core, "url_to_fs", missing)
     with pytest.raises(Misuse, match=r"pip install 'g2dbench\[remote\]'"):
-        Place("s3://b/x").is_local  # noqa: B018
+        StorageLocation("s3://b/x").is_local  # noqa: B018
     monkeypatch.undo()
     with pytest.raises(Misuse, match="zzz://b"):
-        Place("zzz://b").is_local  # noqa: B018
+        StorageLocation("zzz://b").is_local  # noqa: B018
 
 
-def test_addresses_are_taken_apart() -> None:
-    assert split_address("https://h/p/t-{00..02}.tar") == (Place("https://h/p"), "t-{00..02}.tar")
-    assert split_address("/a/*/b.tar") == (Place("/a"), "*/b.tar")
-    assert split_address("s3://b/p/") == (Place("s3://b/p"), None)
-    assert split_address("x.tar") == (Place("."), "x.tar")
-    assert expand("a{8..11}") == ["a8", "a9", "a10", "a11"]
-    assert expand("a{08..09}/b{1..2}") == ["a08/b1", "a08/b2", "a09/b1", "a09/b2"]
-    assert expand("*.tar") is None
+def test_addresses_are_split_into_folder_and_pattern() -> None:
+    assert split_address("https://h/p/t-{00..02}.tar") == (
+        StorageLocation("https://h/p"),
+        "t-{00..02}.tar",
+    )
+    assert split_address("/a/*/b.tar") == (StorageLocation("/a"), "*/b.tar")
+    assert split_address("s3://b/p/") == (StorageLocation("s3://b/p"), None)
+    assert split_address("x.tar") == (StorageLocation("."), "x.tar")
+    assert expand_braces("a{8..11}") == ["a8", "a9", "a10", "a11"]
+    assert expand_braces("a{08..09}/b{1..2}") == ["a08/b1", "a08/b2", "a09/b1", "a09/b2"]
+    assert expand_braces("*.tar") is None
     for pattern in ("a{3..2}", "a{0..99999999}", "a{0..9999}{0..9999}"):
         with pytest.raises(Misuse, match="stands for"):
-            expand(pattern)
+            expand_braces(pattern)
 
 
-def test_a_stream_without_held_out_pairs_is_watched_and_goes_on(tmp_path: Path) -> None:
+def test_a_stream_without_held_out_pairs_is_monitored_and_resumes(tmp_path: Path) -> None:
     tar_of(tmp_path / "own/train-0.tar", some_members(40))
     tar_of(tmp_path / "own/train-1.tar", [("x.png", png()), ("x.txt", b"One more.")])
     closely = MonitorSettings(every=1, sheet_every=0)

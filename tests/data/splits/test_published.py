@@ -256,8 +256,8 @@ def test_verify_reports_a_known_leak_and_continues(
     assert made[0].split == "test"
 
 
-def test_embedded_sets_accept_no_published_split(tmp_path: Path) -> None:
-    with pytest.raises(Misuse, match="drawn with its own split"):
+def test_embedded_sets_have_their_own_split(tmp_path: Path) -> None:
+    with pytest.raises(Misuse, match="generated with its own split"):
         prepare(
             "synthetic", None, tmp_path, progress=quiet, registry=REGISTRY, split=Split("mgca")
         )  # fmt: skip

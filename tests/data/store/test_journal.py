@@ -1,4 +1,4 @@
-"""A preparation killed anywhere goes on where it was, and ends as if nothing had happened."""
+"""A preparation that is killed at any moment resumes, and gives the same store."""
 
 import multiprocessing
 import os
@@ -16,7 +16,7 @@ from support.stopping import Stop, Watch, after
 from g2dbench.data.prepare import find_store, prepare, stores_in
 from g2dbench.data.store import build
 from g2dbench.data.store.manifest import QUARANTINE_FILE, ROWS_FILE
-from g2dbench.data.store.request import Drawing
+from g2dbench.data.store.request import GenerationSettings
 from g2dbench.data.store.store import Store
 from g2dbench.progress import quiet
 from g2dbench.registry import Registry
@@ -59,7 +59,7 @@ def make(root: Path, store: Path, progress: Callable = quiet) -> Store:
 
 
 def stopped(root: Path, store: Path, count: int = 140) -> tuple[Path, Path]:
-    """The rows and the journal of a preparation that ended after `count` images."""
+    """The rows and the journal of a preparation that was stopped after `count` images."""
     with pytest.raises(Stop):
         make(root, store, after(count))
     assert stores_in(store) == []
@@ -158,7 +158,7 @@ def test_drawn_images_go_on_too(tmp_path: Path) -> None:
     def draw(store: Path, progress: Callable = quiet) -> Store:
         return prepare(
             "synthetic", None, store, progress=progress, registry=REGISTRY, size=64,
-            drawing=Drawing(count=90),
+            generation=GenerationSettings(count=90),
         )  # fmt: skip
 
     with pytest.raises(Stop):
@@ -170,7 +170,7 @@ def test_drawn_images_go_on_too(tmp_path: Path) -> None:
 
 
 def dying(root: Path, store: Path, calls: int) -> None:
-    """Prepare, and be killed at the `calls`-th call or return of any function."""
+    """Prepare in a process that is killed at the `calls`-th call or return of any function."""
     left = calls
 
     def count(*_: object) -> None:
@@ -200,7 +200,7 @@ def calls_of(root: Path, store: Path) -> int:
 
 
 def kill_often(root: Path, folder: Path, whole: Store, kills: int, seed: int) -> None:
-    """Kill preparations of one store at random moments; whatever ends must be the whole store."""
+    """Kill preparations of a store at random moments; a finished one must be complete."""
     generator = np.random.default_rng(seed)
     total, done = calls_of(root, folder / "counted"), 0
     store = folder / "killed"
@@ -237,7 +237,7 @@ def test_a_run_killed_at_twenty_random_moments(
 
 @pytest.mark.slow
 def test_a_run_killed_at_every_late_moment(root: Path, whole: Store, tmp_path: Path) -> None:
-    """Sealing and moving into place, step by step: no moment leaves a store that is not one."""
+    """Killed at each step of publishing: an incomplete store never looks complete."""
     total = calls_of(root, tmp_path / "counted")
     for moment in range(total - 400, total, 7):
         store = tmp_path / str(moment)

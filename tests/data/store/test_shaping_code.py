@@ -1,4 +1,4 @@
-"""Which source files a half-made store depends on."""
+"""The source files whose change discards a partial store."""
 
 import pytest
 

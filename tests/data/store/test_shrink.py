@@ -1,4 +1,4 @@
-"""One store read at smaller sizes: pixels, boxes and masks, and a fingerprint of its own."""
+"""A store read at smaller sizes: pixels, boxes, masks and fingerprint."""
 
 import pickle
 

@@ -1,4 +1,4 @@
-"""Random numbers of the drawing: those of NumPy 2.4's Generator, and of the right distribution."""
+"""Random numbers of the synthetic data: equal to those of NumPy 2.4, right distributions."""
 
 import numpy as np
 import pytest

@@ -24,7 +24,7 @@ GOLDEN = {
     (3000, 64): "082b9ef93e5979b07476b29c46924720cda1695fe0369ae3ff937c94a00a606e",
     (3000, 128): "d5e048c741543f4a44d87394002b1cf75eca6ef3d6f3027097b176c7c4a8dca2",
 }
-"""Digest by number of images and size. A change of one means that the data were redrawn."""
+"""Digest by number of images and size; a changed digest means that the data have changed."""
 
 AVX512 = " ".join(name for name in __cpu_dispatch__ if name.startswith(("AVX512", "X86_V4")))
 PROCESSORS = {
@@ -41,7 +41,7 @@ def digest(count: int, size: int) -> str:
     """The SHA-256 of everything known about the first `count` images."""
     total = hashlib.sha256()
     for index in range(count):
-        for part in parts(synthetic.draw(index, size)):
+        for part in parts(synthetic.generate(index, size)):
             total.update(len(part).to_bytes(8, "big") + part)
     return total.hexdigest()
 
@@ -98,7 +98,7 @@ NUMPY = {
     *("zeros", "zeros_like", "bool_", "float32", "float64", "floating", "int32", "int64"),
     *("intp", "newaxis", "uint8", "uint64"),
 }
-"""What the drawing may take from NumPy: rounded as IEEE 754 says, or no arithmetic at all.
+"""The NumPy functions that may be used: rounded as IEEE 754 specifies, or without arithmetic.
 
 cumsum is given whole numbers only; bincount adds to each bin in the order of its input.
 """

@@ -7,11 +7,11 @@
     gt_segmentations_{val,test}.json  {image: {finding: {size, counts}}}, COCO run lengths
     {train,valid,val,test}/patient00001/study1/view1_frontal.jpg
 
-Whichever of these are there are read. A path in a table begins with the name of the release; only
-what follows the set's folder counts, so that a full-size table fits small images. Columns are taken
-by name, for their order differs from file to file. Uncertain labels stay -1, blank ones are not
-judged. Masks of findings that were looked for and not seen are left out; their size is that of the
-full image, whatever the size of the copy at hand.
+All of these files are optional, but one table is needed. A path in a table starts with the name of
+the release, which is ignored, so that a table of the full-size release fits small images. Columns
+are found by name, because their order differs between files. Uncertain labels stay -1; blank cells
+have no label. Empty masks are left out. Masks have the size of the full-size image, also with the
+small images.
 """
 
 import re
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from g2dbench.cards import DatasetCard
-from g2dbench.data.readers._chexpert_labels import Judgements
+from g2dbench.data.readers._chexpert_labels import LabelParser
 from g2dbench.data.readers.chexpert.chexlocalize import Segmentations, read_segmentations
 from g2dbench.data.splits.published import PublishedSplit
 from g2dbench.data.tables.csv import has_table, note_lacking, read_table
@@ -65,8 +65,8 @@ SPELLINGS = {"Airspace Opacity": "Lung Opacity"}
 DEMOGRAPHICS = ("Sex", "Age", "AP/PA")
 
 
-class Part(NamedTuple):
-    """A table: the split it lists, the column that names an image or a study, what else it has."""
+class SplitTable(NamedTuple):
+    """A table of one split. key: column of the image or study; optional: columns it may lack."""
 
     table: str
     split: str
@@ -74,33 +74,38 @@ class Part(NamedTuple):
     optional: tuple[str, ...] = ()
 
 
-PARTS = (
-    (Part("train.csv", "train", optional=DEMOGRAPHICS),),
-    (Part("valid.csv", "valid", optional=DEMOGRAPHICS), Part("val_labels.csv", "valid")),
-    (Part("groundtruth.csv", "test", key="Study"), Part("test_labels.csv", "test")),
+SPLIT_TABLES = (
+    (SplitTable("train.csv", "train", optional=DEMOGRAPHICS),),
+    (
+        SplitTable("valid.csv", "valid", optional=DEMOGRAPHICS),
+        SplitTable("val_labels.csv", "valid"),
+    ),
+    (SplitTable("groundtruth.csv", "test", key="Study"), SplitTable("test_labels.csv", "test")),
 )
-"""For each split the tables that may list it; the first that is there is read."""
+"""The possible tables of each split; the first that exists is read."""
 
 SEGMENTATIONS = ("gt_segmentations_val.json", "gt_segmentations_test.json")
 
-_PLACE = re.compile(
+_IMAGE_PATH = re.compile(
     r"(?:.*/)?(?P<part>train|valid|val|test)/(?P<patient>patient\d+)/(?P<study>study\d+)"
     r"(?:/(?P<view>view\d+_(?:frontal|lateral)\.(?i:jpg)))?",
     re.ASCII,
 )
-_SAME = {"valid": ("valid", "val"), "val": ("val", "valid")}
-"""Folders that hold the same set in CheXpert and in CheXlocalize."""
+_EQUIVALENT_FOLDERS = {"valid": ("valid", "val"), "val": ("val", "valid")}
+"""Folder names that CheXpert and CheXlocalize use for the same images."""
 
 
 def read(root: Path) -> Iterator[Found]:
-    """One record per image that a table lists, or that lies in the folder of a study it lists.
+    """Yield a record for each image that a table lists, or that is in a listed study's folder.
 
-    BadData: no table is there, or one lacks a column.
+    Raises BadData if there is no table, or a table lacks a column.
     """
     check_layout(root)
-    parts = [part for choice in PARTS for part in _present(root, choice)] or [PARTS[0][0]]
-    source = Source(
-        root, Judgements(CARD.findings), read_segmentations(root, SEGMENTATIONS, SPELLINGS)
+    parts = [part for choice in SPLIT_TABLES for part in _first_existing(root, choice)] or [
+        SPLIT_TABLES[0][0]
+    ]
+    source = RowContext(
+        root, LabelParser(CARD.findings), read_segmentations(root, SEGMENTATIONS, SPELLINGS)
     )
     for part in parts:
         table = read_table(root / part.table, (part.key, *CARD.findings), part.optional)
@@ -110,33 +115,33 @@ def read(root: Path) -> Iterator[Found]:
             yield from _row(part, dict(zip(names, cells, strict=True)), source)
 
 
-def _present(root: Path, choice: tuple[Part, ...]) -> list[Part]:
-    """The first table of a choice that is there, if any."""
+def _first_existing(root: Path, choice: tuple[SplitTable, ...]) -> list[SplitTable]:
+    """Return the first of these tables that exists, if any."""
     return [part for part in choice if has_table(root / part.table)][:1]
 
 
-class Source(NamedTuple):
-    """What the rows of all tables are read with."""
+class RowContext(NamedTuple):
+    """What the rows of all tables need."""
 
     root: Path
-    judge: Judgements
+    label_parser: LabelParser
     masks: Segmentations
 
 
-def _row(part: Part, row: Mapping[str, str], source: Source) -> Iterator[Found]:
-    """The image of a row, or all images of the study that it names."""
+def _row(part: SplitTable, row: Mapping[str, str], source: RowContext) -> Iterator[Found]:
+    """Yield the image of a row, or all images of its study."""
     where = f"line {row['line']} of {part.table}"
     named = row[part.key]
-    place = _PLACE.fullmatch(portable(named))
+    place = _IMAGE_PATH.fullmatch(portable(named))
     if place is None:
         reason = (
-            f"{where}: {named!r} is no path such as train/patient00001/study1/view1_frontal.jpg"
+            f"{where}: {named!r} is not a path such as train/patient00001/study1/view1_frontal.jpg"
         )
         yield Rejected(named or where, None, reason)
         return
     folders = [
         source.root / folder / place["patient"] / place["study"]
-        for folder in _SAME.get(place["part"], (place["part"],))
+        for folder in _EQUIVALENT_FOLDERS.get(place["part"], (place["part"],))
     ]
     for path in _images(folders, place["view"]):
         name = f"{place['patient']}_{place['study']}_{path.stem}"
@@ -150,7 +155,7 @@ def _row(part: Part, row: Mapping[str, str], source: Source) -> Iterator[Found]:
 
 
 def _images(folders: list[Path], view: str | None) -> list[Path]:
-    """The named view in the first folder that has it, or all views of the study's folder."""
+    """Return the image of a view in the first folder that has it, or all images of the study."""
     if view is not None:
         paths = [locate(folder, view) for folder in folders]
         return [next((path for path in paths if path.is_file()), paths[0])]
@@ -158,8 +163,10 @@ def _images(folders: list[Path], view: str | None) -> list[Path]:
     return found or [folders[0] / "view1_frontal.jpg"]
 
 
-def _record(name: str, path: Path, part: Part, row: Mapping[str, str], source: Source) -> Record:
-    drawn = source.masks.of(name)
+def _record(
+    name: str, path: Path, part: SplitTable, row: Mapping[str, str], source: RowContext
+) -> Record:
+    found = source.masks.masks_of(name)
     patient, study = name.split("_")[:2]
     return Record(
         id=name,
@@ -170,8 +177,10 @@ def _record(name: str, path: Path, part: Part, row: Mapping[str, str], source: S
         sex=parse_sex(row.get("Sex", "")),
         age=parse_years(row.get("Age")),
         split=part.split,
-        labels=source.judge.labels([row[finding] for finding in CARD.findings], "its labels"),
-        masks=drawn.masks,
-        frame=drawn.frame,
-        notes=drawn.notes,
+        labels=source.label_parser.labels(
+            [row[finding] for finding in CARD.findings], "its labels"
+        ),
+        masks=found.masks,
+        frame=found.frame,
+        notes=found.notes,
     )

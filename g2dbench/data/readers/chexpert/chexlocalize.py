@@ -3,7 +3,7 @@
     gt_segmentations_val.json, gt_segmentations_test.json
 
 An image is named `patient64622_study1_view1_frontal`; size is [height, width] of the full image.
-Where one of an image's masks cannot be read, none of them is used, and its note tells.
+If a mask of an image cannot be read, none of its masks is used, and a note reports it.
 """
 
 import json
@@ -19,8 +19,8 @@ from g2dbench.errors import BadData, BadResult
 Frame = tuple[int, int]
 
 
-class Drawn(NamedTuple):
-    """What is known of one image: its masks in their frame (H, W), and what is not known."""
+class ImageMasks(NamedTuple):
+    """The masks of an image in their frame (H, W), and notes about masks that cannot be read."""
 
     masks: RunMasks | None = None
     frame: Frame | None = None
@@ -28,15 +28,15 @@ class Drawn(NamedTuple):
 
 
 class Segmentations:
-    """The masks of images, by the image's name."""
+    """The masks of all images, by the name of the image."""
 
     def __init__(self, spellings: Mapping[str, str]) -> None:
-        """spellings: findings that are called otherwise in the labels."""
+        """spellings: name of a finding here -> its name in the labels, if they differ."""
         self._spellings = spellings
         self._images: dict[str, tuple[Path, Any]] = {}
 
     def add(self, path: Path) -> None:
-        """Take in one file; BadData if it is not such a file."""
+        """Read a file and add its masks; BadData if it is not a file of segmentations."""
         try:
             found = json.loads(read_bytes(path))
         except (OSError, ValueError, RecursionError) as error:
@@ -45,16 +45,16 @@ class Segmentations:
             raise BadData(f"the segmentations {path} are no mapping from image to findings")
         self._images |= {name: (path, masks) for name, masks in found.items()}
 
-    def of(self, image: str) -> Drawn:
-        """Masks of an image and their frame (H, W), without findings that were looked for in vain.
+    def masks_of(self, image: str) -> ImageMasks:
+        """Return the masks of an image, without findings whose mask is empty.
 
-        Nothing where nobody segmented it; a note where its entry is broken.
+        Without segmentation: no masks. With a damaged entry: no masks, but a note.
         """
         if image not in self._images:
-            return Drawn()
+            return ImageMasks()
         path, masks = self._images[image]
         if masks == {}:
-            return Drawn(notes=(f"{path.name} has an empty entry for it: no masks are known",))
+            return ImageMasks(notes=(f"{path.name} has an empty entry for it: no masks are known",))
         try:
             sizes = {(int(mask["size"][0]), int(mask["size"][1])) for mask in masks.values()}
             frame = sizes.pop()
@@ -62,17 +62,19 @@ class Segmentations:
                 raise ValueError("masks differ in size")
             runs = {name: rle.parse_runs(mask["counts"], frame) for name, mask in masks.items()}
         except (AttributeError, KeyError, TypeError, IndexError, ValueError, BadResult):
-            return Drawn(notes=(f"{path.name} has no COCO run lengths for it: no masks are known",))
+            return ImageMasks(
+                notes=(f"{path.name} has no COCO run lengths for it: no masks are known",)
+            )
         seen = {
             self._spellings.get(name, name): [r.tolist()] for name, r in runs.items() if len(r) > 1
         }
-        return Drawn(RunMasks(seen, frame), frame)
+        return ImageMasks(RunMasks(seen, frame), frame)
 
 
 def read_segmentations(
     root: Path, names: Sequence[str], spellings: Mapping[str, str]
 ) -> Segmentations:
-    """The segmentations that lie in the root, or in a `CheXlocalize/` in it or beside it."""
+    """Read the segmentations in the root, or in a folder `CheXlocalize/` in it or beside it."""
     found = Segmentations(spellings)
     for name in names:
         folders = (root, root / "CheXlocalize", root.resolve().parent / "CheXlocalize")

@@ -6,13 +6,13 @@
     mimic-cxr-2.1.0-test-set-labeled.csv  study_id, 14 labels by radiologists (2.1.0 only)
     files/p10/p10000032/s50414267/<dicom_id>.jpg
 
-Reports are a project of their own; `mimic_files` says where they are looked for unless the option
-`reports` names their zip or folder, `report_files` how they are read. A report is kept whole; a
-recipe's cleaning chooses its sections. Labels are of the study, by CheXpert's labeler or with the
-option `labels=negbio` by NegBio; where radiologists labelled a study of the test set, theirs
-replace them ("Airspace Opacity" there is Lung Opacity). Images without ViewPosition have the view
-"unspecified", so that they do not count as frontal; a table without that column is read by its
-ViewCodeSequence_CodeMeaning. Nobody's sex or age is in these tables.
+Reports are a separate project: `layout` searches for them unless the option `reports` names their
+zip or folder, `reports` reads them. The whole report is stored; the cleaning of a recipe selects
+sections. Labels belong to the study and come from CheXpert's labeler, or with the option
+`labels=negbio` from NegBio; labels by radiologists replace them for studies of the test set
+("Airspace Opacity" there is Lung Opacity). Images without ViewPosition have the view "unspecified"
+and do not count as frontal; a table without this column is read by ViewCodeSequence_CodeMeaning.
+These tables have no sex and no age.
 """
 
 import re
@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from g2dbench.cards import DatasetCard
-from g2dbench.data.readers._chexpert_labels import Judgements
+from g2dbench.data.readers._chexpert_labels import LabelParser
 from g2dbench.data.readers.mimic_cxr.layout import METADATA, find_images, find_reports, image_tree
 from g2dbench.data.readers.mimic_cxr.reports import Reports, open_reports
 from g2dbench.data.tables.csv import has_table, note_lacking, read_table
@@ -72,14 +72,14 @@ LABELS = {
     "chexpert": "mimic-cxr-2.0.0-chexpert.csv",
     "negbio": "mimic-cxr-2.0.0-negbio.csv",
 }
-"""Tables by the program that made them from the reports, on the same studies."""
+"""Label tables by the program that labeled the reports; all have the same studies."""
 RADIOLOGISTS = "mimic-cxr-2.1.0-test-set-labeled.csv"
 
 OPTIONAL = (("ViewPosition", "ViewCodeSequence_CodeMeaning"),)
 
 SPLITS = {"train": "train", "validate": "valid", "test": "test"}
 SPELLINGS = {"Lung Opacity": "Airspace Opacity"}
-"""Findings whose column has another name in the radiologists' table."""
+"""Columns of the radiologists' table whose finding has another name."""
 
 UNSPECIFIED = "unspecified"
 EXTENSIONS = (".jpg", ".png")
@@ -92,28 +92,28 @@ Labels = Mapping[str, int] | None
 
 
 def read(root: Path, options: Mapping[str, str] | None = None) -> Iterator[Found]:
-    """One record per image of the metadata.
+    """Yield a record for each image of the metadata.
 
     options: `reports`, a zip or a folder; `labels`, one of LABELS. Misuse: there is no such one.
     BadData: a table, a column, the images or the reports are missing.
     """
     check_layout(root)
-    told = options or {}
-    labels = told.get("labels", "chexpert")
+    options = options or {}
+    labels = options.get("labels", "chexpert")
     if labels not in LABELS:
         raise Misuse(f"--option labels={labels}: choose one of {', '.join(LABELS)}")
     images = find_images(root)
     table = _table(images)
     yield from note_lacking(images / METADATA, OPTIONAL)
-    reports = open_reports(find_reports(images, told.get("reports")))
-    source = Source(image_tree(images), reports, StudyLabels(images, LABELS[labels]))
+    reports = open_reports(find_reports(images, options.get("reports")))
+    source = StudyContext(image_tree(images), reports, StudyLabels(images, LABELS[labels]))
     # Images of a study lie together, so that its report is read once.
     for _, rows in groupby(table.itertuples(index=False), attrgetter("subject_id", "study_id")):
         yield from _study(list(rows), source)
 
 
 def _table(images: Path) -> pd.DataFrame:
-    """Metadata with the official split ("" where it has none), by patient and study."""
+    """Return the metadata with the official split ("" if none), sorted by patient and study."""
     metadata = read_table(images / METADATA, ("dicom_id", "subject_id", "study_id"), OPTIONAL)
     split = read_table(images / SPLIT_TABLE, ("dicom_id", "split")).drop_duplicates("dicom_id")
     metadata["split"] = metadata["dicom_id"].map(split.set_index("dicom_id")["split"]).fillna("")
@@ -121,12 +121,12 @@ def _table(images: Path) -> pd.DataFrame:
 
 
 class StudyLabels:
-    """Labels of the studies: by a program's table, by radiologists where there are any."""
+    """The labels of all studies: by radiologists if available, else by a program."""
 
     def __init__(self, images: Path, table: str) -> None:
         self._labels: dict[str, Labels] = {}
         self._broken: dict[str, str] = {}
-        self._judge = Judgements(CARD.findings)
+        self._judge = LabelParser(CARD.findings)
         self._add(images / table, {})
         if has_table(images / RADIOLOGISTS):
             self._add(images / RADIOLOGISTS, SPELLINGS)
@@ -142,13 +142,13 @@ class StudyLabels:
                 self._broken[study] = str(error)
 
     def of(self, study: str) -> Labels:
-        """A study's labels, None where nobody judged it; BadData where its row is broken."""
+        """Return the labels of a study, or None; BadData if its row is invalid."""
         if study in self._broken:
             raise BadData(self._broken[study])
         return self._labels.get(study)
 
 
-class Source(NamedTuple):
+class StudyContext(NamedTuple):
     """What a study's images are made of; tree holds p10/ to p19/."""
 
     tree: Path
@@ -156,7 +156,7 @@ class Source(NamedTuple):
     labels: StudyLabels
 
 
-def _study(rows: list[Any], source: Source) -> Iterator[Found]:
+def _study(rows: list[Any], source: StudyContext) -> Iterator[Found]:
     """The images of one study, from their rows of the metadata."""
     subject, study = str(rows[0].subject_id), str(rows[0].study_id)
     try:

@@ -1,12 +1,12 @@
-"""Where the parts of MIMIC-CXR lie: PhysioNet gives images and reports as two projects.
+"""Finds the images and the reports of MIMIC-CXR, which are two projects on PhysioNet.
 
-A root is the images' project, or the folder that holds both, as `wget -r` from PhysioNet leaves it:
+A root is the images' project, or the folder with both, as `wget -r` from PhysioNet stores them:
 
     mimic-cxr-jpg/2.1.0/mimic-cxr-2.0.0-metadata.csv.gz, files/p10/...
     mimic-cxr/2.0.0/mimic-cxr-reports.zip, or files/p10/... as unpacked
 
-Unless the option `reports` names them, reports are looked for in the images' project, beside it,
-and in a `mimic-cxr/` up to two folders above it.
+Unless the option `reports` names them, reports are searched in the images' project, beside it, and
+in a folder `mimic-cxr/` up to two folders above it.
 """
 
 from collections.abc import Iterator
@@ -43,17 +43,17 @@ def image_tree(images: Path) -> Path:
     raise BadData(f"{images} holds no images: neither files/p10/ to files/p19/ nor p10/ to p19/")
 
 
-def find_reports(images: Path, told: str | None = None) -> Path:
-    """The reports' zip or folder: the one that was told, or that belongs to an images' project.
+def find_reports(images: Path, option: str | None = None) -> Path:
+    """Return the zip or folder of the reports, from the option or near the images' project.
 
-    told: also the folder of the reports' project. Misuse where it is nothing, BadData where none
-    is found.
+    option: value of the option, which may also be the folder of the reports' project. Misuse if it
+    does not exist, BadData if no reports are found.
     """
-    if told is not None:
-        place = Path(told).expanduser()
+    if option is not None:
+        place = Path(option).expanduser()
         zipped = place / f"{REPORTS}.zip"
         if not place.exists():
-            raise Misuse(f"--option reports={told}: there is no zip or folder {place}")
+            raise Misuse(f"--option reports={option}: there is no zip or folder {place}")
         return zipped if zipped.is_file() else place
     for place in _places(images):
         if place.is_file() or place.is_dir():

@@ -1,8 +1,7 @@
 """Reports of MIMIC-CXR, `p10/p10000032/s50414267.txt`, from the official zip or a folder.
 
-The zip is read where it lies, entry by entry; nothing is unpacked, and an entry's name is compared,
-never used as a path. Reports are small texts: whatever claims more than MAX_BYTES is refused before
-it is read.
+The zip is read entry by entry without unpacking; names of entries are only compared, never used as
+paths. An entry of more than MAX_BYTES is refused before it is read.
 """
 
 import re
@@ -22,10 +21,10 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, Not
 
 
 class Reports(Protocol):
-    """Where reports are read from."""
+    """The interface of a source of reports."""
 
     def read(self, subject: str, study: str) -> str | None:
-        """The text of a study's report, None where there is none; BadData if it is broken."""
+        """The text of a study's report, or None if there is none; BadData if it is damaged."""
         ...
 
 
@@ -59,7 +58,7 @@ class ZippedReports:
             )
 
     def read(self, subject: str, study: str) -> str | None:
-        """The text of a study's report, None where there is none; BadData if it is broken."""
+        """The text of a study's report, or None if there is none; BadData if it is damaged."""
         entry = self._entries.get(_name(subject, study))
         if entry is None:
             return None
@@ -85,7 +84,7 @@ class UnpackedReports:
         self._real = self._folder.resolve()
 
     def read(self, subject: str, study: str) -> str | None:
-        """The text of a study's report, None where there is none; BadData if it is broken."""
+        """The text of a study's report, or None if there is none; BadData if it is damaged."""
         path = self._folder / _name(subject, study)
         if not path.is_file():
             return None

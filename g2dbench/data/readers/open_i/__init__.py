@@ -5,9 +5,9 @@
     indiana_projections.csv   uid, filename, projection (may be lacking)
     images/images_normalized/<filename>, or images/<filename>
 
-or the XML reports and PNG images of `open_i_nlm`; ids, reports and labels are the same in both.
-One uid is one study of one patient. Frontal and lateral images are read; `view` tells them apart.
-The report keeps its XXXX marks; `report.clean_report` removes them.
+or the XML reports and PNG images of `open_i.nlm`; ids, reports and labels are the same in both.
+A uid is a study, and each study counts as a patient. Frontal and lateral images are read; the field
+`view` has the projection. Reports contain XXXX for removed names; `reports.cleaning` removes these.
 """
 
 from collections.abc import Iterator
@@ -71,13 +71,13 @@ TERMS = {
     "fractures, bone": "Fracture",
     "hernia, hiatal": "Hernia",
 }
-"""Terms of the Problems column, lower-cased, and the finding that each says."""
+"""Terms of the Problems column in lower case, and the finding that each stands for."""
 
 UNJUDGED = {"", "no indexing"}
 
 
 def read(root: Path) -> Iterator[Found]:
-    """Every image that the projections or the XML reports list, with its study's report and labels.
+    """Yield a record for each listed image, with the report and labels of its study.
 
     BadData: a table, a column or the image folder is missing.
     """
@@ -145,13 +145,13 @@ def _kaggle(root: Path) -> Iterator[Found]:
 
 
 def join_report(findings: str, impression: str) -> str | None:
-    """Both sections under their headings; None where both are empty."""
+    """Join both sections, with their headings; None if both are empty."""
     sections = (("Findings", findings), ("Impression", impression))
     return " ".join(f"{title}: {text}" for title, text in sections if text) or None
 
 
 def parse_problems(problems: str) -> dict[str, int] | None:
-    """Labels of a Problems cell, terms joined by `;`; None where nobody indexed the study."""
+    """Parse the labels of a Problems cell, with terms joined by `;`; None if it was not indexed."""
     terms = {term.strip().lower() for term in problems.split(";")}
     if terms <= UNJUDGED:
         return None

@@ -3,10 +3,10 @@
     NLMCXR_reports/ecgen-radiology/1.xml, or ecgen-radiology/1.xml
     NLMCXR_png/CXR1_1_IM-0001-3001.png, or images below the root
 
-Of an XML file are read: `uId`, the `AbstractText` sections FINDINGS and IMPRESSION, the `major`
-MeSH terms up to their first `/` (Kaggle's Problems column), and the `id` of every `parentImage`.
-The `automatic` terms, which a program found in the text, are not labels here. `CXR{uid}_IM-...` is
-`{uid}_IM-...` in Kaggle's layout, and so is the id. The view of an image is not told.
+The reader uses `uId`, the `AbstractText` sections FINDINGS and IMPRESSION, the `major` MeSH terms
+up to their first `/` (Kaggle's Problems column), and the `id` of every `parentImage`. It does not
+use the `automatic` terms, which a program found in the text. Ids are those of Kaggle's layout:
+`{uid}_IM-...` for `CXR{uid}_IM-...`. The files do not contain the view of an image.
 """
 
 import re
@@ -22,7 +22,7 @@ REPORTS = ("NLMCXR_reports/ecgen-radiology", "ecgen-radiology", "NLMCXR_reports"
 IMAGES = ("NLMCXR_png", "images")
 
 MAX_BYTES = 1_000_000
-"""The largest official report has some 10,000 bytes."""
+"""Largest size of a report file; the largest official one has about 10,000 bytes."""
 
 _NAME = re.compile(r"CXR(\d+)_(?:\1_)?(IM-.+)")
 
@@ -39,13 +39,13 @@ class Study:
 
 
 def find_reports(root: Path) -> Path | None:
-    """The folder of XML reports below a root, None where there is none."""
+    """Return the folder of XML reports below a root, or None if there is none."""
     places = (root / name for name in REPORTS)
     return next((place for place in places if place.is_dir() and any(place.glob("*.xml"))), None)
 
 
 def read_studies(folder: Path) -> Iterator[tuple[Path, Study | BadData]]:
-    """Every report of the folder by number, or what is wrong with it."""
+    """Read all reports of the folder, by number; an invalid one is Rejected."""
     files = sorted(folder.glob("*.xml"), key=lambda file: (len(file.stem), file.stem))
     for file in files:
         try:
@@ -55,9 +55,9 @@ def read_studies(folder: Path) -> Iterator[tuple[Path, Study | BadData]]:
 
 
 def image_id(name: str) -> str:
-    """Kaggle's name of an image: `CXR10_IM-0002-1001` is `10_IM-0002-1001`.
+    """Return Kaggle's name of an image: `10_IM-0002-1001` for `CXR10_IM-0002-1001`.
 
-    Some names carry the number twice: `CXR1_1_IM-0001-3001` is `1_IM-0001-3001`.
+    Some names have the number twice: `CXR1_1_IM-0001-3001` gives `1_IM-0001-3001`.
     """
     match = _NAME.fullmatch(name)
     if match is None:
@@ -66,10 +66,10 @@ def image_id(name: str) -> str:
 
 
 def parse_study(file: Path) -> Study:
-    """One report; BadData if it is no XML, too large, or declares a document type.
+    """Parse a report; BadData if it is not XML, is too large, or declares a document type.
 
-    Entities, which can grow without bound or read other files, need a document type. It is looked
-    for in the bytes, before any parser sees them; NUL bytes would be an encoding that hides it.
+    A document type could define entities that expand without limit or read other files. The bytes
+    are searched for it before they are parsed; NUL bytes are refused, since UTF-16 would hide it.
     """
     try:
         if file.stat().st_size > MAX_BYTES:

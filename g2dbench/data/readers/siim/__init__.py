@@ -4,9 +4,10 @@
                                          latter); negative is -1
     dicom-images-train/<StudyUID>/<SeriesUID>/<ImageId>.dcm, and dicom-images-test/ likewise
 
-An image has one row per run-length mask; they are united. The pairs are (gap, length), the gap
-counted from the end of the previous run, column-major in a 1024 x 1024 frame: COCO's run lengths.
-Of 12,047 images 2,669 are positive; the published split sizes are 8,433 / 1,807 / 1,807.
+An image has one row per run-length mask; the mask is their union. The runs are pairs (gap, length)
+in column-major order in a 1024 x 1024 frame, with the gap counted from the end of the previous run,
+like COCO's run lengths. Of 12,047 images, 2,669 are positive; the published split sizes are
+8,433 / 1,807 / 1,807.
 """
 
 from collections.abc import Iterator, Sequence
@@ -57,14 +58,14 @@ SPLIT = (0.7, 0.15, 0.15)
 
 TABLE = "train-rle.csv"
 TABLES = ("stage_2_train.csv", TABLE)
-"""As Kaggle has named it since the second stage, and before."""
+"""File names of the table since the second stage, and before."""
 FRAME = (1024, 1024)
 FINDING = CARD.findings[0]
 NEGATIVE = "-1"
 
 
 def read(root: Path) -> Iterator[Found]:
-    """One record per ImageId, in whichever of the three layouts the root has.
+    """Yield a record for each ImageId, in any of the three layouts.
 
     BadData: the table, a column or the image folder is missing.
     """
@@ -78,7 +79,7 @@ def read(root: Path) -> Iterator[Found]:
 
 
 def table_in(root: Path) -> Path:
-    """The table of run lengths in a root, by whichever name it has."""
+    """Return the table of run lengths in a root, under either of its names."""
     return choose_table(root, TABLES)
 
 
@@ -121,7 +122,7 @@ def _record(name: str, path: Path, rows: list[Cells], table: str) -> Record:
 
 
 def parse_runs(code: str, where: str) -> list[int]:
-    """The (gap, length) pairs of one cell, flat; BadData names the place if they are none."""
+    """Parse the (gap, length) pairs of a cell into a flat list; BadData names `where`."""
     try:
         runs = [int(part) for part in code.split()]
     except ValueError:

@@ -1,11 +1,12 @@
-"""SIIM-ACR as Kaggle's users re-uploaded it: PNG images and masks under two kinds of names.
+"""SIIM-ACR in two copies that Kaggle users published, with PNG images and masks.
 
     vbookshelf    stage_1_{train,test}_images.csv    new_filename, ImageId, has_pneumo
                   png_images/<new_filename>, png_masks/<new_filename>
                   new_filename is `{number}_{train|test}_{0|1}_.png`, its last number has_pneumo
     iafoss        train/<ImageId>.png, masks/<ImageId>.png; no table
 
-Ids are ImageId, as in the original tree. PNG files name no patient, so that each image is one.
+Ids are ImageId, as in the original layout. PNG files contain no patient id, so that each image
+counts as a patient.
 """
 
 from collections.abc import Iterator
@@ -24,17 +25,17 @@ TABLES = ("stage_1_train_images.csv", "stage_1_test_images.csv")
 
 
 def is_renumbered(root: Path) -> bool:
-    """Whether the root is vbookshelf's."""
+    """Return whether the root has the layout of vbookshelf."""
     return any((root / table).is_file() for table in TABLES)
 
 
 def is_flat(root: Path) -> bool:
-    """Whether the root is iafoss'."""
+    """Return whether the root has the layout of iafoss."""
     return (root / "train").is_dir() and (root / "masks").is_dir()
 
 
 def read_renumbered(root: Path, finding: str) -> Iterator[Found]:
-    """One record per row of vbookshelf's tables."""
+    """Yield a record for each row of vbookshelf's tables."""
     images = index_images(folders(root, ("png_images",)), (".png",))
     masks = index_images(folders(root, ("png_masks",)), (".png",))
     roots = trusted_roots(root)
@@ -56,7 +57,7 @@ def read_renumbered(root: Path, finding: str) -> Iterator[Found]:
 
 
 def read_flat(root: Path, finding: str) -> Iterator[Found]:
-    """One record per image of iafoss' train/; its mask says whether it is positive."""
+    """Yield a record for each image in iafoss' train/; it is positive if its mask is not empty."""
     images = index_images(folders(root, ("train",)), (".png",))
     masks = index_images(folders(root, ("masks",)), (".png",))
     roots = trusted_roots(root)
@@ -89,10 +90,10 @@ def _record(
 
 
 def _positive(row: Cells, where: str) -> bool:
-    """The label, which the table and the file's name both say; BadData if they differ."""
-    told, named = row["has_pneumo"], bare_name(row["new_filename"]).split("_")
-    if told not in ("0", "1"):
-        raise BadData(f"{where}: has_pneumo is {told!r}, not 0 or 1")
-    if len(named) < 3 or named[2] != told:
-        raise BadData(f"{where}: has_pneumo {told} contradicts the name {row['new_filename']!r}")
-    return bool(told == "1")
+    """Return the label, which the table and the file name contain; BadData if they differ."""
+    value, named = row["has_pneumo"], bare_name(row["new_filename"]).split("_")
+    if value not in ("0", "1"):
+        raise BadData(f"{where}: has_pneumo is {value!r}, not 0 or 1")
+    if len(named) < 3 or named[2] != value:
+        raise BadData(f"{where}: has_pneumo {value} contradicts the name {row['new_filename']!r}")
+    return bool(value == "1")

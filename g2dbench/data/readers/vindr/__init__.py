@@ -5,11 +5,12 @@
                                                 x_min, y_min, x_max, y_max
     train/<image_id>.dicom, test/<image_id>.dicom
 
-Three of 17 radiologists read each training image: see `agreement` for what they agree on. The test
-images carry the consensus of five, taken as it is. The test table says "Other disease" where the
-training table says "Other diseases"; both are the former here. Boxes are in the DICOM file's
-pixels. A fifth of the training images is held out, by label: 12,000 / 3,000 / 3,000, as in BenchX.
-PNG or JPEG copies need the sizes of the originals, see `frames`.
+Three of 17 radiologists read each training image; `consensus` combines their labels and boxes. The
+test tables have the consensus of five radiologists, which is used unchanged. The finding "Other
+diseases" of the training table is "Other disease" here, as in the test table. Boxes are in pixels
+of the DICOM file. A fifth of the training images is held out, stratified by label:
+12,000 / 3,000 / 3,000, as in BenchX. PNG or JPEG copies need the sizes of the originals, see
+`frames`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,8 +18,8 @@ from pathlib import Path
 
 from g2dbench.cards import DatasetCard
 from g2dbench.data.images.image_file import EXTENSIONS
-from g2dbench.data.readers.vindr.consensus import fuse, majority
-from g2dbench.data.readers.vindr.frames import Frames
+from g2dbench.data.readers.vindr.consensus import majority_labels, merge_boxes
+from g2dbench.data.readers.vindr.frames import BoxFrames
 from g2dbench.data.splits.published import PublishedSplit
 from g2dbench.data.tables.csv import Cells, by_key, header, is_complete, number, read_table
 from g2dbench.data.tables.files import check_layout, folders, index_images
@@ -69,7 +70,7 @@ CARD = DatasetCard(
 PUBLISHED_SPLITS = {"benchx": PublishedSplit("BenchX, its lists", (12_000, 3_000, 3_000))}
 
 SPLIT = (0.8, 0.2, 0.0)
-"""Of the training images; the test images are official."""
+"""Shares of the training images; the test images are official."""
 
 ALIASES = {"Other diseases": "Other disease"}
 READER = "rad_id"
@@ -77,7 +78,7 @@ CORNERS = ("x_min", "y_min", "x_max", "y_max")
 
 
 def read(root: Path, options: Mapping[str, str] | None = None) -> Iterator[Found]:
-    """One record per image of the label tables, of the test part where its tables are there.
+    """Yield a record for each image of the label tables; the test tables are optional.
 
     options: see `frames`. BadData: a table, a column or an image folder is missing.
     """
@@ -88,15 +89,18 @@ def read(root: Path, options: Mapping[str, str] | None = None) -> Iterator[Found
 
 
 def _part(root: Path, name: str, options: Mapping[str, str]) -> Iterator[Found]:
-    """The official training or test part; only the former names readers."""
+    """Read the official training or test set; only the training tables name radiologists."""
     table = root / "annotations" / f"image_labels_{name}.csv"
-    reader = (READER,) if name == "train" else ()
+    reader_column = (READER,) if name == "train" else ()
     columns = _label_columns(table)
-    votes = by_key(read_table(table, ("image_id", *reader, *columns)), "image_id")
+    votes = by_key(read_table(table, ("image_id", *reader_column, *columns)), "image_id")
     boxes = table.with_name(f"annotations_{name}.csv")
-    drawn = by_key(read_table(boxes, ("image_id", *reader, "class_name", *CORNERS)), "image_id")
-    images, frames = index_images(folders(root, (name,)), EXTENSIONS), Frames(root, name, options)
-    if strange := drawn.keys() - votes.keys():
+    box_rows = by_key(
+        read_table(boxes, ("image_id", *reader_column, "class_name", *CORNERS)), "image_id"
+    )
+    images = index_images(folders(root, (name,)), EXTENSIONS)
+    frames = BoxFrames(root, name, options)
+    if strange := box_rows.keys() - votes.keys():
         yield Note(f"{boxes.name} has boxes of {len(strange)} images that {table.name} lacks")
     for image, rows in votes.items():
         path = images.get(image)
@@ -105,16 +109,16 @@ def _part(root: Path, name: str, options: Mapping[str, str]) -> Iterator[Found]:
             continue
         try:
             given = [_vote(row, columns, table) for row in rows]
-            rows = drawn.get(image, [])
-            labels, found = _agreed(image, given, parse_boxes(rows, boxes), reader)
-            found = found if all_known(rows, labels) else None
-            yield frames.record(image, path, labels, found, None if reader else "test")
+            rows = box_rows.get(image, [])
+            labels, found = _consensus(image, given, parse_boxes(rows, boxes), reader_column)
+            found = found if has_all_corners(rows, labels) else None
+            yield frames.record(image, path, labels, found, None if reader_column else "test")
         except BadData as error:
             yield Rejected(image, path, str(error))
 
 
 def _label_columns(table: Path) -> dict[str, str]:
-    """The table's column of every finding; BadData if one lacks."""
+    """Return the finding of each label column; BadData if a finding has no column."""
     names = header(table)
     columns = {name: ALIASES.get(name, name) for name in names}
     columns = {name: finding for name, finding in columns.items() if finding in CARD.findings}
@@ -125,20 +129,20 @@ def _label_columns(table: Path) -> dict[str, str]:
     return columns
 
 
-def _agreed(
-    image: str, given: list[dict[str, int]], boxes: list[Box], reader: tuple[str, ...]
+def _consensus(
+    image: str, given: list[dict[str, int]], boxes: list[Box], reader_column: tuple[str, ...]
 ) -> tuple[dict[str, int], tuple[Box, ...] | None]:
-    """Labels and boxes of an image: what its readers agree on, or their consensus as written."""
-    if reader:
-        labels = majority(given)
-        return labels, fuse(box for box in boxes if labels[box.finding])
+    """Return the labels and boxes of an image: the consensus, computed or as the table has it."""
+    if reader_column:
+        labels = majority_labels(given)
+        return labels, merge_boxes(box for box in boxes if labels[box.finding])
     if len(given) > 1:
         raise BadData(f"the test image {image} has {len(given)} rows of labels instead of one")
     return given[0], tuple(boxes)
 
 
 def _vote(row: Cells, columns: dict[str, str], table: Path) -> dict[str, int]:
-    """One row's labels under their common names."""
+    """Return the labels of a row, by finding."""
     vote = {}
     for column, finding in columns.items():
         value = number(row[column], f"line {row['line']} of {table.name}: {column}")
@@ -149,23 +153,23 @@ def _vote(row: Cells, columns: dict[str, str], table: Path) -> dict[str, int]:
 
 
 def parse_boxes(rows: list[Cells], table: Path) -> list[Box]:
-    """The boxes of some rows; "No finding" has none. BadData names the line of a broken one.
+    """Return the boxes of some rows; BadData names the line of an invalid one.
 
-    Rows that lack corners are left out; `all_known` tells whether there are any.
+    "No finding" has no box. Rows without corners are left out, see `has_all_corners`.
     """
     boxes = []
     for row in rows:
         name = ALIASES.get(row["class_name"], row["class_name"])
         where = f"line {row['line']} of {table.name}"
         if name not in CARD.findings:
-            raise BadData(f"{where}: {name!r} is no finding of VinDr-CXR")
+            raise BadData(f"{where}: {name!r} is not a finding of VinDr-CXR")
         if name != "No finding" and is_complete(row, CORNERS):
             boxes.append(Box(name, *(number(row[c], f"{where}: {c}") for c in CORNERS)))
     return boxes
 
 
-def all_known(rows: list[Cells], labels: Mapping[str, int]) -> bool:
-    """Whether every row of a finding that is present says where it is."""
+def has_all_corners(rows: list[Cells], labels: Mapping[str, int]) -> bool:
+    """Return whether every row of a present finding has a box."""
     names = [str(ALIASES.get(row["class_name"], row["class_name"])) for row in rows]
     return all(
         is_complete(row, CORNERS)

@@ -1,8 +1,8 @@
-"""What several readers of one image agree on: labels by majority, overlapping boxes as one.
+"""The consensus of several radiologists: labels by majority vote, overlapping boxes merged.
 
-A finding is present where more than half of the image's readers say so. Only boxes of findings
-that are present count; those of one finding that overlap by more than OVERLAP, directly or through
-others, become one box whose corners are the means of theirs.
+A finding is present if more than half of the image's radiologists mark it. Only boxes of present
+findings are used. Boxes of a finding whose IoU is above OVERLAP, directly or through other boxes,
+are merged into one box with their mean corners.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,11 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from g2dbench.sample import Box
 
 OVERLAP = 0.4
-"""Intersection over union, the overlap at which VinBigData's competition calls two boxes one."""
+"""Intersection over union (IoU) at which the VinBigData competition counts two boxes as equal."""
 
 
-def majority(votes: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    """Labels from one mapping finding -> 0 or 1 per reader; half of an even number is absent."""
+def majority_labels(votes: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """Return the labels by majority vote; votes: finding -> 0 or 1, per radiologist.
+
+    A tie counts as absent.
+    """
     findings = dict.fromkeys(finding for vote in votes for finding in vote)
     return {
         finding: int(2 * sum(vote.get(finding, 0) for vote in votes) > len(votes))
@@ -22,17 +25,17 @@ def majority(votes: Sequence[Mapping[str, int]]) -> dict[str, int]:
     }
 
 
-def fuse(boxes: Iterable[Box]) -> tuple[Box, ...]:
-    """Boxes with every group that overlaps replaced by its mean; their order does not matter."""
+def merge_boxes(boxes: Iterable[Box]) -> tuple[Box, ...]:
+    """Replace each group of overlapping boxes by its mean; the order of boxes does not matter."""
     groups: list[list[Box]] = []
     for box in sorted(boxes):
-        near = [group for group in groups if any(_is_same(box, other) for other in group)]
+        near = [group for group in groups if any(_overlaps(box, other) for other in group)]
         groups = [group for group in groups if group not in near]
         groups.append([*(other for group in near for other in group), box])
     return tuple(sorted(_mean(group) for group in groups))
 
 
-def _is_same(one: Box, other: Box) -> bool:
+def _overlaps(one: Box, other: Box) -> bool:
     if one.finding != other.finding:
         return False
     width = min(one.x1, other.x1) - max(one.x0, other.x0)

@@ -1,14 +1,15 @@
-"""The pixel frame of VinDr-CXR's boxes: a DICOM file's own, or the original's size from a table.
+"""The coordinate frame of VinDr-CXR's boxes: the size of the original DICOM image.
 
 Boxes of VinDr-CXR and VinBigData are in pixels of the original DICOM file. Kaggle's PNG and JPEG
-copies are smaller; what comes with them names the original sizes:
+copies are smaller; tables that come with them have the original sizes:
 
     train_meta.csv          image_id, dim0, dim1     rows and columns of the original
     train.csv               with further columns width, height
 
-A copy whose original size is not known is rejected, for its boxes would silently lie elsewhere,
-and so is one of other proportions: whether it was stretched, cut or padded, nothing tells. The
-option `copies=stretched` says that all of them were stretched; their boxes then are as well.
+A copy whose original size is unknown is rejected, because its boxes would be in the wrong place. A
+copy with another aspect ratio is rejected too, because it is not known whether it was stretched,
+cropped or padded. With the option `copies=stretched`, all copies count as stretched, and their
+boxes are stretched in the same way.
 """
 
 from collections.abc import Mapping
@@ -22,21 +23,21 @@ from g2dbench.data.tables.records import NO_CORNERS
 from g2dbench.errors import BadData, Misuse
 from g2dbench.sample import Box, Record
 
-NOTHING = Header(None, None, None, None, None)
+NO_HEADER = Header(None, None, None, None, None)
 
 COPIES, STRETCHED = "copies", "stretched"
 """An option of the readers, and its only value."""
 
 
-class Frames:
-    """The frames of one part ("train" or "test") of a VinDr folder."""
+class BoxFrames:
+    """The frames of the "train" or "test" images of a VinDr folder, by image_id."""
 
     def __init__(self, root: Path, part: str, options: Mapping[str, str]) -> None:
-        """Misuse if the option `copies` has a value that it cannot have."""
-        told = options.get(COPIES, STRETCHED)
-        if told != STRETCHED:
-            raise Misuse(f"--option {COPIES}={told}: the only value is {STRETCHED}")
-        self._is_stretched = COPIES in options
+        """Read the tables of original sizes; Misuse if the option `copies` has an invalid value."""
+        value = options.get(COPIES, STRETCHED)
+        if value != STRETCHED:
+            raise Misuse(f"--option {COPIES}={value}: the only value is {STRETCHED}")
+        self._are_copies_stretched = COPIES in options
         self._sizes: dict[str, tuple[int, int]] = {}
         self._wanted = f"{part}_meta.csv"
         known = ((self._wanted, ("dim0", "dim1")), (f"{part}.csv", ("height", "width")))
@@ -53,9 +54,9 @@ class Frames:
         boxes: tuple[Box, ...] | None,
         split: str | None,
     ) -> Record:
-        """The record of one image, boxes None where not all are known.
+        """Return the record of an image; boxes: None if not all of them are known.
 
-        BadData if the boxes' frame is not known, or if the image is no copy of it.
+        Raises BadData if the frame of the boxes is unknown, or the image does not fit it.
         """
         is_original = path.suffix.lower() in (".dcm", ".dicom")
         frame = None if is_original else self._sizes.get(name)
@@ -65,16 +66,16 @@ class Frames:
                 f"its size in {self._wanted} (image_id,dim0,dim1 with dim0 rows and dim1 columns)"
             )
         if frame is not None:
-            boxes, frame = self._on_copy(path, boxes, frame)
-        told = read_header(path) if is_original else NOTHING
+            boxes, frame = self._fit_to_copy(path, boxes, frame)
+        info = read_header(path) if is_original else NO_HEADER
         return Record(
             id=name,
             path=path,
-            patient=told.patient or name,
-            study=told.study,
-            view=told.view,
-            sex=told.sex,
-            age=told.age,
+            patient=info.patient or name,
+            study=info.study,
+            view=info.view,
+            sex=info.sex,
+            age=info.age,
             split=split,
             labels=labels,
             boxes=boxes,
@@ -82,19 +83,19 @@ class Frames:
             notes=(NO_CORNERS,) if boxes is None else (),
         )
 
-    def _on_copy(
+    def _fit_to_copy(
         self, path: Path, boxes: tuple[Box, ...] | None, frame: tuple[int, int]
     ) -> tuple[tuple[Box, ...] | None, tuple[int, int]]:
-        """The boxes and their frame on a copy: as they are, or stretched along with it."""
+        """Return the boxes of a copy and their frame: unchanged, or both stretched."""
         file = picture_size(path)
-        if self._is_stretched:
+        if self._are_copies_stretched:
             down, across = file[0] / frame[0], file[1] / frame[1]
             return None if boxes is None else _scaled(boxes, across, down), file
         try:
             check_frame(frame, file)
         except BadData as error:
             raise BadData(
-                f"{path}: {error}; if all copies were resized without keeping them, say --option "
+                f"{path}: {error}; if all copies were resized without keeping them, use --option "
                 f"{COPIES}={STRETCHED}"
             ) from error
         return boxes, frame
@@ -108,7 +109,7 @@ def _scaled(boxes: tuple[Box, ...], across: float, down: float) -> tuple[Box, ..
 
 
 def _sizes(path: Path, columns: tuple[str, str]) -> dict[str, tuple[int, int]]:
-    """(height, width) by image_id."""
+    """Read a table of original sizes: (height, width) by image_id."""
     found = {}
     for row in (
         read_table(path, ("image_id", *columns)).drop_duplicates("image_id").to_dict("records")
