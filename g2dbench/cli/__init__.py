@@ -3,23 +3,14 @@
 Only typer and rich are imported at start; a command imports what it uses, so `--help` is fast.
 """
 
-from g2dbench.cli import (
-    ablate,
-    cache,
-    data,
-    demo,
-    doctor,
-    eval,
-    export,
-    figure,
-    pretrain,
-    profile,
-    results,
-    suite,
-)
-from g2dbench.cli import list as listing
 from g2dbench.cli.app import app
+from g2dbench.cli.compare import results
+from g2dbench.cli.datasets import cache, data
+from g2dbench.cli.evaluate import ablate, demo, eval, suite
+from g2dbench.cli.look import doctor, figure
+from g2dbench.cli.look import list as listing
 from g2dbench.cli.panels import DATA
+from g2dbench.cli.train import export, pretrain, profile
 
 __all__ = ["app"]
 

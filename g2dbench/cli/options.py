@@ -24,6 +24,10 @@ Data = Annotated[str, typer.Option("--data", help=_DATA)]
 OptionalData = Annotated[str | None, typer.Option("--data", help=_DATA)]
 DataList = Annotated[list[str], typer.Option("--data", help=_DATA + REPEATS)]
 DEFAULT_DATA = ["synthetic"]
+OptionalDataList = Annotated[
+    list[str] | None,
+    typer.Option("--data", help=_DATA + REPEATS, show_default="synthetic, or the suite's"),
+]
 
 Root = Annotated[
     Path | None,
@@ -92,7 +96,11 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help=_SEED)]
 Seeds = Annotated[list[int], typer.Option("--seed", min=0, help=_SEED + REPEATS)]
 DEFAULT_SEEDS = [0]
 
-Tasks = Annotated[list[str], typer.Option("--task", help=f"Task; `g2dbench list tasks`.{REPEATS}")]
+_TASK = f"Task; `g2dbench list tasks`.{REPEATS}"
+Tasks = Annotated[list[str], typer.Option("--task", help=_TASK)]
+OptionalTasks = Annotated[
+    list[str] | None, typer.Option("--task", help=_TASK, show_default="the suite's")
+]
 Protocol = Annotated[str, typer.Option("--protocol", help=_PROTOCOL)]
 TaskProtocol = Annotated[
     str | None, typer.Option("--protocol", help=_PROTOCOL, show_default="the task's first")
@@ -100,6 +108,20 @@ TaskProtocol = Annotated[
 Fraction = Annotated[float, typer.Option("--fraction", help=_FRACTION)]
 Fractions = Annotated[list[float], typer.Option("--fraction", help=_FRACTION + REPEATS)]
 DEFAULT_FRACTIONS = [1.0]
+OptionalFractions = Annotated[
+    list[float] | None,
+    typer.Option("--fraction", help=_FRACTION + REPEATS, show_default="1, or the suite's"),
+]
+
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        help="NAME, NAME:SOURCE, run folder or weights file. Repeats.",
+        show_default="the newest run in runs/",
+    ),
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most N test images.")]
 
 Out = Annotated[Path, typer.Option("--out", help=_OUT)]
 RunOut = Annotated[Path | None, typer.Option("--out", help=_OUT, show_default="runs/RECIPE-sSEED")]

@@ -17,7 +17,7 @@ import typer
 
 from g2dbench.cards import DatasetCard, MethodCard, ModelCard, TaskCard
 from g2dbench.cli import app
-from g2dbench.cli.list import Kind
+from g2dbench.cli.look.list import Kind
 from g2dbench.data.splits.published import OFFICIAL, OURS, published_splits
 from g2dbench.methods.g2d.settings import G2DSettings
 from g2dbench.methods.shared.settings import Settings

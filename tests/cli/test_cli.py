@@ -166,7 +166,7 @@ def test_a_wrong_request_is_one_clear_error(
         (("--data", "synthetik"), 2, "did you mean 'synthetic'"),
         (("--data", "rsna"), 1, "not prepared"),
         (("--data", "rsna", "--root", "nowhere"), 1, "nowhere"),
-        (("--data", "rsna:9"), 2, "only an embedded set"),
+        (("--data", "rsna:9"), 2, "only an embedded data set"),
         (("--data", "synthetic:0"), 2, "can be generated"),
     ],
 )

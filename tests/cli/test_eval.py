@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from g2dbench.cli import eval as evaluating
-from g2dbench.cli.demo import METHODS
+from g2dbench.cli.evaluate.demo import METHODS
 from g2dbench.errors import Misuse
 from g2dbench.evaluation.runner import Outcome
 from g2dbench.result import Cell, Provenance, Result

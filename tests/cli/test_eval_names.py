@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from g2dbench.cli.eval import report
+from g2dbench.cli.evaluate.eval import report
 from g2dbench.evaluation.runner import Outcome
 from g2dbench.result import Cell, Provenance, Result, Score
 

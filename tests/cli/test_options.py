@@ -138,7 +138,7 @@ def test_shared_options_are_defined_in_one_file_and_others_beside_their_command(
 ) -> None:
     found, folder = definitions(app), project / "g2dbench" / "cli"
     shared = {option for option, by_command in found.items() if len(by_command) > 1}
-    elsewhere = {file.name: defined_in(file) for file in sorted(folder.glob("*.py"))}
+    elsewhere = {file.name: defined_in(file) for file in sorted(folder.rglob("*.py"))}
     central = elsewhere.pop("options.py")
     assert {name: each & shared - SPECIFIC.keys() for name, each in elsewhere.items()} == {
         name: set() for name in elsewhere

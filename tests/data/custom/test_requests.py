@@ -42,7 +42,7 @@ def test_user_data_are_prepared_and_found_under_their_name(tmp_path: Path) -> No
         ("pairs", {"own_name": "a/b"}, "letters, digits"),
         ("pairs", {"own_name": "rsna"}, "taken by a data set"),
         ("pairs", {"own_name": "x", "options": {"imag": "a"}}, "did you mean 'image'"),
-        ("rsna", {"own_name": "x"}, "has its name"),
+        ("rsna", {"own_name": "x"}, "omit it for the data set"),
         ("rsna", {"options": {"image": "x"}}, "there is no option of 'rsna'"),
     ],
 )

@@ -8,7 +8,16 @@ from rich.markup import escape
 
 from g2dbench.cli.blocks import Block, show
 from g2dbench.cli.console import console
-from g2dbench.cli.options import DEFAULT_STORE, Plugins, Store
+from g2dbench.cli.options import (
+    DEFAULT_SEEDS,
+    DEFAULT_STORE,
+    Limit,
+    Models,
+    OptionalDataList,
+    Plugins,
+    Seeds,
+    Store,
+)
 from g2dbench.cli.panels import EVALUATE
 from g2dbench.errors import Misuse
 
@@ -38,14 +47,11 @@ def suite(
     plan: Annotated[
         bool, typer.Option("--plan", help="Print cells, time and disk; needs --model.")
     ] = False,
-    model: Annotated[list[str] | None, typer.Option(help="As for `eval`. Repeats.")] = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(help="Evaluate every row on this data set instead. Repeats."),
-    ] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="Seed of heads. Repeats.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most N test images.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder with earlier results.")] = Path("results"),
+    model: Models = None,
+    data: OptionalDataList = None,
+    seed: Seeds = DEFAULT_SEEDS,
+    limit: Limit = None,
+    results: Annotated[Path, typer.Option(help="Folder with earlier results.")] = Path("results"),
     store: Store = DEFAULT_STORE,
     plugin: Plugins = None,
 ) -> None:
@@ -81,7 +87,7 @@ def suite(
         models=list(dict.fromkeys(model)),
         datasets=(),
         tasks=(),
-        seeds=seed or [0],
+        seeds=seed,
         limit=limit,
         store=store,
         plugins=plugin or (),
@@ -89,7 +95,7 @@ def suite(
     bench = Workbench(Registry(plugin or ()))
     cells, skipped = suites.suite_cells(chosen, template, bench, data=data or ())
     estimates = estimate.estimate(
-        [cell.spec for cell in cells], bench.datasets, estimate.earlier_results(out)
+        [cell.spec for cell in cells], bench.datasets, estimate.earlier_results(results)
     )
     print_plan(cells, estimates, skipped)
 

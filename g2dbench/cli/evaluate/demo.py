@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from g2dbench.cli.console import console, track
-from g2dbench.cli.eval import report
+from g2dbench.cli.evaluate.eval import report
 from g2dbench.cli.open_data import open_data
 from g2dbench.cli.options import DEFAULT_SEEDS, DEFAULT_STORE, Out, Seeds, Store
 from g2dbench.cli.panels import START

@@ -17,10 +17,13 @@ from g2dbench.cli.options import (
     DEFAULT_FRACTIONS,
     DEFAULT_SEEDS,
     DEFAULT_STORE,
-    DataList,
     Device,
     FeatureCache,
-    Fractions,
+    Limit,
+    Models,
+    OptionalDataList,
+    OptionalFractions,
+    OptionalTasks,
     Out,
     Plugins,
     Precision,
@@ -29,14 +32,16 @@ from g2dbench.cli.options import (
     Size,
     Store,
     TaskProtocol,
-    Tasks,
 )
 from g2dbench.cli.panels import EVALUATE
-from g2dbench.errors import Misuse
+from g2dbench.errors import BadData, Misuse
 from g2dbench.system.counts import counted
 
 if TYPE_CHECKING:
+    from g2dbench.evaluation.cell_spec import CellSpec
+    from g2dbench.evaluation.grid import Grid
     from g2dbench.evaluation.runner import Outcome
+    from g2dbench.evaluation.workbench import Workbench
     from g2dbench.result import Result
 
 EPILOG = """Examples:
@@ -44,6 +49,8 @@ EPILOG = """Examples:
 g2dbench eval --task seg --fraction 0.01
 
 g2dbench eval --task seg --task cls --fraction 0.01 --fraction 0.1 --seed 0 --seed 1
+
+g2dbench eval --suite paper --data synthetic --limit 200
 
 g2dbench eval --task ground --model runs/g2d-tiny-s0 --model biovil:~/weights/biovil
 
@@ -74,16 +81,13 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    task: Tasks,
-    fraction: Fractions = DEFAULT_FRACTIONS,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="NAME, NAME:SOURCE, run folder or weights file. Repeats.",
-            show_default="the newest run in runs/",
-        ),
+    task: OptionalTasks = None,
+    suite: Annotated[
+        str | None, typer.Option(help="Evaluate a suite: `g2dbench suite`, or a TOML file.")
     ] = None,
-    data: DataList = DEFAULT_DATA,
+    fraction: OptionalFractions = None,
+    model: Models = None,
+    data: OptionalDataList = None,
     root: Root = None,
     protocol: TaskProtocol = None,
     seed: Seeds = DEFAULT_SEEDS,
@@ -100,7 +104,7 @@ def evaluate(
     val_budget: Annotated[
         bool, typer.Option("--val-budget", help="Sample the validation patients likewise.")
     ] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most N test images.")] = None,
+    limit: Limit = None,
     out: Out = Path("results"),
     rerun: Annotated[
         bool, typer.Option("--rerun", help="Evaluate again the cells that are on disk.")
@@ -128,10 +132,12 @@ def evaluate(
     from g2dbench.system.machine import FeatureFolder, Machine
 
     registry = Registry(plugin or ())
-    names = list(dict.fromkeys(data))
+    names = list(dict.fromkeys(data or ([] if suite else DEFAULT_DATA)))
     for name in names:
         check_name(name, store, registry)
-    grid.load_tasks(task, registry)
+    if not (task or suite):
+        raise Misuse("say what to evaluate: --task NAME (`g2dbench list tasks`) or --suite NAME")
+    grid.load_tasks(task or (), registry)
     grid.check_writable(out)
     features = FeatureFolder(feature_cache.expanduser(), int(feature_cache_gb * 1e9))
     machine = Machine.choose(
@@ -144,8 +150,8 @@ def evaluate(
     requested = grid.Grid(
         models=list(dict.fromkeys(model or [_newest_run()])),
         datasets=names,
-        tasks=task,
-        fractions=fraction,
+        tasks=task or (),
+        fractions=fraction or DEFAULT_FRACTIONS,
         seeds=seed,
         protocol=protocol,
         subset_seeds=subset_seed or [0],
@@ -158,17 +164,42 @@ def evaluate(
         size=size,
         plugins=plugin or (),
     )
+    if suite and protocol:
+        raise Misuse("--protocol and --suite exclude each other: a suite names its protocols")
     bench = Workbench(registry)
-    cells = requested.cells(bench)
+    cells = [] if suite else requested.cells(bench)
+    for name in names:
+        bench.add_dataset(name, open_data(name, root, store, size, registry))
+    if suite:
+        cells = _suite_cells(suite, requested, bench, fraction or ())
     shared = model_reference.same_names([bench.reference(text) for text in requested.models])
     for label in shared:
         console.print(
-            f"several models have the name {escape(label)}: a digest of the weights is added to "
-            "the name of each"
+            f"several models have the same name, {escape(label)}: the digest of its weights is "
+            "added to each"
         )
-    for name in names:
-        bench.add_dataset(name, open_data(name, root, store, size, registry))
     report(grid.run(cells, bench, machine, out, rerun, save_heads), out, shared)
+
+
+def _suite_cells(
+    suite: str, template: "Grid", bench: "Workbench", fractions: Sequence[float]
+) -> "list[CellSpec]":
+    """The cells of a suite; prints what is skipped."""
+    from g2dbench.cli.evaluate.suite import print_skipped
+    from g2dbench.evaluation.planning.suite import read_suite, suite_cells
+
+    cells, skipped = suite_cells(
+        read_suite(suite),
+        template,
+        bench,
+        data=template.datasets,
+        tasks=template.tasks,
+        fractions=fractions,
+    )
+    print_skipped(skipped)
+    if not cells:
+        raise BadData(f"nothing of the suite {suite} can be evaluated here: see the reasons above")
+    return [cell.spec for cell in cells]
 
 
 def report(outcomes: Iterable["Outcome"], out: Path, shared: Sequence[str] = ()) -> None:

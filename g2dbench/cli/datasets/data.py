@@ -98,7 +98,7 @@ def list_(
     plugin: Plugins = None,
 ) -> None:
     """List data sets: annotations, where to get them, license, and what is prepared."""
-    from g2dbench.cli import data_table
+    from g2dbench.cli.datasets import data_table
     from g2dbench.data.inventory import list_datasets
     from g2dbench.registry import Registry
 

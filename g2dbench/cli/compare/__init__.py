@@ -1,0 +1,1 @@
+"""Commands that read stored results: ranking, comparison, gate."""

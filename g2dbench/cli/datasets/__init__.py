@@ -1,0 +1,1 @@
+"""Commands for prepared data sets and cached features."""

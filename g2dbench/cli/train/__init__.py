@@ -1,0 +1,1 @@
+"""Commands that train a model, or describe and export a trained one."""
