@@ -102,8 +102,12 @@ class PositiveCounts:
 
     def __init__(self, new: Counts, before: Counts, until: Counts, negatives: Counts) -> None:
         self.new, self.before, self.until, self.negatives = new, before, until, negatives
-        self.true_positives: Final = np.cumsum(new, axis=0)
         self.positives: Final = new.sum(axis=0)
+
+    @cached_property
+    def true_positives(self) -> Counts:
+        """Positive images with a score at least as high, (G,B)."""
+        return np.cumsum(self.new, axis=0)
 
     @cached_property
     def predicted(self) -> Counts:
