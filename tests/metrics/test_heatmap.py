@@ -83,9 +83,9 @@ def test_pixels_outside_the_crop_rank_below_all_others():
     assert h.share_inside(relevance, mask) == pytest.approx(0.3 / 0.4)
 
 
-def test_five_hundred_random_maps_equal_the_references():
+def test_hundreds_of_random_maps_equal_the_references():
     rng = np.random.default_rng(0)
-    for _ in range(500):
+    for _ in range(250):
         relevance, mask = random_pair(rng)
         if mask.any() and not mask.all():
             flat = np.nan_to_num(relevance, nan=-1).ravel()
