@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from g2dbench.errors import BadResult
 from g2dbench.metrics.ratio import ratio
 from g2dbench.metrics.segmentation import dice_values, iou_values, only_positive
 
@@ -65,7 +66,10 @@ def box_mask(
 def checked_map(
     relevance: ArrayLike, truth: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The map as floats and the mask; ValueError if they do not fit or the map is infinite."""
+    """The map as floats and the mask; ValueError if they do not fit, BadResult for infinite values.
+
+    Callers add the image's name.
+    """
     values, mask = np.asarray(relevance, dtype=np.float64), np.asarray(truth)
     if values.ndim != 2 or values.shape != mask.shape or mask.dtype != np.bool_:
         raise ValueError(
@@ -73,7 +77,7 @@ def checked_map(
             f"found {mask.dtype} {mask.shape}"
         )
     if np.isinf(values).any():
-        raise ValueError("the map has infinite values")
+        raise BadResult(f"{int(np.isinf(values).sum())} pixels of the map are infinite")
     return values, mask
 
 

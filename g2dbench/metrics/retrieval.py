@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from g2dbench.errors import BadResult
 from g2dbench.metrics.bootstrap import mean_of
 from g2dbench.metrics.labels import Weights, check_weights
 from g2dbench.metrics.statistic import Statistic
@@ -29,14 +30,14 @@ _MAX_ELEMENTS = 1 << 22  # query x pool cells held at once: 32 MB per float64 ar
 
 
 def _normalized(embedding: ArrayLike, name: str) -> NDArray[np.float64]:
-    """Rows scaled to length 1, float64; ValueError for rows that are zero or not finite."""
+    """Rows scaled to length 1, float64; BadResult for rows that are zero or not finite."""
     rows = np.asarray(embedding, dtype=np.float64)
     if rows.ndim != 2:
         raise ValueError(f"{name} embeddings must be (items, width); found {rows.shape}")
     length = np.linalg.norm(rows, axis=1)
     bad = np.flatnonzero(~np.isfinite(length) | (length == 0))
     if bad.size:
-        raise ValueError(f"{name} embedding {bad[0]} is zero or not finite and has no direction")
+        raise BadResult(f"{name} embedding {bad[0]} is zero or not finite and has no direction")
     return np.asarray(rows / length[:, None])
 
 
@@ -59,7 +60,7 @@ def ranks_from_similarity(
 ) -> NDArray[np.int64]:
     """Rank (N,) of each query's best match; similarity (N,M), group ids (N,[G]) and (M,[G]).
 
-    Raises ValueError if a similarity is not finite or a query has no match in the pool.
+    Raises BadResult if a similarity is not finite, ValueError if a query has no match in the pool.
     """
     values = np.asarray(similarity, dtype=np.float64)
     left, right = _group_codes(query_groups, pool_groups)
@@ -68,7 +69,8 @@ def ranks_from_similarity(
             f"similarities {values.shape} do not fit {len(left)} queries and {len(right)} items"
         )
     if not np.isfinite(values).all():
-        raise ValueError("a similarity is not finite")
+        query = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
+        raise BadResult(f"a similarity of query {query} is not finite")
     return _ranks(values, left, right, tie)
 
 
