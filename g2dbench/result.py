@@ -15,6 +15,7 @@ from g2dbench.errors import BadResult
 from g2dbench.system.files import replace_file
 
 SCHEMA = 3
+MAX_BYTES = 64 << 20
 RESULT_FILE, PREDICTIONS_FILE, SUBSET_FILE = "result.json", "predictions.parquet", "subset.json"
 
 
@@ -127,7 +128,12 @@ def save(result: Result, folder: Path) -> Path:
 def load(path: Path) -> Result:
     """Read one result; BadResult if the file is missing, broken or not a result."""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > MAX_BYTES:
+            raise BadResult(f"{path} has more than {MAX_BYTES:,} bytes: it is no result")
+        text = path.read_text(encoding="utf-8")
+        raw = json.loads(text)
+        if "\\u" in text:  # an escape may name half a character, which no output can show
+            json.dumps(raw, ensure_ascii=False).encode("utf-8")
         if not isinstance(raw, dict):
             raise BadResult(f"{path} holds no result: its top level is not an object")
         if (version := raw.get("schema_version")) not in range(1, SCHEMA + 1):
@@ -136,12 +142,16 @@ def load(path: Path) -> Result:
                 "upgrade g2dbench or remove the file"
             )
         return Result.model_validate(_upgraded(raw))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise BadResult(f"{path} cannot be read as a result: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BadResult(f"{path} is not a result: {where}: {first['msg']}") from error
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: JSON, Unicode, long numbers
+        raise BadResult(f"{path} cannot be read as a result: {error}") from error
 
 
 def _upgraded(raw: dict[str, Any]) -> dict[str, Any]:

@@ -41,15 +41,18 @@ class Comparison:
     by_seed: tuple[float, ...]
 
 
-def compare(first: Sequence[Path], second: Sequence[Path], registry: Registry) -> Comparison:
+def compare(
+    first: Sequence[Path], second: Sequence[Path], registry: Registry, metric: str | None = None
+) -> Comparison:
     """Compare the finished cells (folders) of two models, one per seed, paired by position.
 
+    metric: None for the task's main score.
     Raises BadResult where cells are not finished, or differ in task, data, subset or images, and
     where the task has no `statistics`.
     """
     if len(first) != len(second) or not first:
         raise BadResult(f"{len(first)} and {len(second)} cells cannot be paired")
-    pairs = [_pair(one, other, registry) for one, other in zip(first, second, strict=True)]
+    pairs = [_pair(one, other, registry, metric) for one, other in zip(first, second, strict=True)]
     patients = pairs[0][0].patients
     if any(not np.array_equal(m.patients, patients) for pair in pairs for m in pair):
         raise BadResult(f"{first[0]} and its seeds were scored on different images")
@@ -59,7 +62,9 @@ def compare(first: Sequence[Path], second: Sequence[Path], registry: Registry) -
     return Comparison(test.value, test.low, test.high, test.p_value, _t_test(by_seed), by_seed)
 
 
-def _pair(one: Path, other: Path, registry: Registry) -> tuple[PatientStatistic, PatientStatistic]:
+def _pair(
+    one: Path, other: Path, registry: Registry, metric: str | None
+) -> tuple[PatientStatistic, PatientStatistic]:
     left, right = _read_finished(one), _read_finished(other)
     for name in ("task", "data", "fraction", "seed", "subset_seed", "limit"):
         if getattr(left.cell, name) != getattr(right.cell, name):
@@ -72,7 +77,7 @@ def _pair(one: Path, other: Path, registry: Registry) -> tuple[PatientStatistic,
     if set(tables[0]["id"]) != set(tables[1]["id"]):
         raise BadResult(f"{one} and {other} cannot be compared: they contain different images")
     first, second = (
-        _patient_statistic(task, result, table)
+        _patient_statistic(task, result, table, metric or left.metric)
         for result, table in zip((left, right), tables, strict=True)
     )
     return first, second
@@ -87,15 +92,19 @@ def _read_finished(folder: Path) -> Result:
     return result
 
 
-def _patient_statistic(task: ModuleType, result: Result, table: pd.DataFrame) -> PatientStatistic:
+def _patient_statistic(
+    task: ModuleType, result: Result, table: pd.DataFrame, metric: str
+) -> PatientStatistic:
     if not hasattr(task, "statistics"):
         raise BadResult(
             f"the task {result.cell.task!r} has no `statistics`, so its models cannot be "
             "compared patient by patient (see g2dbench/task.py)"
         )
     _, config = protocol_of(task, result.cell.protocol)
-    statistic: PatientStatistic = task.statistics(table, config)[result.metric]
-    return statistic
+    found: dict[str, PatientStatistic] = task.statistics(table, config)
+    if metric not in found:
+        raise BadResult(f"the task {result.cell.task!r} has no metric {metric!r}")
+    return found[metric]
 
 
 def _mean(metrics: Sequence[PatientStatistic]) -> Statistic:

@@ -278,8 +278,8 @@ def test_regress_refuses_other_data(shell: Shell) -> None:
     raw["provenance"]["data"] = "other"
     path.write_text(json.dumps(raw))
     code, text = shell("regress", "--baseline", "before", "now")
-    assert code == 1
-    assert "cannot be compared" in text
+    assert code == 3
+    assert "1 incomparable" in text
 
 
 def test_doctor_and_lists_answer(shell: Shell) -> None:

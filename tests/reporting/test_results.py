@@ -1,43 +1,20 @@
-"""The result format: round trip, hostile files, nothing half-written, the board and the gate."""
+"""The result format: round trip, hostile files, nothing half-written, the leaderboard."""
 
 import io
 import json
 import math
 import os
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
+from support.results import result
 
-from g2dbench.errors import BadResult, Misuse
-from g2dbench.reporting import leaderboard, leaderboard_formats, regression_gate
+from g2dbench.errors import BadResult
+from g2dbench.reporting import leaderboard, leaderboard_formats
 from g2dbench.reporting.leaderboard_formats import heading
-from g2dbench.result import Cell, Provenance, Result, Score, load, load_all, save
+from g2dbench.result import load, load_all, save
 from g2dbench.system.files import replace_file
-
-
-def result(value: float = 0.5, *, seed: int = 0, model: str = "g2d", **changes: object) -> Result:
-    cell = {
-        "model": model, "task": "seg", "data": "rsna", "protocol": "g2d",
-        "fraction": 0.01, "seed": seed,
-    }  # fmt: skip
-    cell |= {k: changes.pop(k) for k in list(changes) if k in Cell.model_fields}
-    origin = {
-        "version": "0.1",
-        "weights": model,
-        "data": "d",
-        "subset": "s",
-        "created": "2026-01-01",
-    }
-    origin |= {k: changes.pop(k) for k in list(changes) if k in Provenance.model_fields}
-    fields = {
-        "status": "done",
-        "scores": {"dice": Score(value=value, low=value - 0.1, high=value + 0.1, n=9)},
-    }
-    return Result(
-        cell=Cell(**cell), metric="dice", provenance=Provenance(**origin), **(fields | changes)
-    )
 
 
 def test_a_result_survives_the_disk_with_nan(tmp_path: Path) -> None:
@@ -51,7 +28,8 @@ def test_a_result_survives_the_disk_with_nan(tmp_path: Path) -> None:
     "text",
     [
         "", "{", "[]", "null", '{"schema_version": 99}', '{"schema_version": 1}', "[" * 100000,
-        '{"schema_version": "1"}', '{"schema_version": true}', "\x00",
+        '{"schema_version": "1"}', '{"schema_version": true}', "\x00", '{"a": "\\ud800"}',
+        '{"schema_version": ' + "9" * 5000 + "}",
     ],
 )  # fmt: skip
 def test_a_hostile_result_file_is_one_clear_error(tmp_path: Path, text: str) -> None:
@@ -157,69 +135,6 @@ def test_json_is_valid_where_values_are_nan() -> None:
     text = leaderboard_formats.to_json(leaderboard.build_leaderboard([result(0.4)]))
     rows = json.loads(text, parse_constant=lambda word: pytest.fail(word))["rows"]
     assert rows[0]["spread"] is None
-
-
-def gate(before: list[Result], now: list[Result], **tolerances: float) -> list[str]:
-    changes = regression_gate.compare(before, now, {"": 0.01, **tolerances})
-    return [change.verdict for change in regression_gate.failed(changes)]
-
-
-def test_the_gate_passes_on_equal_scores_and_within_the_tolerance() -> None:
-    assert gate([result(0.5)], [result(0.5)]) == []
-    assert gate([result(0.5)], [result(0.495)]) == []
-    assert gate([result(0.5)], [result(0.9)]) == []
-
-
-def test_the_gate_fails_on_a_fall_a_missing_cell_and_an_undefined_score() -> None:
-    assert gate([result(0.5)], [result(0.48)]) == ["fell"]
-    assert gate([result(0.5)], []) == ["missing"]
-    assert gate([result(0.5)], [result(math.nan)]) == ["fell"]
-    assert gate([result(0.5)], [result(status="failed", reason="x", scores={})]) == ["missing"]
-
-
-def test_a_metric_with_its_own_tolerance_is_compared_too() -> None:
-    both = {"dice": Score(value=0.5), "iou": Score(value=0.5)}
-    worse = both | {"iou": Score(value=0.2)}
-    assert gate([result(scores=both)], [result(scores=worse)]) == []
-    assert gate([result(scores=both)], [result(scores=worse)], iou=0.1) == ["fell"]
-    assert gate([result(scores=both)], [result(scores={"dice": Score(value=0.5)})], iou=0.1) == [
-        "fell"
-    ]
-
-
-@pytest.mark.parametrize("name", ["data", "subset"])
-def test_the_gate_refuses_other_data_and_other_subsets(name: str) -> None:
-    now = result(0.5)
-    now = now.model_copy(update={"provenance": now.provenance.model_copy(update={name: "other"})})
-    with pytest.raises(BadResult, match=f"baseline's {name}"):
-        gate([result(0.5)], [now])
-
-
-def test_a_baseline_with_nothing_to_compare_is_refused() -> None:
-    with pytest.raises(BadResult, match="nothing to compare with"):
-        gate([result(status="failed", scores={})], [result()])
-
-
-def test_a_new_cell_does_not_fail_the_gate() -> None:
-    changes = regression_gate.compare([result()], [result(), result(model="new")], {"": 0.01})
-    assert {change.verdict for change in changes} == {"same", "new"}
-
-
-def test_junit_names_the_failure() -> None:
-    changes = regression_gate.compare([result(0.5)], [result(0.1)], {"": 0.01})
-    suite = ElementTree.fromstring(regression_gate.junit(changes))
-    assert suite.get("failures") == "1"
-    assert "0.5000 -> 0.1000" in suite.find("testcase/failure").get("message")
-
-
-@pytest.mark.parametrize("word", ["x", "dice=", "-1", "dice=nan", "=", "inf"])
-def test_a_bad_tolerance_is_misuse(word: str) -> None:
-    with pytest.raises(Misuse, match="--tolerance"):
-        regression_gate.parse_tolerances([word])
-
-
-def test_tolerances_are_parsed() -> None:
-    assert regression_gate.parse_tolerances(["0.02", "dice=0.5"]) == {"": 0.02, "dice": 0.5}
 
 
 def test_a_board_of_five_tasks_fits_80_columns() -> None:

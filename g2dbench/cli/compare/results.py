@@ -1,20 +1,16 @@
-"""`g2dbench leaderboard`, `score` and `regress`: the commands that read results."""
+"""`g2dbench leaderboard` and `score`: rank results, and recompute their scores."""
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from g2dbench.cli.console import console, track
 from g2dbench.cli.options import Plugins, Results
 from g2dbench.cli.panels import COMPARE
 from g2dbench.system.counts import counted
-
-if TYPE_CHECKING:
-    from g2dbench.reporting.regression_gate import Change
 
 
 class Format(StrEnum):
@@ -32,7 +28,6 @@ def register(app: typer.Typer) -> None:
     for command, example in (
         (leaderboard, "g2dbench leaderboard results --format md > table.md"),
         (score, "g2dbench score results --check"),
-        (regress, "g2dbench regress --baseline baseline results --tolerance dice=0.02"),
     ):
         app.command(epilog=f"Example: {example}", rich_help_panel=COMPARE)(command)
 
@@ -48,13 +43,23 @@ def leaderboard(
     from g2dbench.registry import Registry
     from g2dbench.reporting import leaderboard_formats
     from g2dbench.reporting.leaderboard import build_leaderboard
-    from g2dbench.result import load_all
+    from g2dbench.reporting.stored_results import read_results
 
-    board = build_leaderboard(load_all(results), Registry().task_order())
+    stored, problems = read_results(results)
+    board = build_leaderboard([each.result for each in stored], Registry().task_order())
     if format_ is not Format.rich:
         typer.echo(leaderboard_formats.TEXT_FORMATS[format_.value](board))
-        return
-    leaderboard_formats.show(board, console, reasons=reasons)
+    else:
+        leaderboard_formats.show(board, console, reasons=reasons)
+    report_problems(problems)
+
+
+def report_problems(problems: list[str]) -> None:
+    """Print each broken file on stderr; exit 1 if there is one."""
+    for problem in problems:
+        typer.echo(f"left out: {problem}", err=True)
+    if problems:
+        raise typer.Exit(1)
 
 
 def score(
@@ -89,60 +94,3 @@ def score(
     console.print(f"scored {counted(len(paths), 'cell')} from the predictions: {changed} {verb}")
     if check and changed:
         raise typer.Exit(1)
-
-
-def regress(
-    baseline: Annotated[
-        Path, typer.Option("--baseline", help="Folder of results to compare with.")
-    ],
-    results: Results = Path("results"),
-    tolerance: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="NUMBER for all metrics, METRIC=NUMBER for one. Repeats.", show_default="0.01"
-        ),
-    ] = None,
-    junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML to this file.")] = None,
-) -> None:
-    """Compare scores with a baseline; exit 1 if one fell beyond its tolerance or is missing."""
-    from g2dbench.reporting import regression_gate
-    from g2dbench.result import load_all
-    from g2dbench.system.files import replace_file
-
-    tolerances = regression_gate.parse_tolerances(tolerance or [])
-    changes = regression_gate.compare(load_all(baseline), load_all(results), tolerances)
-    console.print(_table(changes))
-    if junit is not None:
-        text = regression_gate.junit(changes)
-        replace_file(junit, lambda path: path.write_text(text, encoding="utf-8"))
-    failing = regression_gate.failed(changes)
-    count = dict.fromkeys(("same", "rose", "fell", "new", "missing"), 0)
-    for change in changes:
-        count[change.verdict] += 1
-    console.print(", ".join(f"{number} {verdict}" for verdict, number in count.items()))
-    if failing:
-        raise typer.Exit(1)
-
-
-_STYLE = {"fell": "bold red", "missing": "bold red", "rose": "green", "new": "cyan", "same": "dim"}
-
-
-def _table(changes: "list[Change]") -> Table:
-    table = Table(padding=(0, 1, 0, 0))
-    for heading in ("cell", "metric"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("before", "now", "change", "within"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    for change in changes:
-        table.add_row(
-            escape(change.name),
-            change.metric,
-            f"{change.before:.4f}",
-            f"{change.now:.4f}",
-            f"{change.now - change.before:+.4f}",
-            f"{change.tolerance:g}",
-            change.verdict,
-            style=_STYLE[change.verdict],
-        )
-    return table

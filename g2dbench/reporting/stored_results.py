@@ -1,0 +1,41 @@
+"""Results of a folder together with their places; broken files are reported, not fatal."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from g2dbench.errors import BadResult
+from g2dbench.result import PREDICTIONS_FILE, Result, load, result_files
+from g2dbench.system.files import file_digest
+
+
+@dataclass(frozen=True)
+class StoredResult:
+    """A result and the folder of its cell."""
+
+    result: Result
+    folder: Path
+
+    def predictions(self) -> Path | None:
+        """The stored predictions; None if there are none, or others than the result's."""
+        path = self.folder / PREDICTIONS_FILE
+        if not path.is_file() or file_digest(path) != self.result.provenance.predictions:
+            return None
+        return path
+
+
+def read_results(folder: Path) -> tuple[list[StoredResult], list[str]]:
+    """The readable results of a folder, sorted by path, and a sentence for each broken file.
+
+    BadResult if the folder does not exist, or none of its results can be read.
+    """
+    found: list[StoredResult] = []
+    problems: list[str] = []
+    for path in result_files(folder):
+        try:
+            found.append(StoredResult(load(path), path.parent))
+        except BadResult as error:
+            problems.append(str(error))
+    if not found:
+        detail = f"; {problems[0]}" if problems else ": run `g2dbench eval` first"
+        raise BadResult(f"{folder} has no readable result{detail}")
+    return found, problems
