@@ -72,11 +72,16 @@ def stable_name(module: str) -> str:
 
 
 class Registry:
-    """All plug-ins: those of the package, of installed packages, and of `--plugin` files."""
+    """All plug-ins: those of the package, of installed packages, and of `--plugin` files.
+
+    problems: a sentence for each installed plug-in that is broken; these are left out.
+    """
 
     def __init__(self, plugin_files: Iterable[Path] = ()) -> None:
         self._entries: dict[tuple[type[cards.Card], str], Entry] = {}
-        for entry in (*_builtin(), *_installed()):
+        installed, problems = _installed()
+        self.problems: list[str] = list(problems)
+        for entry in (*_builtin(), *installed):
             self._add(entry)
         for file in plugin_files:
             self.add_file(file)
@@ -193,20 +198,48 @@ def _scan(folder: Path, package: str) -> Iterator[Entry]:
 
 
 @cache
-def _installed() -> tuple[Entry, ...]:
-    """The plug-ins of other installed packages: `[project.entry-points."g2dbench.plugins"]`."""
+def _installed() -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+    """The plug-ins of other installed packages, and a sentence for each that is broken.
+
+    They are `[project.entry-points."g2dbench.plugins"]`. No code of theirs runs.
+    """
     found: list[Entry] = []
+    problems: list[str] = []
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        spec = importlib.util.find_spec(entry_point.module)
-        if spec is None or spec.origin is None:
-            raise Misuse(
-                f"the installed plug-in {entry_point.name!r} names no module {entry_point.module!r}"
-            )
-        card = read_card(Path(spec.origin))
+        name = f"the installed plug-in {entry_point.name!r}"
+        file = _module_file(entry_point.module)
+        if file is None:
+            problems.append(f"{name} names no module {entry_point.module!r}: install it again")
+            continue
+        try:
+            card = read_card(file)
+        except BadData as error:
+            problems.append(f"{name}: {error}")
+            continue
         if card is None:
-            raise Misuse(f"the installed plug-in {entry_point.name!r} ({spec.origin}) has no CARD")
-        found.append(Entry(card, Path(spec.origin), entry_point.module))
-    return tuple(found)
+            problems.append(f"{name} ({file}) has no CARD")
+        else:
+            found.append(Entry(card, file, entry_point.module))
+    return tuple(found), tuple(problems)
+
+
+def _module_file(module: str) -> Path | None:
+    """The source file of a module, found without importing the packages that contain it."""
+    top, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    if not rest:
+        return Path(spec.origin) if spec.origin else None
+    for folder in spec.submodule_search_locations or ():
+        place = Path(folder, *rest)
+        for file in (place.with_suffix(".py"), place / "__init__.py"):
+            if file.is_file():
+                return file
+    return None
 
 
 def _import_file(name: str, file: Path) -> ModuleType:

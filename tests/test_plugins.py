@@ -105,3 +105,23 @@ def test_a_run_of_a_methods_file_is_evaluated_with_that_file(
     refused = g2dbench(*words, "--rerun", cwd=tmp_path)
     assert refused.returncode == 1
     assert "there is no method 'mine'" in refused.stdout
+
+
+def test_broken_installed_plugins_are_left_out_and_no_package_code_runs(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    (site / "bad").mkdir(parents=True)
+    (site / "bad" / "__init__.py").write_text("open('package-code-ran', 'w')\n1 / 0\n")
+    (site / "bad" / "model.py").write_text((LAB / "src/tinylab/brightness.py").read_text())
+    (site / "bad" / "broken.py").write_text("CARD = ModelCard(name=1 + 1)\n")
+    info = site / "bad-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bad\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(
+        "[g2dbench.plugins]\ngood = bad.model\ngone = nowhere.at_all\nbroken = bad.broken\n"
+    )
+    listed = g2dbench("list", "models", path=site, cwd=tmp_path)
+    assert listed.returncode == 1
+    assert "brightness" in listed.stdout
+    assert "'gone' names no module" in listed.stderr
+    assert "'broken'" in listed.stderr
+    assert not (tmp_path / "package-code-ran").exists()

@@ -21,8 +21,9 @@ from torch import Tensor
 
 import g2dbench
 from g2dbench.cards import MethodCard, ModelCard
+from g2dbench.data.tables.files import open_file
 from g2dbench.dataset import DataSource
-from g2dbench.errors import BadCheckpoint, BadData, Misuse
+from g2dbench.errors import BadCheckpoint, BadData
 from g2dbench.method import Method
 from g2dbench.model import Identity, Model
 from g2dbench.pretrained.tokenizer import TOKENIZER_FILE, load_tokenizer
@@ -31,10 +32,12 @@ from g2dbench.recipes.recipe import Recipe
 from g2dbench.registry import Registry
 from g2dbench.system.environment import source_state
 from g2dbench.system.files import replace_file
+from g2dbench.system.offline import no_network
 
 SCHEMA = 1
 RUN_FILE, WEIGHTS_FILE, LOG_FILE = "run.json", "model.safetensors", "log.csv"
 CHECKPOINTS = "checkpoints"
+MAX_BYTES = 16 << 20
 RUNS = Path("runs")
 """Default parent of run folders, relative to the working directory."""
 
@@ -139,9 +142,20 @@ def new_run_info(
     )
 
 
+def scan_runs(parent: Path) -> tuple[list[tuple[Path, RunInfo]], list[str]]:
+    """All runs in a folder of runs, sorted by name, and a sentence for each broken `run.json`."""
+    found, problems = [], []
+    for file in sorted(parent.glob(f"*/{RUN_FILE}")):
+        try:
+            found.append((file.parent, read_info(file.parent)))
+        except BadCheckpoint as error:
+            problems.append(str(error))
+    return found, problems
+
+
 def all_runs(parent: Path) -> list[tuple[Path, RunInfo]]:
-    """All runs in a folder of runs, complete or not, sorted by name."""
-    return [(file.parent, read_info(file.parent)) for file in sorted(parent.glob(f"*/{RUN_FILE}"))]
+    """All readable runs in a folder of runs, complete or not, sorted by name."""
+    return scan_runs(parent)[0]
 
 
 def newest_run(parent: Path) -> Path | None:
@@ -154,8 +168,9 @@ def read_info(folder: Path) -> RunInfo:
     """Read a folder's `run.json`; raises BadCheckpoint if it is invalid."""
     path = folder / RUN_FILE
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        with open_file(path, max_bytes=MAX_BYTES) as file:  # neither a pipe nor a device
+            raw = json.loads(file.read().decode("utf-8"))
+    except (OSError, ValueError, RecursionError, BadData) as error:
         raise BadCheckpoint(f"{path} cannot be read: {error}") from error
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if version not in range(1, SCHEMA + 1):
@@ -200,12 +215,25 @@ def load_run(folder: Path, registry: Registry | None = None) -> Model:
 def _rebuild(folder: Path, info: RunInfo, registry: Registry) -> Method:
     """The method that `run.json` describes, with fresh weights."""
     module = registry.find(MethodCard, info.recipe.method).load()
-    try:
-        tokenizer = load_tokenizer(_required_file(folder, TOKENIZER_FILE))
-        method: Method = module.build(info.architecture, tokenizer, info.seed)
-    except (BadData, Misuse, RuntimeError, MemoryError, OverflowError) as error:
-        raise BadCheckpoint(f"the run in {folder} cannot be rebuilt: {error}") from error
+    with no_network() as refused:
+        try:
+            tokenizer = load_tokenizer(_required_file(folder, TOKENIZER_FILE))
+            method: Method = module.build(info.architecture, tokenizer, info.seed)
+        except Exception as error:  # a stranger's values may raise anything in the libraries
+            if isinstance(error, BadCheckpoint):
+                raise
+            detail = _network_sentence(refused) if refused else error
+            raise BadCheckpoint(f"the run in {folder} cannot be rebuilt: {detail}") from error
+    if refused:
+        raise BadCheckpoint(f"the run in {folder} was not rebuilt: {_network_sentence(refused)}")
     return method
+
+
+def _network_sentence(refused: list[str]) -> str:
+    return (
+        f"its {RUN_FILE} names something on the network ({refused[0]}), but a run has all its "
+        f"files; if you trust it, replace the entry of `architecture` by a local file"
+    )
 
 
 def _required_file(folder: Path, name: str) -> Path:

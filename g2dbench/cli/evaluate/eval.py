@@ -248,8 +248,11 @@ def _line(outcome: "Outcome", model: str) -> str:
 
 
 def _newest_run() -> str:
-    from g2dbench.runs.folder import all_runs, newest_run
+    from g2dbench.runs.folder import newest_run, scan_runs
 
+    runs, problems = scan_runs(RUNS)
+    for problem in problems:
+        console.print(f"[yellow]left out: {escape(problem)}[/]", soft_wrap=True)
     newest = newest_run(RUNS)
     if newest is None:
         raise Misuse(
@@ -257,7 +260,7 @@ def _newest_run() -> str:
             "--model RUN_FOLDER (the demo's are in demo/runs/) or --model NAME (`g2dbench list "
             "models`)"
         )
-    finished = sum(info.status == "complete" for _, info in all_runs(RUNS))
+    finished = sum(info.status == "complete" for _, info in runs)
     choice = f" (of {finished} in {RUNS}/; --model chooses another)" if finished > 1 else ""
     console.print(f"evaluating the newest run, {newest}{choice}", soft_wrap=True)
     return str(newest)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from g2dbench.cards import DatasetCard, TaskCard
@@ -24,21 +25,29 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(store: Store = DEFAULT_STORE) -> None:
-    """Report Python, packages, device, precision, disk, prepared data, and what each task needs."""
+    """Report Python, packages, device, precision, disk, prepared data, and what each task needs.
+
+    Exit code 1 if a run or an installed plug-in is broken.
+    """
+    from g2dbench.runs.folder import scan_runs
+
     registry = Registry()
     prepared = _prepared(store)
     console.print(_pairs("machine", _machine(store)))
     console.print(_pairs("packages", _packages()))
     console.print(_pairs("prepared data", prepared or [("none", f"in {store}")]))
     console.print(_pairs("tasks", _tasks(registry, {name for name, _ in prepared})))
+    if problems := [*registry.problems, *scan_runs(RUNS)[1]]:
+        console.print(_pairs("problems", [("left out", problem) for problem in problems]))
+        raise typer.Exit(1)
 
 
 def _pairs(title: str, pairs: list[tuple[str, str]]) -> Table:
     table = Table(title=title, title_justify="left", show_header=False, padding=(0, 1, 0, 0))
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
-    for pair in pairs:
-        table.add_row(*pair)
+    for name, text in pairs:
+        table.add_row(escape(name), escape(text))
     return table
 
 

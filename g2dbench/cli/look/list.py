@@ -42,6 +42,10 @@ def list_(
         Kind.recipes: _recipes,
     }
     show(makers[kind](), console)
+    for problem in registry.problems:
+        typer.echo(f"left out: {problem}", err=True)
+    if registry.problems:
+        raise typer.Exit(1)
 
 
 _SOURCES = {"file": "a file", "folder": "a folder", "hub": "a folder or a hub id", "": "a source"}

@@ -1,0 +1,81 @@
+"""A stranger's run folder: nothing is fetched, broken ones do not hide the others."""
+
+import json
+import os
+import shutil
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from g2dbench.cli import app
+from g2dbench.errors import BadCheckpoint
+from g2dbench.runs.folder import RUN_FILE, all_runs, load_run, read_info, scan_runs
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "runs" / "run"))
+
+
+def edit(folder: Path, table: str, **values: object) -> None:
+    path = folder / RUN_FILE
+    raw = json.loads(path.read_text())
+    raw["architecture"].setdefault(table, {}).update(values)
+    path.write_text(json.dumps(raw))
+
+
+@pytest.mark.parametrize(
+    ("table", "values"),
+    [
+        ("image", {"weights": "imagenet"}),
+        ("image", {"encoder": "tu-hf-hub:somebody/model"}),
+        ("text", {"source": "somebody/bert"}),
+    ],
+)
+def test_a_run_that_names_the_network_is_refused_and_nothing_is_asked(
+    run: Path, monkeypatch: pytest.MonkeyPatch, table: str, values: dict[str, str]
+) -> None:
+    contacts: list[object] = []
+    server = socket.create_server(("127.0.0.1", 0))
+    address = server.getsockname()[:2]
+
+    def listen() -> None:
+        try:
+            while True:
+                contacts.append(server.accept())
+        except OSError:
+            pass
+
+    threading.Thread(target=listen, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://{address[0]}:{address[1]}")
+    edit(run, table, **values)
+    with pytest.raises(BadCheckpoint):
+        load_run(run)
+    server.close()
+    assert contacts == []
+
+
+def test_broken_runs_are_named_and_the_others_found(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = run.parent
+    for name, content in {"a": b"{", "b": b"\xff", "c": b"[" * 100000, "d": b"9" * 5000}.items():
+        (parent / name).mkdir()
+        (parent / name / RUN_FILE).write_bytes(content)
+    (parent / "pipe").mkdir()
+    os.mkfifo(parent / "pipe" / RUN_FILE)
+    found, problems = scan_runs(parent)
+    assert [folder for folder, _ in found] == [run]
+    assert len(problems) == 5
+    assert all_runs(parent) == found
+    with pytest.raises(BadCheckpoint):
+        read_info(parent / "pipe")
+    monkeypatch.chdir(parent.parent)
+    done = CliRunner().invoke(app, ["doctor"])
+    assert done.exit_code == 1
+    assert "left out" in done.output
