@@ -136,4 +136,6 @@ def settings_of(settings: Any) -> dict[str, Any]:
 
 
 def _safe(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "+-_.=" else "-" for letter in name)
+    """A folder's name: never hidden, and never the folder itself or its parent."""
+    safe = "".join(letter if letter.isalnum() or letter in "+-_.=" else "-" for letter in name)
+    return f"-{safe[1:]}" if safe.startswith(".") else safe or "-"

@@ -4,6 +4,7 @@ Running the same grid again resumes it: cells on disk are not run again. A cell 
 model cannot be loaded, does not stop the others.
 """
 
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,7 @@ def load_tasks(names: Sequence[str], registry: Registry) -> list[Task]:
 
 def check_writable(folder: Path) -> None:
     """Raise Misuse early if the folder is not writable."""
-    probe = folder / ".g2dbench-write-test"
+    probe = folder / f".g2dbench-write-test-{secrets.token_hex(4)}"  # others may probe too
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_text("")

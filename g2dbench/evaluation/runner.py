@@ -8,6 +8,7 @@ and only if one of these has changed, and results of different settings never mi
 import dataclasses
 import datetime
 import json
+import math
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -201,7 +202,13 @@ class _CellRun:
                 f"task {self.cell.task} returned no score {self.task.CARD.metric!r}, which its "
                 f"card names; it returned: {', '.join(scores) or 'none'}"
             )
-        return {name: Score.model_validate(score) for name, score in scores.items()}
+        found = {name: Score.model_validate(score) for name, score in scores.items()}
+        if math.isnan(found[self.task.CARD.metric].value):
+            raise BadData(
+                f"the main score {self.task.CARD.metric} is undefined on these "
+                f"{len(self.parts.test)} test images: they have no positive, or no negative, example"
+            )
+        return found
 
     def _counts(self) -> dict[str, int]:
         parts = self.parts

@@ -238,8 +238,8 @@ def _mismatch(key: str, given: Tensor, wanted: Tensor) -> str:
         return f"{key} is {tuple(given.shape)}, expected {tuple(wanted.shape)}"
     if given.is_floating_point() != wanted.is_floating_point():
         return f"{key} is {given.dtype}, expected {wanted.dtype}"
-    if given.is_floating_point() and bool(given.isnan().any()):
-        return f"{key} contains NaN"
+    if given.is_floating_point() and not bool(given.isfinite().all()):
+        return f"{key} contains NaN or infinity"
     return ""
 
 

@@ -272,7 +272,10 @@ def _check_key(key: str) -> None:
 
 def _value(text: str, change: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        parsed = tomllib.loads(f"value = {text}")
+        if parsed.keys() == {"value"}:  # a line break would add keys, which nobody would read
+            return parsed["value"]
+        raise Misuse(f"--set {change!r} holds several lines: write one KEY=VALUE for each --set")
     except tomllib.TOMLDecodeError as error:
         if _BARE_WORD.fullmatch(text):
             return text

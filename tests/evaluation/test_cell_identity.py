@@ -13,6 +13,7 @@ from g2dbench.evaluation.cell_spec import CellSpec
 from g2dbench.evaluation.runner import Outcome, run_cell
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.registry import Registry
+from g2dbench.result import Cell
 from g2dbench.system.machine import Machine
 
 pytestmark = pytest.mark.integration
@@ -163,3 +164,11 @@ def test_a_number_of_images_in_a_spec_is_the_number_that_is_evaluated(
     )  # fmt: skip
     data = Workbench.of(spec).dataset(spec)
     assert (len(data), data.card.name) == (30, "synthetic:30")
+
+
+@pytest.mark.parametrize("label", ["..", ".", ".hidden", "", "a/../../b"])
+def test_no_label_leaves_its_folder_or_hides_it(label: str) -> None:
+    cell = Cell(model=label, task="cls", data="..", protocol="g2d", fraction=1.0)
+    place = cell_identity.folder_of(Path("results"), cell, {})
+    assert len(place.parts) == 5
+    assert not any(part.startswith(".") for part in place.parts)

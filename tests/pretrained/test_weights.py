@@ -80,7 +80,10 @@ def test_ignored_keys_and_a_minimum_share_are_respected() -> None:
         load_state(Tiny(), {}, "f.pt", minimum_share=0.5)
 
 
-@pytest.mark.parametrize("value", [torch.full((4,), torch.nan), torch.zeros(4, dtype=torch.int8)])
+@pytest.mark.parametrize(
+    "value",
+    [torch.full((4,), torch.nan), torch.full((4,), torch.inf), torch.zeros(4, dtype=torch.int8)],
+)
 def test_values_that_are_no_weights_are_refused(value: torch.Tensor) -> None:
     state = Tiny().state_dict() | {"one.bias": value}
     with pytest.raises(BadCheckpoint, match=r"mismatched 1 \(one\.bias"):

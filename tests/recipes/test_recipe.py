@@ -158,3 +158,8 @@ def test_the_other_schedules_and_the_limits_of_warm_up() -> None:
     whole = OptimSettings(lr=1.0, warmup_fraction=1.0)
     assert whole.lr_at(9, 10) == 1.0
     assert whole.lr_at(10, 10) == 1.0
+
+
+def test_a_value_of_several_lines_is_refused_and_not_cut() -> None:
+    with pytest.raises(Misuse, match="one KEY=VALUE for each --set"):
+        recipes.override(recipes.load("g2d-tiny"), ["optim.lr=1e-4\noptim.epochs=99"])
