@@ -206,7 +206,7 @@ class _CellRun:
         if math.isnan(found[self.task.CARD.metric].value):
             raise BadData(
                 f"the main score {self.task.CARD.metric} is undefined on these "
-                f"{len(self.parts.test)} test images: they have no positive, or no negative, example"
+                f"{len(self.parts.test)} test images: no positive or no negative example"
             )
         return found
 
