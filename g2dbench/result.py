@@ -36,13 +36,16 @@ Number = Annotated[float, BeforeValidator(_nan_from_null)]
 class Score(_StrictModel):
     """A metric's value with its 95 % confidence interval over patients; NaN if undefined.
 
-    n: number of images that the value is computed from.
+    n: number of images that the value is computed from. bearers: number of patients without whom
+    the value changes, of groups of patients if there are many; None if it was not counted. An
+    interval of fewer than ten hangs on single patients.
     """
 
     value: Number
     low: Number = float("nan")
     high: Number = float("nan")
     n: int = 0
+    bearers: int | None = None
 
 
 class Cell(_StrictModel):

@@ -6,26 +6,35 @@ source.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from g2dbench.metrics.bootstrap import RESAMPLES, bootstrap_all, resample_generators
+from g2dbench.metrics.intervals.jackknife import Scale, jackknife_intervals
 from g2dbench.metrics.labels import ones_weights
 from g2dbench.metrics.statistic import Combined, Statistic, evaluate
 from g2dbench.metrics.statistic import mean_over as mean_over
 from g2dbench.metrics.statistic import undefined as undefined
 from g2dbench.result import Score
 
+IntervalScale = Scale | Literal["bootstrap"]
+"""bootstrap: the percentile bootstrap, for metrics that are not smooth, such as medians."""
+
 
 @dataclass(frozen=True)
 class PatientStatistic:
-    """A metric as a function of patient resamples: patients (N,), the statistic, sample size n."""
+    """A metric as a function of patient resamples: patients (N,), the statistic, sample size n.
+
+    scale: of its confidence interval; None chooses by the metric's name, see `scale_of`.
+    """
 
     patients: NDArray[np.object_]
     statistic: Statistic
     n: int
+    scale: IntervalScale | None = None
 
     @property
     def value(self) -> float:
@@ -34,7 +43,7 @@ class PatientStatistic:
 
 
 def scores(statistics: Mapping[str, PatientStatistic]) -> dict[str, Score]:
-    """Each metric's value with its 95 % confidence interval over patients.
+    """Each metric's value with its 95 % confidence interval over patients, by the jackknife.
 
     Metrics with the same array of patients are resampled together, and share work where they can.
     """
@@ -47,21 +56,44 @@ def scores(statistics: Mapping[str, PatientStatistic]) -> dict[str, Score]:
     return {name: found[name] for name in statistics}
 
 
+_REAL = ("hd95", "assd", "cnr", "signed_cnr", "entropy", "temperature")
+_CORRELATIONS = ("mcc", "oracle_mcc")
+_NOT_SMOOTH = ("median_rank", "_gap", "_lowest", "_highest")
+
+
+def scale_of(name: str, value: float) -> IntervalScale:
+    """The scale of a metric by its name without finding or group; "unit" for values in [0, 1]."""
+    metric = name.partition(":")[0].partition("@")[0]
+    if metric.endswith(_NOT_SMOOTH):
+        return "bootstrap"
+    if metric in _CORRELATIONS:
+        return "correlation"
+    return "real" if metric.startswith(_REAL) or not 0 <= value <= 1 else "unit"
+
+
 def _scores_of_images(metrics: Mapping[str, PatientStatistic]) -> dict[str, Score]:
     """`scores` of metrics of the same images."""
     patients = next(iter(metrics.values())).patients
     whole = evaluate([m.statistic for m in metrics.values()], ones_weights(len(patients)))
     values = {name: float(value[0]) for name, value in zip(metrics, whole, strict=True)}
-    defined = {name: metrics[name].statistic for name, v in values.items() if not np.isnan(v)}
-    intervals = bootstrap_all(patients, defined) if defined else {}
-    return {
-        name: Score(value=value, n=metrics[name].n)
-        if name not in intervals
-        else Score(
-            value=value, low=intervals[name].low, high=intervals[name].high, n=metrics[name].n
-        )
+    found = {name: Score(value=value, n=metrics[name].n) for name, value in values.items()}
+    scales = {
+        name: metrics[name].scale or scale_of(name, value)
         for name, value in values.items()
+        if not np.isnan(value)
     }
+    resampled = {name: metrics[name].statistic for name, s in scales.items() if s == "bootstrap"}
+    smooth = {name: s for name, s in scales.items() if s != "bootstrap"}
+    if resampled:
+        for name, interval in bootstrap_all(patients, resampled).items():
+            limits = {"low": interval.low, "high": interval.high}
+            found[name] = found[name].model_copy(update=limits)
+    if smooth:
+        statistics = {name: metrics[name].statistic for name in smooth}
+        for name, limit in jackknife_intervals(patients, statistics, values, smooth).items():
+            limits = {"low": limit.low, "high": limit.high, "bearers": limit.bearers}
+            found[name] = found[name].model_copy(update=limits)
+    return found
 
 
 def per_finding(
