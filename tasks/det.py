@@ -70,28 +70,33 @@ class Protocol:
     """Settings of the fitted head.
 
     findings: those whose boxes are used, as one class; None for all.
-    few, fit_few: for fractions up to `few`, `fit_few` replaces `fit`, as in the paper.
-    least_steps: 160 images, 1 % of RSNA, in batches of 8.
-    kept: for detections that are stored and scored. watched: for the mAP of early stopping.
-    confident: minimum confidence of a detection in MGCA's published mAP.
+    small_fraction: up to this fraction `fit_small_fraction` replaces `fit`, as in the paper.
+    min_steps_per_epoch: 160 images, 1 % of RSNA, in batches of 8.
+    stored_nms: of detections that are stored and scored. monitor_nms: for early stopping.
+    min_confidence: minimum confidence of a detection in MGCA's published mAP.
     """
 
     version: int = 1
     findings: tuple[str, ...] | None = None
-    few: float = 0.01
-    fit_few: FitSettings = field(
+    small_fraction: float = 0.01
+    fit_small_fraction: FitSettings = field(
         default_factory=lambda: FitSettings(
-            lr=2e-4, weight_decay=1e-6, batch_size=8, epochs=50, patience=10, least_steps=20
+            lr=2e-4, weight_decay=1e-6, batch_size=8, epochs=50, patience=10, min_steps_per_epoch=20
         )
     )
     fit: FitSettings = field(
         default_factory=lambda: FitSettings(
-            lr=5e-4, weight_decay=1e-6, batch_size=16, epochs=50, patience=10, least_steps=20
+            lr=5e-4,
+            weight_decay=1e-6,
+            batch_size=16,
+            epochs=50,
+            patience=10,
+            min_steps_per_epoch=20,
         )
     )
-    kept: NmsSettings = field(default_factory=NmsSettings)
-    watched: NmsSettings = field(default_factory=lambda: NmsSettings(most=10))
-    confident: float = 0.5
+    stored_nms: NmsSettings = field(default_factory=NmsSettings)
+    monitor_nms: NmsSettings = field(default_factory=lambda: NmsSettings(max_detections=10))
+    min_confidence: float = 0.5
 
 
 PROTOCOLS: Mapping[str, Protocol] = {"g2d": Protocol()}
@@ -113,7 +118,11 @@ def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
         _Split(frozen, head, _images_with_boxes(part, name, run), run, f"det {name} features")
         for name, part in (("train", run.train), ("valid", run.valid))
     )
-    settings = run.protocol.fit_few if run.fraction <= run.protocol.few else run.protocol.fit
+    settings = (
+        run.protocol.fit_small_fraction
+        if run.fraction <= run.protocol.small_fraction
+        else run.protocol.fit
+    )
     fit_in_run(
         run,
         head,
@@ -147,7 +156,7 @@ def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Patie
     patients = table["patient"].to_numpy(object)
     images = [_image_boxes(*row) for row in zip(*(table[name] for name in SCORED), strict=True)]
     all_detections = CocoMatches(images)
-    confident = CocoMatches([_confident(image, protocol.confident) for image in images])
+    confident = CocoMatches([_confident(image, protocol.min_confidence) for image in images])
     return {
         "map": PatientStatistic(patients, all_detections.mean_average_precision, len(table)),
         "map_conf50": PatientStatistic(patients, confident.mean_average_precision, len(table)),
@@ -170,8 +179,8 @@ def _image_boxes(image: str, *stored: NDArray[np.float64]) -> ImageBoxes:
         raise BadResult(f"the boxes of image {image!r} cannot be scored: {error}") from error
 
 
-def _confident(image: ImageBoxes, least: float) -> ImageBoxes:
-    passed = image.scores >= least
+def _confident(image: ImageBoxes, min_confidence: float) -> ImageBoxes:
+    passed = image.scores >= min_confidence
     return ImageBoxes(image.detected[passed], image.scores[passed], image.truth)
 
 
@@ -184,7 +193,7 @@ class _Split:
         self.pyramids = PyramidCache(frozen, data, run, title)
         self._head = head
         self._layout = head.layout(run.device)
-        self._nms = run.protocol.watched
+        self._nms = run.protocol.monitor_nms
         self._boxes = [_input_boxes(sample, frozen, run.protocol.findings) for sample in data]
         self._targets = [assign_targets(boxes, self._layout) for boxes in self._boxes]
 
@@ -262,7 +271,7 @@ def _rows(
     for samples, maps in encode_in_chunks(frozen, test, run, "det test"):
         with torch.no_grad():
             raw = head([level.float() for level in maps])
-        found = detections(raw, layout, run.protocol.kept)
+        found = detections(raw, layout, run.protocol.stored_nms)
         for sample, (boxes, confidences) in zip(samples, found, strict=True):
             height, width = sample.image.shape
             in_image = frozen.preprocess.geometry(height, width).boxes_to_image(boxes)

@@ -67,7 +67,7 @@ class Protocol:
     train_on: "balanced" means all positive images and as many negative ones, as MGCA for SIIM.
     valid_images: number of sampled validation images for early stopping; None for all.
     threshold: a pixel is predicted if its probability is greater.
-    least_steps: 160 images, 1 % of RSNA, in batches of 16.
+    min_steps_per_epoch: 160 images, 1 % of RSNA, in batches of 16.
     """
 
     version: int = 1
@@ -78,13 +78,18 @@ class Protocol:
     threshold: float = 0.5
     fit: FitSettings = field(
         default_factory=lambda: FitSettings(
-            lr=2e-4, weight_decay=0.05, batch_size=16, epochs=50, patience=10, least_steps=10
+            lr=2e-4,
+            weight_decay=0.05,
+            batch_size=16,
+            epochs=50,
+            patience=10,
+            min_steps_per_epoch=10,
         )
     )
 
 
 _SHORT = FitSettings(
-    lr=1e-3, weight_decay=0.05, batch_size=8, epochs=12, patience=4, least_steps=10
+    lr=1e-3, weight_decay=0.05, batch_size=8, epochs=12, patience=4, min_steps_per_epoch=10
 )
 PROTOCOLS: Mapping[str, Protocol] = {
     "g2d": Protocol(),

@@ -25,7 +25,7 @@ SIDE = 64
 det = Registry().find(TaskCard, "det").load()
 QUICK = replace(
     det.PROTOCOLS["g2d"],
-    fit=FitSettings(lr=8e-3, weight_decay=1e-6, batch_size=16, epochs=8, least_steps=12),
+    fit=FitSettings(lr=8e-3, weight_decay=1e-6, batch_size=16, epochs=8, min_steps_per_epoch=12),
 )
 single_thread = toy.single_thread
 
@@ -97,11 +97,11 @@ def row(name: str, boxes: list, scores: list, truth: list, patient: str | None =
 
 def test_the_defaults_are_those_of_the_paper() -> None:
     protocol = det.PROTOCOLS["g2d"]
-    few, many = protocol.fit_few, protocol.fit
+    few, many = protocol.fit_small_fraction, protocol.fit
     assert (few.batch_size, few.lr, few.weight_decay) == (8, 2e-4, 1e-6)
     assert (many.batch_size, many.lr, many.weight_decay) == (16, 5e-4, 1e-6)
     assert {(s.epochs, s.patience, s.schedule) for s in (few, many)} == {(50, 10, "constant")}
-    assert protocol.kept.iou == 0.5
+    assert protocol.stored_nms.max_iou == 0.5
 
 
 def test_bright_squares_are_found_in_image_pixels(predictions: pd.DataFrame) -> None:
@@ -127,7 +127,7 @@ def test_a_row_has_the_ground_truth_and_decreasing_confidences(
 def test_the_same_seed_gives_identical_results_for_any_batch_size(
     parts: tuple[Memory, Memory, Memory],
 ) -> None:
-    short = replace(QUICK, fit=replace(QUICK.fit, epochs=1, least_steps=1))
+    short = replace(QUICK, fit=replace(QUICK.fit, epochs=1, min_steps_per_epoch=1))
     first, second = (
         det.predict(Pixels(), run_on(*parts, short, batch_size=size)) for size in (1, 32)
     )
@@ -148,11 +148,11 @@ def test_small_fractions_are_fitted_with_their_own_settings(
     monkeypatch.setattr(det, "fit_in_run", fit)
     for fraction in (0.01, 0.1, 1.0):
         det.predict(Pixels(), run_on(*parts, fraction=fraction))
-    assert used == [QUICK.fit_few, QUICK.fit, QUICK.fit]
+    assert used == [QUICK.fit_small_fraction, QUICK.fit, QUICK.fit]
 
 
 def test_a_single_coarse_level_is_enough(parts: tuple[Memory, Memory, Memory]) -> None:
-    short = replace(QUICK, fit=replace(QUICK.fit, epochs=1, least_steps=1))
+    short = replace(QUICK, fit=replace(QUICK.fit, epochs=1, min_steps_per_epoch=1))
     found = det.predict(Pixels(strides=(16,)), run_on(*parts, short))
     assert len(found) == 21
 
@@ -252,7 +252,7 @@ def test_splits_without_boxes_are_refused(parts: tuple[Memory, Memory, Memory]) 
 
 
 def test_images_not_annotated_are_excluded(parts: tuple[Memory, Memory, Memory]) -> None:
-    short = replace(QUICK, fit=replace(QUICK.fit, epochs=1, least_steps=1))
+    short = replace(QUICK, fit=replace(QUICK.fit, epochs=1, min_steps_per_epoch=1))
     train, valid, test = parts
     some = Memory([*test.take([1, 4]), replace(square(7, "unseen"), boxes=None)])
     found = det.predict(Pixels(), run_on(train, valid, some, short))

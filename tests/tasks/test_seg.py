@@ -26,8 +26,10 @@ from g2dbench.task import Run
 CPU = torch.device("cpu")
 TASK = Registry().find(TaskCard, "seg").load()
 G2D, ENCODER = TASK.PROTOCOLS["g2d"], TASK.PROTOCOLS["g2d-encoder"]
-SHORT = FitSettings(lr=1e-2, weight_decay=0, batch_size=4, epochs=6, patience=6, least_steps=5)
-STILL = dataclasses.replace(SHORT, lr=1e-9, epochs=1, least_steps=1)
+SHORT = FitSettings(
+    lr=1e-2, weight_decay=0, batch_size=4, epochs=6, patience=6, min_steps_per_epoch=5
+)
+STILL = dataclasses.replace(SHORT, lr=1e-9, epochs=1, min_steps_per_epoch=1)
 Masks = Mapping[str, NDArray[np.bool_]]
 single_thread = toy.single_thread
 

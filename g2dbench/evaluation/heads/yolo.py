@@ -179,9 +179,9 @@ def _box_losses(raw: Tensor, offsets: Tensor) -> Tensor:
 class NmsSettings:
     """Non-maximum suppression: minimum confidence, maximum IoU, maximum detections per image."""
 
-    least: float = 0.001
-    iou: float = 0.5
-    most: int = 100
+    min_score: float = 0.001
+    max_iou: float = 0.5
+    max_detections: int = 100
 
 
 def decode(raw: Tensor, layout: AnchorLayout) -> tuple[Tensor, Tensor]:
@@ -207,9 +207,9 @@ def _suppress(
     boxes: Tensor, scores: Tensor, settings: NmsSettings
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     sides = boxes[:, 2:] - boxes[:, :2]
-    eligible = (scores >= settings.least) & (sides > 0).all(dim=1)
+    eligible = (scores >= settings.min_score) & (sides > 0).all(dim=1)
     boxes, scores = boxes[eligible], scores[eligible]
-    kept = nms(boxes, scores, settings.iou)[: settings.most]
+    kept = nms(boxes, scores, settings.max_iou)[: settings.max_detections]
     return boxes[kept].cpu().numpy(), scores[kept].cpu().numpy()
 
 

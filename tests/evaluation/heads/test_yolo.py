@@ -229,15 +229,15 @@ def test_overlapping_detections_are_suppressed_and_the_rest_sorted_by_confidence
     twins = [index(layout, 1, 1, 1, 1), index(layout, 1, 1, 1, 2), index(layout, 0, 0, 7, 0)]
     raw[0, twins[0], 0], raw[0, twins[1], 0] = 9, -9  # both centered where their cells meet
     raw[0, twins, 4] = torch.tensor([1.0, 2.0, 3.0])
-    ((boxes, scores),) = detections(raw, layout, NmsSettings(least=0.01))
+    ((boxes, scores),) = detections(raw, layout, NmsSettings(min_score=0.01))
     np.testing.assert_allclose(scores, torch.sigmoid(torch.tensor([3.0, 2.0])), rtol=1e-6)
     assert (boxes >= 0).all()
     assert (boxes <= 64).all()
-    ((_, all_scores),) = detections(raw, layout, NmsSettings(least=0.01, iou=1.0))
+    ((_, all_scores),) = detections(raw, layout, NmsSettings(min_score=0.01, max_iou=1.0))
     assert len(all_scores) == 3
-    ((_, best),) = detections(raw, layout, NmsSettings(least=0.01, most=1))
+    ((_, best),) = detections(raw, layout, NmsSettings(min_score=0.01, max_detections=1))
     assert best.tolist() == scores[:1].tolist()
-    ((nothing, none),) = detections(raw, layout, NmsSettings(least=0.99))
+    ((nothing, none),) = detections(raw, layout, NmsSettings(min_score=0.99))
     assert nothing.shape == (0, 4)
     assert none.shape == (0,)
 
