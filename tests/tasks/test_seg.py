@@ -17,6 +17,7 @@ from g2dbench.cards import TaskCard
 from g2dbench.data.annotations import rle
 from g2dbench.errors import BadData, BadResult, Unsupported
 from g2dbench.evaluation.fit_head import FitSettings
+from g2dbench.evaluation.heads.mask_losses import soft_dice_and_cross_entropy
 from g2dbench.model import Identity, Model
 from g2dbench.preprocess import Preprocess
 from g2dbench.registry import Registry
@@ -113,7 +114,7 @@ def test_a_decoder_learns_to_segment_what_the_pyramid_shows(strides: tuple[int, 
     scores = TASK.score(predictions, ENCODER)
     assert scores["dice"].value > 0.85
     assert scores["dice"].n == 6
-    assert scores["dice_b2"].n == 9
+    assert scores["dice_per_image"].n == 9
     assert TASK.score(predictions.sample(frac=1, random_state=0), ENCODER) == scores
 
 
@@ -134,7 +135,7 @@ def test_results_are_bit_identical_for_any_batch_size_and_depend_on_the_seed() -
 
 def test_a_pretrained_decoder_transfers_in_g2d_and_not_in_g2d_encoder() -> None:
     kept = TASK.score(TASK.predict(Decoder(1, 2), run_on(G2D, STILL)), G2D)
-    assert kept["dice"].value == kept["dice_b2"].value == kept["iou"].value == 1
+    assert kept["dice"].value == kept["dice_per_image"].value == kept["iou"].value == 1
     fresh = TASK.score(TASK.predict(Decoder(1, 2), run_on(ENCODER, STILL)), ENCODER)
     assert fresh["dice"].value < 0.7
     without = TASK.predict(Pools(1, 2), run_on(G2D, STILL))
@@ -180,7 +181,7 @@ def test_training_images_are_sampled_as_the_protocol_says(train_on: str, shown: 
         [sample("train", i, {"spot": spot(i)} if i < 4 else {}, (32, 32)) for i in range(12)]
     )
     run = run_on(dataclasses.replace(ENCODER, train_on=train_on), STILL, train=data)
-    ids, again = ([s.id for s in TASK._load_data(run).train] for _ in range(2))
+    ids, again = ([s.id for s in TASK._fit_data(run, run.protocol)[0]] for _ in range(2))
     assert ids == again == sorted(ids)
     assert len(ids) == shown
     assert {f"train0{i}" for i in range(4)} <= set(ids)
@@ -201,11 +202,11 @@ def test_scores_worked_by_hand() -> None:
     scores = TASK.score(table, G2D)
     assert scores["dice"].value == pytest.approx((8 / 10 + 0) / 2)
     assert scores["iou"].value == pytest.approx((4 / 6 + 0) / 2)
-    assert scores["dice_b2"].value == pytest.approx((8 / 10 + 0 + 1 + 0) / 4)
-    assert (scores["dice"].n, scores["dice_b2"].n) == (2, 4)
+    assert scores["dice_per_image"].value == pytest.approx((8 / 10 + 0 + 1 + 0) / 4)
+    assert (scores["dice"].n, scores["dice_per_image"].n) == (2, 4)
     healthy = TASK.score(table.iloc[2:], G2D)
     assert math.isnan(healthy["dice"].value)
-    assert healthy["dice_b2"].value == 0.5
+    assert healthy["dice_per_image"].value == 0.5
     with pytest.raises(BadResult):
         TASK.score(table.assign(predicted="!!"), G2D)
     with pytest.raises(BadResult, match="lack the columns"):
@@ -213,7 +214,7 @@ def test_scores_worked_by_hand() -> None:
 
 
 def test_the_loss_is_soft_dice_and_cross_entropy() -> None:
-    loss = TASK.soft_dice_and_cross_entropy
+    loss = soft_dice_and_cross_entropy
     target = torch.zeros(2, 1, 2, 2)
     target[0] = 1
     chance = torch.full((2, 1, 2, 2), 0.5)
