@@ -9,68 +9,22 @@ import pandas as pd
 import pytest
 import torch
 from support import toy
-from torch.nn import functional as F
+from support.squares import Memory, Pixels, square, squares
 
-from g2dbench.cards import ModelCard, TaskCard
+from g2dbench.cards import TaskCard
 from g2dbench.errors import BadData, BadResult, Unsupported
 from g2dbench.evaluation.fit_head import FitSettings
 from g2dbench.metrics.detection import ImageBoxes, coco_map, map_skip_empty
 from g2dbench.model import Identity, Model
-from g2dbench.preprocess import Preprocess
 from g2dbench.registry import Registry
-from g2dbench.sample import Box, Sample
 from g2dbench.task import Run
 
-SIDE = 64
 det = Registry().find(TaskCard, "det").load()
 QUICK = replace(
     det.PROTOCOLS["g2d"],
     fit=FitSettings(lr=8e-3, weight_decay=1e-6, batch_size=16, epochs=8, min_steps_per_epoch=12),
 )
 single_thread = toy.single_thread
-
-
-class Memory(toy.Memory):
-    card, size = toy.card("squares", "boxes", "square", "dot"), SIDE
-
-
-class Pixels(Model):
-    """The image as a pyramid: every cell contains its part of the image, 4 x 4 pixels."""
-
-    card = ModelCard(
-        name="pixels", summary="", paper="", source="", licence="", capabilities=("features",)
-    )
-    preprocess = Preprocess(size=SIDE, mean=(0.3,), std=(0.3,), channels=1)
-    identity = Identity("pixels", "0")
-    fixed_size = False
-
-    def __init__(self, strides: tuple[int, ...] = (4, 8, 16, 32)) -> None:
-        super().__init__()
-        self.strides, self.channels = strides, (16,) * len(strides)
-
-    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
-        return [F.pixel_unshuffle(F.avg_pool2d(images, s // 4), 4) for s in self.strides]
-
-    def pooled(self, images: torch.Tensor) -> torch.Tensor:
-        return images.mean(dim=(2, 3))
-
-
-def square(index: int, part: str, shape: tuple[int, int] = (SIDE, SIDE)) -> Sample:
-    """A dark image with a bright square; every fourth image has none."""
-    generator = np.random.default_rng((index, len(part)))
-    image = generator.integers(0, 40, shape).astype(np.uint8)
-    boxes: tuple[Box, ...] = ()
-    if index % 4:
-        width, height = shape[1] * 20 // SIDE, shape[0] * 20 // SIDE
-        x, y = generator.integers(0, shape[1] - width), generator.integers(0, shape[0] - height)
-        image[y : y + height, x : x + width] = 230
-        boxes = (Box("square", float(x), float(y), float(x + width), float(y + height)),)
-    name = f"{part}{index:03d}"
-    return Sample(id=name, image=image, patient=f"p-{name}", boxes=boxes)
-
-
-def squares(count: int, part: str) -> Memory:
-    return Memory([square(index, part) for index in range(count)])
 
 
 def run_on(train: Memory, valid: Memory, test: Memory, protocol: Any = QUICK, **more: Any) -> Run:

@@ -71,7 +71,7 @@ def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, settings: NmsSetting
     boxes, scores, labels = boxes[eligible], scores[eligible], labels[eligible]
     margin = boxes.new_tensor([0, 0, settings.margin, settings.margin])
     kept = batched_nms(boxes + margin, scores, labels, settings.max_iou)[: settings.max_detections]
-    return Detected(*(part[kept].cpu().numpy() for part in (boxes, scores, labels)))
+    return Detected(*(part[kept].detach().cpu().numpy() for part in (boxes, scores, labels)))
 
 
 class ScaleInput(NamedTuple):
