@@ -235,6 +235,12 @@ def _check(model: Model) -> None:
 def _fit_data(run: Run[Protocol]) -> tuple[Dataset, Dataset, tuple[str, ...]]:
     """The annotated training and validation images, and the findings, sorted by name."""
     parts = [("train", run.train), ("valid", run.valid)]
+    if _has_boxes(run.test) and not any(_has_boxes(data) for _, data in parts):
+        raise BadData(
+            f"{run.test.card.name} has boxes in its test images alone, so that no detector can be "
+            "fitted: prepare a copy of its folder without the lists of the official split, with "
+            "another --store; its images are then split anew"
+        )
     train, valid = (annotated(data, "boxes", name) for name, data in parts)
     wanted = run.protocol.findings
     boxes = {
@@ -250,6 +256,10 @@ def _fit_data(run: Run[Protocol]) -> tuple[Dataset, Dataset, tuple[str, ...]]:
     run.details["findings_without_training_box"] = sorted(boxes["valid"] - boxes["train"])
     known = frozenset(wanted or ()).union(*boxes.values())
     return train, valid, tuple(sorted(known))
+
+
+def _has_boxes(data: Dataset) -> bool:
+    return bool(data.table["has_boxes"].to_numpy(bool).any())
 
 
 def _levels(model: Model) -> Levels:
