@@ -25,7 +25,7 @@ from g2dbench.metrics.statistic import Statistic
 IMAGES, PATIENTS = 25_596, 2_797
 POSITIVES = (3279, 1069, 4658, 6112, 1748, 1623, 555, 2665, 1815, 925, 1093, 435, 1143, 86)
 DECISION = ("f1", "acc", "mcc")
-RANKED = ("auc", "ap", "oracle_f1", "oracle_mcc", "acc_medklip")
+RANKED = ("auc", "ap", "oracle_f1", "oracle_mcc", "oracle_acc_medklip")
 
 
 def predictions(prevalence: float | None) -> tuple[NDArray, NDArray, NDArray]:

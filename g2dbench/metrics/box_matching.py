@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from g2dbench.errors import BadResult
+
 ALL_SIZES = (0.0, float("inf"))
 SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, float("inf"))}
 """COCO's strata of box areas, in square pixels of the boxes as given: scale them first."""
@@ -27,8 +29,8 @@ MAX_DETECTIONS = 100
 class ImageBoxes:
     """Detections and ground truth of one image: `detected` (D,4), `scores` (D,), `truth` (G,4).
 
-    Raises ValueError for wrong shapes, numbers that are not finite, an inverted box, or a ground
-    truth box without area.
+    Raises ValueError for wrong shapes or a ground truth box without area, BadResult for numbers
+    that are not finite or an inverted box. Callers add the image's name.
     """
 
     detected: NDArray[np.float64]
@@ -40,7 +42,7 @@ class ImageBoxes:
         object.__setattr__(self, "truth", _boxes(truth, "truth"))
         object.__setattr__(self, "scores", np.asarray(scores, dtype=np.float64).reshape(-1))
         if len(self.scores) != len(self.detected) or not np.isfinite(self.scores).all():
-            raise ValueError(
+            raise BadResult(
                 f"{len(self.detected)} detected boxes need as many finite scores; "
                 f"found {np.isfinite(self.scores).sum()}"
             )
@@ -54,7 +56,11 @@ def _boxes(given: ArrayLike, name: str) -> NDArray[np.float64]:
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"{name} boxes must have shape (boxes, 4); found {boxes.shape}")
     if not np.isfinite(boxes).all() or (boxes[:, 2:] < boxes[:, :2]).any():
-        raise ValueError(f"a {name} box is not finite or has x1 < x0 or y1 < y0")
+        bad = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] < boxes[:, :2]).any(axis=1)
+        first = int(np.flatnonzero(bad)[0])
+        raise BadResult(
+            f"{name} box {first}, {boxes[first].tolist()}, is not finite or has x1 < x0 or y1 < y0"
+        )
     return boxes
 
 

@@ -61,7 +61,8 @@ def map_skip_empty(
 
     It ignores false positives on healthy images and completely missed findings, so it is too
     optimistic. Use it only to compare with published tables. NaN if no image is left.
-    Source: MGCA mgca/models/mgca/mgca_detector.py.
+    Source: MGCA mgca/models/mgca/mgca_detector.py. It calls torchmetrics, which rounds the 101
+    recalls to float32: up to .006 lower where a recall is a whole percent, as with 10 boxes.
     """
     kept = [image for image in images if len(image.detected) and len(image.truth)]
     return coco_map(kept, iou_thresholds)
@@ -156,9 +157,10 @@ class CocoMatches:
         counts = np.where(copy < 0, counts, counts > copy)
         positives = weights @ self.truth_counts
         result = np.full((len(weights), len(self._matched)), np.nan)
-        kept = ~self._ignored[:, column]
+        ignored, everything = self._ignored[:, column], np.cumsum(counts, axis=1)
         for t, matched in enumerate(self._matched[:, column]):
-            all_detections = np.cumsum(counts * kept[t], axis=1)
+            some_ignored = ignored[t].any()
+            all_detections = np.cumsum(counts * ~ignored[t], axis=1) if some_ignored else everything
             true_positives = np.cumsum(counts[:, matched], axis=1)
             precision = _interpolated(true_positives / (all_detections[:, matched] + np.spacing(1)))
             for b in np.flatnonzero(positives):

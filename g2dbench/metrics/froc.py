@@ -8,11 +8,12 @@ truth boxes that are found. Two rules say what finds a box:
     IouRule      COCO's matching: IoU at least .5, each box once; a second detection of a box is a
                  false positive
     CenterRule   the detection's center lies in the box, edges included; a second detection of a box
-                 is neither right nor wrong (object-CXR's and CAMELYON16's evaluation)
+                 is neither right nor wrong (object-CXR's evaluation, froc.py)
 
 Differences from object-CXR's froc.py: it reads the sensitivity when the rate is first reached, so
 that boxes found between that false positive and the next one do not count; it ranks equal scores by
-their order in the file; and it repeats the last value for a rate that is never reached.
+their order in the file; it passes one rate per detection, so that a jump over two rates is read
+late; and it tests points in ellipses and polygons where the annotation has them, here in boxes.
 """
 
 from collections.abc import Mapping, Sequence

@@ -31,6 +31,9 @@ OVERLAP_METRICS = tuple(
     for convention in ("per_image", "positive", "foreground", "pooled", "smoothed")
 )
 
+AREA_SHARES = {"small": (0.0, 0.01), "medium": (0.01, 0.05), "large": (0.05, 1.0)}
+"""Our strata for `only_areas`: ground truth pixels as a share of the image, low < share <= high."""
+
 Counts = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
@@ -103,6 +106,19 @@ def dice_smoothed_values(
 def only_positive(values: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
     """The values of images with ground truth, NaN for the others, (N,): excludes negatives."""
     return np.where(np.asarray(truth) > 0, np.asarray(values, np.float64), np.nan)
+
+
+def only_areas(
+    values: ArrayLike, areas: ArrayLike, limits: tuple[float, float]
+) -> NDArray[np.float64]:
+    """The values of images with low < area <= high, NaN for the others, (N,): strata by size.
+
+    areas: ground truth pixels of each image, or their share of the image (see `AREA_SHARES`).
+    """
+    area = np.asarray(areas, np.float64)
+    return np.where(
+        (area > limits[0]) & (area <= limits[1]), np.asarray(values, np.float64), np.nan
+    )
 
 
 def _mean(values: NDArray[np.float64]) -> float:

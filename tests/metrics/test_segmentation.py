@@ -179,3 +179,12 @@ def test_impossible_counts_of_a_set_are_refused():
     ):
         with pytest.raises(ValueError, match=words):
             s.OverlapCounts(*counts)
+
+
+def test_strata_by_area_have_an_exclusive_lower_limit():
+    values, shares = [0.1, 0.2, 0.3, 0.4], [0.0, 0.01, 0.011, 0.9]
+    found = {
+        name: np.flatnonzero(~np.isnan(s.only_areas(values, shares, limits))).tolist()
+        for name, limits in s.AREA_SHARES.items()
+    }
+    assert found == {"small": [1], "medium": [2], "large": [3]}
