@@ -54,12 +54,12 @@ CARD = TaskCard(
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """Settings of the linear probe. least_steps: 160 images, 1 % of RSNA, in batches of 8."""
+    """Settings of the linear probe. Its minimum of steps: 160 images, 1 % of RSNA, by 8."""
 
     version: int = 1
     fit: FitSettings = field(
         default_factory=lambda: FitSettings(
-            lr=5e-4, weight_decay=1e-6, batch_size=8, epochs=50, patience=10, least_steps=20
+            lr=5e-4, weight_decay=1e-6, batch_size=8, epochs=50, patience=10, min_steps_per_epoch=20
         )
     )
 

@@ -1,129 +1,220 @@
-"""Detection: a YOLOv3 head on the frozen encoder's feature pyramid.
+"""Detection: a head on an encoder's feature pyramid.
 
-Source: G2D paper, sections 4.1 and A.4, which follow MGCA (mgca/models/ssl_detector.py,
-mgca/datasets/detection_dataset.py).
-Settings: images stretched to the model's input, no augmentation; AdamW with weight decay 1e-6 and
-learning rate 5e-4, batches of 16; for 1 % of the training images 2e-4 and batches of 8. 50 epochs,
-early stopping with patience 10; mAP over IoU .40:.05:.75; non-maximum suppression at IoU .5. All
-findings are one class, "lesion", as in MGCA.
-Differences from MGCA:
-  - mAP counts all images and all confidences. `map_skip_empty` is MGCA's mAP, see `statistics`.
-    Early stopping uses the validation mAP, as in MGCA, but our definition: MGCA's confidence limit
-    of .5 keeps it at 0 for the first epochs of a small training set.
-  - the encoder is in eval mode: MGCA freezes its weights, but not its batch norm statistics.
-  - the number of boxes per image is not limited; MGCA pads to 10 (RSNA) or 20 (Object-CXR).
-The head, its loss and their differences from MGCA: g2dbench/evaluation/heads/yolo.py.
+Sources: G2D paper, sections 4.1 and A.4; MGCA mgca/models/ssl_detector.py and
+mgca/utils/yolo_loss.py; FCOS (Tian et al. 2019) as in torchvision.
+Protocols, in full in docs/tasks/det.md:
+  g2d         YOLOv3 head on the frozen encoder; AdamW with weight decay 1e-6 and learning rate
+              5e-4, batches of 16; up to 1 % of the training images 2e-4 and batches of 8. 50
+              epochs, early stopping on the validation mAP with patience 10.
+  mgca        the same as MGCA's code has it: batch norm of the encoder in train mode, its own
+              target rules, NMS with a margin of one pixel, early stopping on its mAP of images with
+              a detection and a box; object-CXR's learning rate.
+  fcos        ours: torchvision's FCOS with a feature pyramid network, on the frozen encoder.
+  fcos-full   ours: the same, and the encoder is updated.
+Every protocol stretches images to the model's input, without augmentation. Findings are one class,
+"lesion", as in MGCA; with `classes="each"` each finding is a class.
+Differences from MGCA, in every protocol:
+  - the headline `map` counts all images and all confidences; `map_skip_empty` is MGCA's.
+  - the last, incomplete batch of an epoch is used; small training sets are repeated in an epoch.
+  - the number of boxes per image is not limited; MGCA pads to 10 (RSNA) or 20 (object-CXR).
+  - the input is the model's own preprocessing.
+In `g2d` also: the encoder is in eval mode; early stopping uses our mAP, since MGCA's confidence
+limit of .5 keeps its mAP at 0 for the first epochs of a small training set; and the rules named in
+heads/yolo_targets.py (`YoloSettings`).
 
-Legend: N images, B batch, P predictions of an image, S input side.
+Legend: N images, B batch, S input side.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from g2dbench.cards import TaskCard
 from g2dbench.dataset import Dataset
-from g2dbench.errors import BadData, BadResult
+from g2dbench.errors import BadCheckpoint, BadData
 from g2dbench.evaluation.fit_head import INIT, FitSettings
-from g2dbench.evaluation.fitted_task import annotated, check_splits, fit_in_run
-from g2dbench.evaluation.frozen_features import FrozenEncoder, PyramidCache, encode_in_chunks
-from g2dbench.evaluation.heads.yolo import (
-    NmsSettings,
-    YoloHead,
-    assign_targets,
-    detection_loss,
-    detections,
-    scale_inputs,
+from g2dbench.evaluation.fitted_task import annotated, check_splits, fit_in_run, save_if_asked
+from g2dbench.evaluation.heads.box_data import (
+    BoxSplit,
+    Monitor,
+    findings_with_boxes,
 )
-from g2dbench.evaluation.prediction_table import check_columns
+from g2dbench.evaluation.heads.box_predictions import box_rows
+from g2dbench.evaluation.heads.box_scores import BOX_COLUMNS, box_statistics
+from g2dbench.evaluation.heads.detector import Detector, NmsSettings, scale_inputs
+from g2dbench.evaluation.heads.fcos import FcosHead, FcosSettings
+from g2dbench.evaluation.heads.network import (
+    EncoderUse,
+    Levels,
+    Network,
+    frozen_encoder,
+    restore,
+    seeded_dropout,
+)
+from g2dbench.evaluation.heads.yolo import YoloHead
+from g2dbench.evaluation.heads.yolo_targets import MGCA, OURS, YoloSettings
+from g2dbench.evaluation.saved_head import SavedHead
 from g2dbench.metrics.aggregate import PatientStatistic, scores
-from g2dbench.metrics.bootstrap import Statistic
-from g2dbench.metrics.detection import CocoMatches, ImageBoxes, coco_map
 from g2dbench.model import Features, Model, missing_capability
 from g2dbench.result import Score
-from g2dbench.sample import Sample
 from g2dbench.system.seeded_init import seeded
 from g2dbench.task import Run
 
 CARD = TaskCard(
     name="det",
-    summary="Detection of findings by a YOLOv3 head on the frozen encoder.",
+    summary="Detection of findings by a head on the encoder's features.",
     needs=("features",),
     annotations=("boxes",),
-    protocols=("g2d",),
+    protocols=("g2d", "mgca", "fcos", "fcos-full"),
     metric="map",
-    source="G2D paper, sections 4.1 and A.4; MGCA mgca/models/ssl_detector.py",
+    source="G2D paper, sections 4.1 and A.4; MGCA mgca/models/ssl_detector.py; torchvision FCOS",
     order=40,
 )
-
-COLUMNS = ("id", "patient", "height", "width", "boxes", "scores", "truth")
-SCORED = ("id", "boxes", "scores", "truth")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
     """Settings of the fitted head.
 
-    findings: those whose boxes are used, as one class; None for all.
-    few, fit_few: for fractions up to `few`, `fit_few` replaces `fit`, as in the paper.
-    least_steps: 160 images, 1 % of RSNA, in batches of 8.
-    kept: for detections that are stored and scored. watched: for the mAP of early stopping.
-    confident: minimum confidence of a detection in MGCA's published mAP.
+    detector: the head; yolo, fcos: its settings. encoder: see `heads/network`.
+    findings: those whose boxes are used; None for all that have a box.
+    classes: "one" for all findings as one class, "each" for a class for each.
+    small_fraction: up to this fraction `fit_small_fraction` replaces `fit`, as in the paper.
+    lr_small_fraction: its learning rate on a data set, by name, where that differs.
+    stored_nms: of detections that are stored and scored. monitor, monitor_nms: of early stopping.
+    min_confidence: minimum confidence of a detection in MGCA's published mAP.
     """
 
     version: int = 1
+    detector: Literal["yolo", "fcos"] = "yolo"
+    yolo: YoloSettings = OURS
+    fcos: FcosSettings = field(default_factory=FcosSettings)
+    encoder: EncoderUse = "frozen"
     findings: tuple[str, ...] | None = None
-    few: float = 0.01
-    fit_few: FitSettings = field(
+    classes: Literal["one", "each"] = "one"
+    small_fraction: float = 0.01
+    lr_small_fraction: Mapping[str, float] = field(default_factory=dict)
+    # At least 160 images an epoch, 1 % of RSNA, in batches of 8.
+    fit_small_fraction: FitSettings = field(
         default_factory=lambda: FitSettings(
-            lr=2e-4, weight_decay=1e-6, batch_size=8, epochs=50, patience=10, least_steps=20
+            lr=2e-4, weight_decay=1e-6, batch_size=8, min_steps_per_epoch=20
         )
     )
     fit: FitSettings = field(
         default_factory=lambda: FitSettings(
-            lr=5e-4, weight_decay=1e-6, batch_size=16, epochs=50, patience=10, least_steps=20
+            lr=5e-4, weight_decay=1e-6, batch_size=16, min_steps_per_epoch=20
         )
     )
-    kept: NmsSettings = field(default_factory=NmsSettings)
-    watched: NmsSettings = field(default_factory=lambda: NmsSettings(most=10))
-    confident: float = 0.5
+    stored_nms: NmsSettings = field(default_factory=NmsSettings)
+    monitor: Monitor = "map"
+    monitor_nms: NmsSettings = field(default_factory=lambda: NmsSettings(max_detections=10))
+    min_confidence: float = 0.5
+
+    def fit_of(self, dataset: str, fraction: float) -> FitSettings:
+        """The settings of the fit on a fraction of a data set."""
+        if fraction > self.small_fraction:
+            return self.fit
+        small = self.fit_small_fraction
+        return replace(small, lr=self.lr_small_fraction.get(dataset, small.lr))
 
 
-PROTOCOLS: Mapping[str, Protocol] = {"g2d": Protocol()}
+_G2D = Protocol()
+_FCOS_FIT = FitSettings(
+    lr=2e-4, weight_decay=1e-4, batch_size=16, schedule="cosine", min_steps_per_epoch=20
+)
+_FCOS = replace(
+    _G2D,
+    detector="fcos",
+    fit=_FCOS_FIT,
+    fit_small_fraction=replace(_FCOS_FIT, batch_size=8),
+    stored_nms=NmsSettings(min_score=0.01),
+)
+_FULL_FIT = replace(_FCOS_FIT, lr=1e-4)
+PROTOCOLS: Mapping[str, Protocol] = {
+    "g2d": _G2D,
+    "mgca": replace(
+        _G2D,
+        yolo=MGCA,
+        encoder="batch-statistics",
+        lr_small_fraction={"object_cxr": 2.5e-4},
+        stored_nms=NmsSettings(margin=1.0),
+        monitor="map_skip_empty",
+        monitor_nms=NmsSettings(min_score=0.5, margin=1.0),
+    ),
+    "fcos": _FCOS,
+    "fcos-full": replace(
+        _FCOS,
+        encoder="updated",
+        fit=_FULL_FIT,
+        fit_small_fraction=replace(_FULL_FIT, batch_size=8),
+    ),
+}
 
 
 def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
-    """One row per test image annotated with boxes: detections and ground truth.
+    """One row per class and test image annotated with boxes: detections and ground truth.
 
-    Columns id, patient, height, width; boxes and truth (flat lists, four numbers xyxy per box, in
-    image pixels); scores (one confidence per entry of `boxes`, in decreasing order).
+    Columns id, patient, finding ("lesion" for one class), height, width; boxes and truth (flat
+    lists, four numbers xyxy per box, in image pixels); scores (one confidence per entry of `boxes`,
+    in decreasing order).
     BadData if a split has no annotated image, or the training or validation split has no box.
     """
-    if not isinstance(model, Features):
-        raise missing_capability(model, CARD)
+    _check(model)
     check_splits(run)
     test = annotated(run.test, "boxes", "test")
-    frozen, head = _frozen(model, run), _head(model, run)
-    train, valid = (
-        _Split(frozen, head, _images_with_boxes(part, name, run), run, f"det {name} features")
-        for name, part in (("train", run.train), ("valid", run.valid))
-    )
-    settings = run.protocol.fit_few if run.fraction <= run.protocol.few else run.protocol.fit
-    fit_in_run(
-        run,
-        head,
-        len(train.pyramids),
-        train.loss,
-        lambda: -valid.mean_average_precision(settings.batch_size),
-        settings,
-        "det fit",
-    )
-    return pd.DataFrame(_rows(frozen, head, test, run), columns=COLUMNS)
+    return apply(model, fit(model, run), replace(run, test=test))
+
+
+def fit(model: Model, run: Run[Protocol]) -> SavedHead:
+    """Fit the head on the training images; facts: findings, the head's settings, suppression."""
+    _check(model)
+    protocol = run.protocol
+    train, valid, findings = _fit_data(run)
+    facts = {
+        "task": CARD.name,
+        "findings": findings,
+        "classes": protocol.classes,
+        "detector": protocol.detector,
+        "yolo": asdict(protocol.yolo),
+        "fcos": asdict(protocol.fcos),
+        "nms": asdict(protocol.stored_nms),
+        "only": protocol.findings,
+    }
+    head = seeded(lambda: _head(model, facts), run.generator(INIT))
+    network = Network(model, head, run, protocol.encoder, levels=_levels(model))
+    shape, one = model.preprocess.stretched(), protocol.classes == "one"
+    outputs = network.training(train, "det train features")
+    training = BoxSplit(outputs, head, train, findings, shape, one)
+    outputs = network.validation(valid, "det valid features")
+    validation = BoxSplit(outputs, head, valid, findings, shape, one)
+    settings = protocol.fit_of(run.train.card.name, run.fraction)
+    monitored = (protocol.monitor, protocol.monitor_nms, settings.batch_size)
+    with seeded_dropout(run):
+        fit_in_run(
+            run,
+            network.module,
+            len(train),
+            training.loss,
+            lambda: -validation.monitored(*monitored),
+            settings,
+            "det fit",
+        )
+    return save_if_asked(run, network.saved(facts))
+
+
+def apply(model: Model, head: SavedHead, run: Run[Protocol]) -> pd.DataFrame:
+    """The table of `predict` for all images of `run.test`; truth is None where not annotated."""
+    _check(model)
+    if head.facts.get("task") != CARD.name:
+        found = head.facts.get("task")
+        raise BadCheckpoint(f"the head was fitted for {found!r}, not for {CARD.name!r}")
+    module = _head(model, head.facts).to(run.device)
+    fitted = restore(head, module, model)
+    frozen = frozen_encoder(fitted, run, _levels(model), cached=fitted is model)
+    rows = box_rows(frozen, module, head.facts, run)
+    return pd.DataFrame(rows, columns=BOX_COLUMNS)
 
 
 def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:
@@ -132,140 +223,57 @@ def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:
 
 
 def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, PatientStatistic]:
-    """COCO mAP over IoU .40:.05:.75, in three definitions.
-
-    `map`: all images, all stored detections. `map_conf50`: only detections with confidence .5 or
-    more. `map_skip_empty`: of these, only images with both a detection and a ground truth box, as
-    MGCA; it ignores false positives on healthy images and completely missed findings. n: images;
-    NaN if no image has a ground truth box.
-    """
-    check_columns(predictions, COLUMNS)
-    table = predictions.sort_values("id", kind="stable")
-    if table["id"].duplicated().any():
-        image = table["id"][table["id"].duplicated()].iloc[0]
-        raise BadResult(f"the predictions hold image {image!r} twice")
-    patients = table["patient"].to_numpy(object)
-    images = [_image_boxes(*row) for row in zip(*(table[name] for name in SCORED), strict=True)]
-    all_detections = CocoMatches(images)
-    confident = CocoMatches([_confident(image, protocol.confident) for image in images])
-    return {
-        "map": PatientStatistic(patients, all_detections.mean_average_precision, len(table)),
-        "map_conf50": PatientStatistic(patients, confident.mean_average_precision, len(table)),
-        "map_skip_empty": PatientStatistic(
-            patients, _skipping_empty(confident), int(confident.detected_and_true.sum())
-        ),
-    }
+    """Average precision in several definitions, and FROC: see `heads/box_scores`."""
+    return box_statistics(predictions, protocol.min_confidence)
 
 
-def _skipping_empty(matches: CocoMatches) -> Statistic:
-    return lambda weights: matches.mean_average_precision(weights * matches.detected_and_true)
+def _check(model: Model) -> None:
+    if not isinstance(model, Features):
+        raise missing_capability(model, CARD)
 
 
-def _image_boxes(image: str, *stored: NDArray[np.float64]) -> ImageBoxes:
-    """The detections and ground truth of one stored row; BadResult if they are broken."""
-    try:
-        boxes, scores, truth = (np.asarray(numbers, np.float64) for numbers in stored)
-        return ImageBoxes(boxes.reshape(-1, 4), scores, truth.reshape(-1, 4))
-    except (ValueError, TypeError) as error:
-        raise BadResult(f"the boxes of image {image!r} cannot be scored: {error}") from error
-
-
-def _confident(image: ImageBoxes, least: float) -> ImageBoxes:
-    passed = image.scores >= least
-    return ImageBoxes(image.detected[passed], image.scores[passed], image.truth)
-
-
-class _Split:
-    """One split: feature pyramids, boxes, regression targets; the head's loss and mAP."""
-
-    def __init__(
-        self, frozen: FrozenEncoder, head: YoloHead, data: Dataset, run: Run[Protocol], title: str
-    ) -> None:
-        self.pyramids = PyramidCache(frozen, data, run, title)
-        self._head = head
-        self._layout = head.layout(run.device)
-        self._nms = run.protocol.watched
-        self._boxes = [_input_boxes(sample, frozen, run.protocol.findings) for sample in data]
-        self._targets = [assign_targets(boxes, self._layout) for boxes in self._boxes]
-
-    def loss(self, indices: Tensor) -> Tensor:
-        """The head's loss on these images."""
-        raw = self._head(self.pyramids.batch(indices))
-        return detection_loss(raw, [self._targets[int(index)] for index in indices], self._layout)
-
-    def mean_average_precision(self, batch_size: int) -> float:
-        """mAP on all images for early stopping, in pixels of the network's input."""
-        found = []
-        for indices in torch.arange(len(self.pyramids)).split(batch_size):
-            raw = self._head(self.pyramids.batch(indices))
-            found += detections(raw, self._layout, self._nms)
-        images = zip(found, self._boxes, strict=True)
-        return coco_map([ImageBoxes(*detected, truth) for detected, truth in images]).value
-
-
-def _input_boxes(
-    sample: Sample, frozen: FrozenEncoder, findings: Sequence[str] | None
-) -> NDArray[np.float32]:
-    geometry = frozen.preprocess.geometry(*sample.image.shape)
-    return geometry.boxes_to_input(_truth(sample, findings))
-
-
-def _truth(sample: Sample, findings: Sequence[str] | None) -> NDArray[np.float64]:
-    """(G, 4) boxes of the image with one of the findings."""
-    boxes = [box[1:] for box in sample.boxes or () if findings is None or box.finding in findings]
-    return np.array(boxes, np.float64).reshape(-1, 4)
-
-
-def _images_with_boxes(data: Dataset, name: str, run: Run[Protocol]) -> Dataset:
-    """The annotated images; BadData if none of them has a box of the findings."""
-    images, findings = annotated(data, "boxes", name), run.protocol.findings
-    if not any(len(_truth(sample, findings)) for sample in images):
+def _fit_data(run: Run[Protocol]) -> tuple[Dataset, Dataset, tuple[str, ...]]:
+    """The annotated training and validation images, and the findings, sorted by name."""
+    parts = [("train", run.train), ("valid", run.valid)]
+    if _has_boxes(run.test) and not any(_has_boxes(data) for _, data in parts):
         raise BadData(
-            f"none of the {len(images)} {name} images of {data.card.name} has a box of "
-            f"{' or '.join(findings or ('any finding',))} at --fraction {run.fraction:g}: "
-            "increase it, or choose a data set with more findings"
+            f"{run.test.card.name} has boxes in its test images alone, so that no detector can be "
+            "fitted: prepare a copy of its folder without the lists of the official split, with "
+            "another --store; its images are then split anew"
         )
-    return images
+    train, valid = (annotated(data, "boxes", name) for name, data in parts)
+    wanted = run.protocol.findings
+    boxes = {
+        name: findings_with_boxes(d, wanted) for name, d in (("train", train), ("valid", valid))
+    }
+    for (name, found), images in zip(boxes.items(), (train, valid), strict=True):
+        if not found:
+            raise BadData(
+                f"none of the {len(images)} {name} images of {images.card.name} has a box of "
+                f"{' or '.join(wanted or ('any finding',))} at --fraction {run.fraction:g}: "
+                "increase it, or choose a data set with more findings"
+            )
+    run.details["findings_without_training_box"] = sorted(boxes["valid"] - boxes["train"])
+    known = frozenset(wanted or ()).union(*boxes.values())
+    return train, valid, tuple(sorted(known))
 
 
-def _frozen(model: Model, run: Run[Protocol]) -> FrozenEncoder:
-    """The encoder, limited to the pyramid levels that the head uses, on the stretched image."""
+def _has_boxes(data: Dataset) -> bool:
+    return bool(data.table["has_boxes"].to_numpy(bool).any())
+
+
+def _levels(model: Model) -> Levels:
+    """The pyramid levels that a head reads."""
     assert isinstance(model, Features)
-    features, levels = model.features, _levels(model)
-
-    def encode(images: Tensor) -> list[Tensor]:
-        pyramid = features(images)
-        return [pyramid[level] for level in levels]
-
-    output = f"features {levels}"
-    return FrozenEncoder(model, encode, model.preprocess.stretched(), run, output)
+    return Levels(tuple(sorted({source.level for source in scale_inputs(model.strides)})))
 
 
-def _levels(model: Features) -> list[int]:
-    return sorted({source.level for source in scale_inputs(model.strides)})
-
-
-def _head(model: Model, run: Run[Protocol]) -> YoloHead:
+def _head(model: Model, facts: Mapping[str, Any]) -> Detector:
     assert isinstance(model, Features)
-    levels, size = _levels(model), model.preprocess.size
+    levels, size = _levels(model).indices or (), model.preprocess.size
     channels = [model.channels[level] for level in levels]
     strides = [model.strides[level] for level in levels]
-    head = seeded(lambda: YoloHead(channels, strides, size), run.generator(INIT))
-    return head.to(run.device)
-
-
-def _rows(
-    frozen: FrozenEncoder, head: YoloHead, test: Dataset, run: Run[Protocol]
-) -> Iterator[tuple[object, ...]]:
-    """Yield the values of COLUMNS for each annotated test image."""
-    layout = head.layout(run.device)
-    for samples, maps in encode_in_chunks(frozen, test, run, "det test"):
-        with torch.no_grad():
-            raw = head([level.float() for level in maps])
-        found = detections(raw, layout, run.protocol.kept)
-        for sample, (boxes, confidences) in zip(samples, found, strict=True):
-            height, width = sample.image.shape
-            in_image = frozen.preprocess.geometry(height, width).boxes_to_image(boxes)
-            truth = _truth(sample, run.protocol.findings)
-            flat = (part.ravel().tolist() for part in (in_image, confidences, truth))
-            yield (sample.id, sample.patient, height, width, *flat)
+    classes = 1 if facts["classes"] == "one" else len(facts["findings"])
+    if facts["detector"] == "fcos":
+        return FcosHead(channels, strides, size, classes, FcosSettings(**facts["fcos"]))
+    return YoloHead(channels, strides, size, classes, YoloSettings(**facts["yolo"]))

@@ -1,96 +1,186 @@
-"""Segmentation: a U-Net decoder on the frozen encoder's feature pyramid.
+"""Segmentation: a decoder on an encoder's feature pyramid.
 
-Source: G2D paper, sections 4.1 and A.4, which follow MGCA (mgca/models/ssl_segmenter.py,
-mgca/datasets/segmentation_dataset.py).
-Settings: AdamW with learning rate 2e-4 and weight decay 0.05, batches of 16, 50 epochs, early
-stopping on the validation loss with patience 10; as many negative training images as positive.
-Differences from MGCA:
-  - the loss is soft Dice + cross-entropy, as in MedKLIP. G2D does not state its loss; MGCA's is
-    10 x focal - log(soft Dice).
-  - the encoder is in eval mode: MGCA freezes its weights, but not its batch norm statistics.
-  - images are not augmented, so that features are computed once.
-  - with several findings, each has an output channel.
-Protocols: `g2d` starts from the model's pre-trained decoder if it has one (the paper's "encoder +
-decoder"); `g2d-encoder` always starts from a new decoder (the paper's "encoder"). `small` and
-`small-encoder` are the same with short training, our choice for machines without a GPU.
+Sources: G2D paper, sections 4.1, A.4 and table 7; MGCA mgca/models/ssl_segmenter.py and
+mgca/datasets/segmentation_dataset.py; MedKLIP Sample_Finetuning_SIIMACR/I2_segmentation.
+Protocols, in full in docs/tasks/seg.md:
+  g2d, g2d-encoder    frozen encoder, soft Dice + cross-entropy, AdamW 2e-4, 50 epochs with early
+                      stopping. `g2d` starts from the model's pre-trained decoder if it has one (the
+                      paper's "encoder + decoder"), `g2d-encoder` from a new one ("encoder").
+  mgca, mgca-vit      as MGCA's script: its loss, augmentation and learning rate; the encoder's
+                      weights are frozen, but batch norm is in train mode. `mgca-vit` has SETR's
+                      decoder for every encoder, `mgca` only where MGCA has it, for a ViT.
+  medklip             encoder and decoder are updated, as MedKLIP and the paper's table 7.
+  dense-probe         ours: one linear layer on the features, no decoder.
+  small, small-encoder   `g2d` with short training, ours for machines without a GPU.
+A new decoder is a U-Net, or SETR's for an encoder with a single map, as MGCA; the result's details
+name it.
+Differences from the published code, in every protocol:
+  - the input is the model's own preprocessing, stretched to a square.
+  - `--fraction` samples patients first, `balanced` then chooses negative images; MGCA the reverse.
+  - the last, incomplete batch of an epoch is used; small training sets are repeated in an epoch.
+  - with several findings, each has an output channel, and losses are averaged over findings.
+  - images are warped after they are resized to the input; MGCA and MedKLIP warp them before.
+  - `g2d` does not state its loss; ours is MedKLIP's soft Dice + cross-entropy.
+  - `medklip` reads the model's whole pyramid; MedKLIP's encoder ends at the third stage.
 
 Legend: N images, B batch, K findings, S input side, H W pixels of an image.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from g2dbench.cards import TaskCard
-from g2dbench.data.annotations import rle
 from g2dbench.dataset import Dataset
-from g2dbench.errors import BadData
-from g2dbench.evaluation.fit_head import INIT, SUBSAMPLE, FitSettings
-from g2dbench.evaluation.fitted_task import annotated, check_splits, fit_in_run
-from g2dbench.evaluation.frozen_features import FrozenEncoder, PyramidCache, encode_in_chunks
-from g2dbench.evaluation.heads.unet import UnetHead, adapt_decoder
-from g2dbench.evaluation.prediction_table import KEYS, check_columns, to_wide
-from g2dbench.metrics.aggregate import PatientStatistic, per_finding, scores
-from g2dbench.metrics.bootstrap import mean_of
-from g2dbench.metrics.segmentation import dice_values, iou_values, only_positive
-from g2dbench.model import Decodes, Features, Model, missing_capability
+from g2dbench.errors import BadCheckpoint, BadData
+from g2dbench.evaluation.fit_head import INIT, FitSettings
+from g2dbench.evaluation.fitted_task import annotated, check_splits, fit_in_run, save_if_asked
+from g2dbench.evaluation.heads.dense_decoders import (
+    NewDecoder,
+    Start,
+    choose_decoder,
+    make_decoder,
+)
+from g2dbench.evaluation.heads.image_warps import Augmentation
+from g2dbench.evaluation.heads.mask_data import (
+    MaskSplit,
+    TrainOn,
+    choose_training_images,
+    present_findings,
+    sample_images,
+)
+from g2dbench.evaluation.heads.mask_losses import MaskLoss
+from g2dbench.evaluation.heads.mask_predictions import mask_rows
+from g2dbench.evaluation.heads.mask_scores import mask_statistics
+from g2dbench.evaluation.heads.network import (
+    EncoderUse,
+    Network,
+    restore,
+    seeded_dropout,
+)
+from g2dbench.evaluation.saved_head import SavedHead
+from g2dbench.metrics.aggregate import PatientStatistic, scores
+from g2dbench.model import Features, Model, missing_capability
 from g2dbench.result import Score
-from g2dbench.sample import Sample
-from g2dbench.system.seeded_init import seeded
 from g2dbench.task import Run
 
 CARD = TaskCard(
     name="seg",
-    summary="Segmentation of findings by a U-Net decoder on the frozen encoder.",
+    summary="Segmentation of findings by a decoder on the encoder's features.",
     needs=("features",),
     annotations=("masks",),
-    protocols=("g2d", "g2d-encoder", "small", "small-encoder"),
+    protocols=(
+        "g2d",
+        "g2d-encoder",
+        "mgca",
+        "mgca-vit",
+        "medklip",
+        "dense-probe",
+        "small",
+        "small-encoder",
+    ),
     metric="dice",
-    source="G2D paper, sections 4.1 and A.4; MGCA mgca/models/ssl_segmenter.py",
+    source="G2D paper, sections 4.1 and A.4; MGCA mgca/models/ssl_segmenter.py; MedKLIP",
     order=30,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSettings:
+    """What a protocol does differently on one data set; None: as elsewhere."""
+
+    batch_size: int | None = None
+    train_on: TrainOn | None = None
+
+
+_SIIM = {"siim": DatasetSettings(batch_size=8, train_on="balanced")}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
     """Settings of the fitted decoder.
 
-    decoder: "pretrained" starts from the model's decoder if it has one, "fresh" from a new one.
+    start: "pretrained" starts from the model's decoder if it has one, "fresh" from a new one.
+    decoder: a new decoder; "auto" is SETR's for a single map and a U-Net for a pyramid.
+    encoder, augment, loss: see `heads/network`, `heads/image_warps`, `heads/mask_losses`.
     findings: those to segment; None for all that have a mask.
-    train_on: "balanced" means all positive images and as many negative ones, as MGCA for SIIM.
+    datasets: what differs on a data set, by its name.
     valid_images: number of sampled validation images for early stopping; None for all.
     threshold: a pixel is predicted if its probability is greater.
-    least_steps: 160 images, 1 % of RSNA, in batches of 16.
+    distance_side: HD95 and ASSD are in pixels of an image with this longer side.
     """
 
-    version: int = 1
-    decoder: Literal["pretrained", "fresh"] = "pretrained"
+    version: int = 2
+    start: Start = "pretrained"
+    decoder: NewDecoder = "auto"
+    encoder: EncoderUse = "frozen"
+    augment: Augmentation = "none"
+    loss: MaskLoss = "dice-ce"
     findings: tuple[str, ...] | None = None
-    train_on: Literal["balanced", "positives", "all"] = "balanced"
+    train_on: TrainOn = "all"
+    datasets: Mapping[str, DatasetSettings] = field(default_factory=lambda: dict(_SIIM))
     valid_images: int | None = None
     threshold: float = 0.5
+    distance_side: int = 224
+    # At least 160 images an epoch, 1 % of RSNA.
     fit: FitSettings = field(
         default_factory=lambda: FitSettings(
-            lr=2e-4, weight_decay=0.05, batch_size=16, epochs=50, patience=10, least_steps=10
+            lr=2e-4,
+            weight_decay=0.05,
+            batch_size=16,
+            epochs=50,
+            patience=10,
+            min_steps_per_epoch=10,
         )
     )
 
+    def on(self, dataset: str) -> "Protocol":
+        """The settings on the data set of this name."""
+        differs = self.datasets.get(dataset, DatasetSettings())
+        batch_size = differs.batch_size or self.fit.batch_size
+        fit = replace(self.fit, batch_size=batch_size)
+        return replace(self, train_on=differs.train_on or self.train_on, fit=fit)
 
-_SHORT = FitSettings(
-    lr=1e-3, weight_decay=0.05, batch_size=8, epochs=12, patience=4, least_steps=10
+
+_G2D = Protocol()
+_MGCA = replace(
+    _G2D,
+    version=1,
+    start="fresh",
+    encoder="batch-statistics",
+    augment="mgca",
+    loss="mgca",
+    fit=replace(_G2D.fit, lr=5e-4),
+)
+_MEDKLIP = replace(
+    _G2D,
+    version=1,
+    encoder="updated",
+    augment="resized-crop",
+    datasets={},
+    # MedKLIP's cosine ends, and its warm-up starts, at the same 1e-5: the rate is constant.
+    # All 1,000 epochs are run; the one with the best validation loss is used.
+    fit=replace(_G2D.fit, lr=1e-5, weight_decay=0.02, batch_size=64, epochs=1000, patience=1000),
+)
+_PROBE = replace(_G2D, version=1, start="fresh", decoder="linear", fit=replace(_G2D.fit, lr=1e-2))
+_SMALL = replace(
+    _G2D,
+    train_on="balanced",
+    datasets={},
+    valid_images=64,
+    fit=replace(_G2D.fit, lr=1e-3, batch_size=8, epochs=12, patience=4),
 )
 PROTOCOLS: Mapping[str, Protocol] = {
-    "g2d": Protocol(),
-    "g2d-encoder": Protocol(decoder="fresh"),
-    "small": Protocol(valid_images=64, fit=_SHORT),
-    "small-encoder": Protocol(decoder="fresh", valid_images=64, fit=_SHORT),
+    "g2d": _G2D,
+    "g2d-encoder": replace(_G2D, start="fresh"),
+    "mgca": _MGCA,
+    "mgca-vit": replace(_MGCA, decoder="setr"),
+    "medklip": _MEDKLIP,
+    "dense-probe": _PROBE,
+    "small": _SMALL,
+    "small-encoder": replace(_SMALL, start="fresh"),
 }
 
 
@@ -98,29 +188,60 @@ def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
     """One row per finding and test image annotated with masks: both masks in image pixels.
 
     Columns id, patient, finding, height, width; truth, predicted (run lengths, `annotations/rle`).
-    A finding without a positive sampled training image is predicted too, trained on empty masks.
+    A finding that only the test images have is predicted to be absent.
     BadData if a split has no annotated image, or no training image has a finding.
     """
-    if not isinstance(model, Features):
-        raise missing_capability(model, CARD)
+    _check(model)
     check_splits(run)
-    data = _load_data(run)
-    findings = data.findings
-    preprocess = model.preprocess.stretched()
-    frozen = FrozenEncoder(model, model.features, preprocess, run, "features")
-    train = _Split(frozen, data.train, findings, run, "seg train features")
-    valid = _Split(frozen, data.valid, findings, run, "seg valid features")
-    head = _head(model, len(findings), run).to(run.device)
-    fit_in_run(
-        run,
-        head,
-        len(train.pyramids),
-        lambda indices: train.loss(head, indices),
-        lambda: valid.mean_loss(head, run.protocol.fit.batch_size),
-        run.protocol.fit,
-        "seg fit",
+    test = annotated(run.test, "masks", "test")
+    return apply(model, fit(model, run), replace(run, test=test))
+
+
+def fit(model: Model, run: Run[Protocol]) -> SavedHead:
+    """Fit the decoder on the training images; facts: findings, decoder, threshold."""
+    _check(model)
+    protocol = run.protocol.on(run.train.card.name)
+    train, valid, findings = _fit_data(run, protocol)
+    decoder = choose_decoder(model, protocol.start, protocol.decoder)
+    head = make_decoder(model, decoder, len(findings), run.generator(INIT))
+    run.details["decoder"] = decoder
+    network = Network(model, head, run, protocol.encoder, protocol.augment)
+    training = MaskSplit(
+        network.training(train, "seg train features"), train, findings, model, run, protocol.loss
     )
-    return pd.DataFrame(_rows(frozen, head, data, run))
+    validation = MaskSplit(
+        network.validation(valid, "seg valid features"), valid, findings, model, run, protocol.loss
+    )
+    with seeded_dropout(run):
+        fit_in_run(
+            run,
+            network.module,
+            len(train),
+            training.loss,
+            lambda: validation.mean_loss(protocol.fit.batch_size),
+            protocol.fit,
+            "seg fit",
+        )
+    facts = {
+        "task": CARD.name,
+        "findings": findings,
+        "decoder": decoder,
+        "threshold": protocol.threshold,
+        "only": protocol.findings,
+    }
+    return save_if_asked(run, network.saved(facts))
+
+
+def apply(model: Model, head: SavedHead, run: Run[Protocol]) -> pd.DataFrame:
+    """The table of `predict` for all images of `run.test`; truth is None where not annotated."""
+    _check(model)
+    facts = head.facts
+    if facts.get("task") != CARD.name:
+        raise BadCheckpoint(f"the head was fitted for {facts.get('task')!r}, not for {CARD.name!r}")
+    findings = tuple(facts["findings"])
+    module = make_decoder(model, facts["decoder"], len(findings), torch.Generator())
+    fitted = restore(head, module.to(run.device), model)
+    return pd.DataFrame(mask_rows(fitted, module, head, run, cached=fitted is model))
 
 
 def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:
@@ -129,173 +250,32 @@ def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:
 
 
 def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, PatientStatistic]:
-    """Dice and IoU per image, averaged over images, then over findings.
-
-    `dice`, `iou`: over images with the finding; others do not show how well it is segmented.
-    `dice_b2`: MGCA's Dice, where an image without the finding counts 1 if nothing is predicted,
-    else 0. It is high for a data set of mostly healthy images.
-    """
-    check_columns(predictions, (*KEYS, "height", "width", "truth", "predicted"))
-    sides = predictions[["height", "width"]].to_numpy(np.int64)
-    counts = [
-        rle.overlap(predicted, truth, (int(height), int(width)))
-        for predicted, truth, (height, width) in zip(
-            predictions["predicted"], predictions["truth"], sides, strict=True
-        )
-    ]
-    inter, pred, true = (np.array(part, np.int64) for part in zip(*counts, strict=True))
-    dice = dice_values(inter, pred, true)
-    values = {
-        "dice": only_positive(dice, true),
-        "dice_b2": dice,
-        "iou": only_positive(iou_values(inter, pred, true), true),
-    }
-    table = to_wide(predictions[[*KEYS]].assign(**values), list(values))
-    found: dict[str, PatientStatistic] = {}
-    for name in values:
-        means = {f: mean_of(table[name][:, k]) for k, f in enumerate(table.findings)}
-        found |= per_finding(name, table.patients, means, ~np.isnan(table[name]))
-    return found
+    """Dice, IoU and boundary distances, see `heads/mask_scores`; `dice`: of positive images."""
+    return mask_statistics(predictions, protocol.distance_side)
 
 
-def soft_dice_and_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """1 - soft Dice + cross-entropy of (B, K, S, S) logits and 0/1 targets.
-
-    Soft Dice is computed for each finding over all pixels of the batch, with 1 added to numerator
-    and denominator, then averaged over findings. Source: MGCA utils/segmentation_loss.py.
-    """
-    probability = torch.sigmoid(logits)
-    axes = (0, 2, 3)
-    inter, total = (probability * targets).sum(axes), probability.sum(axes) + targets.sum(axes)
-    dice = (2 * inter + 1) / (total + 1)
-    return 1 - dice.mean() + F.binary_cross_entropy_with_logits(logits, targets)
+def _check(model: Model) -> None:
+    if not isinstance(model, Features):
+        raise missing_capability(model, CARD)
 
 
-@dataclass(frozen=True)
-class _Data:
-    """The annotated images of each split, and the findings, sorted by name."""
-
-    train: Dataset
-    valid: Dataset
-    test: Dataset
-    findings: tuple[str, ...]
-
-
-def _load_data(run: Run[Protocol]) -> _Data:
-    train, valid, test = (
+def _fit_data(run: Run[Protocol], protocol: Protocol) -> tuple[Dataset, Dataset, tuple[str, ...]]:
+    """Training and validation images, and the findings, sorted by name."""
+    train, valid = (
         annotated(part, "masks", name)
-        for name, part in (("train", run.train), ("valid", run.valid), ("test", run.test))
+        for name, part in (("train", run.train), ("valid", run.valid))
     )
-    present, requested = _present_findings(train), run.protocol.findings
-    if requested is not None:
-        present = [names & set(requested) for names in present]
+    wanted = protocol.findings
+    present = present_findings(train, wanted)
     if not any(present):
         raise BadData(
             f"none of the {len(train)} training images of {train.card.name} has a mask of "
-            f"{' or '.join(requested or ('any finding',))} at --fraction {run.fraction:g}: "
+            f"{' or '.join(wanted or ('any finding',))} at --fraction {run.fraction:g}: "
             "increase it"
         )
-    known = requested or frozenset().union(
-        *present, *_present_findings(valid), *_present_findings(test)
-    )
-    count = run.protocol.valid_images
-    if count is not None and count < len(valid):
-        order = torch.randperm(len(valid), generator=run.generator(SUBSAMPLE, 1))
-        valid = valid.take(order[:count].sort().values.tolist())
-    return _Data(_balanced(train, present, run), valid, test, tuple(sorted(known)))
-
-
-class _Split:
-    """One split: feature pyramids, and target masks at the input's size, packed to bits."""
-
-    def __init__(
-        self,
-        frozen: FrozenEncoder,
-        data: Dataset,
-        findings: tuple[str, ...],
-        run: Run[Protocol],
-        title: str,
-    ) -> None:
-        self.pyramids = PyramidCache(frozen, data, run, title)
-        self._device = run.device
-        self._shape = (len(findings), frozen.preprocess.size, frozen.preprocess.size)
-        self._bits = np.stack([np.packbits(_target(sample, findings, frozen)) for sample in data])
-
-    def loss(self, head: nn.Module, indices: Tensor) -> Tensor:
-        """The loss on these images."""
-        logits = head(self.pyramids.batch(indices))
-        return soft_dice_and_cross_entropy(logits, self._targets(indices))
-
-    def mean_loss(self, head: nn.Module, batch_size: int) -> float:
-        """The mean loss over all images, in batches of the protocol's size, in order."""
-        parts = torch.arange(len(self.pyramids)).split(batch_size)
-        losses = [float(self.loss(head, part)) * len(part) for part in parts]
-        return sum(losses) / len(self.pyramids)
-
-    def _targets(self, indices: Tensor) -> Tensor:
-        bits = np.unpackbits(self._bits[indices.numpy()], axis=1, count=int(np.prod(self._shape)))
-        return torch.from_numpy(bits.reshape(-1, *self._shape)).to(self._device).float()
-
-
-def _target(sample: Sample, findings: tuple[str, ...], frozen: FrozenEncoder) -> NDArray[np.bool_]:
-    """(K, S, S): the masks in pixels of the network's input."""
-    geometry = frozen.preprocess.geometry(*sample.image.shape)
-    return np.stack([geometry.mask_to_input(_mask(sample, finding)) for finding in findings])
-
-
-def _mask(sample: Sample, finding: str) -> NDArray[np.bool_]:
-    """(H, W); empty for a finding without an entry: annotated as absent."""
-    assert sample.masks is not None
-    if finding in sample.masks:
-        return sample.masks[finding]
-    return np.zeros(sample.image.shape, dtype=bool)
-
-
-def _present_findings(data: Dataset) -> list[frozenset[str]]:
-    """For each image, the findings whose mask is not empty."""
-    return [frozenset(f for f, m in (sample.masks or {}).items() if m.any()) for sample in data]
-
-
-def _balanced(data: Dataset, present: list[frozenset[str]], run: Run[Protocol]) -> Dataset:
-    """The training images that `train_on` selects, in the data set's order."""
-    if run.protocol.train_on == "all":
-        return data
-    positive = np.array([bool(names) for names in present])
-    chosen, without = np.flatnonzero(positive), np.flatnonzero(~positive)
-    if run.protocol.train_on == "balanced":
-        order = torch.randperm(len(without), generator=run.generator(SUBSAMPLE)).numpy()
-        chosen = np.concatenate([chosen, without[order[: len(chosen)]]])
-    return data.take(np.sort(chosen).tolist())
-
-
-def _head(model: Model, outputs: int, run: Run[Protocol]) -> nn.Module:
-    """The decoder, pyramid -> (B, K, S, S) logits: the model's own, or a new one."""
-    assert isinstance(model, Features)
-    generator, size = run.generator(INIT), model.preprocess.size
-    channels, strides = model.channels, model.strides
-    if run.protocol.decoder == "pretrained" and isinstance(model, Decodes):
-        levels = zip(channels, strides, strict=True)
-        example = [torch.zeros(1, width, size // step, size // step) for width, step in levels]
-        return adapt_decoder(model.pretrained_decoder().cpu(), outputs, example, generator)
-    return seeded(lambda: UnetHead(channels, strides, outputs, size), generator)
-
-
-def _rows(
-    frozen: FrozenEncoder, head: nn.Module, data: _Data, run: Run[Protocol]
-) -> Iterator[dict[str, object]]:
-    """Yield a row for each annotated test image and finding."""
-    for samples, maps in encode_in_chunks(frozen, data.test, run, "seg test"):
-        with torch.no_grad():
-            probability = torch.sigmoid(head([level.float() for level in maps])).cpu().numpy()
-        for sample, grids in zip(samples, probability, strict=True):
-            geometry = frozen.preprocess.geometry(*sample.image.shape)
-            for finding, grid in zip(data.findings, grids, strict=True):
-                yield {
-                    "id": sample.id,
-                    "patient": sample.patient,
-                    "finding": finding,
-                    "height": geometry.height,
-                    "width": geometry.width,
-                    "truth": rle.encode(_mask(sample, finding)),
-                    "predicted": rle.encode(geometry.map_to_image(grid) > run.protocol.threshold),
-                }
+    known = frozenset(wanted or ()).union(*present, *present_findings(valid, wanted))
+    chosen = choose_training_images(train, present, protocol.train_on, run)
+    positives = sum(bool(names) for names in present)
+    run.details["training_images"] = {"annotated": len(train), "with_finding": positives}
+    run.details["findings_without_training_mask"] = sorted(known.difference(*[*present]))
+    return chosen, sample_images(valid, protocol.valid_images, run), tuple(sorted(known))

@@ -26,9 +26,9 @@ INIT, SHUFFLE, SUBSAMPLE = 1, 2, 3
 class FitSettings:
     """Settings for fitting a head.
 
-    patience: epochs without improvement before early stopping. least_steps: minimum optimizer steps
-    per epoch; small training sets are repeated within an epoch. The paper's smallest set, 1 % of
-    RSNA, has 160 images; 1 % of a small data set would give too few steps to learn.
+    patience: epochs without improvement before early stopping. min_steps_per_epoch: minimum number
+    of optimizer steps; small training sets are repeated within an epoch. The paper's smallest set,
+    1 % of RSNA, has 160 images; 1 % of a small data set would give too few steps to learn.
     schedule: "constant", or "cosine" from `lr` to 0 over all optimizer steps.
     """
 
@@ -38,7 +38,7 @@ class FitSettings:
     betas: tuple[float, float] = (0.9, 0.999)
     epochs: int = 50
     patience: int = 10
-    least_steps: int = 1
+    min_steps_per_epoch: int = 1
     schedule: Literal["constant", "cosine"] = "constant"
 
 
@@ -135,7 +135,7 @@ def batches(count: int, settings: FitSettings, generator: torch.Generator) -> It
 
 
 def _passes(count: int, settings: FitSettings) -> int:
-    return math.ceil(settings.least_steps / math.ceil(count / settings.batch_size))
+    return math.ceil(settings.min_steps_per_epoch / math.ceil(count / settings.batch_size))
 
 
 def _adamw(head: nn.Module, settings: FitSettings) -> torch.optim.AdamW:

@@ -122,7 +122,7 @@ def test_the_best_epochs_weights_are_restored_and_patience_stops_early() -> None
 
 
 def test_every_image_is_in_every_pass_and_small_sets_are_repeated() -> None:
-    settings = FitSettings(lr=1, weight_decay=0, batch_size=4, least_steps=5)
+    settings = FitSettings(lr=1, weight_decay=0, batch_size=4, min_steps_per_epoch=5)
     parts = list(batches(10, settings, torch.Generator()))
     assert [len(part) for part in parts] == [4, 4, 2, 4, 4, 2]
     first, second = torch.cat(parts[:3]), torch.cat(parts[3:])
@@ -135,7 +135,7 @@ def test_the_cosine_schedule_decreases_to_zero() -> None:
     head = nn.Linear(1, 1)
     rates: list[float] = []
     settings = FitSettings(
-        lr=1.0, weight_decay=0, batch_size=2, epochs=4, least_steps=3, schedule="cosine"
+        lr=1.0, weight_decay=0, batch_size=2, epochs=4, min_steps_per_epoch=3, schedule="cosine"
     )
     before = head.weight.item()
 

@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 TASK = Registry().find(TaskCard, "cls").load()
 QUICK = dataclasses.replace(
     TASK.PROTOCOLS["g2d"],
-    fit=FitSettings(lr=0.3, weight_decay=0, batch_size=8, epochs=15, least_steps=10),
+    fit=FitSettings(lr=0.3, weight_decay=0, batch_size=8, epochs=15, min_steps_per_epoch=10),
 )
 single_thread = toy.single_thread
 

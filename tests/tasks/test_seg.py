@@ -2,97 +2,31 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from numpy.typing import NDArray
 from support import toy
-from torch import Tensor, nn
-from torch.nn import functional as F
+from support.spots import Decoder, Memory, Pools, part, sample, spot
 
 from g2dbench.cards import TaskCard
 from g2dbench.data.annotations import rle
 from g2dbench.errors import BadData, BadResult, Unsupported
 from g2dbench.evaluation.fit_head import FitSettings
+from g2dbench.evaluation.heads.mask_losses import soft_dice_and_cross_entropy
 from g2dbench.model import Identity, Model
-from g2dbench.preprocess import Preprocess
 from g2dbench.registry import Registry
-from g2dbench.sample import Sample
 from g2dbench.task import Run
 
 CPU = torch.device("cpu")
 TASK = Registry().find(TaskCard, "seg").load()
 G2D, ENCODER = TASK.PROTOCOLS["g2d"], TASK.PROTOCOLS["g2d-encoder"]
-SHORT = FitSettings(lr=1e-2, weight_decay=0, batch_size=4, epochs=6, patience=6, least_steps=5)
-STILL = dataclasses.replace(SHORT, lr=1e-9, epochs=1, least_steps=1)
-Masks = Mapping[str, NDArray[np.bool_]]
+SHORT = FitSettings(
+    lr=1e-2, weight_decay=0, batch_size=4, epochs=6, patience=6, min_steps_per_epoch=5
+)
+STILL = dataclasses.replace(SHORT, lr=1e-9, epochs=1, min_steps_per_epoch=1)
 single_thread = toy.single_thread
-
-
-class Memory(toy.Memory):
-    card, size = toy.card("toy", "masks", "spot"), 32
-
-
-class Pools(Model):
-    """Its pyramid is the image, average-pooled by its strides."""
-
-    fixed_size = False
-
-    def __init__(self, *strides: int) -> None:
-        super().__init__()
-        self.strides, self.channels = strides, (1,) * len(strides)
-        self.preprocess = Preprocess(size=32, channels=1, fit="crop", resize=40)
-        self.identity = Identity("pools", "0" * 64)
-
-    def features(self, x: Tensor) -> list[Tensor]:
-        assert not self.training
-        return [F.avg_pool2d(x, stride) for stride in self.strides]
-
-    def pooled(self, x: Tensor) -> Tensor:
-        return x.mean((2, 3))
-
-
-class Bright(nn.Module):
-    """A trained decoder: bright pixels are the finding."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.classifier = nn.Conv2d(1, 1, 1)
-        nn.init.constant_(self.classifier.weight, 40.0)
-        nn.init.constant_(self.classifier.bias, -20.0)
-
-    def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
-        logits: Tensor = self.classifier(pyramid[0])
-        return logits
-
-
-class Decoder(Pools):
-    def pretrained_decoder(self) -> nn.Module:
-        return Bright()
-
-
-def spot(number: int, size: tuple[int, int] = (32, 32)) -> NDArray[np.bool_]:
-    mask = np.zeros(size, bool)
-    y, x = (4 * (number % 4), 4 * (number // 4 % 4))
-    mask[y : y + 12, x : x + 12] = True
-    return mask
-
-
-def sample(name: str, number: int, masks: Masks | None, size: tuple[int, int]) -> Sample:
-    """Dark, bright where any mask is."""
-    image = np.full(size, 20 + number % 7, np.uint8)
-    for mask in (masks or {}).values():
-        image[mask] = 240
-    return Sample(id=f"{name}{number:02d}", image=image, patient=f"{name}{number}", masks=masks)
-
-
-def part(name: str, count: int, size: tuple[int, int] = (32, 32)) -> Memory:
-    """Two of three images have the finding."""
-    given = [{"spot": spot(i, size)} if i % 3 else {} for i in range(count)]
-    return Memory([sample(name, i, masks, size) for i, masks in enumerate(given)])
 
 
 def run_on(protocol: object = ENCODER, fit: FitSettings = SHORT, **settings: object) -> Run:
@@ -111,7 +45,7 @@ def test_a_decoder_learns_to_segment_what_the_pyramid_shows(strides: tuple[int, 
     scores = TASK.score(predictions, ENCODER)
     assert scores["dice"].value > 0.85
     assert scores["dice"].n == 6
-    assert scores["dice_b2"].n == 9
+    assert scores["dice_per_image"].n == 9
     assert TASK.score(predictions.sample(frac=1, random_state=0), ENCODER) == scores
 
 
@@ -132,7 +66,7 @@ def test_results_are_bit_identical_for_any_batch_size_and_depend_on_the_seed() -
 
 def test_a_pretrained_decoder_transfers_in_g2d_and_not_in_g2d_encoder() -> None:
     kept = TASK.score(TASK.predict(Decoder(1, 2), run_on(G2D, STILL)), G2D)
-    assert kept["dice"].value == kept["dice_b2"].value == kept["iou"].value == 1
+    assert kept["dice"].value == kept["dice_per_image"].value == kept["iou"].value == 1
     fresh = TASK.score(TASK.predict(Decoder(1, 2), run_on(ENCODER, STILL)), ENCODER)
     assert fresh["dice"].value < 0.7
     without = TASK.predict(Pools(1, 2), run_on(G2D, STILL))
@@ -178,7 +112,7 @@ def test_training_images_are_sampled_as_the_protocol_says(train_on: str, shown: 
         [sample("train", i, {"spot": spot(i)} if i < 4 else {}, (32, 32)) for i in range(12)]
     )
     run = run_on(dataclasses.replace(ENCODER, train_on=train_on), STILL, train=data)
-    ids, again = ([s.id for s in TASK._load_data(run).train] for _ in range(2))
+    ids, again = ([s.id for s in TASK._fit_data(run, run.protocol)[0]] for _ in range(2))
     assert ids == again == sorted(ids)
     assert len(ids) == shown
     assert {f"train0{i}" for i in range(4)} <= set(ids)
@@ -199,11 +133,11 @@ def test_scores_worked_by_hand() -> None:
     scores = TASK.score(table, G2D)
     assert scores["dice"].value == pytest.approx((8 / 10 + 0) / 2)
     assert scores["iou"].value == pytest.approx((4 / 6 + 0) / 2)
-    assert scores["dice_b2"].value == pytest.approx((8 / 10 + 0 + 1 + 0) / 4)
-    assert (scores["dice"].n, scores["dice_b2"].n) == (2, 4)
+    assert scores["dice_per_image"].value == pytest.approx((8 / 10 + 0 + 1 + 0) / 4)
+    assert (scores["dice"].n, scores["dice_per_image"].n) == (2, 4)
     healthy = TASK.score(table.iloc[2:], G2D)
     assert math.isnan(healthy["dice"].value)
-    assert healthy["dice_b2"].value == 0.5
+    assert healthy["dice_per_image"].value == 0.5
     with pytest.raises(BadResult):
         TASK.score(table.assign(predicted="!!"), G2D)
     with pytest.raises(BadResult, match="lack the columns"):
@@ -211,7 +145,7 @@ def test_scores_worked_by_hand() -> None:
 
 
 def test_the_loss_is_soft_dice_and_cross_entropy() -> None:
-    loss = TASK.soft_dice_and_cross_entropy
+    loss = soft_dice_and_cross_entropy
     target = torch.zeros(2, 1, 2, 2)
     target[0] = 1
     chance = torch.full((2, 1, 2, 2), 0.5)

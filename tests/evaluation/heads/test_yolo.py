@@ -8,17 +8,15 @@ import torch
 from torch.nn import functional as F
 
 from g2dbench.errors import Unsupported
-from g2dbench.evaluation.heads.yolo import (
+from g2dbench.evaluation.heads.detector import NmsSettings, TrueBoxes, scale_inputs
+from g2dbench.evaluation.heads.yolo import YoloHead, decode, detections
+from g2dbench.evaluation.heads.yolo_targets import (
     ANCHORS,
+    MGCA,
     AnchorLayout,
-    NmsSettings,
     Target,
-    YoloHead,
     assign_targets,
-    decode,
     detection_loss,
-    detections,
-    scale_inputs,
 )
 
 CPU = torch.device("cpu")
@@ -161,7 +159,7 @@ def test_decoding_undoes_the_assignment(layout: AnchorLayout) -> None:
         raw = torch.zeros(1, len(layout.anchors), 5)
         raw[0, target.cells, :2] = torch.logit(target.offsets[:, :2].double(), 1e-9).float()
         raw[0, target.cells, 2:4] = target.offsets[:, 2:]
-        found, _ = decode(raw, layout)
+        found, _, _ = decode(raw, layout)
         np.testing.assert_allclose(found[0, target.cells], np.tile(box, (3, 1)), atol=0.02)
 
 
@@ -202,7 +200,9 @@ def cross_entropy(logit: float, truth: float) -> float:
 
 
 def test_an_ignored_prediction_has_no_gradient(layout: AnchorLayout) -> None:
-    target = Target(torch.tensor([5]), torch.zeros(1, 4), torch.tensor([7]))
+    zero = torch.zeros(1, dtype=torch.int64)
+    none = torch.zeros(0, dtype=torch.int64)
+    target = Target(torch.tensor([5]), torch.zeros(1, 4), torch.tensor([7]), zero, none)
     raw = torch.zeros(1, len(layout.anchors), 5, requires_grad=True)
     detection_loss(raw, [target], layout).backward()
     confidence = raw.grad[0, :, 4]
@@ -229,22 +229,22 @@ def test_overlapping_detections_are_suppressed_and_the_rest_sorted_by_confidence
     twins = [index(layout, 1, 1, 1, 1), index(layout, 1, 1, 1, 2), index(layout, 0, 0, 7, 0)]
     raw[0, twins[0], 0], raw[0, twins[1], 0] = 9, -9  # both centered where their cells meet
     raw[0, twins, 4] = torch.tensor([1.0, 2.0, 3.0])
-    ((boxes, scores),) = detections(raw, layout, NmsSettings(least=0.01))
+    ((boxes, scores, _),) = detections(raw, layout, NmsSettings(min_score=0.01))
     np.testing.assert_allclose(scores, torch.sigmoid(torch.tensor([3.0, 2.0])), rtol=1e-6)
     assert (boxes >= 0).all()
     assert (boxes <= 64).all()
-    ((_, all_scores),) = detections(raw, layout, NmsSettings(least=0.01, iou=1.0))
+    ((_, all_scores, _),) = detections(raw, layout, NmsSettings(min_score=0.01, max_iou=1.0))
     assert len(all_scores) == 3
-    ((_, best),) = detections(raw, layout, NmsSettings(least=0.01, most=1))
+    ((_, best, _),) = detections(raw, layout, NmsSettings(min_score=0.01, max_detections=1))
     assert best.tolist() == scores[:1].tolist()
-    ((nothing, none),) = detections(raw, layout, NmsSettings(least=0.99))
+    ((nothing, none, _),) = detections(raw, layout, NmsSettings(min_score=0.99))
     assert nothing.shape == (0, 4)
     assert none.shape == (0,)
 
 
 def test_extreme_outputs_give_finite_boxes() -> None:
     layout = AnchorLayout(64, (8, 4, 2), CPU)
-    ((boxes, scores),) = detections(torch.full((1, 252, 5), 1e4), layout, NmsSettings())
+    ((boxes, scores, _),) = detections(torch.full((1, 252, 5), 1e4), layout, NmsSettings())
     assert np.isfinite(boxes).all()
     assert np.isfinite(scores).all()
 
@@ -254,3 +254,38 @@ def test_a_head_in_eval_mode_processes_each_image_independently() -> None:
     maps = pyramid([8, 16, 32], [8, 16, 32], 64, images=5)
     one = torch.cat([head([level[n : n + 1] for level in maps]) for n in range(5)])
     assert F.mse_loss(head(maps), one) < 1e-10
+
+
+def test_several_classes_have_outputs_and_a_score_of_both() -> None:
+    head = YoloHead([8, 16, 32], [8, 16, 32], 64, classes=3).eval()
+    truth = TrueBoxes(np.array([[10.0, 12, 30, 40]], np.float32), np.array([2]))
+    target = head.target(truth)
+    assert target.labels.tolist() == [2, 2, 2]
+    raw = head(pyramid([8, 16, 32], [8, 16, 32], 64))
+    assert raw.shape == (2, 252, 8)
+    raw = torch.full((1, 252, 8), -9.0)
+    raw[0, 100, 4:] = torch.tensor([1.0, -1, -1, 2])
+    ((_, scores, labels),) = head.detect(raw, NmsSettings(min_score=0.1))
+    assert labels.tolist() == [2]
+    assert scores[0] == pytest.approx(1 / (1 + math.exp(-1)) / (1 + math.exp(-2)), rel=1e-5)
+    assert YoloHead([8, 16, 32], [8, 16, 32], 64)(raw_input()).shape[-1] == 5
+    assert YoloHead([8, 16, 32], [8, 16, 32], 64, settings=MGCA)(raw_input()).shape[-1] == 6
+
+
+def raw_input() -> list:
+    return pyramid([8, 16, 32], [8, 16, 32], 64)
+
+
+def test_suppression_with_mgcas_margin() -> None:
+    # IoU of 10 x 10 boxes shifted by 4: 60 / 140 = .43; with a pixel added: 77 / 165 = .467
+    layout = AnchorLayout(64, (8, 4, 2), CPU)
+    raw = torch.full((1, len(layout.anchors), 5), -20.0)
+    cells = [index(layout, 0, 0, 3, 3), index(layout, 0, 0, 3, 4)]
+    width, height = (a * 64 / 416 for a in ANCHORS[0][0])
+    raw[0, cells, 2], raw[0, cells, 3] = math.log(10 / width), math.log(10 / height)
+    raw[0, cells[0], 0], raw[0, cells[1], 0] = 1.0986, -1.0986  # centers 30 and 34
+    raw[0, cells, 4] = torch.tensor([1.0, 2.0])
+    for margin, left in ((0.0, 2), (1.0, 1)):
+        settings = NmsSettings(min_score=0.1, max_iou=0.45, margin=margin)
+        ((boxes, _, _),) = detections(raw, layout, settings)
+        assert len(boxes) == left
