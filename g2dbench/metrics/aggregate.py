@@ -3,14 +3,17 @@
 Legend: N images, K findings, B resamples.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from g2dbench.metrics.bootstrap import Statistic, bootstrap
-from g2dbench.metrics.classification import ones_weights
+from g2dbench.metrics.bootstrap import bootstrap_all
+from g2dbench.metrics.labels import ones_weights
+from g2dbench.metrics.statistic import Statistic, evaluate
+from g2dbench.metrics.statistic import mean_over as mean_over
+from g2dbench.metrics.statistic import undefined as undefined
 from g2dbench.result import Score
 
 
@@ -29,16 +32,34 @@ class PatientStatistic:
 
 
 def scores(statistics: Mapping[str, PatientStatistic]) -> dict[str, Score]:
-    """Each metric's value with its 95 % confidence interval over patients."""
-    return {name: _score(metric) for name, metric in statistics.items()}
+    """Each metric's value with its 95 % confidence interval over patients.
+
+    Metrics with the same array of patients are resampled together, and share work where they can.
+    """
+    by_patients: dict[int, dict[str, PatientStatistic]] = {}
+    for name, metric in statistics.items():
+        by_patients.setdefault(id(metric.patients), {})[name] = metric
+    found: dict[str, Score] = {}
+    for metrics in by_patients.values():
+        found |= _scores_of_images(metrics)
+    return {name: found[name] for name in statistics}
 
 
-def _score(metric: PatientStatistic) -> Score:
-    value = metric.value
-    if np.isnan(value):
-        return Score(value=value, n=metric.n)
-    interval = bootstrap(metric.patients, metric.statistic)
-    return Score(value=value, low=interval.low, high=interval.high, n=metric.n)
+def _scores_of_images(metrics: Mapping[str, PatientStatistic]) -> dict[str, Score]:
+    """`scores` of metrics of the same images."""
+    patients = next(iter(metrics.values())).patients
+    whole = evaluate([m.statistic for m in metrics.values()], ones_weights(len(patients)))
+    values = {name: float(value[0]) for name, value in zip(metrics, whole, strict=True)}
+    defined = {name: metrics[name].statistic for name, v in values.items() if not np.isnan(v)}
+    intervals = bootstrap_all(patients, defined) if defined else {}
+    return {
+        name: Score(value=value, n=metrics[name].n)
+        if name not in intervals
+        else Score(
+            value=value, low=intervals[name].low, high=intervals[name].high, n=metrics[name].n
+        )
+        for name, value in values.items()
+    }
 
 
 def per_finding(
@@ -56,18 +77,7 @@ def per_finding(
         f"{name}:{finding}": PatientStatistic(patients, statistic, int(counts[:, k].sum()))
         for k, (finding, statistic) in enumerate(statistics.items())
     }
-    defined = [metric.statistic for metric in each.values() if not np.isnan(metric.value)]
+    values = evaluate(list(statistics.values()), ones_weights(len(patients)))
+    defined = [s for s, v in zip(statistics.values(), values, strict=True) if not np.isnan(v[0])]
     whole = PatientStatistic(patients, mean_over(defined), int(counts.any(axis=1).sum()))
     return {name: whole, **each}
-
-
-def mean_over(statistics: Sequence[Statistic]) -> Statistic:
-    """The mean of several statistics of the same images; NaN for an empty list."""
-    if not statistics:
-        return undefined
-    return lambda weights: np.mean([statistic(weights) for statistic in statistics], axis=0)
-
-
-def undefined(weights: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The statistic that is NaN in every resample."""
-    return np.full(len(weights), np.nan)
