@@ -37,6 +37,8 @@ g2dbench eval --task seg --task cls --fraction 0.01 --fraction 0.1 --seed 0 --se
 
 g2dbench eval --task ground --model runs/g2d-tiny-s0 --model biovil:~/weights/biovil
 
+g2dbench eval --task cls --protocol sweep --set uncertain=zeros
+
 g2dbench eval --task det --data rsna --root ~/rsna --model random-init --limit 100
 
 --task, --model, --data, --fraction and --seed repeat to make a grid; cells that are on disk are not
@@ -82,6 +84,12 @@ def evaluate(
     root: Root = None,
     protocol: Annotated[
         str | None, typer.Option(help="Protocol of the tasks.", show_default="the task's first")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="FIELD=VALUE", help="Change a setting of the protocol. Repeats."
+        ),
     ] = None,
     seed: Annotated[
         list[int] | None, typer.Option(help="Seed of heads and shuffling. Repeats.")
@@ -145,6 +153,7 @@ def evaluate(
         fractions=fraction or [1.0],
         seeds=seed or [0],
         protocol=protocol,
+        changes=set_ or [],
         subset_seeds=subset_seed or [0],
         shots=shots or [],
         draw=draw.value,

@@ -81,7 +81,8 @@ def run_on(**settings: object) -> Run:
 
 def test_features_that_separate_the_findings_score_1() -> None:
     predictions = TASK.predict(Halves(), run_on())
-    assert list(predictions) == ["id", "patient", "finding", "truth", "score", "threshold"]
+    columns = ["id", "patient", "finding", "truth", "score", "threshold", "exclusive"]
+    assert list(predictions) == columns
     assert len(predictions) == 20 * 2
     assert predictions["score"].between(0, 1).all()
     scores = TASK.score(predictions, QUICK)
