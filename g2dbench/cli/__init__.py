@@ -12,6 +12,7 @@ from g2dbench.cli import (
     eval,
     export,
     figure,
+    predict,
     pretrain,
     profile,
     results,
@@ -28,6 +29,7 @@ pretrain.register(app)
 profile.register(app)
 export.register(app)
 eval.register(app)
+predict.register(app)
 ablate.register(app)
 results.register(app)
 app.add_typer(data.app, name="data", rich_help_panel=DATA)
