@@ -57,7 +57,8 @@ def _unit_codes(units: ArrayLike) -> tuple[NDArray[np.intp], int]:
     return np.asarray(codes, dtype=np.intp), len(ids)
 
 
-def _resample_generators(seed: int, resamples: int) -> Iterator[np.random.Generator]:
+def resample_generators(seed: int, resamples: int) -> Iterator[np.random.Generator]:
+    """One random generator for each resample: independent of the number of resamples."""
     for b in range(resamples):
         yield np.random.default_rng(np.random.SeedSequence((seed, b)))
 
@@ -79,7 +80,7 @@ def multiplicities(
     codes, count = _unit_codes(units)
     step = max(1, _MAX_ELEMENTS // max(1, codes.size))
     chunk: list[NDArray[np.int64]] = []
-    for generator in _resample_generators(seed, resamples):
+    for generator in resample_generators(seed, resamples):
         sampled = generator.integers(count, size=count) if count else np.zeros(0, dtype=np.int64)
         chunk.append(np.bincount(sampled, minlength=count))
         if len(chunk) == step:
@@ -238,7 +239,7 @@ def _all_swaps(count: int) -> Iterator[NDArray[np.float64]]:
 
 
 def _random_swaps(count: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    for generator in _resample_generators(seed, resamples):
+    for generator in resample_generators(seed, resamples):
         yield np.where(generator.integers(2, size=(1, count)), -1.0, 1.0)
 
 

@@ -2,7 +2,7 @@
 
 Legend: N images, K classes, B resamples, G distinct scores.
 Labels: 1 present, 0 absent; -1 (uncertain) and NaN (not labeled) are excluded from that class.
-Any other label, or a score of a labeled image that is not finite, raises ValueError.
+Any other label raises ValueError, a score of a labeled image that is not finite BadResult.
 An undefined value, such as the AUC of one class, is NaN, never 0 or 0.5.
 
 `weights` are integer multiplicities (B,N): how often each resample contains each image. So
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from g2dbench.errors import BadResult
 from g2dbench.metrics.confusion import DecisionCounts
 from g2dbench.metrics.labels import Weights as Weights
 from g2dbench.metrics.labels import check_weights
@@ -165,7 +166,8 @@ def correct(truth: ArrayLike, predicted: ArrayLike) -> NDArray[np.float64]:
     if not (np.isin(label[known] % 1, 0) & (label[known] >= 0)).all():
         raise ValueError("true classes must be 0, 1, 2 ..., or -1 or NaN where not labeled")
     if np.isnan(prediction[known]).any():
-        raise ValueError("an image with a true class has no predicted class")
+        row = int(np.flatnonzero(known & np.isnan(prediction))[0])
+        raise BadResult(f"row {row} has a true class, but no predicted class")
     return np.where(known, label == prediction, np.nan)
 
 

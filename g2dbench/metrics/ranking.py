@@ -6,16 +6,17 @@ threshold adds false positives only. So AUC and average precision change, and F1
 correlation have their maximum, only at the G scores of positive images, and counts are needed
 there alone.
 
-    auc                  area under the ROC curve; a tie counts one half. Hanley & McNeil 1982
-    ap                   average precision, without interpolation; scikit-learn
-    oracle_f1            best F1 over all thresholds. MedKLIP
-    oracle_mcc           best Matthews correlation over all thresholds. KAD
-    acc_medklip          accuracy of "score > t" at MedKLIP's t, the lowest with the best F1
-    f1_kad, acc_kad      F1 and accuracy of "score >= t" at KAD's t, the lowest with the best MCC
+    auc                   area under the ROC curve; a tie counts one half. Hanley & McNeil 1982
+    ap                    average precision, without interpolation; scikit-learn
+    oracle_f1             best F1 over all thresholds. MedKLIP
+    oracle_mcc            best Matthews correlation over all thresholds. KAD
+    oracle_acc_medklip    accuracy of "score > t" at MedKLIP's t, the lowest with the best F1
+    oracle_f1_kad         F1 of "score >= t" at KAD's t, the lowest with the best correlation
+    oracle_acc_kad        accuracy of "score >= t" at the same t
 
 The last five choose t on the scored labels, again in each resample: upper bounds, no operating
-points. Undefined is NaN: `auc`, `oracle_mcc`, `f1_kad`, `acc_kad` with one class, the others
-without a positive image.
+points. Undefined is NaN: with one class `auc`, `oracle_mcc`, `oracle_f1_kad` and `oracle_acc_kad`,
+without a positive image the others.
 """
 
 from collections.abc import Callable, Mapping
@@ -102,8 +103,12 @@ class PositiveCounts:
 
     def __init__(self, new: Counts, before: Counts, until: Counts, negatives: Counts) -> None:
         self.new, self.before, self.until, self.negatives = new, before, until, negatives
-        self.true_positives: Final = np.cumsum(new, axis=0)
         self.positives: Final = new.sum(axis=0)
+
+    @cached_property
+    def true_positives(self) -> Counts:
+        """Positive images with a score at least as high, (G,B)."""
+        return np.cumsum(self.new, axis=0)
 
     @cached_property
     def predicted(self) -> Counts:
@@ -201,9 +206,9 @@ _METRICS: Final[dict[str, Callable[[PositiveCounts], NDArray[np.float64]]]] = {
     "ap": _average_precision,
     "oracle_f1": _oracle_f1,
     "oracle_mcc": _oracle_mcc,
-    "acc_medklip": _acc_medklip,
-    "f1_kad": _f1_kad,
-    "acc_kad": _acc_kad,
+    "oracle_acc_medklip": _acc_medklip,
+    "oracle_f1_kad": _f1_kad,
+    "oracle_acc_kad": _acc_kad,
 }
 RANKING_METRICS = tuple(_METRICS)
 

@@ -4,9 +4,9 @@ Legend: N images, B resamples. A statistic maps multiplicities (B,N) int, how of
 contains each image, to values (B,). Any such function is a statistic. The two classes below tell
 `evaluate` what statistics share, so that the shared work is done once for each block of resamples:
 
-    OneOf    one of several metrics that one function computes, as AUC and average precision of the
-             same sorted scores
-    MeanOf   the mean of statistics that are evaluated themselves, as the mean over findings
+    OneOf     one of several metrics that one function computes, as AUC and average precision of
+              the same sorted scores
+    Combined  computed from other statistics, as the mean over findings or the gap between groups
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -42,14 +42,15 @@ class OneOf:
 
 
 @dataclass(frozen=True, eq=False)
-class MeanOf:
-    """The mean of statistics of the same images; NaN in a resample where one of them is NaN."""
+class Combined:
+    """A statistic from the values of others, stacked to (statistics, B): combine gives (B,)."""
 
     statistics: tuple[Statistic, ...]
+    combine: Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
     def __call__(self, weights: NDArray[np.int64]) -> NDArray[np.float64]:
         """The values (B,) for multiplicities (B,N)."""
-        return _mean([statistic(weights) for statistic in self.statistics])
+        return evaluate([self], weights)[0]
 
 
 def undefined(weights: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -58,8 +59,15 @@ def undefined(weights: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def mean_over(statistics: Sequence[Statistic]) -> Statistic:
-    """The mean of several statistics of the same images; NaN for an empty list."""
-    return MeanOf(tuple(statistics)) if statistics else undefined
+    """The mean of several statistics of the same images; NaN for an empty list.
+
+    NaN in a resample where one of them is NaN.
+    """
+    return Combined(tuple(statistics), _mean) if statistics else undefined
+
+
+def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(values.mean(axis=0))
 
 
 def each_of(together: Together, names: Sequence[str]) -> dict[str, Statistic]:
@@ -92,10 +100,10 @@ def evaluate(
 
 
 def _leaves(statistics: Sequence[Statistic]) -> list[Statistic]:
-    """Statistics that are no means, those inside means included."""
+    """Statistics that are not combined, those inside combined ones included."""
     found: list[Statistic] = []
     for statistic in statistics:
-        if isinstance(statistic, MeanOf):
+        if isinstance(statistic, Combined):
             found += _leaves(statistic.statistics)
         else:
             found.append(statistic)
@@ -104,13 +112,9 @@ def _leaves(statistics: Sequence[Statistic]) -> list[Statistic]:
 
 def _value(statistic: Statistic, values: Mapping[int, NDArray[np.float64]]) -> NDArray[np.float64]:
     """The values (B,) of a statistic from those of its leaves, by id."""
-    if isinstance(statistic, MeanOf):
-        return _mean([_value(part, values) for part in statistic.statistics])
+    if isinstance(statistic, Combined):
+        return statistic.combine(np.stack([_value(part, values) for part in statistic.statistics]))
     return values[id(statistic)]
-
-
-def _mean(values: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    return np.asarray(np.mean(values, axis=0))
 
 
 def _checked(found: NDArray[np.float64], resamples: int) -> NDArray[np.float64]:

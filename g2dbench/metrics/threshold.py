@@ -1,4 +1,4 @@
-"""Thresholds chosen from labels: by best F1 (MedKLIP) or best Matthews correlation (KAD).
+"""Thresholds chosen from labels: by best F1 (MedKLIP), Matthews correlation (KAD), Youden index.
 
 A threshold chosen on validation labels is a valid operating point: pass it to `f1_at`,
 `accuracy_at`. One chosen on the scored labels is an oracle; such functions have it in their name.
@@ -75,6 +75,21 @@ def mcc_threshold(truth: ArrayLike, score: ArrayLike) -> float:
     """
     curve = _unweighted_counts(truth, score)
     return _best_threshold(curve.thresholds, _mcc_curve(curve)[0])
+
+
+def youden_threshold(truth: ArrayLike, score: ArrayLike) -> float:
+    """The (lowest) threshold t with the best sensitivity + specificity of "score >= t".
+
+    It has the best balanced accuracy. NaN with one class. Source: Youden 1950, Index for Rating
+    Diagnostic Tests.
+    """
+    curve = _unweighted_counts(truth, score)
+    positives, negatives = int(curve.positives[0]), int(curve.negatives[0])
+    if positives == 0 or negatives == 0:
+        return float("nan")
+    # In whole numbers, so that equal maxima are equal: (TP / P - FP / N) x P x N.
+    index = curve.true_positives[0] * negatives - curve.false_positives[0] * positives
+    return _best_threshold(curve.thresholds, index.astype(np.float64))
 
 
 def weighted_oracle_f1(truth: ArrayLike, score: ArrayLike, weights: Weights) -> NDArray[np.float64]:

@@ -77,6 +77,6 @@ def test_scores_do_not_depend_on_what_else_is_scored():
     found = scores(metrics)
     assert list(found) == list(metrics)
     assert np.isnan(found["nothing"].value)
-    for name in ("auc", "f1:finding 1", "acc_kad", "other"):
+    for name in ("auc", "f1:finding 1", "oracle_acc_kad", "other"):
         assert scores({name: metrics[name]})[name] == found[name]
         assert found[name].value == metrics[name].value
