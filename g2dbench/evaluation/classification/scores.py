@@ -14,7 +14,7 @@ from g2dbench.dataset import Dataset
 from g2dbench.errors import BadResult
 from g2dbench.evaluation.prediction_table import WideTable, labels, long_table, to_wide
 from g2dbench.metrics.aggregate import PatientStatistic, per_finding, undefined
-from g2dbench.metrics.bootstrap import mean_of
+from g2dbench.metrics.calibration import CALIBRATION_METRICS, CalibrationSums
 from g2dbench.metrics.classification import binarize, labeled
 from g2dbench.metrics.confusion import (
     CLASS_METRICS,
@@ -22,11 +22,12 @@ from g2dbench.metrics.confusion import (
     class_statistics,
     decision_statistics,
 )
+from g2dbench.metrics.labels import require_scores
 from g2dbench.metrics.ranking import ranking_statistics
 from g2dbench.metrics.statistic import Statistic
 from g2dbench.sample import PRESENT
 
-RANKING = ("auc", "ap")
+SCORE_METRICS = ("auc", "ap", *CALIBRATION_METRICS)
 DECISIONS = ("f1", "acc", "mcc", "balanced_acc")
 
 
@@ -56,15 +57,19 @@ def predictions(
 def statistics(table: pd.DataFrame) -> dict[str, PatientStatistic]:
     """Metrics of each finding and averaged over findings; n: labeled images.
 
-    auc, ap, brier        of the scores
+    auc, ap, ece, brier   of the scores
     f1, acc, mcc,         at the threshold chosen on the validation split; undefined with one
     balanced_acc          class or without a threshold
     acc, balanced_acc,    of the predicted class, if the findings exclude each other; one number
     macro_f1              each, over the images that have exactly one class
+
+    BadResult names images with a label but without a finite score.
     """
     wide = to_wide(table, ("truth", "score", "threshold"))
+    ids = np.unique(table["id"].to_numpy(object))
+    require_scores(ids, wide.findings, wide["truth"], wide["score"])
     known = labeled(wide["truth"])
-    found = _of_findings(wide, known, ("auc", "ap", "brier"))
+    found = _of_findings(wide, known, SCORE_METRICS)
     if _is_exclusive(table):
         return found | _of_classes(wide)
     return found | _of_findings(wide, known, DECISIONS)
@@ -99,7 +104,7 @@ def _of_finding(
     truth: NDArray[np.float64], score: NDArray[np.float64], threshold: NDArray[np.float64]
 ) -> dict[str, Statistic]:
     found = ranking_statistics(truth, score)
-    found["brier"] = mean_of(np.where(labeled(truth), (score - truth) ** 2, np.nan))
+    found |= CalibrationSums(truth, score).statistics()
     if np.isnan(threshold).all():
         return found | dict.fromkeys(DECISIONS, undefined)
     return found | decision_statistics(truth, binarize(score, float(threshold[0])))

@@ -12,6 +12,8 @@ from g2dbench.evaluation.label_policy import (
     label_counts,
     policy_findings,
 )
+from g2dbench.evaluation.prediction_table import labels
+from g2dbench.sample import UNCERTAIN
 from g2dbench.task import Run
 
 
@@ -38,13 +40,15 @@ def labeled_splits(run: Run[Any], policy: LabelPolicy, sort: bool = False) -> La
     sort: order images by id, for a fit whose result must not depend on the order of files.
     """
     findings = policy_findings(policy, run.test)
-    train, valid = (by_id(data) if sort else data for data in (run.train, run.valid))
     run.details["labels"] = {
         "uncertain": policy.uncertain,
         "missing": policy.missing,
-        "train": label_counts(train, findings),
-        "valid": label_counts(valid, findings),
+        "train": label_counts(run.train, findings),
+        "valid": label_counts(run.valid, findings),
     }
+    train, valid = (_usable(policy, data, findings) for data in (run.train, run.valid))
+    if sort:
+        train, valid = by_id(train), by_id(valid)
     return LabeledSplits(
         findings,
         train,
@@ -52,6 +56,14 @@ def labeled_splits(run: Run[Any], policy: LabelPolicy, sort: bool = False) -> La
         Targets.of(policy, train, findings, "train"),
         Targets.of(policy, valid, findings, "valid"),
     )
+
+
+def _usable(policy: LabelPolicy, data: Dataset, findings: tuple[str, ...]) -> Dataset:
+    """The images that a policy uses: all, or with "drop" those without an uncertain label."""
+    if policy.uncertain != "drop":
+        return data
+    uncertain = (labels(data, findings) == UNCERTAIN).any(axis=1)
+    return data.take(np.flatnonzero(~uncertain).tolist())
 
 
 def by_id(data: Dataset) -> Dataset:
