@@ -82,7 +82,7 @@ def _mgca(image: Grey, uniform: Uniform, flips: bool) -> Grey:
         factors = 0.6 + 0.8 * uniform[3], 0.6 + 0.8 * uniform[4]
         image = _tones(image, *factors, brightness_first=bool(uniform[5] < 0.5))
     if uniform[6] < 0.5:
-        blur = ImageFilter.GaussianBlur(0.1 + 1.9 * uniform[7])
+        blur = ImageFilter.GaussianBlur(0.1 + 1.9 * float(uniform[7]))
         image = np.asarray(Image.fromarray(image).filter(blur))
     return _flipped(image, uniform[8])
 

@@ -57,7 +57,7 @@ def add_adapters(
 
 
 def merge_adapters(encoder: nn.Module) -> None:
-    """Make the adapted weights the encoder's own; its outputs stay the same."""
+    """Make the adapted weights the encoder's own; its outputs stay the same but for rounding."""
     for module in list(encoder.modules()):
         if parametrize.is_parametrized(module):
             parametrizations = module.parametrizations
