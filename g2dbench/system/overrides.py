@@ -24,6 +24,11 @@ _FIXED = ("version",)
 """Fields that say which settings these are, and are no settings themselves."""
 
 
+def settable(settings: object) -> list[str]:
+    """The names of the fields that `override` can change."""
+    return list(_named_fields(settings))
+
+
 class _Field(NamedTuple):
     path: tuple[str, ...]
     type: Any
