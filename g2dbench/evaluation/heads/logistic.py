@@ -15,7 +15,7 @@ classes for softmax), M coordinates: min(N, D) and the intercept.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -31,11 +31,27 @@ Objective: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Logits (N, A, J) of the problems with these numbers (A,) -> losses (A,), and their derivatives by
 the logits (N, A, J)."""
 
+_PART = 4096  # images that are standardized at once
+
 GRADIENT_TOLERANCE = 1e-9
 MAX_STEPS, MEMORY, MAX_HALVINGS = 2000, 20, 40
 _SLOPE = 1e-4
 """Armijo's condition: the share of the predicted decrease that a step must reach."""
 _ROUNDING = 8 * torch.finfo(torch.float64).eps
+
+
+@dataclass(frozen=True)
+class Features:
+    """values (N, D), and how to standardize some of them; doubles of all are never in memory."""
+
+    values: Tensor
+    standardize: Callable[[Tensor], Tensor] = Tensor.double
+
+    def parts(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield rows and their standardized features, in double precision."""
+        for start in range(0, len(self.values), _PART):
+            rows = slice(start, start + _PART)
+            yield rows, self.standardize(self.values[rows])
 
 
 @dataclass(frozen=True)
@@ -53,11 +69,11 @@ class Solutions:
 
 
 def solve_findings(
-    features: Tensor, labels: Tensor, penalties: Sequence[float], class_weights: ClassWeights
+    features: Features, labels: Tensor, penalties: Sequence[float], class_weights: ClassWeights
 ) -> Solutions:
     """One binary problem for each finding and penalty.
 
-    features (N, D), best standardized; labels (N, K): 1, 0 or NaN for no label. A finding without
+    labels (N, K): 1, 0 or NaN for no label. A finding without
     any label gets zeros. class_weights: "balanced" gives both classes of a finding the same sum.
     """
     count = labels.shape[1]
@@ -76,7 +92,7 @@ def solve_findings(
 
 
 def solve_classes(
-    features: Tensor, classes: Tensor, count: int, penalties: Sequence[float],
+    features: Features, classes: Tensor, count: int, penalties: Sequence[float],
     class_weights: ClassWeights,
 ) -> Solutions:  # fmt: skip
     """One softmax problem for each penalty; classes (N,) from 0 to count - 1, -1 for no class."""
@@ -116,30 +132,34 @@ def image_weights(classes: Tensor, count: int, rule: ClassWeights) -> Tensor:
 
 
 def _solve(
-    features: Tensor, penalty: Tensor, outputs: int, objective: Objective, penalties: int
+    data: Features, penalty: Tensor, outputs: int, objective: Objective, penalties: int
 ) -> Solutions:
     """Solve all problems; penalty (P,). Problems are ordered by penalty, then by finding."""
     with single_cpu_thread(), torch.no_grad():
-        coordinates, basis, eigenvalues = _principal_axes(features.double())
+        basis, eigenvalues = _principal_axes(data)
+        inputs = torch.ones(len(data.values), len(eigenvalues) + 1, dtype=torch.float64)
+        for rows, part in data.parts():
+            inputs[rows, :-1] = part @ basis
         curvature = eigenvalues / 4 + penalty[:, None]
         scale = torch.cat([curvature, torch.full_like(penalty[:, None], 0.25)], 1).rsqrt()
-        problems = _Problems(_with_ones(coordinates), scale[:, None, :], penalty, objective)
+        problems = _Problems(inputs, scale[:, None, :], penalty, objective)
         found, steps, gradient = _minimize(problems, scale.new_zeros(len(penalty), outputs, 1))
         found = (found * scale[:, None, :]).reshape(penalties, -1, scale.shape[1])
         return Solutions(found[..., :-1] @ basis.T, found[..., -1], steps, gradient)
 
 
-def _principal_axes(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Features in min(N, D) rotated coordinates (N, M), the basis (D, M), and the eigenvalues."""
-    count, width = features.shape
-    basis = torch.linalg.qr(features.T).Q if count < width else torch.eye(width).double()
-    coordinates = features @ basis if count < width else features
-    eigenvalues, axes = torch.linalg.eigh(coordinates.T @ coordinates / count)
-    return coordinates @ axes, basis @ axes, eigenvalues.clamp(min=0)
-
-
-def _with_ones(coordinates: Tensor) -> Tensor:
-    return torch.cat([coordinates, coordinates.new_ones(len(coordinates), 1)], 1)
+def _principal_axes(data: Features) -> tuple[Tensor, Tensor]:
+    """An orthonormal basis (D, min(N, D)) of the images' span, and the eigenvalues (min(N, D),)."""
+    count, width = data.values.shape
+    span = torch.eye(width).double()
+    if count < width:
+        span = torch.linalg.qr(torch.cat([part for _, part in data.parts()]).T).Q
+    gram = span.new_zeros(span.shape[1], span.shape[1])
+    for _, part in data.parts():
+        coordinates = part @ span if count < width else part
+        gram += coordinates.T @ coordinates
+    eigenvalues, axes = torch.linalg.eigh(gram / count)
+    return span @ axes, eigenvalues.clamp(min=0)
 
 
 @dataclass(frozen=True)

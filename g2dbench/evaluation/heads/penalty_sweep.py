@@ -14,6 +14,7 @@ from g2dbench.evaluation.classification.targets import Targets
 from g2dbench.evaluation.heads.linear import LinearHead, Standardization
 from g2dbench.evaluation.heads.logistic import (
     ClassWeights,
+    Features,
     Solutions,
     finding_weights,
     image_weights,
@@ -37,7 +38,7 @@ def fit_sweep(
     """
     strongest_first = sorted(penalties, reverse=True)
     standardize = Standardization.of(train[0])
-    found = _solve(standardize(train[0]), train[1], strongest_first, class_weights)
+    found = _solve(Features(train[0], standardize), train[1], strongest_first, class_weights)
     losses = _losses(found, standardize(valid[0]), valid[1], class_weights)
     best = losses.nan_to_num(nan=0).argmin(0)
     columns = torch.arange(len(best))
@@ -55,7 +56,7 @@ def fit_sweep(
 
 
 def _solve(
-    features: Tensor, targets: Targets, penalties: Sequence[float], class_weights: ClassWeights
+    features: Features, targets: Targets, penalties: Sequence[float], class_weights: ClassWeights
 ) -> Solutions:
     if targets.exclusive:
         classes = torch.from_numpy(targets.classes)

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from g2dbench.evaluation.classification.targets import Targets
 from g2dbench.evaluation.heads.linear import LinearHead, Standardization
-from g2dbench.evaluation.heads.logistic import ClassWeights, solve_classes, solve_findings
+from g2dbench.evaluation.heads.logistic import ClassWeights, Features, solve_classes, solve_findings
 from g2dbench.evaluation.heads.neighbors import class_means, neighbor_scores, unit_vectors
 from g2dbench.evaluation.heads.penalty_sweep import fit_sweep
 
@@ -43,7 +43,8 @@ def test_every_finding_and_penalty_is_what_scikit_learn_finds(
     count: int, width: int, weights: ClassWeights
 ) -> None:
     features, labels = problem(count, count, width)
-    found = solve_findings(torch.from_numpy(features), torch.from_numpy(labels), PENALTIES, weights)
+    given = Features(torch.from_numpy(features))
+    found = solve_findings(given, torch.from_numpy(labels), PENALTIES, weights)
     assert found.gradient < 1e-8
     for row, penalty in enumerate(PENALTIES):
         for column in range(3):
@@ -65,7 +66,7 @@ def test_softmax_over_classes_is_what_scikit_learn_finds(
     classes = np.argmax(features[:, :3] + 0.3 * features[::-1, :3], axis=1)
     classes[3] = -1
     found = solve_classes(
-        torch.from_numpy(features), torch.from_numpy(classes), 3, PENALTIES[1:], weights
+        Features(torch.from_numpy(features)), torch.from_numpy(classes), 3, PENALTIES[1:], weights
     )
     for row, penalty in enumerate(PENALTIES[1:]):
         fitted = reference(penalty, count - 1, weights).fit(
@@ -79,7 +80,7 @@ def test_softmax_over_classes_is_what_scikit_learn_finds(
 def test_no_gradient_is_left_where_classes_are_separated_or_a_finding_has_one_class() -> None:
     features = torch.tensor([[-1.0], [-0.9], [0.9], [1.0]]).double()
     labels = torch.tensor([[0, 0, math.nan], [0, 0, math.nan], [1, 0, math.nan], [1, 0, math.nan]])
-    found = solve_findings(features, labels.double(), (1e-6, 1e-2), "none")
+    found = solve_findings(Features(features), labels.double(), (1e-6, 1e-2), "none")
     assert found.gradient <= 1e-9
     assert (found.weights[:, 0, 0] > 1).all()
     assert (found.intercepts[:, 1] < -10).all()
