@@ -12,13 +12,13 @@ from g2dbench.cli import (
     eval,
     export,
     figure,
-    predict,
     pretrain,
     profile,
     results,
 )
 from g2dbench.cli import list as listing
 from g2dbench.cli.app import app
+from g2dbench.cli.evaluate import predict
 from g2dbench.cli.panels import DATA
 
 __all__ = ["app"]

@@ -1,13 +1,10 @@
 """`g2dbench data prepare|list|verify|show|overlap|export|rm`."""
 
-import json
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from g2dbench.cli.app import Group
-from g2dbench.cli.blocks import Block
 from g2dbench.cli.blocks import show as show_blocks
 from g2dbench.cli.console import console, track
 from g2dbench.cli.options import (
@@ -23,9 +20,6 @@ from g2dbench.cli.options import (
 from g2dbench.data.images.border import KEEP, Border
 from g2dbench.data.reports.cleaning import DEFAULT, CleaningName
 from g2dbench.errors import Misuse
-
-if TYPE_CHECKING:
-    from g2dbench.data.inventory import Holding
 
 app = typer.Typer(
     cls=Group,
@@ -108,31 +102,15 @@ def list_(
     plugin: Plugins = None,
 ) -> None:
     """List data sets: annotations, where to get them, license, and what is prepared."""
+    from g2dbench.cli import data_table
     from g2dbench.data.inventory import holdings
     from g2dbench.registry import Registry
 
     found = holdings(Registry(plugin or ()), store)
     if as_json:
-        typer.echo(json.dumps([asdict(item) for item in found], indent=1, ensure_ascii=False))
+        typer.echo(data_table.as_json(found))
     else:
-        show_blocks([_block(item) for item in found], console)
-
-
-def _block(item: "Holding") -> Block:
-    """Name and summary, what it offers, where to get it and its licence, what is prepared."""
-    facts = (
-        ("offers", ", ".join(item.offers)),
-        ("from", item.url.removeprefix("https://")),
-        ("licence", item.licence),
-        ("prepared", "; ".join(map(str, item.prepared)) or _unprepared(item)),
-    )
-    return Block(item.name, item.summary, facts)
-
-
-def _unprepared(item: "Holding") -> str:
-    if item.generic:
-        return "under the name that --name gives"
-    return "on demand" if item.embedded else "no"
+        show_blocks(data_table.as_blocks(found), console)
 
 
 @app.command(epilog="Example: g2dbench data verify rsna")
