@@ -13,6 +13,7 @@ and optionally
                paired tests over patients
     fit, apply (model, run) -> SavedHead and (model, head, run) -> DataFrame: `predict` in two
                steps, for `--save-heads` and `g2dbench predict`; `apply` reads `run.test` only
+    main_metric (DatasetCard) -> str: the main score, if it depends on the data set
 
 `predict` returns one row per image and finding, with at least the columns `id` and `patient`, and
 everything that `score` needs; the runner stores it as Parquet. Results must not depend on
@@ -28,7 +29,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from g2dbench.cards import TaskCard
+from g2dbench.cards import DatasetCard, TaskCard
 from g2dbench.dataset import Dataset
 from g2dbench.errors import Misuse
 from g2dbench.model import Model
@@ -36,6 +37,7 @@ from g2dbench.progress import Progress
 from g2dbench.registry import unknown_name
 from g2dbench.result import Score
 from g2dbench.system.machine import Machine
+from g2dbench.system.overrides import join_name, override, split_name
 
 Settings = TypeVar("Settings")
 
@@ -103,11 +105,22 @@ class Task(Protocol):
 
 
 def protocol_of(task: Task, name: str | None) -> tuple[str, Any]:
-    """A task's protocol by name, the default for None; Misuse for an unknown name."""
-    chosen = name or task.CARD.protocols[0]
+    """A task's protocol by name, the default for None; Misuse for an unknown name.
+
+    `NAME+FIELD=VALUE` is the protocol with changed settings; the name that is returned has the
+    changes in their one written form.
+    """
+    chosen, changes = split_name(name or task.CARD.protocols[0])
     if chosen not in task.PROTOCOLS:
         raise Misuse(unknown_name(f"protocol of {task.CARD.name}", chosen, list(task.PROTOCOLS)))
-    return chosen, task.PROTOCOLS[chosen]
+    settings, written = override(task.PROTOCOLS[chosen], changes)
+    return join_name(chosen, written), settings
+
+
+def main_metric(task: Task, data: DatasetCard) -> str:
+    """The name of the task's main score on a data set: its card's, or by its `main_metric`."""
+    by_dataset = getattr(task, "main_metric", None)
+    return str(by_dataset(data)) if by_dataset is not None else task.CARD.metric
 
 
 def check_fraction(fraction: float) -> float:

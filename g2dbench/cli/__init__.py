@@ -6,7 +6,7 @@ Only typer and rich are imported at start; a command imports what it uses, so `-
 from g2dbench.cli.app import app
 from g2dbench.cli.compare import regress, results
 from g2dbench.cli.datasets import cache, data
-from g2dbench.cli.evaluate import ablate, demo, eval, suite
+from g2dbench.cli.evaluate import ablate, demo, eval, predict, suite
 from g2dbench.cli.look import doctor, figure
 from g2dbench.cli.look import list as listing
 from g2dbench.cli.panels import DATA
@@ -21,6 +21,7 @@ profile.register(app)
 export.register(app)
 eval.register(app)
 suite.register(app)
+predict.register(app)
 ablate.register(app)
 results.register(app)
 regress.register(app)

@@ -29,7 +29,8 @@ class FitSettings:
     patience: epochs without improvement before early stopping. min_steps_per_epoch: minimum number
     of optimizer steps; small training sets are repeated within an epoch. The paper's smallest set,
     1 % of RSNA, has 160 images; 1 % of a small data set would give too few steps to learn.
-    schedule: "constant", or "cosine" from `lr` to 0 over all optimizer steps.
+    schedule: "constant", or "cosine" from `lr` to 0 over all optimizer steps. drop_last: leave out
+    the last, incomplete batch of a pass, unless it is the only one.
     """
 
     lr: float
@@ -40,6 +41,11 @@ class FitSettings:
     patience: int = 10
     min_steps_per_epoch: int = 1
     schedule: Literal["constant", "cosine"] = "constant"
+    drop_last: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch_size, self.patience) < 1 or self.lr <= 0:
+            raise ValueError("epochs, batch_size and patience are at least 1, and lr is above 0")
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ def fit(
 
     count: training images. loss: indices (b,) int64 -> scalar with gradient, head in train mode.
     validate: the value to minimize (a loss, or minus a metric), head in eval mode, no gradient.
-    The last, incomplete batch is used. BadData if no epoch has a finite validation value.
+    BadData if no epoch has a finite validation value.
     """
     if count == 0:
         raise BadData("there is no training image to fit a head on: increase --fraction")
@@ -131,11 +137,17 @@ def _train_epoch(
 def batches(count: int, settings: FitSettings, generator: torch.Generator) -> Iterator[Tensor]:
     """Indices (b,) of one epoch's batches: passes over `count` images, each newly shuffled."""
     for _ in range(_passes(count, settings)):
-        yield from torch.randperm(count, generator=generator).split(settings.batch_size)
+        parts = torch.randperm(count, generator=generator).split(settings.batch_size)
+        yield from parts[: _batches_per_pass(count, settings)]
+
+
+def _batches_per_pass(count: int, settings: FitSettings) -> int:
+    whole = count // settings.batch_size
+    return max(1, whole) if settings.drop_last else math.ceil(count / settings.batch_size)
 
 
 def _passes(count: int, settings: FitSettings) -> int:
-    return math.ceil(settings.min_steps_per_epoch / math.ceil(count / settings.batch_size))
+    return math.ceil(settings.min_steps_per_epoch / _batches_per_pass(count, settings))
 
 
 def _adamw(head: nn.Module, settings: FitSettings) -> torch.optim.AdamW:
@@ -154,7 +166,8 @@ def _factor(settings: FitSettings, count: int) -> Callable[[int], float]:
     """The learning-rate factor as a function of the optimizer step; never below 0."""
     if settings.schedule == "constant":
         return lambda step: 1.0
-    steps = math.ceil(count / settings.batch_size) * _passes(count, settings) * settings.epochs
+    passes = _passes(count, settings) * settings.epochs
+    steps = _batches_per_pass(count, settings) * passes
     return lambda step: cosine_factor(step / steps)
 
 

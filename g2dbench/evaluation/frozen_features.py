@@ -10,6 +10,7 @@ ResNet-50, ViT-S/16), and as deterministic as the kernels on a GPU. So cached fe
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,7 +22,7 @@ from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData
 from g2dbench.evaluation import feature_cache
 from g2dbench.evaluation.feature_cache import CacheEntry, Maps
-from g2dbench.evaluation.fingerprint import fingerprint
+from g2dbench.evaluation.fingerprint import Fingerprint, fingerprint
 from g2dbench.model import Features, Model
 from g2dbench.preprocess import Preprocess
 from g2dbench.sample import Sample
@@ -60,13 +61,17 @@ class FrozenEncoder:
         run: Run[Any],
         output: str | None = None,
     ) -> None:
-        self.identity = fingerprint(model)
-        model.to(run.device).eval()
+        self._model = model.to(run.device).eval()
         self.preprocess = preprocess
         self.output = output
         self._encode = encode
         self._run = run
         self.chunk = chunk_size(run.device)
+
+    @cached_property
+    def identity(self) -> Fingerprint:
+        """The digests that identify the model in the cache."""
+        return fingerprint(self._model)
 
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> Maps:
         """(H, W) uint8 images of any number and sizes -> maps (B, ...) on the run's device."""

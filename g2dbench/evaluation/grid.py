@@ -18,12 +18,16 @@ from g2dbench.evaluation.runner import Outcome, run_cell
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.registry import Registry
 from g2dbench.system.machine import Machine
+from g2dbench.system.overrides import join_name
 from g2dbench.task import Task, check_fraction, protocol_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """The names to combine. Zero-shot tasks ignore fractions and seeds: one cell per model."""
+    """The names to combine. Zero-shot tasks ignore fractions and seeds: one cell per model.
+
+    changes: `FIELD=VALUE` changes of the protocol's settings.
+    """
 
     models: Sequence[str]
     datasets: Sequence[str]
@@ -31,6 +35,7 @@ class Grid:
     fractions: Sequence[float] = (1.0,)
     seeds: Sequence[int] = (0,)
     protocol: str | None = None
+    changes: Sequence[str] = ()
     subset_seeds: Sequence[int] = (0,)
     draw: Draw = "covering"
     shots: Sequence[int] = ()
@@ -77,7 +82,8 @@ class Grid:
         subsets: Sequence[dict[str, Any]],
         seeds: Sequence[int],
     ) -> Iterator[CellSpec]:
-        protocol, _ = protocol_of(task, self.protocol)
+        base = self.protocol or task.CARD.protocols[0]
+        protocol, _ = protocol_of(task, join_name(base, self.changes))
         if not task.CARD.fits:
             subsets, seeds = [{}], [0]
         for subset in subsets:

@@ -48,7 +48,7 @@ from g2dbench.system.environment import hardware, package_versions, source_state
 from g2dbench.system.files import file_digest, full_disk, replace_file
 from g2dbench.system.machine import Machine
 from g2dbench.system.peak_memory import PeakMemory
-from g2dbench.task import Run, Task, protocol_of
+from g2dbench.task import Run, Task, main_metric, protocol_of
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def run_cell(
     try:
         model = bench.model(spec)
     except Exception as error:  # a plug-in may raise anything
-        return _not_loaded(spec, task.CARD, data, machine, error)
+        return _not_loaded(spec, task, data, machine, error)
     return evaluate(spec, model, task, data, machine, out, rerun, save_heads)
 
 
@@ -137,6 +137,10 @@ class _CellRun:
     save_heads: bool = False
     details: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def _metric(self) -> str:
+        return main_metric(self.task, self.parts.test.card)
+
     def run(self) -> Result:
         """Predict and score; an error becomes the cell's result."""
         began = time.perf_counter()
@@ -158,7 +162,7 @@ class _CellRun:
             cell=self.cell,
             status=status,  # type: ignore[arg-type]
             reason=reason,
-            metric=self.task.CARD.metric,
+            metric=self._metric,
             scores=scores,
             counts=counts,
             details=_plain_json({"subset": self.parts.details, **self.details}),
@@ -197,10 +201,10 @@ class _CellRun:
     def _score(self) -> dict[str, Score]:
         stored = pd.read_parquet(self.folder / PREDICTIONS_FILE)
         scores = self.task.score(stored, self.settings)
-        if self.task.CARD.metric not in scores:
+        if self._metric not in scores:
             raise BadData(
-                f"task {self.cell.task} returned no score {self.task.CARD.metric!r}, which its "
-                f"card names; it returned: {', '.join(scores) or 'none'}"
+                f"task {self.cell.task} returned no score {self._metric!r}, its main one; "
+                f"it returned: {', '.join(scores) or 'none'}"
             )
         found = {name: Score.model_validate(score) for name, score in scores.items()}
         if math.isnan(found[self.task.CARD.metric].value):
@@ -229,6 +233,7 @@ class _CellRun:
             config={
                 "protocol": self.identity["protocol"],
                 "batch_size": self.machine.batch_size,
+                "image_size": self.parts.test.size,
                 **{name: self.identity[name] for name in _REPORTED_IDENTITY},
             },
             **measured,
@@ -280,16 +285,16 @@ def provenance(machine: Machine, **known: Any) -> Provenance:
 
 
 def _not_loaded(
-    spec: CellSpec, card: TaskCard, data: Dataset, machine: Machine, error: Exception
+    spec: CellSpec, task: Task, data: Dataset, machine: Machine, error: Exception
 ) -> Outcome:
     """The outcome of a cell whose model cannot be loaded."""
     known = isinstance(error, G2DBenchError)
     reason = str(error) if known else describe_failure(error, ())
     result = Result(
-        cell=cell_of(spec, spec.model, None, card, data, spec.protocol),
+        cell=cell_of(spec, spec.model, None, task.CARD, data, spec.protocol),
         status="failed",
         reason=f"the model cannot be loaded: {reason}",
-        metric=card.metric,
+        metric=main_metric(task, data.card),
         provenance=provenance(machine, weights="", data=data.fingerprint, subset=""),
     )
     return Outcome(result, None, reused=False)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -31,7 +32,10 @@ def save_head(head: SavedHead, folder: Path) -> Path:
     """Write `head.safetensors` atomically into the folder."""
     path = folder / HEAD_FILE
     # A copy of each: safetensors refuses tensors that share memory.
-    weights = {name: tensor.detach().cpu().clone() for name, tensor in head.weights.items()}
+    weights = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in head.weights.items()
+    }
     metadata = {"facts": json.dumps(head.facts)}
     replace_file(path, lambda temporary: save_file(weights, temporary, metadata))
     return path

@@ -23,6 +23,7 @@ from g2dbench.methods.g2d.settings import G2DSettings
 from g2dbench.methods.shared.settings import Settings
 from g2dbench.recipes import recipe
 from g2dbench.registry import Registry
+from g2dbench.system.overrides import settable
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [
@@ -256,6 +257,9 @@ def known_keys() -> set[str]:
         kinds += kind.__subclasses__()
     for kind in kinds:
         found |= set(keys(kind, "model."))
+    for card in REGISTRY.cards(TaskCard):  # `eval --set` changes a protocol
+        for protocol in REGISTRY.find(TaskCard, card.name).load().PROTOCOLS.values():
+            found |= set(settable(protocol))
     return found
 
 
@@ -263,7 +267,7 @@ KEYS = known_keys()
 
 
 def check_key(key: str, place: str) -> None:
-    assert key in KEYS, f"{place} names {key}, which no recipe has"
+    assert key in KEYS, f"{place} names {key}, which no recipe or protocol has"
 
 
 def test_every_recipe_key_that_a_message_names_is_one() -> None:

@@ -266,3 +266,22 @@ def test_prompts_use_the_wording_of_reports() -> None:
     rows = embed_prompts(Texts(), ("no {}", "{} seen"), ("Effusion",))  # type: ignore[arg-type]
     assert Texts.texts_seen == ["no pleural effusion", "pleural effusion seen"]
     assert rows.tolist() == [pytest.approx([math.sqrt(0.5)] * 2)]
+
+
+@pytest.mark.parametrize(
+    ("count", "drop_last", "sizes"),
+    [(20, True, [8, 8]), (20, False, [8, 8, 4]), (5, True, [5]), (16, True, [8, 8])],
+)
+def test_the_incomplete_batch_is_left_out_unless_it_is_the_only_one(
+    count: int, drop_last: bool, sizes: list[int]
+) -> None:
+    settings = FitSettings(lr=1, weight_decay=0, batch_size=8, drop_last=drop_last)
+    found = list(batches(count, settings, torch.Generator()))
+    assert [len(rows) for rows in found] == sizes
+    assert len(set(torch.cat(found).tolist())) == sum(sizes)
+
+
+def test_impossible_settings_are_refused() -> None:
+    for wrong in ({"epochs": 0}, {"lr": 0}, {"patience": 0}, {"batch_size": 0}):
+        with pytest.raises(ValueError, match="at least 1"):
+            FitSettings(**({"lr": 1, "weight_decay": 0, "batch_size": 8} | wrong))  # type: ignore[arg-type]

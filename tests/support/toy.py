@@ -1,5 +1,6 @@
 """What the tests of tasks share: a data set in memory, and one thread."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -27,6 +28,11 @@ def card(name: str, offers: str, *findings: str) -> DatasetCard:
     )
 
 
+def exclusive_card(name: str, *findings: str) -> DatasetCard:
+    """The card of a data set whose images have exactly one of the findings."""
+    return dataclasses.replace(card(name, "labels", *findings), exclusive=True)
+
+
 class Memory(MemoryDataset):
     """A data set in memory; a test's own subclass says its card and the size of its images."""
 
@@ -39,6 +45,6 @@ class Memory(MemoryDataset):
 
 def run_with(**given: Any) -> Run[Any]:
     """A `Run`; what is the machine's (device, batch size, ...) is given beside the rest."""
-    names = ("device", "precision", "batch_size", "progress")
+    names = ("device", "precision", "batch_size", "progress", "features")
     machine = {name: given.pop(name) for name in names if name in given}
     return Run(machine=Machine(**{"device": torch.device("cpu")} | machine), **given)

@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,65 +11,38 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from support import toy
+from support.classification import (
+    Classes,
+    Halves,
+    Memory,
+    SmallCnn,
+    part,
+    sample,
+    shuffled,
+    stripes,
+)
 from torch import Tensor
 
 from g2dbench.cards import TaskCard
 from g2dbench.errors import BadData, BadResult, Unsupported
+from g2dbench.evaluation.fine_tuning.settings import FineTuneSettings
 from g2dbench.evaluation.fit_head import FitSettings
+from g2dbench.evaluation.label_policy import PAPER_FINDINGS
+from g2dbench.evaluation.saved_head import HEAD_FILE, load_head
 from g2dbench.model import Identity, Model
-from g2dbench.preprocess import Preprocess
 from g2dbench.registry import Registry
-from g2dbench.sample import Sample
+from g2dbench.system.machine import FeatureFolder
+from g2dbench.system.overrides import override
 from g2dbench.task import Run
 
 CPU = torch.device("cpu")
+CHEXPERT_FIVE = PAPER_FINDINGS["chexpert"]
 TASK = Registry().find(TaskCard, "cls").load()
 QUICK = dataclasses.replace(
     TASK.PROTOCOLS["g2d"],
     fit=FitSettings(lr=0.3, weight_decay=0, batch_size=8, epochs=15, min_steps_per_epoch=10),
 )
 single_thread = toy.single_thread
-
-
-class Memory(toy.Memory):
-    card, size = toy.card("toy", "labels", "left", "top"), 16
-
-
-class Halves(Model):
-    """Its four features are the means of the image's halves: left, right, top, bottom."""
-
-    channels, strides, fixed_size = (1,), (16,), True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.preprocess = Preprocess(size=16, channels=1)
-        self.identity = Identity("halves", "0" * 64)
-
-    def features(self, x: Tensor) -> list[Tensor]:
-        return [x.mean((2, 3), keepdim=True)]
-
-    def pooled(self, x: Tensor) -> Tensor:
-        parts = x[..., :8], x[..., 8:], x[..., :8, :], x[..., 8:, :]
-        return torch.cat([part.mean((2, 3)) for part in parts], 1)
-
-
-def sample(name: str, number: int, labels: Mapping[str, float] | None = None) -> Sample:
-    """Its labels say which halves are bright; `labels` replaces them."""
-    rng = np.random.default_rng([len(name), number])
-    left, top = number % 2, number // 2 % 2
-    image = rng.integers(0, 60, (16, 16))
-    image[:, :8] += 90 * left
-    image[:8] += 90 * top
-    return Sample(
-        id=f"{name}{number:03d}",
-        image=image.astype(np.uint8),
-        patient=f"{name}{number // 2}",
-        labels={"left": left, "top": top} if labels is None else labels,
-    )
-
-
-def part(name: str, count: int) -> Memory:
-    return Memory([sample(name, i) for i in range(count)])
 
 
 def run_on(**settings: object) -> Run:
@@ -81,7 +55,8 @@ def run_on(**settings: object) -> Run:
 
 def test_features_that_separate_the_findings_score_1() -> None:
     predictions = TASK.predict(Halves(), run_on())
-    assert list(predictions) == ["id", "patient", "finding", "truth", "score", "threshold"]
+    columns = ["id", "patient", "finding", "truth", "score", "threshold", "exclusive"]
+    assert list(predictions) == columns
     assert len(predictions) == 20 * 2
     assert predictions["score"].between(0, 1).all()
     scores = TASK.score(predictions, QUICK)
@@ -187,3 +162,146 @@ def test_the_published_protocol_is_pinned() -> None:
     assert tuple(TASK.PROTOCOLS) == TASK.CARD.protocols
     assert (settings.lr, settings.weight_decay, settings.batch_size) == (5e-4, 1e-6, 8)
     assert (settings.epochs, settings.patience, settings.schedule) == (50, 10, "constant")
+
+
+FAST: dict[str, Any] = {
+    **TASK.PROTOCOLS,
+    "g2d": QUICK,
+    "mgca": dataclasses.replace(
+        TASK.PROTOCOLS["mgca"],
+        fit=FitSettings(lr=0.3, weight_decay=0, batch_size=8, epochs=8, drop_last=True),
+    ),
+    "knn": dataclasses.replace(TASK.PROTOCOLS["knn"], k=5),
+    "lora": dataclasses.replace(
+        TASK.PROTOCOLS["lora"],
+        train=FineTuneSettings(lr=0.05, batch_size=8, epochs=15, min_steps_per_epoch=6),
+    ),
+}
+PROTOCOLS = tuple(FAST)
+
+
+def model_of(name: str) -> Model:
+    return SmallCnn() if name == "lora" else Halves()
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_protocol_finds_a_planted_signal(name: str) -> None:
+    run = run_on(protocol=FAST[name], train=part("train", 40))
+    scores = TASK.score(TASK.predict(model_of(name), run), FAST[name])
+    assert scores["auc"].value == 1
+    assert scores["balanced_acc"].value > 0.9
+    assert run.details["labels"]["train"]["left"]["present"] == 20
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_protocol_scores_chance_on_shuffled_labels(name: str) -> None:
+    run = run_on(
+        protocol=FAST[name],
+        train=shuffled("train", 32), valid=shuffled("valid", 16), test=shuffled("test", 60),
+    )  # fmt: skip
+    score = TASK.score(TASK.predict(model_of(name), run), FAST[name])["auc"]
+    assert score.low < 0.5 < score.high
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_no_protocol_depends_on_batch_size_cache_or_order_of_test_images(
+    name: str, tmp_path: Path
+) -> None:
+    order = np.random.default_rng(0).permutation(20)
+    runs = (
+        run_on(protocol=FAST[name], batch_size=3),
+        run_on(protocol=FAST[name], features=FeatureFolder(tmp_path)),
+        run_on(protocol=FAST[name], features=FeatureFolder(tmp_path)),
+        run_on(protocol=FAST[name], test=part("t", 20).take(order)),
+    )
+    tables = [
+        TASK.predict(model_of(name), run).sort_values(["id", "finding"], ignore_index=True)
+        for run in runs
+    ]
+    for other in tables[1:]:
+        pd.testing.assert_frame_equal(tables[0], other, check_exact=True)
+    assert any(tmp_path.iterdir()) == (name not in ("mgca", "lora"))
+
+
+@pytest.mark.parametrize("name", ["sweep", "knn", "prototype"])
+def test_protocols_without_an_optimizer_need_no_seed_and_no_order(name: str) -> None:
+    order = np.random.default_rng(1).permutation(24)
+    one = TASK.predict(Halves(), run_on(protocol=FAST[name]))
+    train = part("train", 24).take(order)
+    other = TASK.predict(Halves(), run_on(protocol=FAST[name], train=train, seed=5))
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_a_saved_head_gives_the_same_predictions(name: str, tmp_path: Path) -> None:
+    run = run_on(protocol=FAST[name], folder=tmp_path, save_heads=True)
+    model = model_of(name)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    predictions = TASK.predict(model, run)
+    again = TASK.apply(model, load_head(tmp_path / HEAD_FILE), run_on(protocol=FAST[name]))
+    pd.testing.assert_frame_equal(predictions, again, check_exact=True)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["g2d", "sweep", "knn", "prototype"])
+def test_classes_that_exclude_each_other_are_scored_by_the_predicted_class(name: str) -> None:
+    class Columns(Halves):
+        def pooled(self, x: Tensor) -> Tensor:
+            return x.mean((1, 2))
+
+    run = run_on(
+        protocol=FAST[name],
+        train=stripes("train", 30), valid=stripes("valid", 15), test=stripes("test", 30),
+    )  # fmt: skip
+    predictions = TASK.predict(Columns(), run)
+    scores = TASK.score(predictions, FAST[name])
+    assert TASK.main_metric(Classes.card) == "acc"
+    assert TASK.main_metric(Memory.card) == "auc"
+    assert scores["acc"].value == scores["balanced_acc"].value == scores["macro_f1"].value == 1
+    assert "acc:one" not in scores
+    assert "mcc" not in scores
+    sums = predictions.groupby("id")["score"].sum()
+    assert np.allclose(sums, 1, atol=1e-9)
+    # By hand: one wrong class of 30 images.
+    wrong = predictions.copy()
+    rows = wrong["id"] == wrong["id"].iloc[0]
+    wrong.loc[rows, "score"] = wrong.loc[rows, "score"].to_numpy()[::-1]
+    assert TASK.score(wrong, FAST[name])["acc"].value == pytest.approx(29 / 30)
+
+
+@pytest.mark.parametrize(
+    ("uncertain", "as_if"), [("zeros", 0), ("ones", 1), ("ignore", math.nan), ("drop", None)]
+)
+def test_uncertain_labels_count_as_the_policy_says(uncertain: str, as_if: float | None) -> None:
+    def train(value: float | None) -> Memory:
+        unclear = [sample("train", i, {"left": value, "top": 1}) for i in range(100, 108)]
+        return Memory([*part("train", 24), *(unclear if value is not None else [])])
+
+    protocol, _ = override(FAST["sweep"], [f"uncertain={uncertain}"])
+    run = run_on(protocol=protocol, train=train(-1))
+    found = TASK.predict(Halves(), run)
+    wanted = TASK.predict(Halves(), run_on(protocol=FAST["sweep"], train=train(as_if)))
+    pd.testing.assert_frame_equal(found, wanted, check_exact=True)
+    assert run.details["labels"]["train"]["left"]["uncertain"] == 8
+    assert run.details["labels"]["uncertain"] == uncertain
+
+
+def test_chexpert_is_scored_on_five_findings() -> None:
+    class Chexpert(toy.Memory):
+        card = toy.card("chexpert", "labels", *CHEXPERT_FIVE, "No Finding")
+        size = 16
+
+    def rows(name: str, count: int) -> Chexpert:
+        labels = dict.fromkeys(Chexpert.card.findings)
+        return Chexpert([sample(name, i, dict.fromkeys(labels, i % 2)) for i in range(count)])
+
+    run = run_on(train=rows("train", 24), valid=rows("v", 12), test=rows("t", 12))
+    predictions = TASK.predict(Halves(), run)
+    assert set(predictions["finding"]) == set(CHEXPERT_FIVE)
+
+
+def test_scores_that_are_not_finite_are_an_error_that_names_the_image() -> None:
+    table = TASK.predict(Halves(), run_on())
+    table.loc[3, "score"] = math.nan
+    with pytest.raises(BadResult, match=table["id"][3]):
+        TASK.score(table, QUICK)

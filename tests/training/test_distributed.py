@@ -133,7 +133,7 @@ def test_an_error_in_the_main_process_is_raised_in_all(tmp_path: Path) -> None:
 
 def test_two_processes_see_the_batches_of_one_process() -> None:
     """The order depends on (seed, pairs of a step): 2 processes x 4 pairs equal 1 x 8 pairs."""
-    from support.pairs import a_loader, some
+    from support.data.pairs import a_loader, some
 
     whole = [set(rows.tolist()) for rows in a_loader(some(26), batch_size=8).order(1)]
     parts = [a_loader(some(26), batch_size=4, rank=rank, world_size=2).order(1) for rank in (0, 1)]

@@ -54,6 +54,8 @@ g2dbench eval --suite paper --data synthetic --limit 200
 
 g2dbench eval --task ground --model runs/g2d-tiny-s0 --model biovil:~/weights/biovil
 
+g2dbench eval --task cls --protocol sweep --set uncertain=zeros
+
 g2dbench eval --task det --data rsna --root ~/rsna --model random-init --limit 100
 
 --task, --model, --data, --fraction and --seed can be repeated to make a grid.
@@ -90,6 +92,12 @@ def evaluate(
     data: OptionalDataList = None,
     root: Root = None,
     protocol: TaskProtocol = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="FIELD=VALUE", help="Change a setting of the protocol. Repeats."
+        ),
+    ] = None,
     seed: Seeds = DEFAULT_SEEDS,
     subset_seed: Annotated[
         list[int] | None, typer.Option(min=0, help="Seed that samples the fraction. Repeats.")
@@ -154,6 +162,7 @@ def evaluate(
         fractions=fraction or DEFAULT_FRACTIONS,
         seeds=seed,
         protocol=protocol,
+        changes=set_ or [],
         subset_seeds=subset_seed or [0],
         shots=shots or [],
         draw=draw.value,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.custom_data import write_coco, write_images
+from support.data.custom_data import write_coco, write_images
 
 from g2dbench.data.custom import images
 from g2dbench.data.tables.records import Rejected

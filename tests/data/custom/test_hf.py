@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from support.custom_data import save_image
+from support.data.custom_data import save_image
 
 from g2dbench.data.custom import hf
 from g2dbench.data.prepare import prepare

@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from support.custom_data import save_image, write_images
+from support.data.custom_data import save_image, write_images
 
 from g2dbench.data.custom import images
 from g2dbench.data.tables.records import Missing, Note

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from support.custom_data import save_image, write_pairs
+from support.data.custom_data import save_image, write_pairs
 
 from g2dbench.data.custom import _table, pairs
 from g2dbench.data.prepare import prepare

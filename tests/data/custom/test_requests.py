@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from support.custom_data import write_pairs
+from support.data.custom_data import write_pairs
 
 from g2dbench.data.custom._splits import UserSplits
 from g2dbench.data.prepare import find_store, prepare, require_store

@@ -22,7 +22,7 @@ from pydicom.uid import (
     JPEGLSNearLossless,
     RLELossless,
 )
-from support.radiographs import RAMP, jpeg_bytes, lossless_jpeg, lut, stretched, write_dicom
+from support.data.radiographs import RAMP, jpeg_bytes, lossless_jpeg, lut, stretched, write_dicom
 
 from g2dbench.data.images import dicom_transfer_syntax
 from g2dbench.data.images.dicom import read_header

@@ -6,7 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
-from support.radiographs import RAMP, lut, stretched, write_dicom
+from support.data.radiographs import RAMP, lut, stretched, write_dicom
 
 from g2dbench.data.images.image_file import read_image
 from g2dbench.errors import BadData

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 from pydicom.uid import JPEGLSLossless, RLELossless
-from support.radiographs import RAMP, png_claiming, stretched, write_dicom
+from support.data.radiographs import RAMP, png_claiming, stretched, write_dicom
 
 from g2dbench.data.images.image_file import MAX_PIXELS, picture_size, read_image, shrink
 from g2dbench.errors import BadData

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.official_layouts import save_image
+from support.data.official_layouts import save_image
 
 from g2dbench.data.annotations.mask_files import read_mask
 from g2dbench.errors import BadData

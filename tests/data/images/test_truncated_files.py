@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.radiographs import png_claiming
+from support.data.radiographs import png_claiming
 
 from g2dbench.data.images.image_file import read_image
 from g2dbench.errors import BadData

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from support.official_layouts import save_image, write
+from support.data.official_layouts import save_image, write
 
 from g2dbench.data.readers import (
     covidx,

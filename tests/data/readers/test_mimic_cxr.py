@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from support.mimic import (
+from support.data.mimic import (
     LABELS,
     METADATA,
     REPORT,

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.mimic import IMAGES, LABELS, REPORTS, images_root, write, write_zip
+from support.data.mimic import IMAGES, LABELS, REPORTS, images_root, write, write_zip
 
 from g2dbench.cards import DatasetCard, ModelCard
 from g2dbench.data.prepare import find_store, prepare

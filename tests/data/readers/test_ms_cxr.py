@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from support.mimic import (
+from support.data.mimic import (
     dicom_id,
     images_root,
     relative,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.official_layouts import official_header, save_image
+from support.data.official_layouts import official_header, save_image
 
 from g2dbench.data.readers import (
     object_cxr,

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from support.official_layouts import open_i_root, save_image
+from support.data.official_layouts import open_i_root, save_image
 
 from g2dbench.data.readers import (
     open_i,

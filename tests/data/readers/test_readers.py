@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.official_layouts import open_i_root, rsna_root, save_image
+from support.data.official_layouts import open_i_root, rsna_root, save_image
 
 from g2dbench.cards import DatasetCard
 from g2dbench.data.readers import (

@@ -4,7 +4,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from support.official_layouts import rsna_root, save_image
+from support.data.official_layouts import rsna_root, save_image
 
 from g2dbench.data.readers import rsna
 from g2dbench.data.store.decode import DecodeSettings, decode

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from support.official_layouts import official_header, place_image, save_image, siim_root, write
+from support.data.official_layouts import official_header, place_image, save_image, siim_root, write
 
 from g2dbench.data.annotations.masks import RunMasks
 from g2dbench.data.annotations.rle import to_runs as encode

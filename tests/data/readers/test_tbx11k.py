@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from support.official_layouts import official_header, save_image, write
+from support.data.official_layouts import official_header, save_image, write
 
 from g2dbench.data.readers import (
     tbx11k,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from support.official_layouts import official_header, place_image, write
+from support.data.official_layouts import official_header, place_image, write
 
 from g2dbench.data.readers import (
     vinbigdata,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from support.shards import exported, opened, the_store
+from support.data.shards import exported, opened, the_store
 from typer.testing import CliRunner
 
 from g2dbench.cards import DatasetCard

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.shards import DATA, a_loader, exported, opened, the_store
+from support.data.shards import DATA, a_loader, exported, opened, the_store
 
 from g2dbench.data.shards.download_cache import DownloadCache
 from g2dbench.data.shards.files import BLOCK_ROWS

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.shards import a_loader, edit_index, exported, opened, png, some_members, tar_of
+from support.data.shards import a_loader, edit_index, exported, opened, png, some_members, tar_of
 
 from g2dbench.data.shards import files as shard_files
 from g2dbench.errors import BadData, Misuse

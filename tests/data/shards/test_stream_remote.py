@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from support import small_training as fits
 from support import trainee
+from support.data.shards import a_loader, exported, opened, png, served, some_members, tar_of
 from support.processes import term_at, together
-from support.shards import a_loader, exported, opened, png, served, some_members, tar_of
 
 from g2dbench.data.shards import remote
 from g2dbench.data.shards.remote import StorageLocation, expand_braces, split_address

@@ -1,7 +1,7 @@
 """A prepared store that several tests share."""
 
 import pytest
-from support.stores import make, make_root
+from support.data.stores import make, make_root
 
 from g2dbench.data.store.store import Store
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from support.stores import REGISTRY, make, make_root, quiet, same
+from support.data.stores import REGISTRY, make, make_root, quiet, same
 
 from g2dbench.data.prepare import find_store, open_or_prepare, prepare, require_store, stores_in
 from g2dbench.data.store.manifest import QUARANTINE_FILE, ROWS_FILE

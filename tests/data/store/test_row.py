@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.stores import full_sample, same
+from support.data.stores import full_sample, same
 
 from g2dbench.data.store.row import pack, unpack
 from g2dbench.sample import Sample

@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 import pytest
 from packaging.version import Version
-from support.stores import REGISTRY, make_root, quiet
+from support.data.stores import REGISTRY, make_root, quiet
 
 from g2dbench.data.prepare import prepare
 from g2dbench.data.store.manifest import ROWS_FILE

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from support.stores import edit, make, make_root, quiet
+from support.data.stores import edit, make, make_root, quiet
 
 from g2dbench.data.store.manifest import MANIFEST_FILE, ROWS_FILE
 from g2dbench.data.store.store import Store

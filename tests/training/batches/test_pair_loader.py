@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.pairs import CPU, FAKE, a_loader, some
+from support.data.pairs import CPU, FAKE, a_loader, some
 
 from g2dbench.data.store.memory import MemoryDataset
 from g2dbench.errors import BadData, Misuse

@@ -1,0 +1,1 @@
+"""Classification of findings: targets and losses, augmentation, predictions and their scores."""

@@ -1,0 +1,1 @@
+"""Training an encoder together with a classification head."""

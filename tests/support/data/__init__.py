@@ -1,0 +1,1 @@
+"""Helpers for tests of data sets: layouts, stores, shards, images."""
