@@ -48,5 +48,5 @@ def test_mae_with_reports_embeds_and_locates_too(tokenizer: PreTrainedTokenizerF
     assert not any(name.startswith("text") for name, _ in alone.named_parameters())
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        drawn = model.pretrained_decoder()(model.features(images))
-    assert drawn.shape == (2, 1, 64, 64)
+        decoded = model.pretrained_decoder()(model.features(images))
+    assert decoded.shape == (2, 1, 64, 64)

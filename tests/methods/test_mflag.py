@@ -31,5 +31,5 @@ def test_mflags_language_model_is_frozen(tokenizer: PreTrainedTokenizerFast) -> 
     assert torch.equal(first, second)
     cached = build("mflag", tokenizer, text={**text, "frozen_cache": 1}).train()
     real = given.attention.bool()
-    kept = cached.text.encoder(given.tokens, given.attention)
-    torch.testing.assert_close(kept[real], first[real])
+    cached_output = cached.text.encoder(given.tokens, given.attention)
+    torch.testing.assert_close(cached_output[real], first[real])

@@ -18,7 +18,7 @@ workplace = finished.workplace
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "said"),
+    ("file", "content", "message"),
     [
         ("run.json", b"{", "cannot be read"),
         ("run.json", b"[]", "schema version None"),
@@ -32,12 +32,12 @@ workplace = finished.workplace
     ],
 )
 def test_a_damaged_run_folder_is_refused_with_a_reason(
-    workplace: Path, file: str, content: bytes | None, said: str
+    workplace: Path, file: str, content: bytes | None, message: str
 ) -> None:
     run = fit(None, epochs=1)
     path = run.folder / file
     path.unlink() if content is None else path.write_bytes(content)
-    with pytest.raises(BadCheckpoint, match=said):
+    with pytest.raises(BadCheckpoint, match=message):
         load_run(run.folder, Toys())
 
 

@@ -22,8 +22,8 @@ workplace = finished.workplace
 
 
 def test_a_run_is_complete_and_loads_as_the_trained_model(workplace: Path) -> None:
-    said: list[str] = []
-    run = fit(None, echo=said.append)
+    printed: list[str] = []
+    run = fit(None, echo=printed.append)
     assert run.folder == Path("runs/toy-tiny-s0")
     names = {path.name for path in run.folder.iterdir()}
     assert names == {"run.json", "model.safetensors", "tokenizer.json", "log.csv", "checkpoints"}
@@ -34,7 +34,7 @@ def test_a_run_is_complete_and_loads_as_the_trained_model(workplace: Path) -> No
     assert model.card.trained_on == ("fake",)
     assert model.card.capabilities == ("embeds",)
     assert digest(model.toy) == run.info.digest  # type: ignore[arg-type]
-    assert sum(line.startswith("epoch ") for line in said) == 3
+    assert sum(line.startswith("epoch ") for line in printed) == 3
     assert newest_run(Path("runs")) == run.folder
 
 
@@ -63,8 +63,8 @@ def test_the_same_seed_gives_the_same_bits_whatever_ran_before(workplace: Path) 
 
 def test_a_checkpoint_loads_without_executing_code(workplace: Path) -> None:
     run = fit(None)
-    kept = torch.load(newest(run.folder), weights_only=True)
-    assert kept["epoch"] == 3
+    checkpoint = torch.load(newest(run.folder), weights_only=True)
+    assert checkpoint["epoch"] == 3
 
 
 def test_a_run_folder_that_is_not_empty_is_refused(workplace: Path) -> None:
@@ -91,9 +91,9 @@ def test_changed_recipes_and_other_data_get_labels_of_their_own(workplace: Path)
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_epoch(workplace: Path) -> None:
     with pytest.raises(Stopped, match=r"not finite in epoch 2, batch 2 \(vla nan\).*optim.lr"):
         fit(workplace / "run", recipe=recipe(blow_up_at=5))
-    kept = torch.load(newest(workplace / "run"), weights_only=True)
-    assert kept["epoch"] == 1
-    assert all(bool(value.isfinite().all()) for value in kept["method"].values())
+    checkpoint = torch.load(newest(workplace / "run"), weights_only=True)
+    assert checkpoint["epoch"] == 1
+    assert all(bool(value.isfinite().all()) for value in checkpoint["method"].values())
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_intact(workplace: Path) -> None:
@@ -117,9 +117,9 @@ def test_a_full_disk_leaves_the_last_checkpoint_intact(workplace: Path) -> None:
 
 
 def test_warnings_are_printed_during_training(workplace: Path) -> None:
-    said: list[str] = []
-    fit(None, epochs=1, echo=said.append)
-    assert any("attention is all but uniform" in line for line in said)
+    printed: list[str] = []
+    fit(None, epochs=1, echo=printed.append)
+    assert any("attention is all but uniform" in line for line in printed)
 
 
 def test_training_works_without_held_out_pairs(workplace: Path) -> None:

@@ -80,9 +80,9 @@ def test_resume_refuses_a_missing_or_complete_run(workplace: Path) -> None:
     with pytest.raises(Misuse, match="no run to resume"):
         fit(workplace / "nowhere", resume=True)
     run = fit(workplace / "run")
-    said: list[str] = []
-    assert fit(run.folder, resume=True, echo=said.append).info == run.info
-    assert "already complete" in said[0]
+    printed: list[str] = []
+    assert fit(run.folder, resume=True, echo=printed.append).info == run.info
+    assert "already complete" in printed[0]
 
 
 def test_broken_checkpoints_are_refused(workplace: Path) -> None:

@@ -54,7 +54,7 @@ def theirs(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPath
 
 
 @torch.no_grad()
-def said(model: Any, images: Tensor) -> dict[str, Tensor]:
+def outputs_of(model: Any, images: Tensor) -> dict[str, Tensor]:
     """All outputs of a model for images and TEXTS."""
     maps = model.features(images)
     found = {f"map {at}": one for at, one in enumerate(maps)} | {"pooled": model.pooled(images)}
@@ -70,7 +70,7 @@ def said(model: Any, images: Tensor) -> dict[str, Tensor]:
 def test_an_exported_file_loads_bit_for_bit(layout: str, method: Any, exported: Path) -> None:
     model = load(file_of(exported, layout))
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
-    found, wanted = said(model, images), said(as_model(method), images)
+    found, wanted = outputs_of(model, images), outputs_of(as_model(method), images)
     assert model.preprocess == method.preprocess
     assert model.card.trained_on == ()
     assert {"encoder": 6, "encoder_decoder": 7, "checkpoint": 10}[layout] == len(found)

@@ -19,19 +19,21 @@ pytestmark = pytest.mark.integration
 def test_a_monitored_training_ends_in_the_same_bits(
     fit: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked = fit("looked", monitoring=MonitorSettings(("tensorboard",), every=1, sheet_every=3))
+    monitored = fit(
+        "monitored", monitoring=MonitorSettings(("tensorboard",), every=1, sheet_every=3)
+    )
     with monkeypatch.context() as blind:
         for name in ("start", "step", "epoch"):
             blind.setattr(Monitor, name, lambda *_: None)
         plain = fit("plain")
     assert not (plain.folder / STEPS_FILE).exists()
-    assert looked.info.digest == plain.info.digest
-    assert rows(looked, LOG_FILE) == rows(plain, LOG_FILE)
-    found = rows(looked, STEPS_FILE)
-    steps = int(rows(looked, LOG_FILE)[-1]["step"])
+    assert monitored.info.digest == plain.info.digest
+    assert rows(monitored, LOG_FILE) == rows(plain, LOG_FILE)
+    found = rows(monitored, STEPS_FILE)
+    steps = int(rows(monitored, LOG_FILE)[-1]["step"])
     assert [int(row["step"]) for row in found] == list(range(1, steps + 1))
     assert {row["epoch"] for row in found} == {"1", "2"}
-    sheets = sorted(path.name for path in (looked.folder / monitor.SHEETS).iterdir())
+    sheets = sorted(path.name for path in (monitored.folder / monitor.SHEETS).iterdir())
     assert sheets == [f"step-{step:06d}.png" for step in range(3, steps + 1, 3)]
     for name in ("vla", "lr", "batch_r1", "batch_r5", "batch_r10", "attention_entropy",
                  "mask_share", "mask_parts", "mask_overlap", "mask_overlap_chance",
@@ -42,7 +44,7 @@ def test_a_monitored_training_ends_in_the_same_bits(
     shares = float(after["gradient_share_vla"]), float(after["gradient_share_pa"])
     assert sum(shares) == pytest.approx(1)
     assert min(shares) > 0
-    events = EventAccumulator(str(looked.folder / "tensorboard")).Reload()
+    events = EventAccumulator(str(monitored.folder / "tensorboard")).Reload()
     logged = events.Scalars("step/gradient_share_pa")
     assert [(e.step, e.value) for e in logged] == [
         (int(row["step"]), pytest.approx(float(row["gradient_share_pa"]))) for row in found[4:]
@@ -56,17 +58,23 @@ def test_an_interrupted_training_has_the_logs_of_an_uninterrupted_one(
 ) -> None:
     flat = recipe(attention={"stride": 16, "scale": 1e-4})
     monitoring = MonitorSettings(every=2)
-    whole_said: list[str] = []
-    whole = fit("whole", recipe=flat, monitoring=monitoring, echo=whole_said.append)
-    said: list[str] = []
+    whole_printed: list[str] = []
+    whole = fit("whole", recipe=flat, monitoring=monitoring, echo=whole_printed.append)
+    printed: list[str] = []
     with pytest.raises(Stopped):
-        fit("part", recipe=flat, monitoring=monitoring, echo=said.append, progress=interrupt_at(6))
-    resumed = fit("part", recipe=flat, monitoring=monitoring, echo=said.append, resume=True)
+        fit(
+            "part",
+            recipe=flat,
+            monitoring=monitoring,
+            echo=printed.append,
+            progress=interrupt_at(6),
+        )
+    resumed = fit("part", recipe=flat, monitoring=monitoring, echo=printed.append, resume=True)
     assert resumed.info.digest == whole.info.digest
     assert rows(resumed, STEPS_FILE) == rows(whole, STEPS_FILE)
-    told = [line for line in whole_said if line.startswith("warning: ")]
-    assert sum("attention is all but uniform" in line for line in told) == 1
-    assert [line for line in said if line.startswith("warning: ")] == told
+    expected = [line for line in whole_printed if line.startswith("warning: ")]
+    assert sum("attention is all but uniform" in line for line in expected) == 1
+    assert [line for line in printed if line.startswith("warning: ")] == expected
 
 
 def test_a_method_without_maps_is_monitored_without_sheets(fit: Callable[..., RunFolder]) -> None:

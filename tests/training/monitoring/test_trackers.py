@@ -55,11 +55,11 @@ def test_a_failing_tracker_gives_a_warning_and_does_not_end_the_run(
 ) -> None:
     monkeypatch.setattr(trackers, "get_available_trackers", lambda: ["wandb"])
     monkeypatch.setitem(trackers.LOGGER_TYPE_TO_CLASS, "wandb", Broken)
-    said: list[str] = []
-    run = fit("run", monitoring=MonitorSettings(("wandb",), every=2), epochs=1, echo=said.append)
+    printed: list[str] = []
+    run = fit("run", monitoring=MonitorSettings(("wandb",), every=2), epochs=1, echo=printed.append)
     assert run.info.status == "complete"
     assert Broken.calls == 2
-    (line,) = [line for line in said if "wandb" in line]
+    (line,) = [line for line in printed if "wandb" in line]
     assert "not used any more (no route to host)" in line
     monkeypatch.setattr(Broken, "start", lambda self: 1 / 0)
     with pytest.raises(Misuse, match="--track wandb cannot start: division by zero"):

@@ -42,10 +42,10 @@ def test_each_rule_applies_at_its_limit_and_says_what_to_try() -> None:
 def test_a_warning_is_printed_when_it_appears_and_when_it_is_resolved() -> None:
     log = warnings.WarningLog(G2D.warning_rules)
     values = [0.5, 0.98, 0.99, 0.5, 0.98, 0.5, 0.5, 0.5, 0.99]
-    said = [log.update({"attention_entropy": value}) for value in values]
-    assert [len(lines) for lines in said] == [0, 1, 0, 0, 0, 0, 1, 0, 1]
-    assert said[1][0].startswith("warning: the attention is all but uniform (0.980")
-    assert said[6] == [
+    printed = [log.update({"attention_entropy": value}) for value in values]
+    assert [len(lines) for lines in printed] == [0, 1, 0, 0, 0, 0, 1, 0, 1]
+    assert printed[1][0].startswith("warning: the attention is all but uniform (0.980")
+    assert printed[6] == [
         "resolved: the attention is no longer uniform (0.500 of the maximum entropy)"
     ]
     assert log.update({"mask_share": 0.1}) == []
@@ -55,18 +55,18 @@ def test_a_method_without_own_rules_has_the_common_ones() -> None:
     assert warnings.WarningLog(()).update({"attention_entropy": 0.99}) == []
 
 
-def order(said: list[str]) -> list[str]:
-    words = ["uniform" if "all but uniform" in line else line[:7] for line in said]
+def order(printed: list[str]) -> list[str]:
+    words = ["uniform" if "all but uniform" in line else line[:7] for line in printed]
     return [word for word in words if word.startswith(("uniform", "epoch"))]
 
 
 def test_warnings_wait_for_the_warm_up(fit: Callable[..., RunFolder]) -> None:
     flat = recipe(attention={"stride": 16, "scale": 1e-4})
-    said: list[str] = []
-    fit("flat", recipe=flat, monitoring=MonitorSettings(every=3), echo=said.append)
+    printed: list[str] = []
+    fit("flat", recipe=flat, monitoring=MonitorSettings(every=3), echo=printed.append)
     # Checked from a quarter of the steps on, which is before the first of two epochs ends.
-    assert order(said) == ["uniform", "epoch 1", "epoch 2"]
+    assert order(printed) == ["uniform", "epoch 1", "epoch 2"]
     late = flat.model_copy(update={"optim": flat.optim.model_copy(update={"warmup_steps": 9})})
-    said.clear()
-    fit("late", recipe=late, monitoring=MonitorSettings(every=3), echo=said.append)
-    assert order(said) == ["epoch 1", "uniform", "epoch 2"]
+    printed.clear()
+    fit("late", recipe=late, monitoring=MonitorSettings(every=3), echo=printed.append)
+    assert order(printed) == ["epoch 1", "uniform", "epoch 2"]
