@@ -1,48 +1,29 @@
-"""Training: the same seed gives the same bits, also after an interruption; errors are clear."""
+"""Training: the same seed gives the same bits; what is not finite, full or missing is reported."""
 
-import json
 import resource
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from support.small_training import Toys, build, fit, interrupt_at, log_of, recipe, some
-from torch import Tensor
+from support.small_training import Toys, fit, log_of, recipe, some
+from support.training import runs as finished
+from support.training.runs import newest, weights
 
-from g2dbench.errors import BadCheckpoint, BadData, Misuse, Stopped
+from g2dbench.errors import BadData, Misuse, Stopped
 from g2dbench.method import Batch
 from g2dbench.pretrained.weights import digest
-from g2dbench.recipes.recipe import override
-from g2dbench.runs import folder as runs
-from g2dbench.runs.folder import RunFolder, load_run, newest_run
-from g2dbench.training.optimizer import parameter_groups
+from g2dbench.runs.folder import load_run, newest_run
 
 pytestmark = pytest.mark.integration
 
-
-@pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def weights(run: RunFolder) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(run.folder / runs.WEIGHTS_FILE)
-
-
-def newest(folder: Path) -> Path:
-    return max((folder / runs.CHECKPOINTS).glob("step-*.pt"))
+workplace = finished.workplace
 
 
 def test_a_run_is_complete_and_loads_as_the_trained_model(workplace: Path) -> None:
-    said: list[str] = []
-    run = fit(None, echo=said.append)
+    printed: list[str] = []
+    run = fit(None, echo=printed.append)
     assert run.folder == Path("runs/toy-tiny-s0")
     names = {path.name for path in run.folder.iterdir()}
     assert names == {"run.json", "model.safetensors", "tokenizer.json", "log.csv", "checkpoints"}
@@ -53,7 +34,7 @@ def test_a_run_is_complete_and_loads_as_the_trained_model(workplace: Path) -> No
     assert model.card.trained_on == ("fake",)
     assert model.card.capabilities == ("embeds",)
     assert digest(model.toy) == run.info.digest  # type: ignore[arg-type]
-    assert sum(line.startswith("epoch ") for line in said) == 3
+    assert sum(line.startswith("epoch ") for line in printed) == 3
     assert newest_run(Path("runs")) == run.folder
 
 
@@ -80,84 +61,10 @@ def test_the_same_seed_gives_the_same_bits_whatever_ran_before(workplace: Path) 
     assert other.info.digest != first.info.digest
 
 
-@pytest.mark.parametrize("step", [0, 3, 5, 7, 11])
-def test_an_interrupted_run_resumes_to_the_same_weights(workplace: Path, step: int) -> None:
-    whole = fit(workplace / "whole")
-    out = workplace / "part"
-    with pytest.raises(Stopped, match="--resume --out"):
-        fit(out, progress=interrupt_at(step))
-    with pytest.raises(BadCheckpoint, match="not finished"):
-        load_run(out, Toys())
-    resumed = fit(out, resume=True)
-    assert resumed.info.digest == whole.info.digest
-    left, right = weights(whole), weights(resumed)
-    assert all(torch.equal(left[name], right[name]) for name in left)
-    timeless = [
-        [{k: v for k, v in row.items() if k not in ("images_per_s", "seconds")} for row in rows]
-        for rows in (log_of(whole), log_of(resumed))
-    ]
-    assert timeless[0] == timeless[1]
-
-
-def test_a_killed_run_resumes_from_its_last_epoch(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = fit(workplace / "whole")
-
-    def die(items: Any, title: str, total: int | None = None) -> Iterator[Batch]:
-        for batch in items:
-            if batch.step == 6:
-                raise KeyboardInterrupt
-            yield batch
-
-    with pytest.raises(KeyboardInterrupt):
-        fit(None, progress=die)
-    resumed = fit(None, resume=True)
-    assert resumed.folder == Path("runs/toy-tiny-s0")
-    assert resumed.info.digest == whole.info.digest
-
-
 def test_a_checkpoint_loads_without_executing_code(workplace: Path) -> None:
     run = fit(None)
-    kept = torch.load(newest(run.folder), weights_only=True)
-    assert kept["epoch"] == 3
-
-
-def test_resume_refuses_another_recipe_seed_or_data(workplace: Path) -> None:
-    out = workplace / "run"
-    with pytest.raises(Stopped):
-        fit(out, progress=interrupt_at(5))
-    with pytest.raises(Misuse, match=r"optim.lr: 0.05 / 0.01"):
-        fit(out, resume=True, recipe=override(recipe(), ["optim.lr=0.01"]))
-    with pytest.raises(Misuse, match="seed: 0 / 1"):
-        fit(out, resume=True, seed=1)
-    with pytest.raises(Misuse, match="data: fake ffffffff / fake eeeeeeee"):
-        fit(out, some(fingerprint="e" * 64), resume=True)
-    with pytest.raises(Misuse, match="precision: fp32 / bf16"):
-        fit(out, resume=True, precision="bf16")
-    with pytest.raises(Misuse, match=r"optim.epochs: 3 / 4"):
-        fit(out, resume=True, epochs=4)
-
-
-def test_resume_refuses_a_missing_or_complete_run(workplace: Path) -> None:
-    with pytest.raises(Misuse, match="no unfinished run of toy-tiny"):
-        fit(None, resume=True)
-    with pytest.raises(Misuse, match="no run to resume"):
-        fit(workplace / "nowhere", resume=True)
-    run = fit(workplace / "run")
-    said: list[str] = []
-    assert fit(run.folder, resume=True, echo=said.append).info == run.info
-    assert "already complete" in said[0]
-
-
-def test_broken_checkpoints_are_refused(workplace: Path) -> None:
-    out = workplace / "run"
-    with pytest.raises(Stopped):
-        fit(out, progress=interrupt_at(5))
-    for path in (out / runs.CHECKPOINTS).iterdir():
-        path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(BadCheckpoint, match="broken"):
-        fit(out, resume=True)
+    checkpoint = torch.load(newest(run.folder), weights_only=True)
+    assert checkpoint["epoch"] == 3
 
 
 def test_a_run_folder_that_is_not_empty_is_refused(workplace: Path) -> None:
@@ -184,9 +91,9 @@ def test_changed_recipes_and_other_data_get_labels_of_their_own(workplace: Path)
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_epoch(workplace: Path) -> None:
     with pytest.raises(Stopped, match=r"not finite in epoch 2, batch 2 \(vla nan\).*optim.lr"):
         fit(workplace / "run", recipe=recipe(blow_up_at=5))
-    kept = torch.load(newest(workplace / "run"), weights_only=True)
-    assert kept["epoch"] == 1
-    assert all(bool(value.isfinite().all()) for value in kept["method"].values())
+    checkpoint = torch.load(newest(workplace / "run"), weights_only=True)
+    assert checkpoint["epoch"] == 1
+    assert all(bool(value.isfinite().all()) for value in checkpoint["method"].values())
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_intact(workplace: Path) -> None:
@@ -210,9 +117,9 @@ def test_a_full_disk_leaves_the_last_checkpoint_intact(workplace: Path) -> None:
 
 
 def test_warnings_are_printed_during_training(workplace: Path) -> None:
-    said: list[str] = []
-    fit(None, epochs=1, echo=said.append)
-    assert any("attention is all but uniform" in line for line in said)
+    printed: list[str] = []
+    fit(None, epochs=1, echo=printed.append)
+    assert any("attention is all but uniform" in line for line in printed)
 
 
 def test_training_works_without_held_out_pairs(workplace: Path) -> None:
@@ -235,70 +142,3 @@ def test_mixed_precision_trains_and_settings_may_change_in_one_process(workplace
     full = fit(None, epochs=1)
     assert low.info.digest != full.info.digest
     assert {value.dtype for value in weights(low).values()} <= {torch.float32, torch.int64}
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "said"),
-    [
-        ("run.json", b"{", "cannot be read"),
-        ("run.json", b"[]", "schema version None"),
-        ("run.json", b'{"schema_version": 9}', "schema version 9"),
-        ("run.json", b'{"schema_version": 1}', "does not describe a run: label"),
-        ("run.json", None, "cannot be read"),
-        ("tokenizer.json", None, "has no tokenizer.json"),
-        ("tokenizer.json", b"{}", "cannot be rebuilt"),
-        ("model.safetensors", None, "cannot read the weights"),
-        ("model.safetensors", b"\x80\x04cos\nsystem\n(S'true'\ntR.", "safetensors"),
-    ],
-)
-def test_a_damaged_run_folder_is_refused_with_a_reason(
-    workplace: Path, file: str, content: bytes | None, said: str
-) -> None:
-    run = fit(None, epochs=1)
-    path = run.folder / file
-    path.unlink() if content is None else path.write_bytes(content)
-    with pytest.raises(BadCheckpoint, match=said):
-        load_run(run.folder, Toys())
-
-
-def test_files_of_different_runs_are_refused(workplace: Path) -> None:
-    one, two = fit(None, epochs=1), fit(None, epochs=1, seed=1)
-    wide = fit(None, epochs=1, recipe=recipe(width=4))
-    (one.folder / runs.WEIGHTS_FILE).write_bytes((two.folder / runs.WEIGHTS_FILE).read_bytes())
-    with pytest.raises(BadCheckpoint, match="are of different runs"):
-        load_run(one.folder, Toys())
-    (one.folder / runs.WEIGHTS_FILE).write_bytes((wide.folder / runs.WEIGHTS_FILE).read_bytes())
-    with pytest.raises(BadCheckpoint, match=r"conv.weight is"):
-        load_run(one.folder, Toys())
-    lacking = weights(two)
-    del lacking["norm.bias"]
-    from safetensors.torch import save_file
-
-    save_file(lacking, two.folder / runs.WEIGHTS_FILE)
-    with pytest.raises(BadCheckpoint, match=r"missing 1 \(norm.bias\)"):
-        load_run(two.folder, Toys())
-
-
-def test_the_newest_run_is_the_one_that_was_completed_last(workplace: Path) -> None:
-    assert newest_run(workplace / "runs") is None
-    first, second = fit(None, epochs=1), fit(None, epochs=1, seed=1)
-    with pytest.raises(Stopped):
-        fit(None, seed=2, progress=interrupt_at(5))
-    assert newest_run(Path("runs")) == second.folder
-    info = json.loads((first.folder / "run.json").read_text())
-    info["finished"] = "2999-01-01T00:00:00+00:00"
-    (first.folder / "run.json").write_text(json.dumps(info))
-    assert newest_run(Path("runs")) == first.folder
-
-
-def test_weight_decay_spares_biases_and_norms() -> None:
-    toy = build({}, list(range(20)), 0)
-    decayed, spared = parameter_groups(toy, 0.1)
-    assert {tuple(w.shape) for w in decayed["params"]} == {(8, 3, 8, 8), (20, 8)}
-    assert all(w.ndim == 1 for w in spared["params"])
-    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
-
-
-def test_importing_the_recipes_loads_no_torch() -> None:
-    code = "import sys, g2dbench.recipes.recipe; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

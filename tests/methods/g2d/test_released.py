@@ -1,6 +1,5 @@
 """The authors' files load safely, with the right capabilities; exports load bit for bit."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,74 +7,28 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from support.methods.released_files import (
+    CODE,
+    LAYOUTS,
+    as_model,
+    build,
+    file_of,
+    load,
+)
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
-from typer.testing import CliRunner
 
-from g2dbench.cards import MethodCard, ModelCard
-from g2dbench.cli import app
-from g2dbench.errors import BadCheckpoint, Misuse
+from g2dbench.errors import BadCheckpoint
 from g2dbench.evaluation.model_reference import resolve
-from g2dbench.methods.g2d.export import Export, export
-from g2dbench.methods.g2d.released import find_layout, from_released, released_names, to_released
-from g2dbench.model import Identity, Model, capabilities
+from g2dbench.methods.g2d.released import to_released
+from g2dbench.model import Identity, capabilities
 from g2dbench.pretrained.tokenizer import save_tokenizer, train_wordpiece
 from g2dbench.pretrained.weights import digest
-from g2dbench.recipes import recipe as recipes
 from g2dbench.registry import Registry
-from g2dbench.runs.folder import RunFolder, RunInfo
 
 pytestmark = pytest.mark.integration
 
 TEXTS = ["the heart is large", "no effusion"]
-LAYOUTS = ("encoder", "encoder_decoder", "checkpoint")
-TEXT = {"layers": 1, "hidden": 768, "heads": 12, "feed_forward": 32, "max_length": 12}
-CODE = {"heads": 4, "query": "mean", "keys": "pixels+query", "positions": "learned"}
-OURS: dict[str, Any] = {
-    "width": 8,
-    "image": {"encoder": "resnet18", "size": 64, "mean": [0.5], "std": [0.25]},
-    "text": TEXT,
-    "attention": {**CODE, "dense": "projected"},
-}
-"""A G2D that a checkpoint of the released code can hold, with another encoder."""
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
-    return train_wordpiece([*TEXTS, "lungs are clear"], 60)
-
-
-def build(tokenizer: PreTrainedTokenizerFast, **changes: Any) -> Any:
-    """A G2D whose weights and running statistics all differ from their initial values."""
-    module = Registry().find(MethodCard, "g2d").load()
-    method = module.build({**OURS, **changes}, tokenizer, 0)
-    draw = torch.Generator().manual_seed(1)
-    for value in (*method.parameters(), *method.buffers()):
-        if value.is_floating_point() and value.ndim:
-            value.data += 0.02 * torch.rand(value.shape, generator=draw)
-    return method.eval()
-
-
-def as_model(method: Any) -> Model:
-    model: Model = method.as_model().eval()
-    model.identity = Identity("g2d-x", digest(model), 0)
-    return model
-
-
-def send_out(method: Any, out: Path) -> Export:
-    return export(as_model(method), out, "x", recipes.load("g2d-tiny").optim)
-
-
-@pytest.fixture(scope="module")
-def method(tokenizer: PreTrainedTokenizerFast) -> Any:
-    return build(tokenizer)
-
-
-@pytest.fixture(scope="module")
-def exported(method: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("export")
-    assert send_out(method, out).left_out == {}
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -100,17 +53,8 @@ def theirs(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPath
     return folder
 
 
-def load(file: Path) -> Any:
-    return Registry().find(ModelCard, "g2d").load().load(str(file), seed=0)
-
-
-def file_of(folder: Path, layout: str) -> Path:
-    (found,) = folder.glob(f"*[xn0-9]_{layout}.pth")
-    return found
-
-
 @torch.no_grad()
-def said(model: Any, images: Tensor) -> dict[str, Tensor]:
+def outputs_of(model: Any, images: Tensor) -> dict[str, Tensor]:
     """All outputs of a model for images and TEXTS."""
     maps = model.features(images)
     found = {f"map {at}": one for at, one in enumerate(maps)} | {"pooled": model.pooled(images)}
@@ -126,7 +70,7 @@ def said(model: Any, images: Tensor) -> dict[str, Tensor]:
 def test_an_exported_file_loads_bit_for_bit(layout: str, method: Any, exported: Path) -> None:
     model = load(file_of(exported, layout))
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
-    found, wanted = said(model, images), said(as_model(method), images)
+    found, wanted = outputs_of(model, images), outputs_of(as_model(method), images)
     assert model.preprocess == method.preprocess
     assert model.card.trained_on == ()
     assert {"encoder": 6, "encoder_decoder": 7, "checkpoint": 10}[layout] == len(found)
@@ -180,23 +124,6 @@ def test_no_code_in_a_file_is_executed(layout: str, exported: Path, tmp_path: Pa
     assert not (tmp_path / "ran").exists()
     torch.load(evil, weights_only=False)
     assert (tmp_path / "ran").exists(), "the file was harmless: this test proves nothing"
-
-
-def test_names_convert_in_both_directions(method: Any) -> None:
-    state = method.state_dict()
-    there = to_released(method)
-    back = from_released(there)
-    single = {key: value for key, value in state.items() if not key.startswith("pool.out.")}
-    for key, value in single.items():
-        assert torch.equal(back.pop(key), value), key
-    assert torch.equal(back.pop("pool.out.0.weight"), state["pool.out.weight"])
-    assert torch.equal(back.pop("pool.out.1.weight"), torch.eye(8))
-    assert set(back) == {"pool.out.0.bias", "pool.out.1.bias"}
-    assert find_layout(there) == "checkpoint"
-    assert set(there) - set(released_names(state)) == {
-        "pseudo_conv.weight", "pseudo_conv.bias",
-        "lm_model.pooler.dense.weight", "lm_model.pooler.dense.bias",
-    }  # fmt: skip
 
 
 def save(state: object, file: Path) -> Path:
@@ -272,74 +199,3 @@ def test_settings_beside_a_file_are_not_trusted(
     file.symlink_to(file_of(exported, "encoder"))
     with pytest.raises(BadCheckpoint, match=words):
         load(file)
-
-
-def test_an_export_leaves_out_what_a_layout_cannot_hold(
-    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
-) -> None:
-    small = {**TEXT, "hidden": 24, "heads": 2}
-    done = send_out(build(tokenizer, text=small, attention={"heads": 3}), tmp_path / "a")
-    assert {f.name for f in done.files} == {
-        "x_encoder.pth", "x_encoder_decoder.pth", "model.json", "text_model",
-    }  # fmt: skip
-    (reason,) = done.left_out.values()
-    for words in ("text.hidden = 24 (there 768)", "attention.heads = 3 (there 4)", "query = token"):
-        assert words in reason
-    blind = build(tokenizer, text=small, pixel={"target": "none"})
-    done = send_out(blind, tmp_path / "b")
-    assert [f.name for f in done.files] == ["x_encoder.pth", "model.json", "text_model"]
-    assert set(done.left_out.values()) == {"the decoder was not trained"}
-
-
-def test_an_export_needs_a_g2d_and_an_empty_folder(
-    method: Any, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
-) -> None:
-    optim = recipes.load("g2d-tiny").optim
-    (tmp_path / "file").touch()
-    for out in (tmp_path, tmp_path / "file"):
-        with pytest.raises(Misuse, match="not an empty folder"):
-            export(as_model(method), out, "x", optim)
-    with pytest.raises(Misuse, match="leave the folder out"):
-        export(as_model(method), tmp_path / "new", "../x", optim)
-    other = Registry().find(MethodCard, "convirt").load()
-    table = {"image": {"encoder": "resnet18", "size": 64}, "text": {**TEXT, "hidden": 24}}
-    with pytest.raises(Misuse, match="is not a G2D"):
-        export(as_model(other.build(table, tokenizer, 0)), tmp_path / "new", "x", optim)
-    assert not (tmp_path / "new").exists()
-
-
-def test_the_command_writes_what_a_run_holds(
-    method: Any, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
-) -> None:
-    recipe = recipes.load("g2d-tiny")
-    info = RunInfo(
-        label="g2d-tiny", recipe=recipe, architecture=method.architecture, seed=0,
-        data="synthetic", fingerprint="0", pairs=2, precision="fp32", device="cpu",
-    )  # fmt: skip
-    run = tmp_path / "run"
-    run.mkdir()
-    save_tokenizer(tokenizer, run)
-    RunFolder(run, info).finish(method.state_dict())
-    done = CliRunner().invoke(app, ["export", str(run), "--out", str(tmp_path / "out")])
-    assert done.exit_code == 0, done.output
-    names = {file.name for file in (tmp_path / "out").iterdir()}
-    checkpoint = f"g2d-tiny_{recipe.optim.epochs}_checkpoint.pth"
-    assert names == {
-        "g2d-tiny_encoder.pth", "g2d-tiny_encoder_decoder.pth", checkpoint, "model.json",
-        "text_model",
-    }  # fmt: skip
-    assert json.loads((tmp_path / "out" / "model.json").read_text()) == method.architecture
-    again = CliRunner().invoke(app, ["export", str(run), "--out", str(tmp_path / "out")])
-    assert again.exit_code == 2
-
-
-def test_the_optimizer_of_a_checkpoint_fits_its_parameters(exported: Path) -> None:
-    saved = torch.load(file_of(exported, "checkpoint"), weights_only=True)
-    learned = [
-        nn.Parameter(value)
-        for key, value in saved["model_state_dict"].items()
-        if "running_" not in key and "num_batches" not in key
-    ]
-    optimizer = torch.optim.AdamW(learned, lr=1.0)
-    optimizer.load_state_dict(saved["optimizer_state_dict"])
-    assert optimizer.param_groups[0]["lr"] == recipes.load("g2d-tiny").optim.lr
