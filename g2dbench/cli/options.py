@@ -90,7 +90,7 @@ MethodRecipe = Annotated[
 Recipes = Annotated[list[str], typer.Option("--recipe", help=_RECIPE + REPEATS)]
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help=f"Change a value of the recipe.{REPEATS}"),
+    typer.Option("--set", metavar="KEY=VALUE", help=f"Change a setting of the recipe.{REPEATS}"),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help=_SEED)]
 Seeds = Annotated[list[int], typer.Option("--seed", min=0, help=_SEED + REPEATS)]

@@ -19,7 +19,14 @@ SPECIFIC = {
     "--format": {"leaderboard": "a text format", "data export": "a kind of shard"},
     "--json": {"profile": "a file to write", "data list": "a flag"},
     "--name": {"data prepare": "name of a data set", "export": "first part of file names"},
-    "--out": {"figure": "an image file", "data export": "a folder or an s3:// address"},
+    "--out": {
+        "figure": "an image file",
+        "data export": "a folder or an s3:// address",
+        "predict": "a CSV file",
+    },
+    "--images": {"figure": "one image file", "predict": "a folder of images"},
+    "--model": {"predict": "where one model is now"},
+    "--set": {"eval": "a setting of the protocol"},
 }
 """Options with a meaning of their own in these commands, which therefore define them themselves."""
 

@@ -1,0 +1,1 @@
+"""Detection of findings: boxes as targets, detection heads, predictions and their scores."""

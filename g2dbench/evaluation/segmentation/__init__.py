@@ -1,0 +1,1 @@
+"""Segmentation of findings: masks as targets, losses, predictions and their scores."""
