@@ -34,19 +34,17 @@ import pandas as pd
 from g2dbench.cards import TaskCard
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadCheckpoint, BadData
-from g2dbench.evaluation.detection.box_data import (
+from g2dbench.evaluation.fit_head import INIT, FitSettings
+from g2dbench.evaluation.fitted_task import annotated, check_splits, fit_in_run, save_if_asked
+from g2dbench.evaluation.heads.box_data import (
     BoxSplit,
     Monitor,
     findings_with_boxes,
 )
-from g2dbench.evaluation.detection.box_predictions import box_rows
-from g2dbench.evaluation.detection.box_scores import BOX_COLUMNS, box_statistics
-from g2dbench.evaluation.detection.detector import Detector, NmsSettings, scale_inputs
-from g2dbench.evaluation.detection.fcos import FcosHead, FcosSettings
-from g2dbench.evaluation.detection.yolo import YoloHead
-from g2dbench.evaluation.detection.yolo_targets import MGCA, OURS, YoloSettings
-from g2dbench.evaluation.fit_head import INIT, FitSettings
-from g2dbench.evaluation.fitted_task import annotated, check_splits, fit_in_run, save_if_asked
+from g2dbench.evaluation.heads.box_predictions import box_rows
+from g2dbench.evaluation.heads.box_scores import BOX_COLUMNS, box_statistics
+from g2dbench.evaluation.heads.detector import Detector, NmsSettings, scale_inputs
+from g2dbench.evaluation.heads.fcos import FcosHead, FcosSettings
 from g2dbench.evaluation.heads.network import (
     EncoderUse,
     Levels,
@@ -55,6 +53,8 @@ from g2dbench.evaluation.heads.network import (
     restore,
     seeded_dropout,
 )
+from g2dbench.evaluation.heads.yolo import YoloHead
+from g2dbench.evaluation.heads.yolo_targets import MGCA, OURS, YoloSettings
 from g2dbench.evaluation.saved_head import SavedHead
 from g2dbench.metrics.aggregate import PatientStatistic, scores
 from g2dbench.model import Features, Model, missing_capability

@@ -44,6 +44,16 @@ from g2dbench.evaluation.heads.dense_decoders import (
     make_decoder,
 )
 from g2dbench.evaluation.heads.image_warps import Augmentation
+from g2dbench.evaluation.heads.mask_data import (
+    MaskSplit,
+    TrainOn,
+    choose_training_images,
+    present_findings,
+    sample_images,
+)
+from g2dbench.evaluation.heads.mask_losses import MaskLoss
+from g2dbench.evaluation.heads.mask_predictions import mask_rows
+from g2dbench.evaluation.heads.mask_scores import mask_statistics
 from g2dbench.evaluation.heads.network import (
     EncoderUse,
     Network,
@@ -51,16 +61,6 @@ from g2dbench.evaluation.heads.network import (
     seeded_dropout,
 )
 from g2dbench.evaluation.saved_head import SavedHead
-from g2dbench.evaluation.segmentation.mask_data import (
-    MaskSplit,
-    TrainOn,
-    choose_training_images,
-    present_findings,
-    sample_images,
-)
-from g2dbench.evaluation.segmentation.mask_losses import MaskLoss
-from g2dbench.evaluation.segmentation.mask_predictions import mask_rows
-from g2dbench.evaluation.segmentation.mask_scores import mask_statistics
 from g2dbench.metrics.aggregate import PatientStatistic, scores
 from g2dbench.model import Features, Model, missing_capability
 from g2dbench.result import Score

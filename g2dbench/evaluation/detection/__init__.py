@@ -1,1 +1,0 @@
-"""Detection of findings: boxes as targets, detection heads, predictions and their scores."""

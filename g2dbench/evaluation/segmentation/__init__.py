@@ -1,1 +1,0 @@
-"""Segmentation of findings: masks as targets, losses, predictions and their scores."""
