@@ -25,9 +25,7 @@ FIT = {
     "yolo": FitSettings(
         lr=8e-3, weight_decay=1e-6, batch_size=16, epochs=6, min_steps_per_epoch=12
     ),
-    "fcos": FitSettings(
-        lr=2e-3, weight_decay=1e-6, batch_size=16, epochs=2, min_steps_per_epoch=8
-    ),
+    "fcos": FitSettings(lr=2e-3, weight_decay=1e-6, batch_size=16, epochs=2, min_steps_per_epoch=8),
 }
 single_thread = toy.single_thread
 
