@@ -46,7 +46,8 @@ def test_a_decoder_learns_to_segment_what_the_pyramid_shows(strides: tuple[int, 
     assert scores["dice"].value > 0.85
     assert scores["dice"].n == 6
     assert scores["dice_per_image"].n == 9
-    assert TASK.score(predictions.sample(frac=1, random_state=0), ENCODER) == scores
+    again = TASK.score(predictions.sample(frac=1, random_state=0), ENCODER)
+    assert str(again) == str(scores)  # NaN is not equal to itself
 
 
 def test_a_single_coarse_map_is_enough() -> None:
