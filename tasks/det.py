@@ -20,7 +20,7 @@ Differences from MGCA, in every protocol:
   - the input is the model's own preprocessing.
 In `g2d` also: the encoder is in eval mode; early stopping uses our mAP, since MGCA's confidence
 limit of .5 keeps its mAP at 0 for the first epochs of a small training set; and the rules named in
-heads/yolo_targets.py (`YoloSettings`).
+evaluation/detection/yolo_targets.py (`YoloSettings`).
 
 Legend: N images, B batch, S input side.
 """
@@ -34,17 +34,19 @@ import pandas as pd
 from g2dbench.cards import TaskCard
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadCheckpoint, BadData
-from g2dbench.evaluation.fit_head import INIT, FitSettings
-from g2dbench.evaluation.fitted_task import annotated, check_splits, fit_in_run, save_if_asked
-from g2dbench.evaluation.heads.box_data import (
+from g2dbench.evaluation.detection.boxes import (
     BoxSplit,
     Monitor,
     findings_with_boxes,
 )
-from g2dbench.evaluation.heads.box_predictions import box_rows
-from g2dbench.evaluation.heads.box_scores import BOX_COLUMNS, box_statistics
-from g2dbench.evaluation.heads.detector import Detector, NmsSettings, scale_inputs
-from g2dbench.evaluation.heads.fcos import FcosHead, FcosSettings
+from g2dbench.evaluation.detection.detector import Detector, NmsSettings, scale_inputs
+from g2dbench.evaluation.detection.fcos import FcosHead, FcosSettings
+from g2dbench.evaluation.detection.predictions import box_rows
+from g2dbench.evaluation.detection.scores import BOX_COLUMNS, box_statistics
+from g2dbench.evaluation.detection.yolo import YoloHead
+from g2dbench.evaluation.detection.yolo_targets import MGCA, OURS, YoloSettings
+from g2dbench.evaluation.fit_head import INIT, FitSettings
+from g2dbench.evaluation.fitted_task import annotated, check_splits, fit_in_run, save_if_asked
 from g2dbench.evaluation.heads.network import (
     EncoderUse,
     Levels,
@@ -53,8 +55,6 @@ from g2dbench.evaluation.heads.network import (
     restore,
     seeded_dropout,
 )
-from g2dbench.evaluation.heads.yolo import YoloHead
-from g2dbench.evaluation.heads.yolo_targets import MGCA, OURS, YoloSettings
 from g2dbench.evaluation.saved_head import SavedHead
 from g2dbench.metrics.aggregate import PatientStatistic, scores
 from g2dbench.model import Features, Model, missing_capability
@@ -223,7 +223,7 @@ def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:
 
 
 def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, PatientStatistic]:
-    """Average precision in several definitions, and FROC: see `heads/box_scores`."""
+    """Average precision in several definitions, and FROC: see `evaluation/detection/scores`."""
     return box_statistics(predictions, protocol.min_confidence)
 
 

@@ -37,23 +37,7 @@ from g2dbench.dataset import Dataset
 from g2dbench.errors import BadCheckpoint, BadData
 from g2dbench.evaluation.fit_head import INIT, FitSettings
 from g2dbench.evaluation.fitted_task import annotated, check_splits, fit_in_run, save_if_asked
-from g2dbench.evaluation.heads.dense_decoders import (
-    NewDecoder,
-    Start,
-    choose_decoder,
-    make_decoder,
-)
 from g2dbench.evaluation.heads.image_warps import Augmentation
-from g2dbench.evaluation.heads.mask_data import (
-    MaskSplit,
-    TrainOn,
-    choose_training_images,
-    present_findings,
-    sample_images,
-)
-from g2dbench.evaluation.heads.mask_losses import MaskLoss
-from g2dbench.evaluation.heads.mask_predictions import mask_rows
-from g2dbench.evaluation.heads.mask_scores import mask_statistics
 from g2dbench.evaluation.heads.network import (
     EncoderUse,
     Network,
@@ -61,6 +45,22 @@ from g2dbench.evaluation.heads.network import (
     seeded_dropout,
 )
 from g2dbench.evaluation.saved_head import SavedHead
+from g2dbench.evaluation.segmentation.decoders import (
+    NewDecoder,
+    Start,
+    choose_decoder,
+    make_decoder,
+)
+from g2dbench.evaluation.segmentation.losses import MaskLoss
+from g2dbench.evaluation.segmentation.masks import (
+    MaskSplit,
+    TrainOn,
+    choose_training_images,
+    present_findings,
+    sample_images,
+)
+from g2dbench.evaluation.segmentation.predictions import mask_rows
+from g2dbench.evaluation.segmentation.scores import mask_statistics
 from g2dbench.metrics.aggregate import PatientStatistic, scores
 from g2dbench.model import Features, Model, missing_capability
 from g2dbench.result import Score
@@ -104,7 +104,7 @@ class Protocol:
 
     start: "pretrained" starts from the model's decoder if it has one, "fresh" from a new one.
     decoder: a new decoder; "auto" is SETR's for a single map and a U-Net for a pyramid.
-    encoder, augment, loss: see `heads/network`, `heads/image_warps`, `heads/mask_losses`.
+    encoder, augment: see `heads/network`, `heads/image_warps`. loss: see `segmentation/losses`.
     findings: those to segment; None for all that have a mask.
     datasets: what differs on a data set, by its name.
     valid_images: number of sampled validation images for early stopping; None for all.
@@ -250,7 +250,7 @@ def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:
 
 
 def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, PatientStatistic]:
-    """Dice, IoU and boundary distances, see `heads/mask_scores`; `dice`: of positive images."""
+    """Dice, IoU and boundary distances, see `evaluation/segmentation/scores`."""
     return mask_statistics(predictions, protocol.distance_side)
 
 

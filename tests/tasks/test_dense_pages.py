@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from g2dbench.cards import TaskCard
-from g2dbench.evaluation.heads.box_scores import box_statistics
+from g2dbench.evaluation.detection.scores import box_statistics
 from g2dbench.metrics.segmentation import OVERLAP_METRICS
 from g2dbench.registry import Registry
 

@@ -12,8 +12,8 @@ from support.squares import Memory, Pixels, TrainablePixels, square, squares, tw
 
 from g2dbench.cards import TaskCard
 from g2dbench.errors import BadCheckpoint, BadResult
+from g2dbench.evaluation.detection.fcos import FcosSettings
 from g2dbench.evaluation.fit_head import FitSettings
-from g2dbench.evaluation.heads.fcos import FcosSettings
 from g2dbench.evaluation.saved_head import HEAD_FILE, SavedHead, load_head
 from g2dbench.registry import Registry
 from g2dbench.sample import Box
@@ -23,11 +23,9 @@ from g2dbench.task import Run
 det = Registry().find(TaskCard, "det").load()
 FIT = {
     "yolo": FitSettings(
-        lr=8e-3, weight_decay=1e-6, batch_size=16, epochs=8, min_steps_per_epoch=12
+        lr=8e-3, weight_decay=1e-6, batch_size=16, epochs=6, min_steps_per_epoch=12
     ),
-    "fcos": FitSettings(
-        lr=2e-3, weight_decay=1e-6, batch_size=16, epochs=3, min_steps_per_epoch=12
-    ),
+    "fcos": FitSettings(lr=2e-3, weight_decay=1e-6, batch_size=16, epochs=2, min_steps_per_epoch=8),
 }
 single_thread = toy.single_thread
 

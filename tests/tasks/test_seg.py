@@ -14,7 +14,7 @@ from g2dbench.cards import TaskCard
 from g2dbench.data.annotations import rle
 from g2dbench.errors import BadData, BadResult, Unsupported
 from g2dbench.evaluation.fit_head import FitSettings
-from g2dbench.evaluation.heads.mask_losses import soft_dice_and_cross_entropy
+from g2dbench.evaluation.segmentation.losses import soft_dice_and_cross_entropy
 from g2dbench.model import Identity, Model
 from g2dbench.registry import Registry
 from g2dbench.task import Run

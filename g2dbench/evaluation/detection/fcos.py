@@ -21,7 +21,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from g2dbench.evaluation.heads.detector import (
+from g2dbench.evaluation.detection.detector import (
     Detected,
     Detector,
     NmsSettings,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from g2dbench.evaluation.heads.dense_decoders import DenseProbe, SetrHead
+from g2dbench.evaluation.segmentation.decoders import DenseProbe, SetrHead
 
 
 def test_setr_has_mgcas_layers_for_a_vit() -> None:

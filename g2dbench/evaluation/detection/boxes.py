@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from g2dbench.dataset import Dataset
-from g2dbench.evaluation.heads.detector import Detected, Detector, NmsSettings, TrueBoxes
+from g2dbench.evaluation.detection.detector import Detected, Detector, NmsSettings, TrueBoxes
 from g2dbench.evaluation.heads.network import SplitOutputs
 from g2dbench.metrics.detection import CocoMatches, ImageBoxes
 from g2dbench.metrics.labels import ones_weights

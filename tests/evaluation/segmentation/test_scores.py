@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from g2dbench.data.annotations import rle
 from g2dbench.errors import BadResult
-from g2dbench.evaluation.heads.mask_scores import mask_statistics
+from g2dbench.evaluation.segmentation.scores import mask_statistics
 from g2dbench.metrics.surface import surface_distances
 
 Mask = NDArray[np.bool_]

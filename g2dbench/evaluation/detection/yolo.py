@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from g2dbench.errors import Unsupported
-from g2dbench.evaluation.heads.detector import (
+from g2dbench.evaluation.detection.detector import (
     Detected,
     Detector,
     NmsSettings,
@@ -28,7 +28,7 @@ from g2dbench.evaluation.heads.detector import (
     scale_inputs,
     suppress,
 )
-from g2dbench.evaluation.heads.yolo_targets import (
+from g2dbench.evaluation.detection.yolo_targets import (
     OURS,
     AnchorLayout,
     Target,

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from g2dbench.errors import BadResult
-from g2dbench.evaluation.heads.box_data import ONE_CLASS
+from g2dbench.evaluation.detection.boxes import ONE_CLASS
 from g2dbench.evaluation.prediction_table import check_columns
 from g2dbench.metrics.aggregate import PatientStatistic, per_finding
 from g2dbench.metrics.detection import (

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from g2dbench.evaluation.heads.detector import NmsSettings, TrueBoxes
-from g2dbench.evaluation.heads.fcos import FcosHead, FcosSettings
+from g2dbench.evaluation.detection.detector import NmsSettings, TrueBoxes
+from g2dbench.evaluation.detection.fcos import FcosHead, FcosSettings
 
 SMALL = FcosSettings(width=64, convolutions=1)
 

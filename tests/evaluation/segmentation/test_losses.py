@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from g2dbench.evaluation.heads.mask_losses import (
+from g2dbench.evaluation.segmentation.losses import (
     MASK_LOSSES,
     focal_and_log_dice,
     soft_dice,

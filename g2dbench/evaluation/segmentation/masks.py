@@ -14,8 +14,8 @@ from torch import Tensor
 from g2dbench.dataset import Dataset
 from g2dbench.evaluation.fit_head import SUBSAMPLE
 from g2dbench.evaluation.heads.image_warps import Homography, warp_masks
-from g2dbench.evaluation.heads.mask_losses import MASK_LOSSES, MaskLoss
 from g2dbench.evaluation.heads.network import SplitOutputs
+from g2dbench.evaluation.segmentation.losses import MASK_LOSSES, MaskLoss
 from g2dbench.model import Model
 from g2dbench.preprocess import Preprocess
 from g2dbench.sample import Sample

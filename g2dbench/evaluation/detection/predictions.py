@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
+from g2dbench.evaluation.detection.boxes import ONE_CLASS, findings_with_boxes, true_boxes
+from g2dbench.evaluation.detection.detector import Detected, Detector, NmsSettings
 from g2dbench.evaluation.frozen_features import FrozenEncoder, encode_in_chunks
-from g2dbench.evaluation.heads.box_data import ONE_CLASS, findings_with_boxes, true_boxes
-from g2dbench.evaluation.heads.detector import Detected, Detector, NmsSettings
 from g2dbench.sample import Sample
 from g2dbench.task import Run
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from g2dbench.evaluation.heads.yolo_targets import (
+from g2dbench.evaluation.detection.yolo_targets import (
     MGCA,
     AnchorLayout,
     assign_targets,

@@ -8,9 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from g2dbench.errors import Unsupported
-from g2dbench.evaluation.heads.detector import NmsSettings, TrueBoxes, scale_inputs
-from g2dbench.evaluation.heads.yolo import YoloHead, decode, detections
-from g2dbench.evaluation.heads.yolo_targets import (
+from g2dbench.evaluation.detection.detector import NmsSettings, TrueBoxes, scale_inputs
+from g2dbench.evaluation.detection.yolo import YoloHead, decode, detections
+from g2dbench.evaluation.detection.yolo_targets import (
     ANCHORS,
     MGCA,
     AnchorLayout,

@@ -1,0 +1,1 @@
+"""Detection: heads, boxes as training data, predictions and scores."""

@@ -1,0 +1,1 @@
+"""Segmentation: decoders, masks as training data, losses, predictions and scores."""
