@@ -88,11 +88,14 @@ def average_map(generator: np.random.Generator, count: int) -> Data:
 def boxes(generator: np.random.Generator, quality: float) -> ImageBoxes:
     """One image: none to two lesions, found more or less well, and some false positives."""
     truths = generator.integers(0, 3)
-    corners = generator.uniform(0, 60, (truths, 2))
-    truth = np.hstack([corners, corners + 30])
+    start = generator.uniform(0, 60, (truths, 2))
+    truth = np.hstack([start, start + 30])
     shift = generator.normal(0, 6 * np.exp(-quality / 2), (truths, 4))
     extra = generator.uniform(0, 60, (generator.poisson(0.7), 2))
-    found = np.vstack([truth + shift, np.hstack([extra, extra + 30])])
+    moved = truth + shift
+    first, second = moved[:, :2], moved[:, 2:]
+    corners = np.hstack([np.minimum(first, second), np.maximum(first, second)])
+    found = np.vstack([corners, np.hstack([extra, extra + 30])])
     confidence = np.concatenate([
         generator.beta(4, 2, truths), generator.beta(2, 4, len(extra)),
     ])  # fmt: skip
