@@ -17,7 +17,7 @@ from scipy import stats
 
 from g2dbench.metrics.bootstrap import bootstrap, mean_of
 from g2dbench.metrics.classification import weighted_auc, weighted_f1
-from g2dbench.metrics.detection import CocoMatches, ImageBoxes, coco_map
+from g2dbench.metrics.detection import CocoMatches, ImageBoxes
 from g2dbench.metrics.intervals.jackknife import jackknife_intervals
 from g2dbench.metrics.ranking import RankedScores
 from g2dbench.metrics.statistic import Statistic
@@ -82,7 +82,7 @@ def average_map(generator: np.random.Generator, count: int) -> Data:
     owner = patients_of(generator, count)
     quality = correlated(generator, owner)
     images = [boxes(generator, q) for q in quality]
-    return owner, partial(coco_map, CocoMatches(images, (0.4, 0.5, 0.6, 0.7)))
+    return owner, CocoMatches(images, (0.4, 0.5, 0.6, 0.7)).statistics()["map"]
 
 
 def boxes(generator: np.random.Generator, quality: float) -> ImageBoxes:
