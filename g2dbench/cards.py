@@ -38,6 +38,7 @@ class ModelCard(Card):
         trained_on: pre-training data sets, by the names of their cards if they have one.
         needs_weights: whether SOURCE in `--model NAME:SOURCE` is required.
         source_kind: what SOURCE is: "file", "folder", "hub" (folder or hub id) or "".
+        source_pattern: how SOURCE is written if it is not just that, such as "ARCH@FILE".
         signature: keys of the official state_dict that identify a weights file.
         files: names of the published files that SOURCE may be.
         checksum: published digests of these files, each as "FILE algorithm:hex".
@@ -60,6 +61,7 @@ class ModelCard(Card):
     trained_on: tuple[str, ...] = ()
     needs_weights: bool = True
     source_kind: str = "file"
+    source_pattern: str = ""
     signature: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     checksum: tuple[str, ...] = ()

@@ -19,6 +19,8 @@ from g2dbench.cli import (
 )
 from g2dbench.cli import list as listing
 from g2dbench.cli.app import app
+from g2dbench.cli.extend import check_model, new
+from g2dbench.cli.look import show
 from g2dbench.cli.panels import DATA
 
 __all__ = ["app"]
@@ -35,5 +37,8 @@ results.register(app)
 app.add_typer(data.app, name="data", rich_help_panel=DATA)
 app.add_typer(cache.app, name="cache", rich_help_panel=DATA)
 listing.register(app)
+show.register(app)
 figure.register(app)
 doctor.register(app)
+new.register(app)
+check_model.register(app)

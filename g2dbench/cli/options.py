@@ -109,6 +109,15 @@ Plugins = Annotated[
     list[Path] | None,
     typer.Option("--plugin", help=f"File with your own model, task, data set or method.{REPEATS}"),
 ]
+WeightsFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        envvar="G2DBENCH_WEIGHTS",
+        help="Folder with downloaded weights: FOLDER/FILE or FOLDER/MODEL/FILE.",
+        show_default="the caches of the hub and of torch alone",
+    ),
+]
 Results = Annotated[Path, typer.Argument(help="The folder that `g2dbench eval` wrote.")]
 
 

@@ -42,13 +42,14 @@ class ModelReference:
 
         Computes the digest of the weights here and ignores the one that the wrapper states.
         """
-        model = self._loaded(registry, seed).eval()
+        model = self.load_as_written(registry, seed).eval()
         model.identity = replace(
             model.identity, digest=fingerprint(model).weights, source=self.text
         )
         return model
 
-    def _loaded(self, registry: Registry, seed: int) -> Model:
+    def load_as_written(self, registry: Registry, seed: int) -> Model:
+        """The model exactly as its `load` returns it: mode and identity are not changed."""
         if self.run is not None:
             return load_run(self.run, registry)
         assert self.name is not None

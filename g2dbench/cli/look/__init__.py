@@ -1,0 +1,1 @@
+"""Commands that show what is there: plug-ins, figures, the installation."""
