@@ -47,6 +47,8 @@ g2dbench eval --task seg --task cls --fraction 0.01 --fraction 0.1 --seed 0 --se
 
 g2dbench eval --task ground --model runs/g2d-tiny-s0 --model biovil:~/weights/biovil
 
+g2dbench eval --task cls --model g2d:a.pth --label first --model g2d:b.pth --label second
+
 g2dbench eval --task det --data rsna --root ~/rsna --model random-init --limit 100
 
 --task, --model, --data, --fraction and --seed can be repeated to make a grid.
@@ -81,6 +83,14 @@ def evaluate(
         typer.Option(
             help="NAME, NAME:SOURCE, run folder or weights file. Repeats.",
             show_default="the newest run in runs/",
+        ),
+    ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label",
+            help="Row of the leaderboard, one for each --model in the same order. Repeats.",
+            show_default="the model's own",
         ),
     ] = None,
     data: DataList = DEFAULT_DATA,
@@ -141,8 +151,10 @@ def evaluate(
         progress=track,
         features=features if features.limit else None,
     )
+    models = list(dict.fromkeys(model or [_newest_run()]))
     requested = grid.Grid(
-        models=list(dict.fromkeys(model or [_newest_run()])),
+        models=models,
+        labels=grid.label_models(models, labels or ()),
         datasets=names,
         tasks=task,
         fractions=fraction,
@@ -160,7 +172,8 @@ def evaluate(
     )
     bench = Workbench(registry)
     cells = requested.cells(bench)
-    shared = model_reference.same_names([bench.reference(text) for text in requested.models])
+    unlabeled = [bench.reference(text) for text in models if text not in requested.labels]
+    shared = model_reference.same_names(unlabeled)
     for label in shared:
         console.print(
             f"several models have the name {escape(label)}: a digest of the weights is added to "

@@ -51,11 +51,11 @@ def check_loading(on: Subject) -> Iterator[str]:
     """`load(source, seed)` gives the same weights twice, in eval mode, and clear errors."""
     identity = getattr(on.model, "identity", None)
     if not isinstance(identity, Identity) or not identity.label:
-        yield "load() sets no identity: `model.identity = Identity(label)`"
+        yield "load() sets no identity: give the model `identity = Identity(label)`"
     elif "/" in identity.label:
         yield f"the label {identity.label!r} contains a folder: use the file's name alone"
     if any(module.training for module in on.model.modules()):
-        yield "the loaded model is in training mode: end load() with `return model.eval()`"
+        yield "the loaded model is in training mode: call its eval() before load() returns it"
     for key, value in on.model.state_dict().items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
             yield f"the weights {key} contain NaN or infinity"

@@ -49,7 +49,8 @@ def _named_files(card: ModelCard, folders: WeightFolders) -> Iterator[Path]:
     for root in roots:
         for name in card.files:
             places = (root / name, root / card.name / name, root / Path(name).name)
-            yield from (place for place in places if place.is_file())
+            found = (place for place in places if place.is_file())
+            yield from (place if card.source_kind == "file" else place.parent for place in found)
 
 
 def _cached_repositories(card: ModelCard, cache: Path) -> Iterator[Path]:

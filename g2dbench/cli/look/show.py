@@ -80,7 +80,7 @@ def _how_to_get(card: ModelCard, weights: Path | None) -> Block:
 
     if not card.needs_weights:
         facts: Facts = (("then", f"g2dbench check-model {card.name}"),)
-        return Block("weights", "none are needed", facts)
+        return Block("weights", f"none are needed: {card.source}", facts)
     facts = (
         *(("download", f"hf download {name} --local-dir FOLDER") for name in hub_ids(card)),
         ("files", ", ".join(card.files)),
