@@ -94,7 +94,8 @@ def test_listing_and_showing_load_nothing_heavy(words: str) -> None:
     code = (
         "import sys; from g2dbench.cli import app;"
         f"app([{words}], standalone_mode=False);"
-        "sys.exit(' '.join({'torch', 'pandas', 'transformers', 'timm'} & sys.modules.keys()) or None)"
+        "heavy = {'torch', 'pandas', 'transformers', 'timm'} & sys.modules.keys();"
+        "sys.exit(' '.join(heavy) or None)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
