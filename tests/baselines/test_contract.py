@@ -54,6 +54,11 @@ def test_a_models_file_exports_a_load_of_the_contract(card: ModelCard) -> None:
     assert card.source_kind in ("file", "folder", "hub", "")
 
 
+def test_every_registered_model_has_a_small_source() -> None:
+    """A new model needs a line in FACTORIES: then it is checked here like all others."""
+    assert {card.name for card in CARDS} == {card for card, _ in FACTORIES.values()}
+
+
 @pytest.mark.parametrize("card", [c for c in CARDS if c.needs_weights], ids=lambda c: c.name)
 def test_a_missing_source_is_a_clear_error(card: ModelCard, tmp_path: Path) -> None:
     with pytest.raises(Misuse, match=card.name):
