@@ -7,9 +7,9 @@ timm's `tf_efficientnet_lite0` in the same order and shapes, so that they are re
 converted. --data is a folder with samples of public data sets in their official layouts.
 
 Half of the patients are test patients, so that the test has power with few images. A finding is
-scored if at least 12 images have it. The samples of NIH have too few images of each finding (a first
-look found them near chance); scored instead is what the table says of every image: sex, view, and
-whether there is any finding. docs/baselines.md has the numbers.
+scored if at least 12 images have it. The samples of NIH have too few images of each finding: a
+first look found them near chance. Scored instead is what the table says of every image: sex, view,
+and whether there is any finding. docs/baselines.md has the numbers.
 """
 
 import argparse
