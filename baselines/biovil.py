@@ -37,6 +37,10 @@ CARD = ModelCard(
     capabilities=("embeds", "features", "locates"),
     trained_on=("mimic_cxr",),
     source_kind="folder",
+    files=("biovil_image_resnet50_proj_size_128.pt", "pytorch_model.bin"),
+    input_size=480,
+    text_needs="config.json and vocab.txt of the same folder",
+    openness="weights and inference code are public (MIT); the training code is not",
     signature=("encoder.encoder.layer4.2.conv3.weight", "projector.model.3.weight"),
 )
 

@@ -37,6 +37,7 @@ CARD = ModelCard(
     licence="that of the weights file",
     capabilities=("features",),
     source_kind="file",
+    source_pattern="ARCH@FILE",
 )
 
 _FITS: dict[str, Fit] = {"center": "crop", "squash": "stretch"}

@@ -51,6 +51,7 @@ CARD = ModelCard(
     capabilities=("embeds", "features", "locates", "decodes"),
     trained_on=("mimic_cxr",),
     source_kind="file",
+    openness="code and weights are public, without a license file",
     signature=("img_model.segmentation_head.0.weight", "attnpool.positional_embedding"),
 )
 

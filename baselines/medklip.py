@@ -44,6 +44,14 @@ CARD = ModelCard(
     capabilities=("features", "locates", "matches"),
     trained_on=("mimic_cxr",),
     source_kind="folder",
+    files=("checkpoint_final.pth",),
+    input_size=224,
+    text_needs="the folder Bio_ClinicalBERT and `observation explanation.json` beside the weights",
+    openness="weights and code are public, without a license file",
+    notes=(
+        "Zero-shot AUC on NIH ChestX-ray14: .7676 published; .7233 with the released file by two "
+        "users (MedKLIP issues 12 and 17).",
+    ),
     signature=("module.disease_embedding_layer.weight", "module.res_features.6.5.conv3.weight"),
 )
 

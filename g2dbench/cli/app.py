@@ -6,6 +6,7 @@
 import os
 import select
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -46,6 +47,17 @@ def guarded(run: Callable[[], Any]) -> Any:
 def _print_error(sentence: str) -> None:
     typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
     typer.echo(sentence, err=True)
+
+
+_show_python_warning = warnings.showwarning
+
+
+def _show_warning(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+    """Print a warning of g2dbench as a note, without the place in the code; others as usual."""
+    if category.__module__.startswith("g2dbench."):
+        typer.echo(f"note: {message}", err=True)
+    else:
+        _show_python_warning(message, category, *where, **more)
 
 
 def _disk_sentence(error: BaseException) -> str:
@@ -94,7 +106,9 @@ class Group(TyperGroup):
     def main(self, *args: Any, **options: Any) -> Any:
         """Parse and run; no message if the output was closed, as in `g2dbench ... | head`."""
         try:
-            return super().main(*args, **options)
+            with warnings.catch_warnings():  # restores showwarning in the end
+                warnings.showwarning = _show_warning
+                return super().main(*args, **options)
         except SystemExit as end:
             # On a closed pipe, Rich and Typer exit with 1, as if the command had failed.
             if isinstance(end.__context__, BrokenPipeError):

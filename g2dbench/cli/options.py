@@ -87,7 +87,10 @@ Recipe = Annotated[str, typer.Option("--recipe", help=_RECIPE)]
 MethodRecipe = Annotated[
     str | None, typer.Option("--recipe", help=_RECIPE, show_default="METHOD-tiny")
 ]
-Recipes = Annotated[list[str], typer.Option("--recipe", help=_RECIPE + REPEATS)]
+OptionalRecipes = Annotated[
+    list[str] | None,
+    typer.Option("--recipe", help=_RECIPE + REPEATS, show_default="g2d-tiny and convirt-tiny"),
+]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help=f"Change a setting of the recipe.{REPEATS}"),
@@ -130,6 +133,23 @@ Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or
 Plugins = Annotated[
     list[Path] | None,
     typer.Option("--plugin", help=f"File with your own model, task, data set or method.{REPEATS}"),
+]
+ProfiledModels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        help="NAME, NAME:SOURCE, run folder or weights file. Repeats.",
+        show_default="none: recipes are measured",
+    ),
+]
+WeightsFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        envvar="G2DBENCH_WEIGHTS",
+        help="Folder with downloaded weights: FOLDER/FILE or FOLDER/MODEL/FILE.",
+        show_default="the caches of the hub and of torch alone",
+    ),
 ]
 Results = Annotated[Path, typer.Argument(help="The folder that `g2dbench eval` wrote.")]
 

@@ -6,6 +6,7 @@ EVALUATE = "Evaluate"
 COMPARE = "Compare"
 DATA = "Data"
 LOOK = "Look"
+EXTEND = "Extend"
 
-PANELS = (START, TRAIN, EVALUATE, COMPARE, DATA, LOOK)
+PANELS = (START, TRAIN, EVALUATE, COMPARE, DATA, LOOK, EXTEND)
 """In the order in which the help lists them."""

@@ -7,12 +7,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from g2dbench.data.splits.fractions import Draw
 
+MAX_LABEL = 100
+"""Most characters of a label."""
+
 
 class CellSpec(BaseModel):
     """Everything that determines the score of a cell, and where to find its inputs.
 
     Attributes:
         model: as in `--model`. model_seed: of a randomly initialized model, such as random-init.
+        label: row of the leaderboard, instead of the model's own label.
         task, protocol: names.
         data: as in `--data`; the data set must be prepared in the folder `store`. size: short side
             in pixels, needed if it is prepared at several sizes.
@@ -34,6 +38,7 @@ class CellSpec(BaseModel):
     data: str
     protocol: str
     model_seed: int = Field(default=0, ge=0)
+    label: str | None = Field(default=None, min_length=1, max_length=MAX_LABEL)
     fraction: float = Field(default=1.0, gt=0, le=1)
     seed: int = Field(default=0, ge=0)
     subset_seed: int = Field(default=0, ge=0)

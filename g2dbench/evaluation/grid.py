@@ -5,15 +5,15 @@ model cannot be loaded, does not stop the others.
 """
 
 import secrets
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from g2dbench.cards import TaskCard
 from g2dbench.data.splits.fractions import Draw
 from g2dbench.errors import Misuse
-from g2dbench.evaluation.cell_spec import CellSpec
+from g2dbench.evaluation.cell_spec import MAX_LABEL, CellSpec
 from g2dbench.evaluation.runner import Outcome, run_cell
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.registry import Registry
@@ -27,6 +27,7 @@ class Grid:
     """The names to combine. Zero-shot tasks ignore fractions and seeds: one cell per model.
 
     changes: `FIELD=VALUE` changes of the protocol's settings.
+    labels: rows of the leaderboard for some of the models, instead of the models' own labels.
     """
 
     models: Sequence[str]
@@ -45,6 +46,7 @@ class Grid:
     store: Path | None = None
     size: int | None = None
     plugins: Sequence[Path] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def cells(self, bench: Workbench) -> list[CellSpec]:
         """All cells, ordered so that each model is loaded once, or once for each seed.
@@ -91,6 +93,7 @@ class Grid:
                 yield CellSpec(
                     model=model,
                     model_seed=model_seed,
+                    label=self.labels.get(model),
                     task=task.CARD.name,
                     data=data,
                     protocol=protocol,
@@ -134,6 +137,26 @@ def check_writable(folder: Path) -> None:
         probe.unlink(missing_ok=True)
     except OSError as error:
         raise Misuse(f"cannot write to {folder}: {error.strerror}; choose another --out") from error
+
+
+def label_models(models: Sequence[str], labels: Sequence[str]) -> dict[str, str]:
+    """Model -> its label, in the given order; Misuse unless there is one for each model.
+
+    Models with the same label are one row if they are pre-training seeds, else two with digests.
+    """
+    if not labels:
+        return {}
+    names = ", ".join(models)
+    if len(labels) != len(models):
+        raise Misuse(
+            f"--label is given {len(labels)} times, but there are {len(models)} models ({names}): "
+            "give one label for each --model, in the same order, or none"
+        )
+    if wrong := [label for label in labels if not label.strip() or not label.isprintable()]:
+        raise Misuse(f"--label {wrong[0]!r} is empty or has characters that cannot be printed")
+    if long := [label for label in labels if len(label) > MAX_LABEL]:
+        raise Misuse(f"--label {long[0]!r} has {len(long[0])} characters; give {MAX_LABEL} at most")
+    return dict(zip(models, labels, strict=True))
 
 
 def check_seeds(seeds: Sequence[int]) -> list[int]:

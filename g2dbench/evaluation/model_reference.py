@@ -8,6 +8,7 @@ FILE            a weights file whose layout matches one registered model
 """
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,10 @@ from g2dbench.runs.folder import RUN_FILE, load_run
 
 _FOLDERS = re.compile(r"[^@:]*/")
 """What labels leave out of `encoder:resnet50@folder/best.pth`."""
+
+
+class LicenseNote(UserWarning):
+    """What the license of a loaded model forbids; the command line prints it as a note."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +45,20 @@ class ModelReference:
     def load(self, registry: Registry, seed: int) -> Model:
         """The model on the CPU in eval mode; seed: used only if `per_seed`.
 
-        Computes the digest of the weights here and ignores the one that the wrapper states.
+        Computes the digest of the weights here and ignores the one that the wrapper states. Warns
+        with a `LicenseNote` if the license of the weights forbids commercial use.
         """
-        model = self._loaded(registry, seed).eval()
+        model = self.load_as_written(registry, seed).eval()
+        if model.card.noncommercial:
+            note = f"{model.identity.label}: no commercial use (license: {model.card.licence})"
+            warnings.warn(note, LicenseNote, stacklevel=2)
         model.identity = replace(
             model.identity, digest=fingerprint(model).weights, source=self.text
         )
         return model
 
-    def _loaded(self, registry: Registry, seed: int) -> Model:
+    def load_as_written(self, registry: Registry, seed: int) -> Model:
+        """The model exactly as its `load` returns it: mode and identity are not changed."""
         if self.run is not None:
             return load_run(self.run, registry)
         assert self.name is not None

@@ -103,7 +103,8 @@ def evaluate(
     """
     machine = dataclasses.replace(machine, precision=spec.precision)
     name, settings = protocol_of(task, spec.protocol)
-    cell = cell_of(spec, model.identity.label, model.identity.seed, task.CARD, data, name)
+    label = spec.label or model.identity.label
+    cell = cell_of(spec, label, model.identity.seed, task.CARD, data, name)
     parts = data_of(task.CARD, data, cell)
     identity = identity_of(cell, model, task, data, parts.digest, settings)
     folder = folder_of(out, cell, identity)
@@ -291,7 +292,7 @@ def _not_loaded(
     known = isinstance(error, G2DBenchError)
     reason = str(error) if known else describe_failure(error, ())
     result = Result(
-        cell=cell_of(spec, spec.model, None, task.CARD, data, spec.protocol),
+        cell=cell_of(spec, spec.label or spec.model, None, task.CARD, data, spec.protocol),
         status="failed",
         reason=f"the model cannot be loaded: {reason}",
         metric=main_metric(task, data.card),

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from support.small_baselines import FACTORIES, TEXTS, inputs, load, pictures
+from support.small_baselines import FACTORIES, inputs, load
 
 from g2dbench.cards import ModelCard
+from g2dbench.conformance.checks import names, run_check
+from g2dbench.conformance.subject import Subject
 from g2dbench.errors import BadCheckpoint, G2DBenchError, Misuse
-from g2dbench.model import Embeds, Features, Locates, Model, capabilities
+from g2dbench.model import Model, capabilities
 from g2dbench.pretrained.weights import digest
 from g2dbench.registry import Registry
 
@@ -52,6 +54,11 @@ def test_a_models_file_exports_a_load_of_the_contract(card: ModelCard) -> None:
     assert card.source_kind in ("file", "folder", "hub", "")
 
 
+def test_every_registered_model_has_a_small_source() -> None:
+    """A new model needs a line in FACTORIES: then it is checked here like all others."""
+    assert {card.name for card in CARDS} == {card for card, _ in FACTORIES.values()}
+
+
 @pytest.mark.parametrize("card", [c for c in CARDS if c.needs_weights], ids=lambda c: c.name)
 def test_a_missing_source_is_a_clear_error(card: ModelCard, tmp_path: Path) -> None:
     with pytest.raises(Misuse, match=card.name):
@@ -77,58 +84,23 @@ def test_a_loaded_model_is_what_its_card_says(case: str, model: Model, sources: 
     assert inputs(model).shape == (3, 3, size, size)
 
 
-@torch.no_grad()
-def test_embeddings_have_length_one_and_ignore_the_batch(model: Model) -> None:
-    if not isinstance(model, Embeds):
-        pytest.skip("embeds nothing, and says so on its card")
-    images, before = inputs(model), torch.random.get_rng_state()
-    together, texts = model.embed_images(images), model.embed_texts(TEXTS)
-    assert together.shape == (3, texts.shape[1])
-    torch.testing.assert_close(together.norm(dim=1), torch.ones(3))
-    torch.testing.assert_close(texts.norm(dim=1), torch.ones(3))
-    alone = torch.cat([model.embed_images(image[None]) for image in images])
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
-    reverse = torch.cat([model.embed_texts([text]) for text in reversed(TEXTS)]).flip(0)
-    torch.testing.assert_close(texts, reverse, atol=1e-5, rtol=0)
-    assert model.embed_texts(["word " * 400]).isfinite().all()
-    assert torch.equal(torch.random.get_rng_state(), before)
-
-
-@torch.no_grad()
-def test_features_have_the_announced_shapes_and_ignore_the_batch(model: Model) -> None:
-    assert isinstance(model, Features)
-    assert list(model.strides) == sorted(set(model.strides))
-    assert all(stride & (stride - 1) == 0 for stride in model.strides)
-    size = model.preprocess.size
-    sides = [size] if model.fixed_size else [size, 2 * model.strides[-1]]
-    for side in sides:
-        images = model.preprocess.stretched(side).batch(pictures())
-        pyramid = model.features(images)
-        expected = [
-            (3, c, -(-side // s), -(-side // s))
-            for c, s in zip(model.channels, model.strides, strict=True)
-        ]
-        assert [tuple(part.shape) for part in pyramid] == expected
-        first = model.features(images[:1])
-        for part, alone in zip(pyramid, first, strict=True):
-            torch.testing.assert_close(part[:1], alone, atol=1e-4, rtol=1e-4)
-    pooled = model.pooled(inputs(model))
-    assert pooled.ndim == 2
-    assert pooled.isfinite().all()
-    assert not torch.allclose(pooled[1], pooled[2])
-
-
-@torch.no_grad()
-def test_maps_are_cosines_per_text_and_ignore_the_batch(model: Model) -> None:
-    if not isinstance(model, Locates):
-        pytest.skip("locates nothing, and says so on its card")
-    images = inputs(model)
-    maps = model.locate(images, TEXTS)
-    assert maps.shape[:2] == (3, len(TEXTS))
-    assert maps.shape[2] == maps.shape[3] > 1
-    assert maps.abs().max() <= 1 + 1e-5
-    alone = model.locate(images[2:], TEXTS[1:2])
-    torch.testing.assert_close(maps[2:, 1:2], alone, atol=1e-5, rtol=0)
+@pytest.mark.parametrize("check", names())
+def test_a_loaded_model_passes_every_check(
+    check: str, case: str, model: Model, sources: Callable[[str], object]
+) -> None:
+    """The checks of `g2dbench check-model`."""
+    card, source = FACTORIES[case][0], sources(case)
+    module = Registry().find(ModelCard, card).load()
+    subject = Subject(
+        model,
+        lambda seed: load(card, source, seed),
+        module,
+        source=None if source is None else str(source),
+    )
+    result = run_check(check, subject)
+    if result.skipped:
+        pytest.skip(result.skipped)
+    assert result.faults == ()
 
 
 @pytest.mark.parametrize("card", ["open_clip", "hf_clip"])

@@ -210,7 +210,7 @@ def test_every_command_that_a_text_names_exists(place: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "show model NAME", "list weights", "eval --taks seg", "data prepar rsna",
+        "display model NAME", "list weights", "eval --taks seg", "data prepar rsna",
         "eval --task sgem",
         "pretrain --recipe g2d-huge", "pretrain --set optim.learning_rate=1", "doctor rsna",
     ],

@@ -58,7 +58,9 @@ def test_a_block_wraps_between_words_and_leaves_out_what_is_empty(width: int) ->
 def test_the_help_lists_the_commands_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     text = shown(monkeypatch, 80, "--help")
     panels = re.findall(r"^╭─ ([A-Z][a-z ]+) ─", text, re.MULTILINE)
-    assert panels == ["Options", "Start here", "Train", "Evaluate", "Compare", "Data", "Look"]
+    assert panels == [
+        "Options", "Start here", "Train", "Evaluate", "Compare", "Data", "Look", "Extend"
+    ]  # fmt: skip
     for name in ("pretrain", "eval", "leaderboard", "data", "list"):
         assert re.search(rf"^│ {name} ", text, re.MULTILINE)
     assert "Commands" not in panels

@@ -29,6 +29,7 @@ from transformers import (
 from g2dbench.cards import ModelCard
 from g2dbench.model import Model
 from g2dbench.registry import Registry
+from support.small_releases import make_biovil, make_g2d, make_medklip
 
 TEXTS = ["pleural effusion", "there is no pneumothorax", "left"]
 
@@ -168,13 +169,16 @@ FACTORIES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "encoder-cnn": ("encoder", lambda folder: make_encoder(folder, "test_resnet")),
     "hf-clip": ("hf_clip", make_hf_clip),
     "hf-siglip": ("hf_clip", make_hf_siglip),
+    "biovil": ("biovil", make_biovil),
+    "medklip": ("medklip", make_medklip),
+    "g2d": ("g2d", make_g2d),
     "open_clip-bert": ("open_clip", make_open_clip_bert),
     **{
         f"open_clip-{kind}": ("open_clip", lambda folder, kind=kind: make_open_clip(folder, kind))
         for kind in WHOLE
     },
 }
-"""Name of a case -> the card and what writes its SOURCE. Other models have their own tests."""
+"""Name of a case -> the card and what writes its SOURCE."""
 
 
 def load(card: str, source: object = None, seed: int = 0) -> Model:

@@ -56,6 +56,8 @@ g2dbench eval --task ground --model runs/g2d-tiny-s0 --model biovil:~/weights/bi
 
 g2dbench eval --task cls --protocol sweep --set uncertain=zeros
 
+g2dbench eval --task cls --model g2d:a.pth --label first --model g2d:b.pth --label second
+
 g2dbench eval --task det --data rsna --root ~/rsna --model random-init --limit 100
 
 --task, --model, --data, --fraction and --seed can be repeated to make a grid.
@@ -89,6 +91,14 @@ def evaluate(
     ] = None,
     fraction: OptionalFractions = None,
     model: Models = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label",
+            help="Row of the leaderboard, one for each --model in the same order. Repeats.",
+            show_default="the model's own",
+        ),
+    ] = None,
     data: OptionalDataList = None,
     root: Root = None,
     protocol: TaskProtocol = None,
@@ -155,8 +165,10 @@ def evaluate(
         progress=track,
         features=features if features.limit else None,
     )
+    models = list(dict.fromkeys(model or [_newest_run()]))
     requested = grid.Grid(
-        models=list(dict.fromkeys(model or [_newest_run()])),
+        models=models,
+        labels=grid.label_models(models, labels or ()),
         datasets=names,
         tasks=task or (),
         fractions=fraction or DEFAULT_FRACTIONS,
@@ -181,7 +193,8 @@ def evaluate(
         bench.add_dataset(name, open_data(name, root, store, size, registry))
     if suite:
         cells = _suite_cells(suite, requested, bench, fraction or ())
-    shared = model_reference.same_names([bench.reference(text) for text in requested.models])
+    unlabeled = [bench.reference(text) for text in models if text not in requested.labels]
+    shared = model_reference.same_names(unlabeled)
     for label in shared:
         console.print(
             f"several models have the same name, {escape(label)}: the digest of its weights is "

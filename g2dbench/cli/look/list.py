@@ -8,8 +8,10 @@ import typer
 from g2dbench.cards import DatasetCard, MethodCard, ModelCard, TaskCard
 from g2dbench.cli.blocks import Block, show
 from g2dbench.cli.console import console
-from g2dbench.cli.options import Plugins
+from g2dbench.cli.look.weights import describe_license, describe_presence, weight_folders
+from g2dbench.cli.options import Plugins, WeightsFolder
 from g2dbench.cli.panels import LOOK
+from g2dbench.pretrained.local_weights import WeightFolders
 from g2dbench.registry import Registry
 
 
@@ -30,12 +32,14 @@ def register(app: typer.Typer) -> None:
 
 def list_(
     kind: Annotated[Kind, typer.Argument(help="What to list.", show_default=False)],
+    weights: WeightsFolder = None,
     plugin: Plugins = None,
 ) -> None:
     """List the available models, tasks, data sets, recipes or methods."""
     registry = Registry(plugin or ())
+    folders = weight_folders(weights)
     makers = {
-        Kind.models: lambda: [_model(card) for card in registry.cards(ModelCard)],
+        Kind.models: lambda: [_model(card, folders) for card in registry.cards(ModelCard)],
         Kind.tasks: lambda: [_task(card) for card in registry.cards(TaskCard)],
         Kind.data: lambda: [_data(card) for card in registry.cards(DatasetCard)],
         Kind.methods: lambda: [_method(card) for card in registry.cards(MethodCard)],
@@ -48,16 +52,17 @@ def list_(
         raise typer.Exit(1)
 
 
-_SOURCES = {"file": "a file", "folder": "a folder", "hub": "a folder or a hub id", "": "a source"}
+SOURCES = {"file": "a file", "folder": "a folder", "hub": "a folder or a hub id", "": "a source"}
 """source_kind of a card -> what SOURCE is in `--model NAME:SOURCE`."""
 
 
-def _model(card: ModelCard) -> Block:
+def _model(card: ModelCard, folders: WeightFolders) -> Block:
     facts = (
         ("can", ", ".join(card.capabilities)),
-        ("takes", _SOURCES[card.source_kind] if card.needs_weights else "nothing"),
+        ("takes", SOURCES[card.source_kind] if card.needs_weights else "nothing"),
         ("weights", card.source),
-        ("license", card.licence),
+        ("here", describe_presence(card, folders)),
+        ("license", describe_license(card)),
         ("trained on", ", ".join(card.trained_on)),
     )
     return Block(card.name, card.summary, facts)

@@ -31,7 +31,7 @@ class Brightness(Model):
 
 
 def load(source, seed):
-    return Brightness()
+    return Brightness().eval()
 
 
 assert torch.__version__
