@@ -38,7 +38,8 @@ class Score(_StrictModel):
 
     n: number of images that the value is computed from. bearers: number of patients without whom
     the value changes, of groups of patients if there are many; None if it was not counted. An
-    interval of fewer than ten hangs on single patients.
+    interval of fewer than ten hangs on single patients. undefined: share of bootstrap resamples in
+    which the metric is undefined; the interval is of the others.
     """
 
     value: Number
@@ -46,6 +47,7 @@ class Score(_StrictModel):
     high: Number = float("nan")
     n: int = 0
     bearers: int | None = None
+    undefined: float = 0.0
 
 
 class Cell(_StrictModel):

@@ -45,6 +45,8 @@ class PatientStatistic:
 def scores(statistics: Mapping[str, PatientStatistic]) -> dict[str, Score]:
     """Each metric's value with its 95 % confidence interval over patients, by the jackknife.
 
+    A metric that is undefined without one of the patients, such as a mean over findings of which
+    one has a single positive patient, gets the percentile bootstrap of the defined resamples.
     Metrics with the same array of patients are resampled together, and share work where they can.
     """
     by_patients: dict[int, dict[str, PatientStatistic]] = {}
@@ -82,16 +84,19 @@ def _scores_of_images(metrics: Mapping[str, PatientStatistic]) -> dict[str, Scor
         for name, value in values.items()
         if not np.isnan(value)
     }
-    resampled = {name: metrics[name].statistic for name, s in scales.items() if s == "bootstrap"}
     smooth = {name: s for name, s in scales.items() if s != "bootstrap"}
-    if resampled:
-        for name, interval in bootstrap_all(patients, resampled).items():
-            limits = {"low": interval.low, "high": interval.high}
-            found[name] = found[name].model_copy(update=limits)
+    resampled = [name for name in scales if name not in smooth]
     if smooth:
         statistics = {name: metrics[name].statistic for name in smooth}
         for name, limit in jackknife_intervals(patients, statistics, values, smooth).items():
             limits = {"low": limit.low, "high": limit.high, "bearers": limit.bearers}
+            found[name] = found[name].model_copy(update=limits)
+            if limit.undefined and limit.bearers > 1:
+                resampled.append(name)  # undefined without one of the patients
+    if resampled:
+        statistics = {name: metrics[name].statistic for name in resampled}
+        for name, interval in bootstrap_all(patients, statistics).items():
+            limits = {"low": interval.low, "high": interval.high, "undefined": interval.undefined}
             found[name] = found[name].model_copy(update=limits)
     return found
 

@@ -122,3 +122,18 @@ def test_scores_state_how_many_patients_bear_them() -> None:
     found = scores({"dice": PatientStatistic(patients, mean_of(values), 3)})["dice"]
     assert found.bearers == 2  # without the second the mean stays .5
     assert found.low < 0.5 < found.high
+
+
+def test_a_mean_with_a_single_positive_patient_falls_back_to_the_bootstrap_and_says_so() -> None:
+    patients = np.array([f"p{n:02d}" for n in range(30)], object)
+    truth, score = np.zeros(30), np.linspace(0, 1, 30)
+    truth[20] = 1
+    statistic = partial(weighted_auc, truth, score)
+    found = scores({"auc": PatientStatistic(patients, statistic, 30)})["auc"]
+    assert found.low < found.value < found.high
+    assert found.undefined == pytest.approx(1 / np.e, abs=0.05)
+    one_mask = np.full(30, np.nan)
+    one_mask[3] = 0.667
+    found = scores({"dice": PatientStatistic(patients, mean_of(one_mask), 1)})["dice"]
+    assert np.isnan([found.low, found.high]).all()
+    assert found.bearers == 1

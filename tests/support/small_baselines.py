@@ -165,6 +165,7 @@ WHOLE = [kind for kind in OPEN_CLIPS if kind not in ("one_patch", "learned_posit
 
 FACTORIES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "random-init": ("random-init", lambda folder: None),
+    "chance": ("chance", lambda folder: None),
     "encoder-vit": ("encoder", make_encoder),
     "encoder-cnn": ("encoder", lambda folder: make_encoder(folder, "test_resnet")),
     "hf-clip": ("hf_clip", make_hf_clip),
