@@ -131,6 +131,9 @@ Plugins = Annotated[
     list[Path] | None,
     typer.Option("--plugin", help=f"File with your own model, task, data set or method.{REPEATS}"),
 ]
+EachFinding = Annotated[
+    bool, typer.Option("--findings", help="Also print each finding, not only the mean.")
+]
 Results = Annotated[Path, typer.Argument(help="The folder that `g2dbench eval` wrote.")]
 
 
