@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from g2dbench.cards import TaskCard
 from g2dbench.cli import app
+from g2dbench.data.prepared_stores import stores_in
 from g2dbench.errors import BadResult, Misuse
 from g2dbench.registry import Registry
 from g2dbench.reporting.fairness import GroupGap, age_bands, group_gaps
@@ -22,7 +23,7 @@ SETTINGS = TASK.PROTOCOLS["g2d"]
 
 
 def planted(count: int, quality: dict[str, float], images_each: int = 2) -> pd.DataFrame:
-    """Scores separate the classes by the quality of the group; patients are named by their group."""
+    """Scores separate the classes by the quality of the group; patients are named by group."""
     rng = np.random.default_rng(0)
     names = list(quality)
     patients = [f"{names[n // images_each % len(names)]}{n // images_each}" for n in range(count)]
@@ -141,6 +142,40 @@ def test_the_command_joins_by_id_or_patient_with_a_table(tmp_path: Path) -> None
     by_id = tmp_path / "own.parquet"
     ages = np.where(table["patient"].str[0] == "F", 30.0, 70.0)
     table.assign(age=ages)[["id", "age"]].to_parquet(by_id)
+    code, text = run("fairness", folder, "--by", "age", "--groups", by_id, "--findings")
+    assert (code, "18-39" in text, "60-79" in text, "auc:x" in text) == (0, True, True, True)
+
+
+def test_the_command_names_what_is_missing(tmp_path: Path) -> None:
+    folder = store_cell(tmp_path / "results" / "a", planted(40, {"F": 1, "M": 1}))
+    store = ("--store", tmp_path / "store")
+    code, text = run("fairness", folder, "--by", "source", *store)
+    assert (code, "prepared data have no 'source'" in text) == (2, True)
+    code, text = run("fairness", folder, *store)
+    assert (code, "are not in" in text) == (1, True)
+    own = tmp_path / "own.csv"
+    for content, words in (
+        ("name,sex\na,F\n", "needs a column id or patient"),
+        ("patient,sex\nF0,F\nF0,M\n", "two values of sex"),
+        ("patient,sex\nsomebody,F\n", "has no patient of these predictions"),
+    ):
+        own.write_text(content)
+        assert words in run("fairness", folder, "--groups", own)[1]
+    assert "write years with commas" in run("fairness", folder, "--age-bands", "x")[1]
+
+
+@pytest.mark.parametrize("size", [64, 48])
+def test_the_command_finds_the_prepared_data_by_fingerprint(
+    small_store: Path, tmp_path: Path, size: int
+) -> None:
+    (store,) = stores_in(small_store)
+    data = store.at(size)
+    table = data.split("test").table
+    truth = [float(n % 2) for n in range(len(table))]
+    made = predictions(list(table["patient"]), "x", truth, [0.25 + t / 2 for t in truth])
+    folder = store_cell(
+        tmp_path / "a", made.assign(id=table["id"].to_numpy()), data=data.fingerprint
+    )
     for by in ("sex", "age", "view"):
         words = ("--by", by, "--store", small_store, "--min-patients", "2")
         code, text = run("fairness", folder, *words)
