@@ -35,7 +35,7 @@ from g2dbench.evaluation.label_policy import (
     policy_findings,
     policy_labels,
 )
-from g2dbench.evaluation.prediction_table import labels, long_table, to_wide
+from g2dbench.evaluation.prediction_table import WideTable, labels, long_table, to_wide
 from g2dbench.evaluation.prompts import embed_prompts, promptable
 from g2dbench.evaluation.robustness.corrupted_features import ImageEncoder
 from g2dbench.evaluation.robustness.corruptions import CORRUPTIONS, STRENGTHS, Condition
@@ -136,41 +136,45 @@ def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Patie
     AUC: a model at chance loses nothing.
     """
     table = to_wide(predictions, ("truth", CLEAN, *COLUMNS))
-    truth, known = table["truth"], labeled(table["truth"])
     ids = np.sort(predictions["id"].unique().astype(object))
     for column in (CLEAN, *COLUMNS):
-        require_scores(ids, table.findings, truth, table[column])
-    by_column = {
-        column: {
-            finding: _auc(truth[:, k], table[column][:, k])
-            for k, finding in enumerate(table.findings)
-        }
-        for column in (CLEAN, *COLUMNS)
-    }
+        require_scores(ids, table.findings, table["truth"], table[column])
+    by_column = {column: _aucs(table, column) for column in (CLEAN, *COLUMNS)}
     corrupted = {
         finding: mean_over([by_column[column][finding] for column in COLUMNS])
         for finding in table.findings
     }
+    known = labeled(table["truth"])
     found = {
         **per_finding("auc_corrupted", table.patients, corrupted, known),
         **per_finding("auc_clean", table.patients, by_column[CLEAN], known),
     }
-    whole = found["auc_clean"]
-    means: dict[str, Statistic] = {"": found["auc_corrupted"].statistic}
-    for name in CORRUPTIONS:
-        of_strengths = {}
-        for strength in STRENGTHS:
-            column = f"{name}_{strength}"
-            of_strengths[f"@{column}"] = _over_findings(by_column[column])
-        means[f"@{name}"] = mean_over(list(of_strengths.values()))
-        means |= of_strengths
-    for key, mean in means.items():
-        if key:
-            found[f"auc{key}"] = replace(whole, statistic=mean)
-        if not key or key[1:] in CORRUPTIONS:
-            drop = Combined((whole.statistic, mean), _relative_drop)
-            found[f"relative_drop{key}"] = replace(whole, statistic=drop)
+    clean = found["auc_clean"]
+    for key, mean in _corruption_means(by_column).items():
+        found[f"auc@{key}"] = replace(clean, statistic=mean)
+    for suffix in ("_corrupted", *(f"@{name}" for name in CORRUPTIONS)):
+        both = clean.statistic, found[f"auc{suffix}"].statistic
+        name = f"relative_drop{suffix.removeprefix('_corrupted')}"
+        found[name] = replace(clean, statistic=Combined(both, _relative_drop))
     return found
+
+
+def _aucs(table: WideTable, column: str) -> dict[str, Statistic]:
+    """The AUC of each finding, from the scores in one column."""
+    return {
+        finding: _auc(table["truth"][:, k], table[column][:, k])
+        for k, finding in enumerate(table.findings)
+    }
+
+
+def _corruption_means(by_column: Mapping[str, Mapping[str, Statistic]]) -> dict[str, Statistic]:
+    """The mean AUC over findings at each strength, by column, and over strengths, by corruption."""
+    means: dict[str, Statistic] = {}
+    for name in CORRUPTIONS:
+        columns = [f"{name}_{strength}" for strength in STRENGTHS]
+        of_strengths = {column: _over_findings(by_column[column]) for column in columns}
+        means |= {name: mean_over(list(of_strengths.values())), **of_strengths}
+    return means
 
 
 def _auc(truth: Array, value: Array) -> Statistic:
