@@ -78,7 +78,7 @@ class Protocol:
 class Probe(Protocol):
     """penalties: see `evaluation/robustness/linear_probe.py`."""
 
-    penalties: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    penalties: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 
 
 @dataclass(frozen=True, kw_only=True)
