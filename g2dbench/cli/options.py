@@ -151,6 +151,9 @@ WeightsFolder = Annotated[
         show_default="the caches of the hub and of torch alone",
     ),
 ]
+EachFinding = Annotated[
+    bool, typer.Option("--findings", help="Also print each finding, not only the mean.")
+]
 Results = Annotated[Path, typer.Argument(help="The folder that `g2dbench eval` wrote.")]
 
 

@@ -1,0 +1,1 @@
+"""Corrupted test images, and the encoder's features of them."""

@@ -1,0 +1,70 @@
+"""Finished cells on disk with their predictions, for analyses that need no model."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from g2dbench.errors import BadResult
+from g2dbench.result import PREDICTIONS_FILE, Result, load, result_files
+from g2dbench.system.files import file_digest
+
+VALID_PREDICTIONS_FILE = "valid_predictions.parquet"
+"""Predictions on the validation split, in the columns of the test predictions; optional."""
+
+
+@dataclass(frozen=True)
+class StoredCell:
+    """A finished cell: its folder, its result and the predictions from which it was scored."""
+
+    folder: Path
+    result: Result
+    predictions: pd.DataFrame
+
+    @property
+    def title(self) -> str:
+        """Model, task, protocol and data of the cell in one line."""
+        cell = self.result.cell
+        share = "zero-shot" if cell.fraction == 0 else f"{cell.fraction * 100:g}%"
+        if cell.shots is not None:
+            share = f"{cell.shots}-shot"
+        return f"{cell.model} {cell.task}:{cell.protocol} {cell.data} {share} seed {cell.seed}"
+
+    def valid_predictions(self) -> pd.DataFrame | None:
+        """Predictions on the validation split; None if the cell has none."""
+        path = self.folder / VALID_PREDICTIONS_FILE
+        return _read(path) if path.is_file() else None
+
+
+def stored_cells(folders: Sequence[Path]) -> Iterator[StoredCell]:
+    """Yield the finished cells under these folders, each once, sorted by path within a folder.
+
+    BadResult: a folder does not exist or has no finished cell, or predictions are missing, broken
+    or not those of the result.
+    """
+    paths = list(dict.fromkeys(path for folder in folders for path in result_files(folder)))
+    finished = [(path, found) for path in paths if (found := load(path)).status == "done"]
+    if not finished:
+        named = ", ".join(str(folder) for folder in folders)
+        raise BadResult(f"there is no finished cell in {named}: run `g2dbench eval` first")
+    for path, result in finished:
+        file = path.parent / PREDICTIONS_FILE
+        if not file.is_file():
+            raise BadResult(
+                f"{path.parent} has no {PREDICTIONS_FILE}: run the cell again (--rerun)"
+            )
+        if file_digest(file) != result.provenance.predictions:
+            raise BadResult(
+                f"{file} is not the file from which the result was computed: run the cell again "
+                "(--rerun)"
+            )
+        yield StoredCell(path.parent, result, _read(file))
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise BadResult(f"{path} cannot be read: {error}; run the cell again (--rerun)") from error
