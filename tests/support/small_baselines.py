@@ -29,6 +29,7 @@ from transformers import (
 from g2dbench.cards import ModelCard
 from g2dbench.model import Model
 from g2dbench.registry import Registry
+from support.originals import chexzero
 
 TEXTS = ["pleural effusion", "there is no pneumothorax", "left"]
 
@@ -164,6 +165,7 @@ WHOLE = [kind for kind in OPEN_CLIPS if kind not in ("one_patch", "learned_posit
 
 FACTORIES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "random-init": ("random-init", lambda folder: None),
+    "chexzero": ("chexzero", chexzero.write),
     "encoder-vit": ("encoder", make_encoder),
     "encoder-cnn": ("encoder", lambda folder: make_encoder(folder, "test_resnet")),
     "hf-clip": ("hf_clip", make_hf_clip),
