@@ -39,7 +39,6 @@ def bert_config(state: Mapping[str, Tensor], prefix: str, file: Path | str) -> B
             num_attention_heads=words.shape[1] // _HEAD_WIDTH,
             intermediate_size=part["encoder.layer.0.intermediate.dense.weight"].shape[0],
             max_position_embeddings=part["embeddings.position_embeddings.weight"].shape[0],
-            type_vocab_size=part["embeddings.token_type_embeddings.weight"].shape[0],
         )
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise BadCheckpoint(

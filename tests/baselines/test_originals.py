@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from support.original_names import NAMES
 from support.originals.write_golden import GOLDEN, variable
 from support.small_baselines import load
 from torch import Tensor
 
 pytestmark = pytest.mark.integration
 
-NAMES = ("chexzero",)
 TOLERANCE = 1e-4
 """Largest difference, relative to the largest value of a result."""
 

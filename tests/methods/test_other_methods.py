@@ -19,9 +19,10 @@ from g2dbench.errors import Misuse
 from g2dbench.method import Batch, Method
 from g2dbench.methods._mgca_losses import prototype_loss, sinkhorn, token_loss
 from g2dbench.methods.shared.contrastive import Contrastive
-from g2dbench.methods.shared.word_pieces import WordGrouping, clipped_weights, cls_attention
+from g2dbench.methods.shared.word_pieces import clipped_weights, cls_attention
 from g2dbench.model import capabilities
 from g2dbench.pretrained.tokenizer import train_wordpiece
+from g2dbench.pretrained.word_grouping import WordGrouping
 from g2dbench.registry import Registry
 
 make = SimpleNamespace(

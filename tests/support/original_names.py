@@ -1,0 +1,3 @@
+"""The modules of `support.originals` that describe a model."""
+
+NAMES = ("chexzero", "gloria", "mgca", "mgca_vit")
