@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 from support.original_names import NAMES
-from support.originals import gloria, seeded
+from support.originals import gloria, mflag, seeded
 from support.small_baselines import load
 
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.model import capabilities
 from g2dbench.pretrained.report_words import clean_report
+from g2dbench.pretrained.weights import read_weights
 
 pytestmark = pytest.mark.integration
 
@@ -24,7 +25,7 @@ def case(request: pytest.FixtureRequest) -> Any:
 
 def rewrite(file: Path, change: Any, nested: str = "state_dict") -> Path:
     """The file's state_dicts with changed keys, under another entry of the checkpoint."""
-    content = torch.load(file, weights_only=True)
+    content = read_weights(file)
     parts = [key for key, value in content.items() if isinstance(value, dict) and len(value) > 9]
     if parts and parts not in (["state_dict"], ["model"]):
         content = {key: change(content[key]) if key in parts else content[key] for key in content}
@@ -135,6 +136,21 @@ def test_a_gloria_with_a_small_resnet_has_a_global_branch_alone(tmp_path: Path) 
     model = load("gloria", rewrite(file, small))
     assert capabilities(model) == model.card.capabilities == ("embeds", "features")
     assert model.channels == (64, 64, 128, 256, 512)
+
+
+@torch.no_grad()
+def test_an_encoder_of_mflag_gives_the_features_of_the_whole_file(tmp_path: Path) -> None:
+    whole = load("mflag", mflag.write(tmp_path))
+    trunk = {
+        key.removeprefix("encoder."): value
+        for key, value in mflag.state().items()
+        if key.startswith("encoder.")
+    }
+    torch.save(trunk, tmp_path / "name_encoder.pth")
+    alone = load("mflag", tmp_path / "name_encoder.pth")
+    assert capabilities(alone) == alone.card.capabilities == ("features",)
+    images = whole.preprocess.batch(seeded.radiographs()[:1])
+    assert torch.equal(alone.pooled(images), whole.pooled(images))
 
 
 @pytest.mark.parametrize(
