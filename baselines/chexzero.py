@@ -8,7 +8,8 @@ embeds texts, and is a CLIP whose patches were never aligned with texts: its map
 
 Differences from the original: a text is truncated to 77 tokens; the original refuses a longer one.
 Images are resized on tensors without anti-aliasing, as in the torchvision of its time. Its code
-also builds a ViT-B/16 at 320 pixels, whose files are recognized by their shapes.
+also builds a ViT-B/16 at 320 pixels, whose files are recognized by their shapes. A bare file is not
+recognized as CheXzero, because every CLIP of OpenAI has the same keys.
 """
 
 from collections.abc import Sequence
@@ -42,7 +43,6 @@ CARD = ModelCard(
     licence="MIT",
     capabilities=("embeds", "features", "locates"),
     trained_on=("mimic_cxr",),
-    signature=("visual.conv1.weight", "text_projection", "ln_final.weight"),
     files=(
         "best_64_5e-05_original_22000_0.864.pt",
         "best_64_0.0001_original_35000_0.864.pt",
