@@ -29,6 +29,7 @@ from g2dbench.methods.shared.unet import Decoder
 from g2dbench.model import Identity, Model, capabilities
 from g2dbench.pretrained import bert
 from g2dbench.pretrained.hub import read_json
+from g2dbench.pretrained.layouts import strip_wrappers
 from g2dbench.pretrained.tokenizer import SCRATCH, TOKENIZER_FILE, load_tokenizer
 from g2dbench.pretrained.weights import (
     State,
@@ -51,8 +52,12 @@ CARD = ModelCard(
     capabilities=("embeds", "features", "locates", "decodes"),
     trained_on=("mimic_cxr",),
     source_kind="file",
-    openness="code and weights are public, without a license file",
+    openness="code is public, without a license file; the repository links no weights; the data need "
+    "an agreement; there is no list of training images",
     signature=("img_model.segmentation_head.0.weight", "attnpool.positional_embedding"),
+    input_size=256,
+    text_needs="for a checkpoint: vocab.txt of huggingface.co/emilyalsentzer/Bio_ClinicalBERT",
+    tested_with=("torch 2.14", "segmentation-models-pytorch 0.6", "transformers 5.24"),
 )
 
 TEXT_SOURCE = "emilyalsentzer/Bio_ClinicalBERT"
@@ -105,7 +110,8 @@ def load(source: str | None, seed: int) -> Model:
     if source is None:
         raise Misuse(f"g2d needs its weights: --model g2d:FILE, FILE of {CARD.source}")
     file = Path(source).expanduser()
-    state = strip_prefix(find_state(read_weights(file), file), "module.", "backbone.")
+    state = strip_wrappers(find_state(read_weights(file), file), file)
+    state = strip_prefix(state, "backbone.", "model.")
     try:
         model = _build(state, file)
     except (BadData, Misuse, RuntimeError, MemoryError, OverflowError) as error:

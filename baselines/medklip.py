@@ -31,6 +31,7 @@ from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from g2dbench.pretrained.bert import missing_files, read_encoder, read_tokenizer
 from g2dbench.pretrained.hub import read_json
+from g2dbench.pretrained.query_decoder import QueryLayer
 from g2dbench.pretrained.tokenizer import Tokenize
 from g2dbench.pretrained.weights import digest, find_state, load_state, read_weights, strip_prefix
 
@@ -163,7 +164,7 @@ class _Network(nn.Module):
         self.res_l1 = nn.Linear(1024, 1024)
         self.res_l2 = nn.Linear(1024, WIDTH)
         self.disease_embedding_layer = nn.Linear(text_width, WIDTH)
-        layers = [_DecoderLayer() for _ in range(LAYERS)]
+        layers = [QueryLayer(WIDTH, HEADS, HIDDEN) for _ in range(LAYERS)]
         self.decoder = nn.ModuleDict({"layers": nn.ModuleList(layers), "norm": nn.LayerNorm(WIDTH)})
         self.classifier = nn.Linear(WIDTH, 2)
 
@@ -190,30 +191,6 @@ class _Network(nn.Module):
             attention.append(weights)
         logits = self.classifier(self.decoder["norm"](queries))
         return logits.softmax(dim=-1)[..., 1], torch.stack(attention).mean(dim=0)
-
-
-class _DecoderLayer(nn.Module):
-    """A pre-norm decoder layer that also returns its attention weights.
-
-    It has no dropout, because it is never trained here. Source: models/transformer.py of the
-    original, `forward_pre`.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.self_attn = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
-        self.multihead_attn = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
-        self.linear1 = nn.Linear(WIDTH, HIDDEN)
-        self.linear2 = nn.Linear(HIDDEN, WIDTH)
-        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(WIDTH) for _ in range(3))
-
-    def forward(self, queries: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, Q, 256), (B, P, 256) -> queries (B, Q, 256), attention (B, Q, P), mean of heads."""
-        normed = self.norm1(queries)
-        queries = queries + self.self_attn(normed, normed, normed, need_weights=False)[0]
-        attended, attention = self.multihead_attn(self.norm2(queries), patches, patches)
-        queries = queries + attended
-        return queries + self.linear2(F.relu(self.linear1(self.norm3(queries)))), attention
 
 
 def load(source: str | None, seed: int) -> MedKLIP:

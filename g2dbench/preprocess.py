@@ -8,6 +8,7 @@ so that models with different crops and resolutions are compared on the same pix
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,10 +21,13 @@ CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.261302
 
 Fit = Literal["stretch", "crop", "pad"]
 Resampling = Literal["nearest", "bilinear", "bicubic"]
+"""Of a coarse map; an image has two more."""
+ImageResampling = Literal["nearest", "bilinear", "bicubic", "lanczos", "area"]
 _PIL = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
 }
 
 
@@ -95,8 +99,9 @@ class Preprocess:
 
     The image is resized to `resize` (fit "stretch": both sides; "crop": the short side; "pad": the
     long side, then zero-padded to a square), center-cropped to `size`, scaled to [0, 1] and
-    normalized by mean and std. resize: None means `size`. intensity: "minmax" first stretches the
-    image's gray levels to 0..255, as BioViL does.
+    normalized by mean and std. resize: None means `size`. resampling: by Pillow, "area" as
+    OpenCV's INTER_AREA. intensity: "minmax" first stretches the image's gray levels to 0..255, as
+    BioViL does.
     """
 
     size: int
@@ -105,7 +110,7 @@ class Preprocess:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     channels: int = 3
-    resampling: Resampling = "bilinear"
+    resampling: ImageResampling = "bilinear"
     intensity: Literal["as_is", "minmax"] = "as_is"
 
     def __call__(self, image: NDArray[np.uint8]) -> Tensor:
@@ -119,8 +124,7 @@ class Preprocess:
         if self.intensity == "minmax":
             image = _stretch_range(image)
         height, width = self._scaled(*image.shape)
-        scaled = Image.fromarray(image).resize((width, height), _PIL[self.resampling])
-        return self._crop_or_pad(np.asarray(scaled))
+        return self._crop_or_pad(self._scale(image, width, height))
 
     def batch(self, images: list[NDArray[np.uint8]]) -> Tensor:
         """List of (H, W) uint8 images of any sizes -> (B, C, S, S) float32."""
@@ -144,10 +148,19 @@ class Preprocess:
         # Truncated, not rounded, as torchvision and the published loaders do.
         return max(1, height * target // side), max(1, width * target // side)
 
+    def _scale(self, image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+        if self.resampling == "area":
+            scaled = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+            return np.asarray(scaled)
+        return np.asarray(Image.fromarray(image).resize((width, height), _PIL[self.resampling]))
+
     def _window_start(self, length: int) -> int:
         """The start of the center crop, as in torchvision; negative: padding before the image."""
         spare = length - self.size
-        return round(spare / 2) if spare >= 0 else -(-spare // 2)
+        if spare >= 0 and self.fit == "crop":
+            return round(spare / 2)
+        # Padded to a square first, with the odd pixel after the image; then cropped.
+        return -(-spare // 2)
 
     def _crop_or_pad(self, scaled: NDArray[np.uint8]) -> NDArray[np.uint8]:
         out = np.zeros((self.size, self.size), np.uint8)

@@ -103,3 +103,21 @@ def test_padding_is_black_before_normalization() -> None:
     out = Preprocess(size=64, fit="pad", channels=1)(image)[0]
     assert (out[:16] == 0).all()
     assert (out[16:48] == 1).all()
+
+
+@pytest.mark.parametrize("narrow", [200, 201, 225, 226, 227, 229, 255, 256])
+def test_an_image_padded_beyond_its_input_is_cropped_where_its_square_is(narrow: int) -> None:
+    """Padding to 256 with the odd pixel last, then a center crop to 224 (GLoRIA's _resize_img)."""
+    image = np.random.default_rng(2).integers(1, 256, (256, narrow), dtype=np.uint8)
+    left = (256 - narrow) // 2
+    square = np.pad(image, ((0, 0), (left, 256 - narrow - left)))
+    preprocess = Preprocess(size=224, resize=256, fit="pad", resampling="area")
+    assert np.array_equal(preprocess.resized(image), square[16:240, 16:240])
+    geometry = preprocess.geometry(*image.shape)
+    assert (geometry.offset_x, geometry.offset_y) == (left - 16, -16)
+
+
+def test_resizing_by_area_averages_the_covered_pixels() -> None:
+    image = np.arange(16, dtype=np.uint8).reshape(4, 4) * 8
+    halved = Preprocess(size=2, resampling="area").resized(image)
+    assert halved.tolist() == [[20, 36], [84, 100]]

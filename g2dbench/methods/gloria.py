@@ -33,7 +33,8 @@ from g2dbench.methods.shared.two_towers import (
     non_empty_levels,
     pyramid_levels,
 )
-from g2dbench.methods.shared.word_pieces import WordGrouping, WordTextSettings
+from g2dbench.methods.shared.word_pieces import WordTextSettings
+from g2dbench.pretrained.word_grouping import WordGrouping
 from g2dbench.system.seeded_init import seeded
 
 CARD = MethodCard(

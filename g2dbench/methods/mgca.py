@@ -33,12 +33,8 @@ from g2dbench.methods.shared.two_towers import (
     check_pairs,
     project_pixels,
 )
-from g2dbench.methods.shared.word_pieces import (
-    WordGrouping,
-    WordTextSettings,
-    clipped_weights,
-    cls_attention,
-)
+from g2dbench.methods.shared.word_pieces import WordTextSettings, clipped_weights, cls_attention
+from g2dbench.pretrained.word_grouping import WordGrouping
 from g2dbench.system.seeded_init import seeded
 
 CARD = MethodCard(

@@ -29,6 +29,15 @@ from transformers import (
 from g2dbench.cards import ModelCard
 from g2dbench.model import Model
 from g2dbench.registry import Registry
+from support.originals import (
+    chexzero,
+    convirt_benchx,
+    gloria,
+    kad,
+    mflag,
+    mgca_vit,
+    mrm,
+)
 from support.small_releases import make_biovil, make_g2d, make_medklip
 
 TEXTS = ["pleural effusion", "there is no pneumothorax", "left"]
@@ -166,6 +175,13 @@ WHOLE = [kind for kind in OPEN_CLIPS if kind not in ("one_patch", "learned_posit
 FACTORIES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "random-init": ("random-init", lambda folder: None),
     "chance": ("chance", lambda folder: None),
+    "chexzero": ("chexzero", chexzero.write),
+    "gloria": ("gloria", gloria.write),
+    "mgca": ("mgca", mgca_vit.write),
+    "convirt": ("convirt", convirt_benchx.write),
+    "mflag": ("mflag", mflag.write),
+    "kad": ("kad", kad.write),
+    "mrm": ("mrm", mrm.write),
     "encoder-vit": ("encoder", make_encoder),
     "encoder-cnn": ("encoder", lambda folder: make_encoder(folder, "test_resnet")),
     "hf-clip": ("hf_clip", make_hf_clip),

@@ -1,8 +1,6 @@
-"""Groups word pieces into words, for methods that align words with image regions.
+"""Settings and weights of words, for methods that align words with image regions.
 
 Shapes: B reports, L tokens, W words of the longest report, E the text encoder's width.
-A word is a word piece with the pieces "##x" that follow it; its features are their sum, as in the
-released code of GLoRIA and MGCA. [CLS] and [SEP] count as words here; methods may exclude them.
 """
 
 import math
@@ -10,8 +8,7 @@ from typing import Any
 
 import torch
 from pydantic import model_validator
-from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast
+from torch import Tensor
 
 from g2dbench.methods.shared.settings import TextSettings
 
@@ -27,34 +24,6 @@ class WordTextSettings(TextSettings):
                 "buckets leave out: use frozen_cache = 0 and buckets = 1"
             )
         return self
-
-
-class WordGrouping(nn.Module):
-    """Maps the tokens of a tokenizer to words."""
-
-    continues: Tensor
-
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        super().__init__()
-        pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-        continues = torch.tensor([piece.startswith("##") for piece in pieces])
-        self.register_buffer("continues", continues, persistent=False)
-        self._sep_id = int(tokenizer.sep_token_id)
-
-    def forward(self, tokens: Tensor, attention: Tensor) -> Tensor:
-        """(B, L) and (B, L) -> (B, W, L) of 0 and 1, fp32: row w marks the tokens of word w.
-
-        Rows without a token are padding. `rows @ features` sums the pieces of each word; unlike
-        scatter_add, a matrix product is deterministic on a GPU.
-        """
-        place = (~self.continues[tokens]).cumsum(1) - 1
-        rows = torch.arange(int(place.max()) + 1, device=tokens.device)
-        own = (place[:, None] == rows[:, None]) & attention.bool()[:, None]
-        return own[:, own.any(2).any(0)].float()
-
-    def is_sep(self, tokens: Tensor, rows: Tensor) -> Tensor:
-        """(B, L) and (B, W, L) -> (B, W): which words are [SEP]."""
-        return (rows * (tokens == self._sep_id)[:, None]).any(2)
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from g2dbench.evaluation.model_reference import resolve
 from g2dbench.methods.g2d.released import to_released
 from g2dbench.model import Identity, capabilities
 from g2dbench.pretrained.tokenizer import save_tokenizer, train_wordpiece
-from g2dbench.pretrained.weights import digest
+from g2dbench.pretrained.weights import digest, find_state, read_weights
 from g2dbench.registry import Registry
 
 pytestmark = pytest.mark.integration
@@ -97,6 +97,19 @@ def test_a_released_file_has_the_capabilities_of_its_layout(layout: str, theirs:
     assert model.strides == (2, 4, 8, 16, 32)
     assert not model.training
     assert not model.fixed_size
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_prefixes_of_training_scripts_do_not_matter(
+    layout: str, theirs: Path, tmp_path: Path
+) -> None:
+    for file in theirs.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    file = file_of(tmp_path, layout)
+    state = find_state(read_weights(file), file)
+    wrapped = {f"_orig_mod.module.{key}": value for key, value in state.items()}
+    other = save({"state_dict": wrapped, "epoch": 1}, tmp_path / f"wrapped_{layout}.pth")
+    assert load(other).identity.digest == load(file).identity.digest
 
 
 def test_a_checkpoint_is_recognized_by_its_content(theirs: Path) -> None:

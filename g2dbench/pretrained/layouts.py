@@ -1,0 +1,56 @@
+"""Key layouts of published checkpoints: wrappers of training scripts, prefixes, renamed parts."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from g2dbench.errors import BadCheckpoint
+from g2dbench.pretrained.weights import State
+
+_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod)\.")
+"""What DataParallel and torch.compile put before the keys of a module, at any depth."""
+
+
+def strip_wrappers(state: Mapping[str, Tensor], file: Path | str) -> State:
+    """The keys without `module.` and `_orig_mod.` at any depth; BadCheckpoint if two then agree."""
+    stripped = {_WRAPPERS.sub("", key): value for key, value in state.items()}
+    if len(stripped) < len(state):
+        raise BadCheckpoint(
+            f"{file} contains the same weights twice, with and without `module.`: save the "
+            "state_dict of one model and give that file"
+        )
+    return stripped
+
+
+def strip_to(state: Mapping[str, Tensor], anchor: str, file: Path | str) -> State:
+    """The keys without the prefix (`gloria.`, `model.`) that stands before the key `anchor`.
+
+    Keys without this prefix keep their names, so that loading reports them. BadCheckpoint where
+    several prefixes stand before `anchor`, as with the copies of a momentum encoder.
+    """
+    prefixes = [key.removesuffix(anchor) for key in state if f".{key}".endswith(f".{anchor}")]
+    if len(prefixes) > 1:
+        raise BadCheckpoint(
+            f"{file} contains {anchor} {len(prefixes)} times, under "
+            f"{', '.join(map(repr, sorted(prefixes)))}: save the model to evaluate to its own file"
+        )
+    prefix = prefixes[0] if prefixes else ""
+    return {key.removeprefix(prefix): value for key, value in state.items()}
+
+
+def rename_parts(state: Mapping[str, Tensor], parts: Mapping[str, str]) -> State:
+    """Each key with its first prefix of `parts` replaced; other keys keep their names."""
+    return {_renamed(key, parts): value for key, value in state.items()}
+
+
+def _renamed(key: str, parts: Mapping[str, str]) -> str:
+    old = next((prefix for prefix in parts if key.startswith(prefix)), None)
+    return key if old is None else parts[old] + key[len(old) :]
+
+
+def without(state: Mapping[str, Tensor], patterns: Iterable[str]) -> State:
+    """The entries whose keys no regular expression of `patterns` finds."""
+    found = tuple(patterns)
+    return {key: v for key, v in state.items() if not any(re.search(p, key) for p in found)}

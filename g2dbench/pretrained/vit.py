@@ -1,0 +1,50 @@
+"""Vision transformers with timm's key names inside published checkpoints.
+
+Shapes: B images, S input side, N patches, D width, h w grid (N = h * w).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+from torch import Tensor
+
+from g2dbench.errors import BadCheckpoint
+from g2dbench.pretrained.feature_maps import to_grid
+from g2dbench.pretrained.weights import select_prefix
+
+_HEAD_WIDTH = 64
+"""Width of an attention head in ViT-S, -B and -L."""
+
+
+def make_vit(state: Mapping[str, Tensor], prefix: str, file: Path | str) -> Any:
+    """timm's vision transformer with the sizes of the weights under `prefix`, without a classifier.
+
+    Raises BadCheckpoint where the file contains no vision transformer there.
+    """
+    part = select_prefix(state, prefix)
+    try:
+        width, _, patch, _ = part["patch_embed.proj.weight"].shape
+        grid = round((part["pos_embed"].shape[1] - 1) ** 0.5)
+        depth = len({key.split(".")[1] for key in part if key.startswith("blocks.")})
+        return timm.models.VisionTransformer(
+            img_size=patch * grid,
+            patch_size=patch,
+            embed_dim=width,
+            depth=depth,
+            num_heads=width // _HEAD_WIDTH,
+            num_classes=0,
+            global_pool="token",
+        )
+    except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
+        raise BadCheckpoint(
+            f"{file} contains no vision transformer under {prefix!r} (missing or malformed: "
+            f"{error})"
+        ) from error
+
+
+def patch_grid(trunk: Any, images: Tensor) -> Tensor:
+    """(B, 3, S, S) -> (B, D, h, w): the patch tokens after the final norm."""
+    tokens: Tensor = trunk.forward_features(images)
+    return to_grid(tokens[:, 1:])

@@ -1,0 +1,14 @@
+"""The modules of `support.originals` that describe a model."""
+
+NAMES = (
+    "chexzero",
+    "gloria",
+    "mgca",
+    "mgca_vit",
+    "convirt",
+    "convirt_mgca",
+    "convirt_benchx",
+    "mflag",
+    "kad",
+    "mrm",
+)
