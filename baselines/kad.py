@@ -141,6 +141,7 @@ class KAD(Model):
 
     card = CARD
     fixed_size = False
+    matches_jointly = True
     grounding = Grounding("bilinear", None)
     """Bilinear to the image (plot_visualize_512.py), which gives no threshold."""
 

@@ -100,7 +100,11 @@ class Locates(Protocol):
 
 @runtime_checkable
 class Matches(Protocol):
-    """Gives the probability of a named finding, without a shared space."""
+    """Gives the probability of a named finding, without a shared space.
+
+    A model whose authors decode all findings together, so that one changes another, states it by
+    the attribute `matches_jointly = True`.
+    """
 
     def match(self, images: Tensor, findings: Sequence[str]) -> Tensor:
         """(B, C, S, S), T finding names -> (B, T) in [0, 1]."""

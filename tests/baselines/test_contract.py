@@ -81,7 +81,7 @@ def test_a_loaded_model_is_what_its_card_says(case: str, model: Model, sources: 
     again = load(card, sources(case))
     assert again.identity == model.identity
     size = model.preprocess.size
-    assert inputs(model).shape == (3, 3, size, size)
+    assert inputs(model).shape == (3, model.preprocess.channels, size, size)
 
 
 @pytest.mark.parametrize("check", names())

@@ -177,6 +177,8 @@ FACTORIES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "chance": ("chance", lambda folder: None),
     "chexzero": ("chexzero", chexzero.write),
     "gloria": ("gloria", gloria.write),
+    "gloria-mimic": ("gloria-mimic", gloria.write),
+    "imagenet": ("imagenet", lambda folder: make_encoder(folder, "test_resnet")),
     "mgca": ("mgca", mgca_vit.write),
     "convirt": ("convirt", convirt_benchx.write),
     "mflag": ("mflag", mflag.write),
