@@ -1,16 +1,21 @@
-"""Scores with confidence intervals, for each finding and averaged over findings.
+"""Scores with confidence intervals: for each finding, averaged over findings, for each group.
 
-Legend: N images, K findings, B resamples.
+Legend: N images, K findings, B resamples. Groups are of patients or images: sex, age band, view,
+source.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
-from g2dbench.metrics.bootstrap import Statistic, bootstrap
-from g2dbench.metrics.classification import ones_weights
+from g2dbench.metrics.bootstrap import RESAMPLES, bootstrap_all, resample_generators
+from g2dbench.metrics.labels import ones_weights
+from g2dbench.metrics.statistic import Combined, Statistic, evaluate
+from g2dbench.metrics.statistic import mean_over as mean_over
+from g2dbench.metrics.statistic import undefined as undefined
 from g2dbench.result import Score
 
 
@@ -29,16 +34,34 @@ class PatientStatistic:
 
 
 def scores(statistics: Mapping[str, PatientStatistic]) -> dict[str, Score]:
-    """Each metric's value with its 95 % confidence interval over patients."""
-    return {name: _score(metric) for name, metric in statistics.items()}
+    """Each metric's value with its 95 % confidence interval over patients.
+
+    Metrics with the same array of patients are resampled together, and share work where they can.
+    """
+    by_patients: dict[int, dict[str, PatientStatistic]] = {}
+    for name, metric in statistics.items():
+        by_patients.setdefault(id(metric.patients), {})[name] = metric
+    found: dict[str, Score] = {}
+    for metrics in by_patients.values():
+        found |= _scores_of_images(metrics)
+    return {name: found[name] for name in statistics}
 
 
-def _score(metric: PatientStatistic) -> Score:
-    value = metric.value
-    if np.isnan(value):
-        return Score(value=value, n=metric.n)
-    interval = bootstrap(metric.patients, metric.statistic)
-    return Score(value=value, low=interval.low, high=interval.high, n=metric.n)
+def _scores_of_images(metrics: Mapping[str, PatientStatistic]) -> dict[str, Score]:
+    """`scores` of metrics of the same images."""
+    patients = next(iter(metrics.values())).patients
+    whole = evaluate([m.statistic for m in metrics.values()], ones_weights(len(patients)))
+    values = {name: float(value[0]) for name, value in zip(metrics, whole, strict=True)}
+    defined = {name: metrics[name].statistic for name, v in values.items() if not np.isnan(v)}
+    intervals = bootstrap_all(patients, defined) if defined else {}
+    return {
+        name: Score(value=value, n=metrics[name].n)
+        if name not in intervals
+        else Score(
+            value=value, low=intervals[name].low, high=intervals[name].high, n=metrics[name].n
+        )
+        for name, value in values.items()
+    }
 
 
 def per_finding(
@@ -56,18 +79,92 @@ def per_finding(
         f"{name}:{finding}": PatientStatistic(patients, statistic, int(counts[:, k].sum()))
         for k, (finding, statistic) in enumerate(statistics.items())
     }
-    defined = [metric.statistic for metric in each.values() if not np.isnan(metric.value)]
+    values = evaluate(list(statistics.values()), ones_weights(len(patients)))
+    defined = [s for s, v in zip(statistics.values(), values, strict=True) if not np.isnan(v[0])]
     whole = PatientStatistic(patients, mean_over(defined), int(counts.any(axis=1).sum()))
     return {name: whole, **each}
 
 
-def mean_over(statistics: Sequence[Statistic]) -> Statistic:
-    """The mean of several statistics of the same images; NaN for an empty list."""
-    if not statistics:
-        return undefined
-    return lambda weights: np.mean([statistic(weights) for statistic in statistics], axis=0)
+def within(statistic: Statistic, images: NDArray[np.bool_]) -> Statistic:
+    """The statistic of some of the images, (N,) bool: the others get the multiplicity 0."""
+    return lambda weights: statistic(weights * images)
 
 
-def undefined(weights: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The statistic that is NaN in every resample."""
-    return np.full(len(weights), np.nan)
+def per_group(
+    name: str, metric: PatientStatistic, groups: ArrayLike, counts: NDArray[np.bool_] | None = None
+) -> dict[str, PatientStatistic]:
+    """A metric in each group of images, and the gap between groups.
+
+    groups (N,): group of each image, None or NaN where unknown. counts (N,): images that the metric
+    includes; None for all. Gives `name@<group>` for each group; `name_gap`, largest minus smallest
+    value; `name_lowest` and `name_highest`. The last three are over the groups that are defined on
+    the whole set; they are NaN for fewer than two, and in a resample where one is undefined.
+    The gap of equal groups is above 0 by chance, and so is its interval: see `gap_p_value`.
+    """
+    names, masks = _groups(groups, len(metric.patients))
+    included = np.ones(len(metric.patients), dtype=bool) if counts is None else counts
+    each = {
+        f"{name}@{group}": PatientStatistic(
+            metric.patients, within(metric.statistic, mask), int((mask & included).sum())
+        )
+        for group, mask in zip(names, masks, strict=True)
+    }
+    defined = [k for k, m in enumerate(each.values()) if not np.isnan(m.value)]
+    parts = [list(each.values())[k].statistic for k in defined]
+    n = int((masks[defined].any(axis=0) & included).sum()) if defined else 0
+    whole = {
+        f"{name}_{kind}": PatientStatistic(metric.patients, _over_groups(parts, kind), n)
+        for kind in _OVER_GROUPS
+    }
+    return {**whole, **each}
+
+
+def _groups(groups: ArrayLike, images: int) -> tuple[list[str], NDArray[np.bool_]]:
+    """Names of the groups, sorted, and the images of each, (G,N)."""
+    codes, names = pd.factorize(np.asarray(groups, dtype=object), sort=True)
+    if codes.shape != (images,):
+        raise ValueError(f"groups {codes.shape} do not fit {images} images")
+    return [str(name) for name in names], codes == np.arange(len(names))[:, None]
+
+
+_OVER_GROUPS: Mapping[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    "gap": lambda values: np.asarray(np.ptp(values, axis=0)),
+    "lowest": lambda values: np.asarray(values.min(axis=0)),
+    "highest": lambda values: np.asarray(values.max(axis=0)),
+}
+
+
+def _over_groups(parts: Sequence[Statistic], kind: str) -> Statistic:
+    return Combined(tuple(parts), _OVER_GROUPS[kind]) if len(parts) > 1 else undefined
+
+
+def gap_p_value(
+    metric: PatientStatistic, groups: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
+) -> float:
+    """One-sided p-value of the gap between groups of patients, by a permutation test.
+
+    Groups are shuffled among the patients that have one; all images of a patient have the same, or
+    ValueError. Shuffles in which a group is undefined are excluded; 1 is added to count and total.
+    NaN for fewer than two groups, or if one is undefined. Source: Phipson & Smyth 2010,
+    Permutation P-values Should Never Be Zero.
+    """
+    names, masks = _groups(groups, len(metric.patients))
+    known = masks.any(axis=0)
+    patient, owners = pd.factorize(metric.patients[known])
+    group = np.where(known, masks.argmax(axis=0), -1)[known]
+    of_patient = np.zeros(len(owners), dtype=np.int64)
+    of_patient[patient] = group
+    if (of_patient[patient] != group).any():
+        raise ValueError("a patient has images of two groups: shuffling needs one of each patient")
+    shuffled = [g.permutation(of_patient) for g in resample_generators(seed, resamples)]
+    values = np.full((resamples + 1, len(names)), np.nan)
+    for row, order in enumerate([of_patient, *shuffled]):
+        weights = np.zeros((len(names), len(metric.patients)), dtype=np.int64)
+        weights[:, known] = order[patient] == np.arange(len(names))[:, None]
+        values[row] = metric.statistic(weights)
+    gaps = np.ptp(values, axis=1) if len(names) > 1 else np.full(resamples + 1, np.nan)
+    if np.isnan(gaps[0]):
+        return float("nan")
+    by_chance = gaps[1:][~np.isnan(gaps[1:])]
+    extreme = int((by_chance >= gaps[0] - 1e-12).sum())
+    return float((extreme + 1) / (by_chance.size + 1))

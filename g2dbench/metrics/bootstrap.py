@@ -8,7 +8,7 @@ resamples, and two models scored on the same rows get the same resamples.
 A statistic maps multiplicities (b,N) int, how often each row is sampled, to values (b,).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from g2dbench.metrics.ratio import ratio
-
-Statistic = Callable[[NDArray[np.int64]], NDArray[np.float64]]
+from g2dbench.metrics.statistic import Statistic as Statistic
+from g2dbench.metrics.statistic import evaluate
 
 RESAMPLES = 1000
 CONFIDENCE_LEVEL = 0.95
@@ -57,7 +57,8 @@ def _unit_codes(units: ArrayLike) -> tuple[NDArray[np.intp], int]:
     return np.asarray(codes, dtype=np.intp), len(ids)
 
 
-def _resample_generators(seed: int, resamples: int) -> Iterator[np.random.Generator]:
+def resample_generators(seed: int, resamples: int) -> Iterator[np.random.Generator]:
+    """One random generator for each resample: independent of the number of resamples."""
     for b in range(resamples):
         yield np.random.default_rng(np.random.SeedSequence((seed, b)))
 
@@ -72,27 +73,21 @@ def multiplicities(
 ) -> Iterator[NDArray[np.int64]]:
     """Yield chunks (b,N): how often each row is sampled; all chunks together have `resamples` rows.
 
-    units (N,) ids. P units are sampled with replacement, each with all its rows.
+    units (N,) ids. P units are sampled with replacement, each with all its rows. In memory, the
+    multiplicities of one row lie side by side: metrics that sort rows move whole lines of them.
     """
     _check(resamples, seed)
     codes, count = _unit_codes(units)
     step = max(1, _MAX_ELEMENTS // max(1, codes.size))
     chunk: list[NDArray[np.int64]] = []
-    for generator in _resample_generators(seed, resamples):
+    for generator in resample_generators(seed, resamples):
         sampled = generator.integers(count, size=count) if count else np.zeros(0, dtype=np.int64)
         chunk.append(np.bincount(sampled, minlength=count))
         if len(chunk) == step:
-            yield np.stack(chunk)[:, codes]
+            yield np.stack(chunk, axis=1).take(codes, axis=0).T
             chunk = []
     if chunk:
-        yield np.stack(chunk)[:, codes]
-
-
-def _evaluate(statistic: Statistic, weights: NDArray[np.int64]) -> NDArray[np.float64]:
-    values = np.asarray(statistic(weights), dtype=np.float64)
-    if values.shape != (len(weights),):
-        raise ValueError(f"the statistic gave {values.shape} for {len(weights)} resamples")
-    return values
+        yield np.stack(chunk, axis=1).take(codes, axis=0).T
 
 
 def _percentiles(values: NDArray[np.float64], level: float, units: int) -> ConfidenceInterval:
@@ -119,9 +114,38 @@ def bootstrap(
     units (N,) patient ids. Resamples with a NaN are excluded; `undefined` is their share.
     Source: Efron & Tibshirani 1993, chapter 13; Field & Welsh 2007 for clusters.
     """
-    chunks = multiplicities(units, resamples=resamples, seed=seed)
-    values = np.concatenate([_evaluate(statistic, weights) for weights in chunks])
-    return _percentiles(values, level, _unit_codes(units)[1])
+    found = bootstrap_all(units, {"": statistic}, resamples=resamples, seed=seed, level=level)
+    return found[""]
+
+
+def bootstrap_all(
+    units: ArrayLike,
+    statistics: Mapping[str, Statistic],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = CONFIDENCE_LEVEL,
+) -> dict[str, ConfidenceInterval]:
+    """`bootstrap` of several statistics of the same images: the same intervals, in one pass.
+
+    units (N,) patient ids. Statistics that share work (see statistic.py) do it once.
+    """
+    values = _resampled(list(statistics.values()), units, resamples, seed)
+    count = _unit_codes(units)[1]
+    return {
+        name: _percentiles(row, level, count) for name, row in zip(statistics, values, strict=True)
+    }
+
+
+def _resampled(
+    statistics: Sequence[Statistic], units: ArrayLike, resamples: int, seed: int
+) -> list[NDArray[np.float64]]:
+    """The values (B,) of each statistic."""
+    blocks = [
+        evaluate(statistics, weights)
+        for weights in multiplicities(units, resamples=resamples, seed=seed)
+    ]
+    return [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
 
 
 def weighted_mean(values: ArrayLike, weights: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -156,14 +180,12 @@ def paired_bootstrap(
     than two units. Source: Davison & Hinkley 1997, 4.2.
     """
 
-    def difference(weights: NDArray[np.int64]) -> NDArray[np.float64]:
-        return _evaluate(first, weights) - _evaluate(second, weights)
-
-    chunks = multiplicities(units, resamples=resamples, seed=seed)
-    values = np.concatenate([_evaluate(difference, weights) for weights in chunks])
+    one, other = _resampled([first, second], units, resamples, seed)
+    values = one - other
     codes, count = _unit_codes(units)
     interval = _percentiles(values, level, count)
-    whole = float(difference(np.ones((1, codes.size), dtype=np.int64))[0])
+    one, other = evaluate([first, second], np.ones((1, codes.size), dtype=np.int64))
+    whole = float(one[0] - other[0])
     p_value = _two_sided_p(values[~np.isnan(values)]) if count > 1 else float("nan")
     return Difference(whole, interval.low, interval.high, p_value, interval.undefined)
 
@@ -217,7 +239,7 @@ def _all_swaps(count: int) -> Iterator[NDArray[np.float64]]:
 
 
 def _random_swaps(count: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    for generator in _resample_generators(seed, resamples):
+    for generator in resample_generators(seed, resamples):
         yield np.where(generator.integers(2, size=(1, count)), -1.0, 1.0)
 
 

@@ -2,7 +2,7 @@
 
 Legend: N images, K classes, B resamples, G distinct scores.
 Labels: 1 present, 0 absent; -1 (uncertain) and NaN (not labeled) are excluded from that class.
-Any other label, or a score of a labeled image that is not finite, raises ValueError.
+Any other label raises ValueError, a score of a labeled image that is not finite BadResult.
 An undefined value, such as the AUC of one class, is NaN, never 0 or 0.5.
 
 `weights` are integer multiplicities (B,N): how often each resample contains each image. So
@@ -15,10 +15,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from g2dbench.metrics.ratio import ratio
-from g2dbench.sample import ABSENT, PRESENT, UNCERTAIN
-
-Weights = NDArray[np.integer]
+from g2dbench.errors import BadResult
+from g2dbench.metrics.confusion import DecisionCounts
+from g2dbench.metrics.labels import Weights as Weights
+from g2dbench.metrics.labels import check_weights
+from g2dbench.metrics.labels import labeled as labeled
+from g2dbench.metrics.labels import labeled_scores as labeled_scores
+from g2dbench.metrics.labels import ones_weights as ones_weights
+from g2dbench.metrics.ranking import RankedScores
+from g2dbench.sample import UNCERTAIN
 
 
 class MacroAverage(NamedTuple):
@@ -43,57 +48,13 @@ class ThresholdCounts(NamedTuple):
     negatives: NDArray[np.int64]
 
 
-def labeled(truth: ArrayLike) -> NDArray[np.bool_]:
-    """True for labels 0 and 1, False for -1 (uncertain) and NaN (missing); else ValueError."""
-    label = np.asarray(truth, dtype=np.float64)
-    known: NDArray[np.bool_] = (label == PRESENT) | (label == ABSENT)
-    left_out = (label == UNCERTAIN) | np.isnan(label)
-    if not (known | left_out).all():
-        strange = label[~(known | left_out)][0]
-        raise ValueError(f"labels must be 1, 0, -1 (uncertain) or NaN (missing); found {strange:g}")
-    return known
-
-
-def labeled_scores(
-    truth: ArrayLike, score: ArrayLike
-) -> tuple[NDArray[np.intp], NDArray[np.bool_], NDArray[np.float64]]:
-    """Indices of the labeled images, their labels and their scores, each (M,), M <= N.
-
-    Raises ValueError if shapes differ or the score of a labeled image is not finite.
-    """
-    label, value = np.asarray(truth), np.asarray(score, dtype=np.float64)
-    if label.ndim != 1 or label.shape != value.shape:
-        raise ValueError(
-            f"labels {label.shape} and scores {value.shape} must be two equally long lists"
-        )
-    rows = np.flatnonzero(labeled(label))
-    if not np.isfinite(value[rows]).all():
-        row = rows[~np.isfinite(value[rows])][0]
-        raise ValueError(f"the score of row {row} is {value[row]}; every labeled image needs one")
-    return rows, label[rows] == PRESENT, value[rows]
-
-
-def ones_weights(count: int) -> NDArray[np.int64]:
-    """Weights of one, (1, count): every image counts once."""
-    return np.ones((1, count), dtype=np.int64)
-
-
-def _check_weights(weights: Weights, count: int) -> None:
-    if weights.ndim != 2 or weights.shape[1] != count:
-        raise ValueError(f"weights have shape {weights.shape}; expected (resamples, {count})")
-    if not np.issubdtype(weights.dtype, np.integer):
-        raise ValueError(f"weights are integer multiplicities, not {weights.dtype}")
-    if weights.size and weights.min() < 0:
-        raise ValueError("weights are multiplicities and cannot be negative")
-
-
 def threshold_counts(truth: ArrayLike, score: ArrayLike, weights: Weights) -> ThresholdCounts:
     """Counts at every threshold for all resamples, by one sort and cumulative sums.
 
     truth, score (N,); weights (B,N) int. Images with equal scores share a threshold.
     """
     rows, present, value = labeled_scores(truth, score)
-    _check_weights(weights, np.asarray(score).size)
+    check_weights(weights, np.asarray(score).size)
     order = np.argsort(-value, kind="stable")
     value, present = value[order], present[order]
     counts = weights[:, rows[order]]
@@ -115,12 +76,7 @@ def weighted_auc(truth: ArrayLike, score: ArrayLike, weights: Weights) -> NDArra
     The share of (present, absent) pairs that are ranked correctly; a tie counts one half. Exact
     integer counts. Source: Hanley & McNeil 1982; scikit-learn roc_auc_score.
     """
-    curve = threshold_counts(truth, score, weights)
-    true_positives_before = np.zeros_like(curve.true_positives)
-    true_positives_before[:, 1:] = curve.true_positives[:, :-1]
-    new_false_positives = np.diff(curve.false_positives, axis=1, prepend=0)
-    twice_area = ((true_positives_before + curve.true_positives) * new_false_positives).sum(axis=1)
-    return ratio(twice_area, 2 * curve.positives * curve.negatives)
+    return RankedScores(truth, score).value("auc", weights)
 
 
 def auc(truth: ArrayLike, score: ArrayLike) -> float:
@@ -174,15 +130,7 @@ def weighted_f1(truth: ArrayLike, decision: ArrayLike, weights: Weights) -> NDAr
 
     truth (N,) labels, decision (N,) 1 or 0. Source: scikit-learn f1_score, zero_division=nan.
     """
-    rows, present, predicted = labeled_scores(truth, decision)
-    _check_weights(weights, np.asarray(decision).size)
-    if not np.isin(predicted, (0, 1)).all():
-        raise ValueError("decisions must be 1 or 0; turn scores into decisions with `binarize`")
-    counts, predicted_positive = weights[:, rows], predicted == 1
-    both = counts[:, present & predicted_positive].sum(axis=1)
-    return ratio(
-        2 * both, counts[:, present].sum(axis=1) + counts[:, predicted_positive].sum(axis=1)
-    )
+    return DecisionCounts(truth, decision).value("f1", weights)
 
 
 def f1(truth: ArrayLike, decision: ArrayLike) -> float:
@@ -218,7 +166,8 @@ def correct(truth: ArrayLike, predicted: ArrayLike) -> NDArray[np.float64]:
     if not (np.isin(label[known] % 1, 0) & (label[known] >= 0)).all():
         raise ValueError("true classes must be 0, 1, 2 ..., or -1 or NaN where not labeled")
     if np.isnan(prediction[known]).any():
-        raise ValueError("an image with a true class has no predicted class")
+        row = int(np.flatnonzero(known & np.isnan(prediction))[0])
+        raise BadResult(f"row {row} has a true class, but no predicted class")
     return np.where(known, label == prediction, np.nan)
 
 

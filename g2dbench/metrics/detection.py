@@ -1,52 +1,32 @@
 """Detection: COCO average precision of one finding, exact for any resample of the images.
 
 Legend: N images, B resamples, T IoU thresholds, C detections. Boxes are (x0, y0, x1, y1) pixels.
-Several findings: one call for each finding, then the mean of the defined values.
-Detections with equal scores are ranked in the order of images, then of boxes, as COCOeval does by
-image id. Pass the images sorted by id, so that the result does not depend on the file order.
+Several findings: one call for each finding, then the mean of the defined values (`mean_over` of
+their statistics). By size of lesion: one call for each of `SIZES`. See box_matching.py for ties.
 """
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from numpy.typing import NDArray
+
+from g2dbench.metrics.box_matching import ALL_SIZES, coco_evaluation, match_detections
+from g2dbench.metrics.box_matching import SIZES as SIZES
+from g2dbench.metrics.box_matching import ImageBoxes as ImageBoxes
+from g2dbench.metrics.statistic import Statistic, each_of
 
 IOU_THRESHOLDS = (0.40, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70, 0.75)
 """The IoU thresholds of MGCA and of the RSNA challenge."""
 
-MAX_DETECTIONS = 100
+COCO_IOU_THRESHOLDS = (0.50, 0.55, 0.60, 0.65, 0.70, 0.75, 0.80, 0.85, 0.90, 0.95)
+"""The IoU thresholds of COCO's main metric."""
+
 _RECALLS = np.linspace(0.0, 1.0, 101)
 _MAX_ELEMENTS = 1 << 21  # resamples x detections held at once: 16 MB per int64 array
-
-
-@dataclass(frozen=True, eq=False)
-class ImageBoxes:
-    """Detections and ground truth of one image: `detected` (D,4), `scores` (D,), `truth` (G,4).
-
-    Raises ValueError for wrong shapes, numbers that are not finite, an inverted box, or a ground
-    truth box without area.
-    """
-
-    detected: NDArray[np.float64]
-    scores: NDArray[np.float64]
-    truth: NDArray[np.float64]
-
-    def __init__(self, detected: ArrayLike, scores: ArrayLike, truth: ArrayLike) -> None:
-        object.__setattr__(self, "detected", _boxes(detected, "detected"))
-        object.__setattr__(self, "truth", _boxes(truth, "truth"))
-        object.__setattr__(self, "scores", np.asarray(scores, dtype=np.float64).reshape(-1))
-        if len(self.scores) != len(self.detected) or not np.isfinite(self.scores).all():
-            raise ValueError(
-                f"{len(self.detected)} detected boxes need as many finite scores; "
-                f"found {np.isfinite(self.scores).sum()}"
-            )
-        if (self.truth[:, 2:] <= self.truth[:, :2]).any():
-            raise ValueError("a ground truth box has no area")
 
 
 @dataclass(frozen=True)
@@ -55,54 +35,6 @@ class AveragePrecision:
 
     value: float
     per_iou: dict[float, float]
-
-
-def _boxes(given: ArrayLike, name: str) -> NDArray[np.float64]:
-    boxes = np.asarray(given, dtype=np.float64)
-    boxes = boxes.reshape(0, 4) if boxes.size == 0 else boxes
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"{name} boxes must have shape (boxes, 4); found {boxes.shape}")
-    if not np.isfinite(boxes).all() or (boxes[:, 2:] < boxes[:, :2]).any():
-        raise ValueError(f"a {name} box is not finite or has x1 < x0 or y1 < y0")
-    return boxes
-
-
-def _annotations(per_image: Sequence[NDArray[np.float64]]) -> list[dict[str, object]]:
-    """COCO annotations. Ids start at 1: COCOeval takes a match with id 0 for no match."""
-    found: list[dict[str, object]] = []
-    for image, boxes in enumerate(per_image):
-        for x0, y0, x1, y1 in boxes.tolist():
-            box = [x0, y0, x1 - x0, y1 - y0]
-            entry = {"id": len(found) + 1, "image_id": image, "category_id": 1, "bbox": box}
-            found.append({**entry, "area": box[2] * box[3], "iscrowd": 0})
-    return found
-
-
-def _coco_dataset(images: int, annotations: list[dict[str, object]]) -> COCO:
-    coco = COCO()
-    coco.dataset = {
-        "images": [{"id": image} for image in range(images)],
-        "categories": [{"id": 1}],
-        "annotations": annotations,
-    }
-    coco.createIndex()
-    return coco
-
-
-def _coco_evaluation(images: Sequence[ImageBoxes], iou_thresholds: Sequence[float]) -> COCOeval:
-    """COCOeval after evaluate(): boxes of every area, at most 100 detections per image."""
-    detections = _annotations([image.detected for image in images])
-    scores = np.concatenate([image.scores for image in images])
-    for entry, score in zip(detections, scores.tolist(), strict=True):
-        entry["score"] = score
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = _coco_dataset(len(images), _annotations([image.truth for image in images]))
-        run = COCOeval(truth, _coco_dataset(len(images), detections), "bbox")
-        run.params.iouThrs = np.asarray(iou_thresholds, dtype=np.float64)
-        run.params.areaRng, run.params.areaRngLbl = [[0.0, float("inf")]], ["all"]
-        run.params.maxDets = [MAX_DETECTIONS]
-        run.evaluate()
-    return run
 
 
 def coco_map(
@@ -114,7 +46,7 @@ def coco_map(
     """
     per_iou = np.full(len(iou_thresholds), np.nan)
     if any(len(image.truth) for image in images):
-        run = _coco_evaluation(images, iou_thresholds)
+        run = coco_evaluation(images, iou_thresholds)
         with contextlib.redirect_stdout(io.StringIO()):
             run.accumulate()
         per_iou = run.eval["precision"][:, :, 0, 0, 0].mean(axis=1)
@@ -129,7 +61,8 @@ def map_skip_empty(
 
     It ignores false positives on healthy images and completely missed findings, so it is too
     optimistic. Use it only to compare with published tables. NaN if no image is left.
-    Source: MGCA mgca/models/mgca/mgca_detector.py.
+    Source: MGCA mgca/models/mgca/mgca_detector.py. It calls torchmetrics, which rounds the 101
+    recalls to float32: up to .006 lower where a recall is a whole percent, as with 10 boxes.
     """
     kept = [image for image in images if len(image.detected) and len(image.truth)]
     return coco_map(kept, iou_thresholds)
@@ -140,6 +73,7 @@ class CocoMatches:
 
     `average_precision(weights)[b]` equals COCOeval on a set that contains image i weights[b, i]
     times, under new ids and side by side. Matching is per image, so once is enough.
+    size: smallest and largest area of the ground truth boxes that count, as in COCO's strata.
 
     Attributes: `truth_counts` (N,) ground truth boxes per image; `detected_and_true` (N,) bool,
     images with both a detection and a ground truth box: `weights * detected_and_true` gives MGCA's
@@ -147,23 +81,36 @@ class CocoMatches:
     """
 
     def __init__(
-        self, images: Sequence[ImageBoxes], iou_thresholds: Sequence[float] = IOU_THRESHOLDS
+        self,
+        images: Sequence[ImageBoxes],
+        iou_thresholds: Sequence[float] = IOU_THRESHOLDS,
+        size: tuple[float, float] = ALL_SIZES,
     ) -> None:
-        self.truth_counts = np.array([len(image.truth) for image in images], dtype=np.int64)
         detections = np.array([len(image.detected) for image in images], dtype=np.int64)
+        found = match_detections(images, iou_thresholds, size)
+        self.iou_thresholds = tuple(iou_thresholds)
+        self.truth_counts = found.truth_counts
         self.detected_and_true = (self.truth_counts > 0) & (detections > 0)
-        done = _coco_evaluation(images, iou_thresholds).evalImgs if images else []
-        entries = [entry for entry in done if entry is not None]
-        scores = [np.asarray(entry["dtScores"], dtype=np.float64) for entry in entries]
-        owners = [np.full(len(s), e["image_id"]) for s, e in zip(scores, entries, strict=True)]
-        none = np.zeros((len(iou_thresholds), 0))
-        matches = np.concatenate([none, *(entry["dtMatches"] for entry in entries)], axis=1) > 0
-        score = np.concatenate([np.zeros(0), *scores])
-        order = np.argsort(-score, kind="stable")
-        self._matched = matches[:, order]
-        self._owner = np.concatenate([np.zeros(0), *owners])[order].astype(np.intp)
-        runs = _tied_slices(score[order], self._owner)
+        self._matched, self._ignored, self._owner = found.matched, found.ignored, found.owner
+        runs = _tied_slices(found.scores, self._owner)
         self._mixed_ties = [run for run in runs if _mixes(self._matched[:, run])]
+
+    def __call__(
+        self, weights: NDArray[np.integer], names: AbstractSet[str]
+    ) -> Mapping[str, NDArray[np.float64]]:
+        """The values (B,) of "map" and of "ap50" etc., the AP at one of the IoU thresholds."""
+        per_iou = self.average_precision(weights)
+        found = {f"ap{100 * t:.0f}": per_iou[:, i] for i, t in enumerate(self.iou_thresholds)}
+        found["map"] = np.asarray(per_iou.mean(axis=1))
+        return {name: found[name] for name in names}
+
+    def statistics(self) -> dict[str, Statistic]:
+        """mAP and the AP at each IoU threshold, as statistics: "map", "ap50", "ap55" etc."""
+        return each_of(self, ["map", *(f"ap{100 * t:.0f}" for t in self.iou_thresholds)])
+
+    def skipping_empty(self, weights: NDArray[np.integer]) -> NDArray[np.float64]:
+        """MGCA's published mAP (B,): see `map_skip_empty`. A statistic for the bootstrap."""
+        return self.mean_average_precision(weights * self.detected_and_true)
 
     def average_precision(self, weights: NDArray[np.integer]) -> NDArray[np.float64]:
         """AP (B,T) for multiplicities (B,N); 0 without a detection, NaN without ground truth."""
@@ -208,10 +155,12 @@ class CocoMatches:
     ) -> NDArray[np.float64]:
         counts = weights[:, self._owner[column]].astype(np.int64)
         counts = np.where(copy < 0, counts, counts > copy)
-        all_detections = np.cumsum(counts, axis=1)
         positives = weights @ self.truth_counts
         result = np.full((len(weights), len(self._matched)), np.nan)
+        ignored, everything = self._ignored[:, column], np.cumsum(counts, axis=1)
         for t, matched in enumerate(self._matched[:, column]):
+            some_ignored = ignored[t].any()
+            all_detections = np.cumsum(counts * ~ignored[t], axis=1) if some_ignored else everything
             true_positives = np.cumsum(counts[:, matched], axis=1)
             precision = _interpolated(true_positives / (all_detections[:, matched] + np.spacing(1)))
             for b in np.flatnonzero(positives):

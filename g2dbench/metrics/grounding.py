@@ -12,6 +12,7 @@ it. A pixel is predicted where map > threshold, as in MedKLIP.
 
 Each is NaN for an image without ground truth: published numbers are means over positive images.
 "oracle_" means that the threshold was chosen on the same ground truth that is scored.
+Metrics without a threshold (pixel AUC, AUPRO, entropy ...): heatmap.py.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from g2dbench.errors import BadResult
 from g2dbench.metrics.ratio import ratio
 from g2dbench.metrics.segmentation import dice_values, iou_values, only_positive
 
@@ -61,9 +63,13 @@ def box_mask(
     return mask
 
 
-def _checked(
+def checked_map(
     relevance: ArrayLike, truth: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The map as floats and the mask; ValueError if they do not fit, BadResult for infinite values.
+
+    Callers add the image's name.
+    """
     values, mask = np.asarray(relevance, dtype=np.float64), np.asarray(truth)
     if values.ndim != 2 or values.shape != mask.shape or mask.dtype != np.bool_:
         raise ValueError(
@@ -71,7 +77,7 @@ def _checked(
             f"found {mask.dtype} {mask.shape}"
         )
     if np.isinf(values).any():
-        raise ValueError("the map has infinite values")
+        raise BadResult(f"{int(np.isinf(values).sum())} pixels of the map are infinite")
     return values, mask
 
 
@@ -80,7 +86,7 @@ def overlap_at(relevance: ArrayLike, truth: ArrayLike, thresholds: Sequence[floa
 
     NaN pixels are never predicted but count as ground truth. ValueError unless thresholds increase.
     """
-    values, mask = _checked(relevance, truth)
+    values, mask = checked_map(relevance, truth)
     sorted_thresholds = np.asarray(thresholds, dtype=np.float64)
     if (
         sorted_thresholds.ndim != 1
@@ -142,7 +148,7 @@ def pointing_game(relevance: ArrayLike, truth: ArrayLike) -> float:
     Ties favor the model: a constant map always scores 1. A map of NaN only scores 0.
     Source: MedKLIP Sample_Zero-Shot_Grounding_RSNA/test.py at 8e60b03, score_cal.
     """
-    values, mask = _checked(relevance, truth)
+    values, mask = checked_map(relevance, truth)
     if not mask.any():
         return float("nan")
     if np.isnan(values).all():
@@ -157,7 +163,7 @@ def signed_cnr(relevance: ArrayLike, truth: ArrayLike) -> float:
     over pixels that are not NaN. NaN if either side has no pixel, 0 for a constant map, infinite
     for two different constants (no noise).
     """
-    values, mask = _checked(relevance, truth)
+    values, mask = checked_map(relevance, truth)
     inside, outside = values[mask & ~np.isnan(values)], values[~mask & ~np.isnan(values)]
     if inside.size == 0 or outside.size == 0:
         return float("nan")

@@ -1,9 +1,13 @@
-"""Image-to-text and text-to-image retrieval over the full pool: recall at k.
+"""Image-to-text and text-to-image retrieval over the full pool: recall at k, ranks, precision at k.
 
-Legend: N queries, M pool items, D width, G kinds of group id.
+Legend: N queries, M pool items, D width, G kinds of group id, B resamples.
 A pool item is a match if it shares a group id with the query: same study, or identical report.
 The rank of a query is 1 + the number of non-matches at least as similar as its best match. So a
 tie counts against the model, and a constant embedding scores 0.
+
+Reports of healthy patients are often identical. `ranks` counts every copy as a match, if the group
+ids say so; `strict_ranks` counts the query's own partner alone, and its copies as wrong answers.
+Resamples repeat queries; the pool stays the same.
 """
 
 from collections.abc import Sequence
@@ -11,6 +15,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+
+from g2dbench.errors import BadResult
+from g2dbench.metrics.bootstrap import mean_of
+from g2dbench.metrics.labels import Weights, check_weights
+from g2dbench.metrics.statistic import Statistic
 
 KS = (1, 5, 10)
 TIE_TOLERANCE = 1e-9
@@ -21,14 +30,14 @@ _MAX_ELEMENTS = 1 << 22  # query x pool cells held at once: 32 MB per float64 ar
 
 
 def _normalized(embedding: ArrayLike, name: str) -> NDArray[np.float64]:
-    """Rows scaled to length 1, float64; ValueError for rows that are zero or not finite."""
+    """Rows scaled to length 1, float64; BadResult for rows that are zero or not finite."""
     rows = np.asarray(embedding, dtype=np.float64)
     if rows.ndim != 2:
         raise ValueError(f"{name} embeddings must be (items, width); found {rows.shape}")
     length = np.linalg.norm(rows, axis=1)
     bad = np.flatnonzero(~np.isfinite(length) | (length == 0))
     if bad.size:
-        raise ValueError(f"{name} embedding {bad[0]} is zero or not finite and has no direction")
+        raise BadResult(f"{name} embedding {bad[0]} is zero or not finite and has no direction")
     return np.asarray(rows / length[:, None])
 
 
@@ -51,7 +60,7 @@ def ranks_from_similarity(
 ) -> NDArray[np.int64]:
     """Rank (N,) of each query's best match; similarity (N,M), group ids (N,[G]) and (M,[G]).
 
-    Raises ValueError if a similarity is not finite or a query has no match in the pool.
+    Raises BadResult if a similarity is not finite, ValueError if a query has no match in the pool.
     """
     values = np.asarray(similarity, dtype=np.float64)
     left, right = _group_codes(query_groups, pool_groups)
@@ -60,7 +69,8 @@ def ranks_from_similarity(
             f"similarities {values.shape} do not fit {len(left)} queries and {len(right)} items"
         )
     if not np.isfinite(values).all():
-        raise ValueError("a similarity is not finite")
+        query = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
+        raise BadResult(f"a similarity of query {query} is not finite")
     return _ranks(values, left, right, tie)
 
 
@@ -99,6 +109,15 @@ def ranks(
     return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
 
 
+def strict_ranks(query: ArrayLike, pool: ArrayLike) -> NDArray[np.int64]:
+    """Rank (N,) of item i for query i among all items, by cosine; query, pool (N,D).
+
+    A copy of item i is as similar as item i itself, and a wrong answer: it counts against it.
+    """
+    own = np.arange(len(np.asarray(query)))
+    return ranks(query, pool, own, np.arange(len(np.asarray(pool))))
+
+
 def recall_values(rank: ArrayLike, k: int) -> NDArray[np.float64]:
     """1 for each query with a match among the first k, else 0, (N,). The mean is R@k."""
     return (np.asarray(rank) <= k).astype(np.float64)
@@ -110,7 +129,8 @@ def recalls(
     """R@k of N pairs in both directions over the full pool: {"image_to_text_r1": ..., ...}.
 
     images, texts (N,D), row i of both is one pair; groups (N,) or (N,G). NaN without pairs.
-    Source: Hodosh et al. 2013. BenchX's pool is one batch: its Hit@k depends on batch size.
+    Source: Hodosh et al. 2013, Framing Image Description as a Ranking Task, JAIR 47. BenchX's pool
+    is one batch: its Hit@k depends on batch size.
     """
     found = {
         "image_to_text": ranks(images, texts, groups, groups),
@@ -121,3 +141,90 @@ def recalls(
         for direction, rank in found.items()
         for k in ks
     }
+
+
+def retrieval_statistics(rank: ArrayLike, ks: Sequence[int] = KS) -> dict[str, Statistic]:
+    """R@k ("r1", "r5" ...), mean reciprocal rank "mrr" and "median_rank" of N queries' ranks.
+
+    Recalls and the reciprocal rank are better if high, the median rank if low. NaN without queries.
+    """
+    values = np.asarray(rank)
+    if values.ndim != 1 or (values.size and values.min() < 1):
+        raise ValueError("ranks must be a list of whole numbers from 1")
+    found: dict[str, Statistic] = {f"r{k}": mean_of(recall_values(values, k)) for k in ks}
+    found["mrr"] = mean_of(1.0 / values)
+    found["median_rank"] = lambda weights: weighted_median(values, weights)
+    return found
+
+
+def weighted_median(values: ArrayLike, weights: Weights) -> NDArray[np.float64]:
+    """Median of per-row values (N,) in each resample, (B,), for multiplicities (B,N).
+
+    The mean of the two middle values of an even number of rows; NaN without rows.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    check_weights(weights, numbers.size)
+    if numbers.size == 0:
+        return np.full(len(weights), np.nan)
+    order = np.argsort(numbers, kind="stable")
+    passed = np.cumsum(weights[:, order], axis=1)
+    total = passed[:, -1]
+    lower, upper = (  # the row at this place of the repeated rows
+        (passed <= place[:, None]).sum(axis=1).clip(max=numbers.size - 1)
+        for place in ((total - 1) // 2, total // 2)
+    )
+    middle = (numbers[order][lower] + numbers[order][upper]) / 2
+    return np.where(total > 0, middle, np.nan)
+
+
+def class_precisions(
+    query: ArrayLike,
+    pool: ArrayLike,
+    query_classes: ArrayLike,
+    pool_classes: ArrayLike,
+    ks: Sequence[int],
+    same_item: ArrayLike | None = None,
+) -> NDArray[np.float64]:
+    """Precision@k of class retrieval, (N, len(ks)): share of the k nearest items of the same class.
+
+    query (N,D), pool (M,D), classes (N,) and (M,). same_item (N,): index of the pool item that is
+    the query itself, and is left out; -1 for none. Ties count against the model: other classes
+    come first. Mean over queries: `mean_of(found[:, i])`.
+    Source: ConVIRT (Zhang et al. 2022), CheXpert 8x200; GLoRIA (Huang et al. 2021), 5x200.
+    """
+    queries, items = _normalized(query, "query"), _normalized(pool, "pool")
+    left, right = _group_codes(query_classes, pool_classes)
+    own = np.full(len(queries), -1) if same_item is None else np.asarray(same_item, dtype=np.intp)
+    if not len(left) == len(queries) == len(own) or len(right) != len(items):
+        raise ValueError(
+            f"{len(queries)} queries with {len(left)} classes and {len(own)} items, and a pool of "
+            f"{len(items)} with {len(right)} classes do not fit"
+        )
+    available = len(items) - int((own >= 0).any())
+    if not ks or min(ks) < 1 or max(ks) > available:
+        raise ValueError(f"precision at {list(ks)} needs 1 to {available} items of the pool")
+    step = max(1, _MAX_ELEMENTS // len(items))
+    parts = [
+        _precisions(queries[rows] @ items.T, left[rows, 0], right[:, 0], own[rows], ks)
+        for rows in (slice(at, at + step) for at in range(0, len(queries), step))
+    ]
+    return np.concatenate([np.zeros((0, len(ks))), *parts])
+
+
+def _precisions(
+    cosine: NDArray[np.float64],
+    left: NDArray[np.intp],
+    right: NDArray[np.intp],
+    own: NDArray[np.intp],
+    ks: Sequence[int],
+) -> NDArray[np.float64]:
+    """Precision (n, len(ks)) of n queries; their similarities are overwritten."""
+    hit = left[:, None] == right[None, :]
+    cosine -= TIE_TOLERANCE * hit
+    known = np.flatnonzero(own >= 0)
+    cosine[known, own[known]] = -np.inf
+    nearest = np.argpartition(-cosine, max(ks) - 1, axis=1)[:, : max(ks)]
+    order = np.argsort(-np.take_along_axis(cosine, nearest, axis=1), axis=1, kind="stable")
+    nearest = np.take_along_axis(nearest, order, axis=1)
+    found = np.cumsum(np.take_along_axis(hit, nearest, axis=1), axis=1)
+    return np.stack([found[:, k - 1] / k for k in ks], axis=1)

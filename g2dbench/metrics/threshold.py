@@ -1,4 +1,4 @@
-"""Thresholds chosen from labels: by best F1 (MedKLIP) or best Matthews correlation (KAD).
+"""Thresholds chosen from labels: by best F1 (MedKLIP), Matthews correlation (KAD), Youden index.
 
 A threshold chosen on validation labels is a valid operating point: pass it to `f1_at`,
 `accuracy_at`. One chosen on the scored labels is an oracle; such functions have it in their name.
@@ -8,7 +8,9 @@ Legend as in classification.py: N images, B resamples, G distinct scores.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from g2dbench.metrics.classification import ThresholdCounts, Weights, ones_weights, threshold_counts
+from g2dbench.metrics.classification import ThresholdCounts, threshold_counts
+from g2dbench.metrics.labels import Weights, ones_weights
+from g2dbench.metrics.ranking import RankedScores
 from g2dbench.metrics.ratio import ratio
 
 
@@ -44,13 +46,6 @@ def _mcc_curve(curve: ThresholdCounts) -> NDArray[np.float64]:
     return np.where(two_classes, ratio(numerator, denominator, zero_division=0.0), np.nan)
 
 
-def _maximum(curve: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Maximum of each row, (B,); NaN where a row is empty or undefined."""
-    if curve.shape[1] == 0:
-        return np.full(curve.shape[0], np.nan)
-    return np.asarray(curve.max(axis=1))
-
-
 def _best_threshold(thresholds: NDArray[np.float64], values: NDArray[np.float64]) -> float:
     """The lowest threshold that reaches the maximum; NaN if undefined."""
     if values.size == 0 or np.isnan(values).any():
@@ -82,9 +77,24 @@ def mcc_threshold(truth: ArrayLike, score: ArrayLike) -> float:
     return _best_threshold(curve.thresholds, _mcc_curve(curve)[0])
 
 
+def youden_threshold(truth: ArrayLike, score: ArrayLike) -> float:
+    """The (lowest) threshold t with the best sensitivity + specificity of "score >= t".
+
+    It has the best balanced accuracy. NaN with one class. Source: Youden 1950, Index for Rating
+    Diagnostic Tests.
+    """
+    curve = _unweighted_counts(truth, score)
+    positives, negatives = int(curve.positives[0]), int(curve.negatives[0])
+    if positives == 0 or negatives == 0:
+        return float("nan")
+    # In whole numbers, so that equal maxima are equal: (TP / P - FP / N) x P x N.
+    index = curve.true_positives[0] * negatives - curve.false_positives[0] * positives
+    return _best_threshold(curve.thresholds, index.astype(np.float64))
+
+
 def weighted_oracle_f1(truth: ArrayLike, score: ArrayLike, weights: Weights) -> NDArray[np.float64]:
     """Oracle F1 of each resample, (B,); the threshold is chosen again in each resample."""
-    return _maximum(_f1_curve(threshold_counts(truth, score, weights)))
+    return RankedScores(truth, score).value("oracle_f1", weights)
 
 
 def oracle_f1(truth: ArrayLike, score: ArrayLike) -> float:
@@ -92,16 +102,16 @@ def oracle_f1(truth: ArrayLike, score: ArrayLike) -> float:
 
     An upper bound, not an operating point. Source: MedKLIP's max-F1 (see `f1_threshold`).
     """
-    return float(_maximum(_f1_curve(_unweighted_counts(truth, score)))[0])
+    return float(weighted_oracle_f1(truth, score, ones_weights(np.asarray(score).size))[0])
 
 
 def weighted_oracle_mcc(
     truth: ArrayLike, score: ArrayLike, weights: Weights
 ) -> NDArray[np.float64]:
     """Oracle Matthews correlation of each resample, (B,); the threshold is chosen in each."""
-    return _maximum(_mcc_curve(threshold_counts(truth, score, weights)))
+    return RankedScores(truth, score).value("oracle_mcc", weights)
 
 
 def oracle_mcc(truth: ArrayLike, score: ArrayLike) -> float:
     """Best Matthews correlation over all thresholds, chosen on the scored labels. Source: KAD."""
-    return float(_maximum(_mcc_curve(_unweighted_counts(truth, score)))[0])
+    return float(weighted_oracle_mcc(truth, score, ones_weights(np.asarray(score).size))[0])

@@ -8,7 +8,14 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from g2dbench.metrics.detection import IOU_THRESHOLDS, CocoMatches, ImageBoxes, coco_map
+from g2dbench.metrics.detection import (
+    COCO_IOU_THRESHOLDS,
+    IOU_THRESHOLDS,
+    SIZES,
+    CocoMatches,
+    ImageBoxes,
+    coco_map,
+)
 from g2dbench.metrics.detection import map_skip_empty as skip_empty
 
 BOX = [10, 10, 30, 30]
@@ -55,14 +62,15 @@ def as_coco(images, name):
     return coco
 
 
-def reference_ap(images):
+def reference_ap(images, size=None):
     """AP (T,) by COCOeval on the images as they are, each with its own id."""
+    area = ("all", "small", "medium", "large").index(size or "all")
     with contextlib.redirect_stdout(io.StringIO()):
         run = COCOeval(as_coco(images, "truth"), as_coco(images, "detected"), "bbox")
         run.params.iouThrs = np.array(IOU_THRESHOLDS)
         run.evaluate()
         run.accumulate()
-    precision = run.eval["precision"][:, :, 0, 0, 2]
+    precision = run.eval["precision"][:, :, 0, area, 2]
     return np.where(precision[:, 0] < 0, np.nan, precision.mean(axis=1))
 
 
@@ -194,3 +202,40 @@ def test_weights_that_are_not_multiplicities_are_refused():
     for weights in (np.ones((1, 3), int), np.ones((1, 2)), np.array([[-1, 1]]), np.ones(2, int)):
         with pytest.raises(ValueError, match="weights"):
             matches.average_precision(weights)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("levels", [None, 3])
+def test_strata_by_size_equal_pycocotools_on_the_repeated_images(size, levels):
+    small = random_images(11, 14, levels)
+    images = [ImageBoxes(i.detected * 2, i.scores, i.truth * 2) for i in small[:7]] + small[7:]
+    matches = CocoMatches(images, size=SIZES[size])
+    weights = np.random.default_rng(0).multinomial(14, np.full(14, 1 / 14), size=10)
+    for row, values in zip(weights, matches.average_precision(weights), strict=True):
+        expected = reference_ap(repeated(images, row), size)
+        assert values == pytest.approx(expected, abs=1e-9, nan_ok=True)
+
+
+def test_small_and_large_lesions_by_hand():
+    # 20 x 20 is small; the large box is missed, the small one is found
+    image = ImageBoxes([BOX], [0.9], [BOX, [0, 0, 200, 200]])
+    once = np.ones((1, 1), int)
+    found = {
+        size: CocoMatches([image], size=limits).mean_average_precision(once)[0]
+        for size, limits in SIZES.items()
+    }
+    assert found == {"small": pytest.approx(1.0), "medium": pytest.approx(np.nan, nan_ok=True),
+                     "large": 0.0}  # fmt: skip
+
+
+def test_statistics_are_the_map_and_the_ap_of_each_threshold():
+    images = random_images(3, 20)
+    matches = CocoMatches(images, COCO_IOU_THRESHOLDS)
+    weights = np.random.default_rng(1).integers(0, 3, (4, 20))
+    found = {name: statistic(weights) for name, statistic in matches.statistics().items()}
+    per_iou = matches.average_precision(weights)
+    assert list(found) == ["map", *(f"ap{t}" for t in range(50, 100, 5))]
+    assert np.array_equal(found["map"], per_iou.mean(axis=1))
+    assert np.array_equal(found["ap75"], per_iou[:, 5])
+    skipping = CocoMatches(images).skipping_empty(np.ones((1, 20), int))
+    assert skipping == pytest.approx([skip_empty(images).value], abs=1e-12)

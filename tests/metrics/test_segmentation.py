@@ -105,3 +105,86 @@ def test_overlap_counts_needs_two_boolean_masks_of_the_same_shape():
     for other in (mask.astype(int), np.ones((3, 2), bool)):
         with pytest.raises(ValueError, match="boolean"):
             s.overlap_counts(mask, other)
+
+
+def overlap_statistics(counts, pixels, weights):
+    found = s.OverlapCounts(*counts, pixels).statistics()
+    return {name: statistic(weights) for name, statistic in found.items()}
+
+
+def test_every_convention_worked_by_hand():
+    counts = (INTERSECTION, PREDICTED, TRUTH)
+    found = overlap_statistics(counts, [20] * 4, np.ones((1, 4), int))
+    assert tuple(found) == s.OVERLAP_METRICS
+    assert found["dice_per_image"] == pytest.approx([(4 / 7 + 1) / 4])
+    assert found["iou_per_image"] == pytest.approx([(2 / 5 + 1) / 4])
+    assert found["dice_positive"] == pytest.approx([4 / 7 / 2])
+    assert found["iou_positive"] == pytest.approx([2 / 5 / 2])
+    assert found["dice_foreground"] == pytest.approx([4 / 18])
+    assert found["iou_foreground"] == pytest.approx([2 / 16])
+    assert found["dice_pooled"] == pytest.approx([float(s.dice_pooled(*counts, [20] * 4))])
+    assert found["iou_pooled"] == pytest.approx([(2 / 16 + 64 / 78) / 2])
+    assert found["dice_smoothed"] == pytest.approx([(5 / 8 + 1 + 1 / 6 + 1 / 7) / 4])
+    assert found["iou_smoothed"] == pytest.approx([(3 / 6 + 1 + 1 / 6 + 1 / 7) / 4])
+
+
+def test_every_convention_equals_sklearn_on_the_pixels_of_a_thousand_resamples():
+    rng = np.random.default_rng(3)
+    predicted, truth = random_masks(3, images=8, size=(4, 4))
+    weights = rng.multinomial(8, np.full(8, 1 / 8), size=1000)
+    found = overlap_statistics(counts_of(predicted, truth), np.full(8, 16), weights)
+    for b in rng.choice(1000, 60, replace=False):
+        again = np.repeat(np.arange(8), weights[b])
+        pixels = truth[again].ravel(), predicted[again].ravel()
+        expected = {
+            "dice_foreground": f1_score(*pixels, zero_division=np.nan),
+            "iou_foreground": jaccard_score(*pixels, zero_division=0),
+            "dice_pooled": f1_score(*pixels, average="macro"),
+            "iou_pooled": jaccard_score(*pixels, average="macro"),
+        }
+        for name, value in expected.items():
+            assert found[name][b] == pytest.approx(value, abs=1e-12), name
+    inter, pred, true = counts_of(predicted, truth)
+    for b, row in enumerate(weights):
+        again = np.repeat(np.arange(8), row)
+        counts = inter[again], pred[again], true[again]
+        expected = {
+            "dice_per_image": s.dice_per_image(*counts),
+            "dice_positive": s.dice_positive(*counts),
+            "dice_pooled": s.dice_pooled(*counts, np.full(8, 16)),
+            "iou_per_image": s.iou_values(*counts).mean(),
+            "dice_smoothed": ((2 * counts[0] + 1) / (counts[1] + counts[2] + 1)).mean(),
+            "iou_smoothed": s.iou_smoothed_values(*counts).mean(),
+        }
+        for name, value in expected.items():
+            assert found[name][b] == pytest.approx(value, abs=1e-12, nan_ok=True), name
+
+
+def test_images_without_annotation_are_excluded():
+    counts = [[*values, np.nan] for values in (INTERSECTION, PREDICTED, TRUTH)]
+    weights = np.array([[1, 1, 1, 1, 3]])
+    whole = overlap_statistics(counts, [20, 20, 20, 20, np.nan], weights)
+    without = overlap_statistics((INTERSECTION, PREDICTED, TRUTH), [20] * 4, weights[:, :4])
+    assert [float(v[0]) for v in whole.values()] == [float(v[0]) for v in without.values()]
+    none = overlap_statistics([[np.nan]] * 3, [np.nan], np.array([[1]]))
+    assert np.isnan(list(none.values())).all()
+
+
+def test_impossible_counts_of_a_set_are_refused():
+    for counts, words in (
+        (([0], [6], [6], [10]), "more pixels"),
+        (([0.5], [1], [1], [9]), "whole"),
+        (([np.nan], [1], [1], [9]), "whole"),
+        (([0], [1], [1], [np.nan]), "whole"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            s.OverlapCounts(*counts)
+
+
+def test_strata_by_area_have_an_exclusive_lower_limit():
+    values, shares = [0.1, 0.2, 0.3, 0.4], [0.0, 0.01, 0.011, 0.9]
+    found = {
+        name: np.flatnonzero(~np.isnan(s.only_areas(values, shares, limits))).tolist()
+        for name, limits in s.AREA_SHARES.items()
+    }
+    assert found == {"small": [1], "medium": [2], "large": [3]}

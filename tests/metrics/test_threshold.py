@@ -2,7 +2,12 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score, matthews_corrcoef, precision_recall_curve
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    f1_score,
+    matthews_corrcoef,
+    precision_recall_curve,
+)
 
 from g2dbench.metrics import threshold as t
 from g2dbench.metrics.classification import f1_at, ones_weights
@@ -92,3 +97,15 @@ def test_the_correlation_is_right_for_counts_whose_product_overflows():
     many = np.array([[10**6, 10**6, 10**6, 10**6]])
     found = t.weighted_oracle_mcc(TRUTH, SCORE, many)
     assert found[0] == pytest.approx(2 / np.sqrt(12))
+
+
+def test_youdens_threshold_by_hand_degenerate_and_by_brute_force():
+    # at .9 and at .7 sensitivity + specificity is 1.5; the lower of two equals is taken
+    assert t.youden_threshold(TRUTH, SCORE) == 0.7
+    assert np.isnan([t.youden_threshold([1, 1], [0.1, 0.2]), t.youden_threshold([], [])]).all()
+    rng = np.random.default_rng(0)
+    for seed in range(20):
+        truth = rng.permutation(np.arange(30) % 3 == 0).astype(int)
+        score = rng.integers(0, 9, 30) / 8 if seed % 2 else rng.normal(size=30) + truth
+        _, cut = best_by_brute_force(truth, score, balanced_accuracy_score)
+        assert t.youden_threshold(truth, score) == cut
