@@ -133,10 +133,13 @@ class BioViL(Model):
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """T texts -> (T, D), normalised; closing `.`, `!` and `?` are dropped (text/data/io.py)."""
+        return F.normalize(self.project_texts(texts), dim=-1)
+
+    def project_texts(self, texts: Sequence[str]) -> Tensor:
+        """T texts -> (T, D), not normalised: the published ensembles average these."""
         plain = [text.rstrip("!?.") for text in texts]
         starts = range(0, len(plain), TEXTS_AT_ONCE)
-        rows = [self._project(plain[at : at + TEXTS_AT_ONCE]) for at in starts]
-        return F.normalize(torch.cat(rows), dim=-1)
+        return torch.cat([self._project(plain[at : at + TEXTS_AT_ONCE]) for at in starts])
 
     def features(self, images: Tensor) -> list[Tensor]:
         """(B, 3, S, S) -> the trunk's maps of stride 2, 4, 8, 16 and 32."""

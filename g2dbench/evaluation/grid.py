@@ -13,6 +13,7 @@ from g2dbench.cards import TaskCard
 from g2dbench.data.splits.fractions import Draw
 from g2dbench.errors import Misuse
 from g2dbench.evaluation.cell_spec import CellSpec
+from g2dbench.evaluation.prompts import with_prompts
 from g2dbench.evaluation.runner import Outcome, run_cell
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.registry import Registry
@@ -35,6 +36,8 @@ class Grid:
     shots: Sequence[int] = ()
     validation: Literal["full", "budget"] = "full"
     limit: int | None = None
+    prompts: Path | None = None
+    prompt_sensitivity: bool = False
     precision: str = "fp32"
     store: Path | None = None
     size: int | None = None
@@ -76,7 +79,10 @@ class Grid:
         subsets: Sequence[dict[str, Any]],
         seeds: Sequence[int],
     ) -> Iterator[CellSpec]:
-        protocol, _ = protocol_of(task, self.protocol)
+        protocol, settings = protocol_of(task, self.protocol)
+        with_prompts(task, protocol, self.prompts)
+        if self.prompt_sensitivity and not hasattr(settings, "prompts"):
+            raise Misuse(f"--prompt-sensitivity: {task.CARD.name} asks with no text prompts")
         if not task.CARD.fits:
             subsets, seeds = [{}], [0]
         for subset in subsets:
@@ -91,6 +97,8 @@ class Grid:
                     draw=self.draw,
                     validation=self.validation,
                     limit=self.limit,
+                    prompts=self.prompts,
+                    prompt_sensitivity=self.prompt_sensitivity,
                     precision=self.precision,
                     store=self.store,
                     size=self.size,

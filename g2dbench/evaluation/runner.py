@@ -29,6 +29,7 @@ from g2dbench.evaluation.cell_identity import (
 )
 from g2dbench.evaluation.cell_spec import CellSpec
 from g2dbench.evaluation.failure import describe_failure, write_traceback
+from g2dbench.evaluation.prompts import SENSITIVITY, with_prompts
 from g2dbench.evaluation.saved_head import HEAD_FILE
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.model import Model, capabilities, missing_capability
@@ -47,7 +48,7 @@ from g2dbench.system.environment import hardware, package_versions, source_state
 from g2dbench.system.files import file_digest, full_disk, replace_file
 from g2dbench.system.machine import Machine
 from g2dbench.system.peak_memory import PeakMemory
-from g2dbench.task import Run, Task, protocol_of
+from g2dbench.task import Run, Task
 
 
 @dataclass(frozen=True)
@@ -101,17 +102,20 @@ def evaluate(
     "unsupported", an error while predicting or scoring "failed"; both are stored with the reason.
     """
     machine = dataclasses.replace(machine, precision=spec.precision)
-    name, settings = protocol_of(task, spec.protocol)
+    name, settings = with_prompts(task, spec.protocol, spec.prompts)
     cell = cell_of(spec, model.identity.label, model.identity.seed, task.CARD, data, name)
     parts = data_of(task.CARD, data, cell)
     identity = identity_of(cell, model, task, data, parts.digest, settings)
     folder = folder_of(out, cell, identity)
     lacks_head = save_heads and hasattr(task, "apply") and not (folder / HEAD_FILE).is_file()
-    if not (rerun or lacks_head) and (found := _finished(folder)) is not None:
+    found = _finished(folder)
+    lacks_spread = spec.prompt_sensitivity and not (found and SENSITIVITY in found.details)
+    if found is not None and not (rerun or lacks_head or lacks_spread):
         return Outcome(found, folder, reused=True)
     result = _CellRun(
-        cell, model, task, parts, settings, machine, folder, identity, save_heads
-    ).run()
+        cell, model, task, parts, settings, machine, folder, identity, save_heads,
+        spec.prompt_sensitivity,
+    ).run()  # fmt: skip
     save(result, folder)
     return Outcome(result, folder, reused=False)
 
@@ -137,6 +141,7 @@ class _CellRun:
     folder: Path
     identity: dict[str, Any]
     save_heads: bool = False
+    prompt_sensitivity: bool = False
     details: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> Result:
@@ -183,6 +188,7 @@ class _CellRun:
             fraction=self.cell.fraction,
             folder=self.folder,
             save_heads=self.save_heads,
+            prompt_sensitivity=self.prompt_sensitivity,
             details=self.details,
         )
         predictions = self.task.predict(self.model.to(self.machine.device).eval(), run)

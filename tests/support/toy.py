@@ -39,6 +39,6 @@ class Memory(MemoryDataset):
 
 def run_with(**given: Any) -> Run[Any]:
     """A `Run`; what is the machine's (device, batch size, ...) is given beside the rest."""
-    names = ("device", "precision", "batch_size", "progress")
+    names = ("device", "precision", "batch_size", "progress", "features")
     machine = {name: given.pop(name) for name in names if name in given}
     return Run(machine=Machine(**{"device": torch.device("cpu")} | machine), **given)

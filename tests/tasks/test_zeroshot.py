@@ -93,7 +93,9 @@ def run_on(test: Memory = DATA, **settings: object) -> Run:
 @pytest.mark.parametrize("protocol", [G2D, BIOVIL])
 def test_a_perfect_model_scores_1(build: type[Base], protocol: object) -> None:
     predictions = TASK.predict(build(), run_on(protocol=protocol))
-    assert list(predictions) == ["id", "patient", "finding", "truth", "score", "claim"]
+    assert list(predictions) == [
+        "id", "patient", "finding", "truth", "score", "claim", "threshold", "exclusive",
+    ]  # fmt: skip
     scores = TASK.score(predictions, protocol)
     assert [scores[name].value for name in METRICS] == [1, 1, 1, 1]
     assert scores["auc"].n == scores["auc:Bright"].n == 20
