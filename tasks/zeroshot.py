@@ -30,7 +30,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from torch import Tensor
 
 from g2dbench.cards import DatasetCard, TaskCard
 from g2dbench.dataset import Dataset
@@ -46,6 +45,7 @@ from g2dbench.evaluation.prompts import (
     phrase,
 )
 from g2dbench.evaluation.zero_shot import classification, sensitivity
+from g2dbench.evaluation.zero_shot.embeddings import embed_images
 from g2dbench.evaluation.zero_shot.prompt_scores import TextEmbedder, prompt_scores
 from g2dbench.metrics import aggregate
 from g2dbench.metrics.aggregate import PatientStatistic
@@ -192,16 +192,8 @@ def _scores(
         return np.asarray(found.double().numpy())
     assert isinstance(model, Embeds)
     each = [prompts.prompts(finding) for finding in findings]
-    images = _images(model, run, data, split)
+    images = embed_images(model, data, run, f"zeroshot {split}")
     return prompt_scores(TextEmbedder(model), images, each, prompts.ensemble, exclusive)
-
-
-def _images(model: Model, run: Run[Protocol], data: Dataset, split: str) -> Tensor:
-    """(N, D) embeddings of a split's images."""
-    assert isinstance(model, Embeds)
-    embed = model.embed_images
-    frozen = FrozenEncoder(model, lambda x: [embed(x)], model.preprocess, run, "embed_images")
-    return encode_dataset(frozen, data, run, f"zeroshot {split}")
 
 
 def _thresholds(run: Run[Protocol], findings: tuple[str, ...], value: Array) -> Array:
@@ -224,7 +216,7 @@ def _sensitivity(
     """The spread of the main metric over paraphrases, see `zero_shot/sensitivity.py`."""
     if isinstance(model, Matches) or not isinstance(model, Embeds):
         return {"paraphrases": [], "note": "the model is asked by the finding's name alone"}
-    images = _images(model, run, run.test, "test")
+    images = embed_images(model, run.test, run, "zeroshot test")
     truth = labels(run.test, findings)
     return sensitivity.spread(
         TextEmbedder(model), images, truth, run.protocol.prompts, findings, exclusive
