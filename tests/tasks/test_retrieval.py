@@ -290,3 +290,14 @@ def test_scores_are_the_same_after_storage(tmp_path: Path) -> None:
         table.to_parquet(tmp_path / "p.parquet")
         again = TASK.score(pd.read_parquet(tmp_path / "p.parquet"), protocol)
         assert repr(again) == repr(TASK.score(table, protocol))
+
+
+def test_classes_count_the_same_whatever_their_size() -> None:
+    few = [s for s in labeled(12) if not s.id.startswith("Edema") or int(s.id[-1]) < 3]
+    run = run_on(dataset(few), CLASS)
+    scores = TASK.score(TASK.predict(Codes(noise=2.0), run), CLASS)
+    each = [scores[f"image_to_image_p5:{finding}"].value for finding in FINDINGS]
+    assert scores["image_to_image_p5"].value == pytest.approx(np.mean(each))
+    assert scores["p5"].value == pytest.approx(
+        (scores["image_to_image_p5"].value + scores["image_to_text_p5"].value) / 2
+    )

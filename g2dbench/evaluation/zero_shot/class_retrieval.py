@@ -19,7 +19,7 @@ from g2dbench.errors import BadData, BadResult
 from g2dbench.evaluation.prediction_table import labeled_findings, labels
 from g2dbench.evaluation.prompts import PromptSet
 from g2dbench.evaluation.zero_shot.embeddings import embed_images, embed_texts
-from g2dbench.metrics.aggregate import PatientStatistic, mean_over
+from g2dbench.metrics.aggregate import PatientStatistic, mean_over, per_finding
 from g2dbench.metrics.bootstrap import mean_of
 from g2dbench.metrics.retrieval import class_precisions
 from g2dbench.model import Embeds, Model
@@ -88,47 +88,40 @@ def predict(
 
 
 def statistics(rows: pd.DataFrame) -> dict[str, PatientStatistic]:
-    """`r1`, `p5` ... over the image queries, and each direction, in all and by class.
+    """Each direction's metrics, of each class and averaged over classes, `image_to_image_p5:Edema`.
 
-    BadResult names a query whose value is missing or no share.
+    `r1`, `p5` ... are the means of the directions with image queries. The published sets have as
+    many images of each class, so that a mean over queries is the same. BadResult names a query
+    whose value is missing or no share.
     """
     found: dict[str, PatientStatistic] = {}
     for directions in (FROM_IMAGES, FROM_TEXTS):
         part = rows[rows["direction"].isin(directions)]
-        if part.empty:
-            continue
         patients = part["patient"].to_numpy(object)
         for name, column in _VALUES.items():
-            means = []
+            whole = []
             for direction in part["direction"].unique():
-                each = _of_direction(part, direction, column)
-                means.append(each[""])
-                for suffix, values in each.items():
-                    n = int((~np.isnan(values)).sum())
-                    metric = PatientStatistic(patients, mean_of(values), n)
-                    found[f"{direction}_{name}{suffix}"] = metric
-            if directions == FROM_IMAGES:
-                whole = mean_over([mean_of(values) for values in means])
-                found[name] = PatientStatistic(patients, whole, part["id"].nunique())
+                full = f"{direction}_{name}"
+                found |= _of_direction(full, part, direction, column, patients)
+                whole.append(found[full].statistic)
+            if directions == FROM_IMAGES and whole:
+                found[name] = PatientStatistic(patients, mean_over(whole), part["id"].nunique())
     return found
 
 
 def _of_direction(
-    part: pd.DataFrame, direction: str, column: str
-) -> dict[str, NDArray[np.float64]]:
-    """The values of one direction, NaN in other rows: of all queries (""), and of each class."""
+    name: str, part: pd.DataFrame, direction: str, column: str, patients: NDArray[np.object_]
+) -> dict[str, PatientStatistic]:
     chosen = (part["direction"] == direction).to_numpy()
     value = part[column].to_numpy(np.float64)
-    undefined = np.isnan(value[chosen]).all()  # the pool is smaller than k
     wrong = part["id"][chosen & ~((value >= 0) & (value <= 1))]
-    if len(wrong) and not undefined:
+    if len(wrong) and not np.isnan(value[chosen]).all():  # all: the pool is smaller than k
         raise BadResult(f"{column} of the query {wrong.iloc[0]!r} is no share from 0 to 1")
-    finding = part["finding"].to_numpy(object)
-    by_class = {
-        f":{name}": np.where(chosen & (finding == name), value, np.nan)
-        for name in sorted(set(finding[chosen]))
-    }
-    return {"": np.where(chosen, value, np.nan), **by_class}
+    classes = sorted(part["finding"][chosen].unique())
+    of_class = [chosen & (part["finding"] == each).to_numpy() for each in classes]
+    values = [np.where(rows, value, np.nan) for rows in of_class]
+    means = {each: mean_of(of) for each, of in zip(classes, values, strict=True)}
+    return per_finding(name, patients, means, ~np.isnan(np.column_stack(values)))
 
 
 def _single_class_images(run: Run[Any], per_class: int) -> tuple[Dataset, list[str]]:
