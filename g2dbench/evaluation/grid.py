@@ -97,7 +97,7 @@ class Grid:
                     draw=self.draw,
                     validation=self.validation,
                     limit=self.limit,
-                    prompts=self.prompts,
+                    prompts=None if self.prompts is None else self.prompts.resolve(),
                     prompt_sensitivity=self.prompt_sensitivity,
                     precision=self.precision,
                     store=self.store,

@@ -244,3 +244,8 @@ def test_a_missing_patient_is_named() -> None:
     row = stored(np.ones((4, 4), np.float32), truth)
     with pytest.raises(BadResult, match="image 'a' has no patient"):
         score({**row, "patient": None}, {**row, "id": "b"})
+
+
+def test_ms_cxr_is_a_data_set_of_phrases() -> None:
+    phrases = [card.name for card in Registry().cards(DatasetCard) if card.phrases]
+    assert phrases == ["ms_cxr"]

@@ -293,6 +293,10 @@ def test_prompt_sensitivity_is_in_the_details_and_changes_no_prediction() -> Non
     classes = run_on(COVIDX, "g2d", prompt_sensitivity=True)
     TASK.predict(Columns(COVID), classes)
     assert classes.details["prompt_sensitivity"]["metric"] == "acc"
+    one_class = [replace(s, labels=dict.fromkeys(FIVE, 1)) for s in CHEXPERT]
+    undefined = run_on(dataset(one_class, CHEXPERT_CARD), "ours", prompt_sensitivity=True)
+    TASK.predict(model, undefined)
+    assert math.isnan(undefined.details["prompt_sensitivity"]["std"])
     named = run_on(CHEXPERT, "kad", prompt_sensitivity=True)
     TASK.predict(Named(CHEXPERT.card.findings), named)
     assert named.details["prompt_sensitivity"]["paraphrases"] == []

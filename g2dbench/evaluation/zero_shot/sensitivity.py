@@ -4,7 +4,6 @@ Legend: N images, K findings, D width.
 """
 
 from collections.abc import Sequence
-from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ def spread(
 
     images (N, D), truth (N, K). The prompts are those of the set, or of `FALLBACK` if the set has
     one of each finding; `set` says which. `paraphrases` lists the values, each with the prompts of
-    the first finding as an example.
+    the first finding as an example. All are NaN if the metric is undefined.
     """
     singles = paraphrases(prompts, findings)
     if len(singles) < 2:
@@ -50,10 +49,10 @@ def spread(
     return {
         "metric": "acc" if exclusive else "auc",
         "set": prompts.label,
-        "mean": fmean(values),
-        "std": stdev(values),
-        "min": min(values),
-        "max": max(values),
+        "mean": float(np.mean(values)),
+        "std": float(np.std(values, ddof=1)),
+        "min": float(np.min(values)),
+        "max": float(np.max(values)),
         "paraphrases": listed,
     }
 
