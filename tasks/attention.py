@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from g2dbench.cards import TaskCard
 from g2dbench.dataset import Dataset
@@ -55,10 +55,7 @@ PROTOCOLS: Mapping[str, Protocol] = {"g2d": Protocol(), "prompt": Protocol(asks=
 
 
 def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
-    """One row per test image, present finding and map: id, patient, finding, map, `MEASURES`.
-
-    `map` is its place and name, "0 attention / peak"; the first map has the main score.
-    """
+    """One row per test image, present finding and map; `map` is "0 NAME" for the first shown."""
     if not isinstance(model, Shows):
         raise Unsupported(f"attention needs maps; {model.identity.label} does not show any")
     images = images_with_findings(run.test)
@@ -74,7 +71,7 @@ def _rows(model: Model, finding: str, images: Dataset, run: Run[Protocol]) -> It
     assert isinstance(model, Shows)
     panels, names = model.panels, list[str]()
 
-    def show(x: Tensor) -> list[Tensor]:
+    def show(x: torch.Tensor) -> list[torch.Tensor]:
         maps = panels(x, [phrase(finding)] * len(x) if run.protocol.asks else None)
         names[:] = [f"{place} {name}" for place, name in enumerate(maps)]
         return [each.float() for each in maps.values()]
@@ -83,6 +80,8 @@ def _rows(model: Model, finding: str, images: Dataset, run: Run[Protocol]) -> It
     for samples, maps in encode_in_chunks(frozen, images, run, f"attention {finding}"):
         for at, sample in enumerate(samples):
             geometry = model.preprocess.geometry(*sample.image.shape)
+            if not all(torch.isfinite(grid[at]).all() for grid in maps):
+                raise BadData(f"a map of image {sample.id} is not finite: check the weights")
             keys = {"id": sample.id, "patient": sample.patient, "finding": finding}
             for name, grid in zip(names, maps, strict=True):
                 shown = geometry.map_to_image(grid[at].cpu().numpy())

@@ -49,7 +49,6 @@ from g2dbench.evaluation.zero_shot.embeddings import embed_images
 from g2dbench.evaluation.zero_shot.prompt_scores import TextEmbedder, prompt_scores
 from g2dbench.metrics import aggregate
 from g2dbench.metrics.aggregate import PatientStatistic
-from g2dbench.metrics.classification import binarize
 from g2dbench.metrics.threshold import f1_threshold, mcc_threshold
 from g2dbench.model import Embeds, Matches, Model, ProjectsTexts, missing_capability
 from g2dbench.result import Score
@@ -109,33 +108,20 @@ def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
     """
     if not isinstance(model, Matches | Embeds):
         raise missing_capability(model, CARD)
-    prompts, exclusive = run.protocol.prompts, classification.is_exclusive(run.test)
+    exclusive = classification.is_exclusive(run.test)
     findings = _findings(model, run, exclusive)
-    run.details["prompts"] = {
-        "set": prompts.label,
-        "source": prompts.source,
-        "asked_by": "name" if isinstance(model, Matches) else "prompts",
-        "ensemble": _ensemble(model, prompts),
-    }
     scores_of = partial(_scores, model, run, findings, exclusive)
     value = scores_of(run.test, "test")
-    threshold = np.full(len(findings), np.nan if exclusive else FIXED)
-    claim = np.where(np.isnan(threshold), np.nan, value > FIXED)
-    if run.protocol.threshold != "fixed" and not exclusive:
-        threshold = _thresholds(run, findings, scores_of(run.valid, "valid"))
-        claim = np.column_stack([binarize(v, t) for v, t in zip(value.T, threshold, strict=True)])
-        claim[:, np.isnan(threshold)] = np.nan
-    elif not exclusive and isinstance(model, Embeds) and not isinstance(model, Matches):
-        undenied = [not prompts.prompts(finding).negative for finding in findings]
-        threshold[undenied], claim[:, undenied] = np.nan, np.nan
-    if run.prompt_sensitivity:
-        run.details[SENSITIVITY] = _sensitivity(model, run, findings, exclusive)
+    threshold = np.full(len(findings), np.nan)
+    if not exclusive:
+        threshold = _thresholds(model, run, findings, scores_of)
+    _describe(model, run, findings, exclusive)
     return long_table(
         run.test,
         findings,
         truth=labels(run.test, findings),
         score=value,
-        claim=claim,
+        claim=_decisions(value, threshold, run.protocol.threshold),
         threshold=threshold,
         exclusive=np.array(exclusive),
     )
@@ -196,11 +182,43 @@ def _scores(
     return prompt_scores(TextEmbedder(model), images, each, prompts.ensemble, exclusive)
 
 
-def _thresholds(run: Run[Protocol], findings: tuple[str, ...], value: Array) -> Array:
-    """(K,) the best thresholds on the validation labels; NaN without a positive image."""
-    choose = f1_threshold if run.protocol.threshold == "valid_f1" else mcc_threshold
-    truth = labels(run.valid, findings)
+def _thresholds(
+    model: Model,
+    run: Run[Protocol],
+    findings: tuple[str, ...],
+    scores_of: Callable[[Dataset, str], Array],
+) -> Array:
+    """(K,) by the protocol's rule; NaN for a finding without one.
+
+    A fixed threshold needs a probability: a model that matches, or a negative prompt. One that is
+    chosen needs a positive validation image.
+    """
+    rule = run.protocol.threshold
+    if rule == "fixed":
+        denied = [bool(run.protocol.prompts.prompts(finding).negative) for finding in findings]
+        return np.where(np.array(denied) | isinstance(model, Matches), FIXED, np.nan)
+    choose = f1_threshold if rule == "valid_f1" else mcc_threshold
+    truth, value = labels(run.valid, findings), scores_of(run.valid, "valid")
     return np.array([choose(t, v) for t, v in zip(truth.T, value.T, strict=True)])
+
+
+def _decisions(value: Array, threshold: Array, rule: Threshold) -> Array:
+    """(N, K) 1 present, 0 absent, NaN without a threshold; a fixed one must be passed."""
+    reached = value > threshold if rule == "fixed" else value >= threshold
+    return np.where(np.isnan(threshold), np.nan, reached)
+
+
+def _describe(model: Model, run: Run[Protocol], findings: tuple[str, ...], exclusive: bool) -> None:
+    """Write into the result's details what was asked, and the spread if that is wanted."""
+    prompts = run.protocol.prompts
+    run.details["prompts"] = {
+        "set": prompts.label,
+        "source": prompts.source,
+        "asked_by": "name" if isinstance(model, Matches) else "prompts",
+        "ensemble": _ensemble(model, prompts),
+    }
+    if run.prompt_sensitivity:
+        run.details[SENSITIVITY] = _sensitivity(model, run, findings, exclusive)
 
 
 def _ensemble(model: Model, prompts: PromptSet) -> str:

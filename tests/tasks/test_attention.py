@@ -135,6 +135,15 @@ def test_what_cannot_be_measured_is_an_error() -> None:
         TASK.predict(Panels(), run_on(healthy))
 
 
+def test_a_map_that_is_not_finite_is_named() -> None:
+    class Broken(Panels):
+        def panels(self, images: Tensor, reports: Sequence[str] | None) -> dict[str, Tensor]:
+            return {"broken": images[:, 0] / 0}
+
+    with pytest.raises(BadData, match="a map of image 0 is not finite"):
+        TASK.predict(Broken(), run_on(marks(4)))
+
+
 def test_broken_predictions_name_the_image() -> None:
     table = TASK.predict(Panels(), run_on(marks(8)))
     with pytest.raises(BadResult, match="image '0'"):

@@ -18,6 +18,7 @@ from scipy.special import expit, softmax
 from torch import Tensor
 from torch.nn import functional as F
 
+from g2dbench.errors import BadData
 from g2dbench.evaluation.frozen_features import inner_products
 from g2dbench.evaluation.prompts import FindingPrompts, PromptSet
 from g2dbench.model import Embeds, ProjectsTexts
@@ -36,7 +37,10 @@ class TextEmbedder:
         self._known: dict[tuple[str, bool], Tensor] = {}
 
     def __call__(self, texts: Sequence[str], raw: bool = False) -> Tensor:
-        """(T, D) on the CPU, rows of length 1, or before that if the model can and raw is True."""
+        """(T, D) on the CPU, rows of length 1, or before that if the model can and raw is True.
+
+        BadData that quotes the text if its embedding is not finite.
+        """
         rows = [self._one(text, raw and isinstance(self._model, ProjectsTexts)) for text in texts]
         return torch.cat(rows)
 
@@ -48,6 +52,10 @@ class TextEmbedder:
                     found = self._model.project_texts([text])
                 else:
                     found = self._model.embed_texts([text])
+            if not torch.isfinite(found).all():
+                raise BadData(
+                    f"the embedding of the text {text[:60]!r} is not finite: check the weights"
+                )
             self._known[key] = found.float().cpu()
         return self._known[key]
 

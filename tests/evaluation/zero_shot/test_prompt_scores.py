@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from g2dbench.errors import BadData
 from g2dbench.evaluation.prompts import FindingPrompts, PromptSet, load_prompts
 from g2dbench.evaluation.zero_shot.prompt_scores import (
     TextEmbedder,
@@ -83,6 +84,15 @@ def test_classes_that_exclude_each_other_share_one_softmax() -> None:
     cosines = np.array([[i @ np.array(F.normalize(torch.tensor(TEXTS[t]), dim=0)) for t in "abc"]
                         for i in IMAGES.numpy()])  # fmt: skip
     assert (found.argmax(1) == cosines.argmax(1)).all()
+
+
+def test_a_text_whose_embedding_is_not_finite_is_quoted() -> None:
+    class Broken(Texts):
+        def embed_texts(self, texts: Sequence[str]) -> Tensor:
+            return torch.full((1, 2), torch.nan)
+
+    with pytest.raises(BadData, match="the text 'no effusion' is not finite"):
+        TextEmbedder(Broken())(["no effusion"])
 
 
 def test_each_text_is_encoded_once() -> None:
