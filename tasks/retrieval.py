@@ -2,7 +2,7 @@
 
 Protocol `full`: every test image that has a report, and the report of each. The pool is the whole
 test split, never a batch. Items that share the study or have the same report, word for word, are
-hits; `_strict` counts the query's own partner alone, and its copies as wrong answers. Reports of
+hits; `strict_` counts the query's own partner alone, and its copies as wrong answers. Reports of
 healthy patients are often identical, so that the two differ much.
 Protocol `class`: CheXpert 5x200 and 8x200 (GLoRIA, ConVIRT): images with one present label alone,
 at most 200 of each, and the share of the k nearest items of the same class. Queries are images,
@@ -103,7 +103,7 @@ def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Patie
     """Metrics of each direction, `image_to_text_r5`, and their means over both, `r5`.
 
     `full`: r1, r5, r10 (recall at k), mrr (mean reciprocal rank), median_rank (low is good), each
-    also as `_strict`. `class`: p5, p10, p100 (precision at k), r1 (the same as precision at 1),
+    also as `strict_r1` .... `class`: p5, p10, p100 (precision at k), r1 (the same as precision at 1),
     chance (what a random order scores), of each class and averaged over classes; without a
     direction, over those with image queries. Resamples repeat queries; the pool stays the same.
     n: queries.
@@ -165,7 +165,7 @@ def _same_group(groups: NDArray[np.object_]) -> NDArray[np.int64]:
 
 def _of_pairs(rows: pd.DataFrame) -> dict[str, PatientStatistic]:
     found: dict[str, PatientStatistic] = {}
-    for suffix, column in (("", "rank"), ("_strict", "strict_rank")):
+    for prefix, column in (("", "rank"), ("strict_", "strict_rank")):
         _check_ranks(rows, column)
         both: dict[str, list[PatientStatistic]] = {}
         for direction, part in rows.groupby("direction"):
@@ -173,11 +173,11 @@ def _of_pairs(rows: pd.DataFrame) -> dict[str, PatientStatistic]:
             each = retrieval.retrieval_statistics(part[column].to_numpy(np.int64))
             for name, statistic in each.items():
                 metric = PatientStatistic(patients, statistic, len(part))
-                found[f"{direction}_{name}{suffix}"] = metric
+                found[f"{prefix}{direction}_{name}"] = metric
                 both.setdefault(name, []).append(metric)
         for name, metrics in both.items():
             mean = mean_over([metric.statistic for metric in metrics])
-            found[f"{name}{suffix}"] = PatientStatistic(metrics[0].patients, mean, metrics[0].n)
+            found[f"{prefix}{name}"] = PatientStatistic(metrics[0].patients, mean, metrics[0].n)
     return found
 
 

@@ -95,7 +95,7 @@ def scores_of(model: Model, run: Run) -> dict[str, Any]:
 def test_a_perfect_model_finds_every_partner() -> None:
     run = run_on(pairs(30))
     scores = scores_of(Codes(), run)
-    for name in ("r1", "r5", "r10", "mrr", "r1_strict", "mrr_strict", "image_to_text_r1",
+    for name in ("r1", "r5", "r10", "mrr", "strict_r1", "strict_mrr", "image_to_text_r1",
                  "text_to_image_r1", "median_rank"):  # fmt: skip
         assert scores[name].value == 1.0, name
     assert scores["r1"].n == 30
@@ -113,8 +113,8 @@ def test_copies_of_a_report_are_hits_and_the_strict_count_stands_beside() -> Non
     assert (table["rank"] == 1).all()
     assert (table["strict_rank"] == 4).all()  # three copies are as similar: they count against it
     scores = TASK.score(table, FULL)
-    assert (scores["r1"].value, scores["r1_strict"].value, scores["r5_strict"].value) == (1, 0, 1)
-    assert scores["mrr_strict"].value == 0.25
+    assert (scores["r1"].value, scores["strict_r1"].value, scores["strict_r5"].value) == (1, 0, 1)
+    assert scores["strict_mrr"].value == 0.25
     assert run.details["pool"]["queries_with_copies"] == 40
 
 
