@@ -103,10 +103,10 @@ def statistics(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Patie
     """Metrics of each direction, `image_to_text_r5`, and their means over both, `r5`.
 
     `full`: r1, r5, r10 (recall at k), mrr (mean reciprocal rank), median_rank (low is good), each
-    also as `strict_r1` .... `class`: p5, p10, p100 (precision at k), r1 (the same as precision at 1),
-    chance (what a random order scores), of each class and averaged over classes; without a
-    direction, over those with image queries. Resamples repeat queries; the pool stays the same.
-    n: queries.
+    also with the prefix `strict_`. `class`: p5, p10, p100 (precision at k), r1 (the same as
+    precision at 1), chance (what a random order scores), of each class and averaged over classes;
+    without a direction, over those with image queries. Resamples repeat queries; the pool stays the
+    same. n: queries.
     """
     columns = PAIR_COLUMNS if protocol.kind == "full" else class_retrieval.COLUMNS
     check_columns(predictions, columns)
