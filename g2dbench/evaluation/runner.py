@@ -42,6 +42,7 @@ from g2dbench.result import (
     Result,
     Score,
     load,
+    plain_json,
     save,
 )
 from g2dbench.system.environment import hardware, package_versions, source_state
@@ -112,10 +113,8 @@ def evaluate(
     lacks_spread = spec.prompt_sensitivity and not (found and SENSITIVITY in found.details)
     if found is not None and not (rerun or lacks_head or lacks_spread):
         return Outcome(found, folder, reused=True)
-    result = _CellRun(
-        cell, model, task, parts, settings, machine, folder, identity, save_heads,
-        spec.prompt_sensitivity,
-    ).run()  # fmt: skip
+    extras = {"save_heads": save_heads, "prompt_sensitivity": spec.prompt_sensitivity}
+    result = _CellRun(cell, model, task, parts, settings, machine, folder, identity, extras).run()
     save(result, folder)
     return Outcome(result, folder, reused=False)
 
@@ -140,8 +139,7 @@ class _CellRun:
     machine: Machine
     folder: Path
     identity: dict[str, Any]
-    save_heads: bool = False
-    prompt_sensitivity: bool = False
+    extras: dict[str, bool]
     details: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> Result:
@@ -168,7 +166,7 @@ class _CellRun:
             metric=self.task.CARD.metric,
             scores=scores,
             counts=counts,
-            details=_plain_json({"subset": self.parts.details, **self.details}),
+            details=plain_json({"subset": self.parts.details, **self.details}),
             provenance=self._provenance(
                 predictions=digest,
                 seconds=time.perf_counter() - began,
@@ -187,9 +185,8 @@ class _CellRun:
             seed=self.cell.seed,
             fraction=self.cell.fraction,
             folder=self.folder,
-            save_heads=self.save_heads,
-            prompt_sensitivity=self.prompt_sensitivity,
             details=self.details,
+            **self.extras,
         )
         predictions = self.task.predict(self.model.to(self.machine.device).eval(), run)
         missing = {"id", "patient"} - set(predictions.columns)
@@ -250,12 +247,6 @@ def _check(card: TaskCard, model: Model, test: Dataset) -> None:
         )
     if not set(card.needs) & set(capabilities(model)):
         raise missing_capability(model, card)
-
-
-def _plain_json(details: dict[str, Any]) -> dict[str, Any]:
-    """Details as JSON values; NaN becomes null, and what JSON lacks becomes its text."""
-    text = json.dumps(details, default=str)
-    return dict(json.loads(text, parse_constant=lambda name: None))
 
 
 def store_predictions(predictions: pd.DataFrame, folder: Path) -> str:

@@ -84,7 +84,7 @@ def test_sensitivity_is_added_to_a_finished_cell(evaluate, tmp_path: Path) -> No
     before = results(tmp_path)["g2d"]
     assert "(on disk)" not in evaluate("--prompt-sensitivity")[1]
     after = results(tmp_path)["g2d"]
-    assert after.scores == before.scores
+    assert repr(after.scores) == repr(before.scores)
     spread = after.details["prompt_sensitivity"]
     assert isinstance(spread, dict)
     assert len(spread["paraphrases"]) == 8  # type: ignore[arg-type]
