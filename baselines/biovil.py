@@ -140,10 +140,13 @@ class BioViL(Model):
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """T texts -> (T, D), normalized; final `.`, `!` and `?` are removed (text/data/io.py)."""
+        return F.normalize(self.project_texts(texts), dim=-1)
+
+    def project_texts(self, texts: Sequence[str]) -> Tensor:
+        """T texts -> (T, D), not normalized: the published ensembles average these."""
         stripped = [text.rstrip("!?.") for text in texts]
         starts = range(0, len(stripped), TEXT_BATCH)
-        rows = [self._project_texts(stripped[at : at + TEXT_BATCH]) for at in starts]
-        return F.normalize(torch.cat(rows), dim=-1)
+        return torch.cat([self._project_texts(stripped[at : at + TEXT_BATCH]) for at in starts])
 
     def features(self, images: Tensor) -> list[Tensor]:
         """(B, 3, S, S) -> the ResNet's maps of strides 2, 4, 8, 16 and 32."""

@@ -52,8 +52,8 @@ CARD = ModelCard(
     capabilities=("embeds", "features", "locates", "decodes"),
     trained_on=("mimic_cxr",),
     source_kind="file",
-    openness="code is public, without a license file; the repository links no weights; the data need "
-    "an agreement; there is no list of training images",
+    openness="code is public, without a license file; the repository links no weights; the data "
+    "need an agreement; there is no list of training images",
     signature=("img_model.segmentation_head.0.weight", "attnpool.positional_embedding"),
     input_size=256,
     text_needs="for a checkpoint: vocab.txt of huggingface.co/emilyalsentzer/Bio_ClinicalBERT",

@@ -113,6 +113,7 @@ class DatasetCard(Card):
         url: where to get it; licence: its terms; layout: files that its root folder must contain.
         exclusive: whether every image has exactly one of the findings, so that the labels are
             classes: softmax and accuracy instead of one sigmoid for each finding.
+        phrases: whether a box's finding is a phrase of the report, not a label (MS-CXR).
         embedded: whether the data are generated and need no root folder.
         options: keys for `data prepare --option KEY=VALUE`; the reader is then
             `read(root, options)`.
@@ -126,6 +127,7 @@ class DatasetCard(Card):
     licence: str
     layout: tuple[str, ...] = ()
     exclusive: bool = False
+    phrases: bool = False
     embedded: bool = False
     options: tuple[str, ...] = ()
     generic: bool = False

@@ -55,6 +55,18 @@ class Embeds(Protocol):
 
 
 @runtime_checkable
+class ProjectsTexts(Protocol):
+    """Gives text embeddings before they are scaled to length 1; optional, beside `Embeds`.
+
+    BioViL averages prompts so. For other models, averages are over rows of length 1.
+    """
+
+    def project_texts(self, texts: Sequence[str]) -> Tensor:
+        """T texts -> (T, D), of any length; `embed_texts` is these rows scaled to length 1."""
+        ...
+
+
+@runtime_checkable
 class Features(Protocol):
     """Has an image encoder with reusable feature maps.
 
@@ -122,7 +134,7 @@ class Decodes(Protocol):
 
 @runtime_checkable
 class Shows(Protocol):
-    """Shows intermediate maps of an image, for figures; no task needs it."""
+    """Shows intermediate maps of an image, for figures and the task `attention`."""
 
     def panels(self, images: Tensor, reports: Sequence[str] | None) -> dict[str, Tensor]:
         """(B, C, S, S) -> maps over the input square by name, each (B, h, w) in [0, 1].

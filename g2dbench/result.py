@@ -122,6 +122,12 @@ class Result(_StrictModel):
         return self.scores.get(self.metric)
 
 
+def plain_json(details: dict[str, Any]) -> dict[str, Any]:
+    """Details as JSON values; NaN becomes null, and what JSON lacks becomes its text."""
+    text = json.dumps(details, default=str)
+    return dict(json.loads(text, parse_constant=lambda name: None))
+
+
 def save(result: Result, folder: Path) -> Path:
     """Write `result.json`, the last file of a cell: if it exists, the cell is complete."""
     path = folder / RESULT_FILE

@@ -41,6 +41,9 @@ from g2dbench.system.overrides import join_name, override, split_name
 
 Settings = TypeVar("Settings")
 
+PROMPTS_MARK = "@"
+"""In the name of a cell's protocol, before the name of the user's prompts."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run(Generic[Settings]):
@@ -50,7 +53,8 @@ class Run(Generic[Settings]):
     `test` only (and `valid` to choose a threshold). seed: of head initialization and shuffling.
     folder: where the task may write extra files. save_heads: whether to write the fitted head
     there. details: JSON values for the result, which the task adds: chosen epoch, validation
-    curve, counts of labels.
+    curve, counts of labels. prompt_sensitivity: whether a task with text prompts adds the spread of
+    its main score over paraphrases to `details`.
     """
 
     train: Dataset
@@ -62,6 +66,7 @@ class Run(Generic[Settings]):
     fraction: float = 1.0
     folder: Path | None = None
     save_heads: bool = False
+    prompt_sensitivity: bool = False
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -121,6 +126,14 @@ def main_metric(task: Task, data: DatasetCard) -> str:
     """The name of the task's main score on a data set: its card's, or by its `main_metric`."""
     by_dataset = getattr(task, "main_metric", None)
     return str(by_dataset(data)) if by_dataset is not None else task.CARD.metric
+
+
+def protocol_of_cell(task: Task, name: str) -> Any:
+    """The settings with which a stored cell is scored; name: its `Cell.protocol`.
+
+    `g2d@mine-1a2b3c4d` is the protocol g2d with the user's prompts, which scoring does not need.
+    """
+    return protocol_of(task, name.partition(PROMPTS_MARK)[0])[1]
 
 
 def check_fraction(fraction: float) -> float:

@@ -49,8 +49,8 @@ from g2dbench.evaluation.heads.linear import LinearHead, Standardization
 from g2dbench.evaluation.heads.logistic import ClassWeights
 from g2dbench.evaluation.heads.neighbors import class_means, neighbor_scores, unit_vectors
 from g2dbench.evaluation.heads.penalty_sweep import fit_sweep
+from g2dbench.evaluation.heads.saved_head import SavedHead
 from g2dbench.evaluation.label_policy import PAPER_FINDINGS, LabelPolicy
-from g2dbench.evaluation.saved_head import SavedHead
 from g2dbench.metrics import aggregate
 from g2dbench.metrics.aggregate import PatientStatistic
 from g2dbench.model import Features, Model, missing_capability

@@ -55,7 +55,7 @@ from g2dbench.evaluation.heads.network import (
     restore,
     seeded_dropout,
 )
-from g2dbench.evaluation.saved_head import SavedHead
+from g2dbench.evaluation.heads.saved_head import SavedHead
 from g2dbench.metrics.aggregate import PatientStatistic, scores
 from g2dbench.model import Features, Model, missing_capability
 from g2dbench.result import Score

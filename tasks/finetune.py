@@ -47,8 +47,8 @@ from g2dbench.evaluation.fine_tuning.classifier import (
 )
 from g2dbench.evaluation.fine_tuning.settings import FineTuneSettings
 from g2dbench.evaluation.fitted_task import check_splits, save_if_asked
+from g2dbench.evaluation.heads.saved_head import SavedHead
 from g2dbench.evaluation.label_policy import PAPER_FINDINGS, LabelPolicy
-from g2dbench.evaluation.saved_head import SavedHead
 from g2dbench.metrics import aggregate
 from g2dbench.metrics.aggregate import PatientStatistic
 from g2dbench.model import Features, Model, missing_capability

@@ -21,8 +21,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from g2dbench.cards import TaskCard
 from g2dbench.dataset import Dataset
@@ -36,10 +38,11 @@ from g2dbench.evaluation.label_policy import (
     policy_labels,
 )
 from g2dbench.evaluation.prediction_table import WideTable, labels, long_table, to_wide
-from g2dbench.evaluation.prompts import embed_prompts, promptable
+from g2dbench.evaluation.prompts import PromptSet
 from g2dbench.evaluation.robustness.corrupted_features import ImageEncoder
 from g2dbench.evaluation.robustness.corruptions import CORRUPTIONS, STRENGTHS, Condition
 from g2dbench.evaluation.robustness.linear_probe import Labeled, fit_probe
+from g2dbench.evaluation.zero_shot.prompt_scores import TextEmbedder
 from g2dbench.metrics.aggregate import PatientStatistic, per_finding, scores
 from g2dbench.metrics.labels import labeled, require_scores
 from g2dbench.metrics.ranking import RankedScores
@@ -211,7 +214,9 @@ def _probe(model: Model, run: Run[Probe]) -> _Scorer:
 
 
 def _zero_shot(model: Model, run: Run[ZeroShot]) -> _Scorer:
-    findings = promptable(policy_findings(run.protocol.labels, run.test))
+    asked = run.protocol
+    prompts = PromptSet(name="robustness", positive=asked.positive, negative=asked.negative)
+    findings = prompts.promptable(policy_findings(asked.labels, run.test))
     if not findings:
         raise BadData(f"{run.test.card.name} has no finding that a prompt can name")
     if isinstance(model, Matches):
@@ -222,8 +227,13 @@ def _zero_shot(model: Model, run: Run[ZeroShot]) -> _Scorer:
         raise missing_capability(model, replace(CARD, needs=("embeds", "matches")))
     embed = model.embed_images
     encoder = ImageEncoder(model, lambda images: [embed(images)], "embed_images", run)
-    positive, negative = (
-        embed_prompts(model.to(run.device), templates, findings).double().cpu()
-        for templates in (run.protocol.positive, run.protocol.negative)
-    )
+    texts = TextEmbedder(model.to(run.device))
+    pairs = [prompts.prompts(finding) for finding in findings]
+    positive = torch.stack([_mean_vector(texts, pair.positive) for pair in pairs])
+    negative = torch.stack([_mean_vector(texts, pair.negative) for pair in pairs])
     return _Scorer(encoder, findings, lambda found: inner_products(found, positive - negative))
+
+
+def _mean_vector(embed: TextEmbedder, texts: tuple[str, ...]) -> Tensor:
+    """(D,) in double precision: the mean of the texts' unit vectors, scaled to length 1."""
+    return F.normalize(embed(texts).double().mean(dim=0), dim=0)

@@ -44,7 +44,7 @@ from g2dbench.evaluation.heads.network import (
     restore,
     seeded_dropout,
 )
-from g2dbench.evaluation.saved_head import SavedHead
+from g2dbench.evaluation.heads.saved_head import SavedHead
 from g2dbench.evaluation.segmentation.decoders import (
     NewDecoder,
     Start,

@@ -108,7 +108,7 @@ def _check_texts(model: Embeds, together: Tensor, on: Subject) -> Iterator[str]:
 
 
 def check_matches(on: Subject) -> Iterator[str]:
-    """(B, T) probabilities; a finding ignores the others unless the model says `matches_jointly`."""
+    """(B, T) probabilities; a finding ignores the others, unless `matches_jointly`."""
     model = cast(Matches, on.model)
     together = model.match(on.images, FINDINGS)
     if faults := check_tensor("match", together, (BATCH, len(FINDINGS)), on):

@@ -27,6 +27,8 @@ class CellSpec(BaseModel):
         validation: "full" uses the whole validation split, "budget" samples it like the training
             patients.
         limit: maximum number of test images; None for all.
+        prompts: a file with text prompts instead of the protocol's, see `evaluation/prompts.py`.
+        prompt_sensitivity: also report the spread of the main score over paraphrases.
         precision: of the encoder's forward passes.
         plugins: plug-in files with the user's models, tasks, data sets and methods.
     """
@@ -46,6 +48,8 @@ class CellSpec(BaseModel):
     shots: int | None = Field(default=None, ge=1)
     validation: Literal["full", "budget"] = "full"
     limit: int | None = Field(default=None, ge=1)
+    prompts: Path | None = None
+    prompt_sensitivity: bool = False
     precision: str = "fp32"
     store: Path | None = None
     size: int | None = None

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData
 from g2dbench.evaluation.fit_head import SHUFFLE, FitResult, FitSettings, fit
-from g2dbench.evaluation.saved_head import SavedHead, save_head
+from g2dbench.evaluation.heads.saved_head import SavedHead, save_head
 from g2dbench.task import Run
 
 

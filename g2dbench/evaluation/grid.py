@@ -14,6 +14,7 @@ from g2dbench.cards import TaskCard
 from g2dbench.data.splits.fractions import Draw
 from g2dbench.errors import Misuse
 from g2dbench.evaluation.cell_spec import MAX_LABEL, CellSpec
+from g2dbench.evaluation.prompts import with_prompts
 from g2dbench.evaluation.runner import Outcome, run_cell
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.registry import Registry
@@ -42,6 +43,8 @@ class Grid:
     shots: Sequence[int] = ()
     validation: Literal["full", "budget"] = "full"
     limit: int | None = None
+    prompts: Path | None = None
+    prompt_sensitivity: bool = False
     precision: str = "fp32"
     store: Path | None = None
     size: int | None = None
@@ -85,7 +88,10 @@ class Grid:
         seeds: Sequence[int],
     ) -> Iterator[CellSpec]:
         base = self.protocol or task.CARD.protocols[0]
-        protocol, _ = protocol_of(task, join_name(base, self.changes))
+        protocol, settings = protocol_of(task, join_name(base, self.changes))
+        with_prompts(task, protocol, self.prompts)
+        if self.prompt_sensitivity and not hasattr(settings, "prompts"):
+            raise Misuse(f"--prompt-sensitivity: {task.CARD.name} asks with no text prompts")
         if not task.CARD.fits:
             subsets, seeds = [{}], [0]
         for subset in subsets:
@@ -101,6 +107,8 @@ class Grid:
                     draw=self.draw,
                     validation=self.validation,
                     limit=self.limit,
+                    prompts=None if self.prompts is None else self.prompts.resolve(),
+                    prompt_sensitivity=self.prompt_sensitivity,
                     precision=self.precision,
                     store=self.store,
                     size=self.size,

@@ -56,7 +56,7 @@ def long_table(
 
 @dataclass(frozen=True)
 class WideTable:
-    """Predictions in wide form: patients (N,), and columns of (N, K) numbers.
+    """Predictions in wide form: patients (N,), columns of (N, K) numbers, and ids (N,) of images.
 
     Images and findings are sorted by name, so that no score depends on the order of rows.
     """
@@ -64,6 +64,7 @@ class WideTable:
     patients: NDArray[np.object_]
     findings: tuple[str, ...]
     columns: Mapping[str, NDArray[np.float64]]
+    ids: NDArray[np.object_]
 
     def __getitem__(self, column: str) -> NDArray[np.float64]:
         return self.columns[column]
@@ -72,9 +73,10 @@ class WideTable:
 def to_wide(predictions: pd.DataFrame, columns: Sequence[str]) -> WideTable:
     """Long form to wide form; NaN where an image has no row for a finding.
 
-    BadResult for a missing column, a duplicate row, or an image of two patients.
+    BadResult for a missing column, a duplicate row, an image of two patients or of none.
     """
     check_columns(predictions, (*KEYS, *columns))
+    check_patients(predictions)
     duplicated = predictions.duplicated(["id", "finding"])
     if duplicated.any():
         row = predictions[duplicated].iloc[0]
@@ -91,7 +93,20 @@ def to_wide(predictions: pd.DataFrame, columns: Sequence[str]) -> WideTable:
         image_patients["patient"].to_numpy(object),
         findings,
         {name: frame.to_numpy(np.float64) for name, frame in frames.items()},
+        image_patients["id"].to_numpy(object),
     )
+
+
+def check_patients(predictions: pd.DataFrame) -> None:
+    """Raise BadResult that names the images whose patient is missing."""
+    missing = predictions["id"][predictions["patient"].isna()].drop_duplicates()
+    if len(missing):
+        named = ", ".join(repr(name) for name in missing[:3])
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise BadResult(
+            f"the predictions cannot be scored: image {named}{more} has no patient, and confidence "
+            "intervals are over patients; give such an image a patient of its own"
+        )
 
 
 def check_columns(predictions: pd.DataFrame, columns: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 from g2dbench.errors import BadResult
 from g2dbench.result import PREDICTIONS_FILE, RESULT_FILE, Result, Score, load
 from g2dbench.system.files import file_digest
-from g2dbench.task import Task, protocol_of
+from g2dbench.task import Task, protocol_of_cell
 
 ROUNDING = 1e-9
 """Tolerance: recomputed scores may differ by the order of a sum."""
@@ -26,7 +26,7 @@ def rescore(folder: Path, task: Task) -> tuple[Result, Result]:
             f"{path} is not the file from which the result was computed "
             f"(SHA-256 {digest[:12]}, recorded {str(result.provenance.predictions)[:12]})"
         )
-    _, config = protocol_of(task, result.cell.protocol)
+    config = protocol_of_cell(task, result.cell.protocol)
     scores = task.score(pd.read_parquet(path), config)
     return result, result.model_copy(update={"scores": scores})
 

@@ -32,7 +32,8 @@ from g2dbench.evaluation.cell_identity import (
 )
 from g2dbench.evaluation.cell_spec import CellSpec
 from g2dbench.evaluation.failure import describe_failure, write_traceback
-from g2dbench.evaluation.saved_head import HEAD_FILE
+from g2dbench.evaluation.heads.saved_head import HEAD_FILE
+from g2dbench.evaluation.prompts import SENSITIVITY, with_prompts
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.model import Model, capabilities, missing_capability
 from g2dbench.result import (
@@ -42,13 +43,14 @@ from g2dbench.result import (
     Provenance,
     Result,
     Score,
+    plain_json,
     save,
 )
 from g2dbench.system.environment import hardware, package_versions, source_state
 from g2dbench.system.files import file_digest, full_disk, replace_file
 from g2dbench.system.machine import Machine
 from g2dbench.system.peak_memory import PeakMemory
-from g2dbench.task import Run, Task, main_metric, protocol_of
+from g2dbench.task import Run, Task, main_metric
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def evaluate(
     "unsupported", an error while predicting or scoring "failed"; both are stored with the reason.
     """
     machine = dataclasses.replace(machine, precision=spec.precision)
-    name, settings = protocol_of(task, spec.protocol)
+    name, settings = with_prompts(task, spec.protocol, spec.prompts)
     label = spec.label or model.identity.label
     cell = cell_of(spec, label, model.identity.seed, task.CARD, data, name)
     parts = data_of(task.CARD, data, cell)
@@ -111,9 +113,11 @@ def evaluate(
     with reserved(folder, out) as partial:
         lacks_head = save_heads and hasattr(task, "apply") and not (folder / HEAD_FILE).is_file()
         before = finished(folder)
-        if before is not None and not (rerun or lacks_head):
+        lacks_spread = spec.prompt_sensitivity and not (before and SENSITIVITY in before.details)
+        if before is not None and not (rerun or lacks_head or lacks_spread):
             return Outcome(before, folder, reused=True)
-        run = _CellRun(cell, model, task, parts, settings, machine, partial, identity, save_heads)
+        extras = {"save_heads": save_heads, "prompt_sensitivity": spec.prompt_sensitivity}
+        run = _CellRun(cell, model, task, parts, settings, machine, partial, identity, extras)
         result = run.run()
         save(result, partial)
         if before is not None and result.status != "done":
@@ -135,7 +139,7 @@ class _CellRun:
     machine: Machine
     folder: Path
     identity: dict[str, Any]
-    save_heads: bool = False
+    extras: dict[str, bool]
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -166,7 +170,7 @@ class _CellRun:
             metric=self._metric,
             scores=scores,
             counts=counts,
-            details=_plain_json({"subset": self.parts.details, **self.details}),
+            details=plain_json({"subset": self.parts.details, **self.details}),
             provenance=self._provenance(
                 predictions=digest,
                 seconds=time.perf_counter() - began,
@@ -185,8 +189,8 @@ class _CellRun:
             seed=self.cell.seed,
             fraction=self.cell.fraction,
             folder=self.folder,
-            save_heads=self.save_heads,
             details=self.details,
+            **self.extras,
         )
         predictions = self.task.predict(self.model.to(self.machine.device).eval(), run)
         missing = {"id", "patient"} - set(predictions.columns)
@@ -254,12 +258,6 @@ def _check(card: TaskCard, model: Model, test: Dataset) -> None:
         )
     if not set(card.needs) & set(capabilities(model)):
         raise missing_capability(model, card)
-
-
-def _plain_json(details: dict[str, Any]) -> dict[str, Any]:
-    """Details as JSON values; NaN becomes null, and what JSON lacks becomes its text."""
-    text = json.dumps(details, default=str)
-    return dict(json.loads(text, parse_constant=lambda name: None))
 
 
 def store_predictions(predictions: pd.DataFrame, folder: Path) -> str:

@@ -20,7 +20,7 @@ from g2dbench.metrics.aggregate import PatientStatistic
 from g2dbench.metrics.bootstrap import Statistic, paired_bootstrap
 from g2dbench.registry import Registry
 from g2dbench.result import PREDICTIONS_FILE, RESULT_FILE, Result, load
-from g2dbench.task import protocol_of
+from g2dbench.task import protocol_of_cell
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _patient_statistic(
             f"the task {result.cell.task!r} has no `statistics`, so its models cannot be "
             "compared patient by patient (see g2dbench/task.py)"
         )
-    _, config = protocol_of(task, result.cell.protocol)
+    config = protocol_of_cell(task, result.cell.protocol)
     found: dict[str, PatientStatistic] = task.statistics(table, config)
     if metric not in found:
         raise BadResult(f"the task {result.cell.task!r} has no metric {metric!r}")

@@ -18,6 +18,7 @@ from torchvision import transforms
 
 from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse
+from g2dbench.evaluation.zero_shot.prompt_scores import TextEmbedder, prompt_vectors
 from g2dbench.model import capabilities
 from g2dbench.pretrained.weights import find_state, matching_cards, read_weights
 from g2dbench.registry import Registry
@@ -104,6 +105,17 @@ def test_the_golden_numbers_of_the_original_come_out(answer: dict[str, torch.Ten
         wanted = torch.tensor(golden[name])
         assert wanted.std() > 0.01, f"{name} would be matched by a constant"
         torch.testing.assert_close(values, wanted, atol=CLOSE, rtol=CLOSE, msg=naming(name))
+
+
+def test_texts_before_normalization_are_what_published_ensembles_average(model: Any) -> None:
+    raw, unit = model.project_texts(make.PROMPTS), model.embed_texts(make.PROMPTS)
+    torch.testing.assert_close(torch.nn.functional.normalize(raw, dim=-1), unit)
+    assert (raw.norm(dim=-1) - 1).abs().max() > 0.01
+    prompts = (tuple(make.PROMPTS),)
+    found = prompt_vectors(TextEmbedder(model), prompts, "raw").vectors[0]
+    alone = torch.cat([model.project_texts([text]) for text in make.PROMPTS])
+    expected = torch.nn.functional.normalize(alone.mean(0), dim=0)
+    torch.testing.assert_close(found, expected)
 
 
 def test_the_original_beside_it_agrees(biovil: ModuleType, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from g2dbench.cli import app
 from g2dbench.data.opening import open_prepared
-from g2dbench.evaluation.saved_head import HEAD_FILE
+from g2dbench.evaluation.heads.saved_head import HEAD_FILE
 from g2dbench.registry import Registry
 from g2dbench.result import RESULT_FILE, load, load_all
 

@@ -1,7 +1,6 @@
 """Fitting a head, frozen features, and the tables from which scores are computed."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,6 @@ from g2dbench.evaluation.frozen_features import (
 )
 from g2dbench.evaluation.heads.unet import linear
 from g2dbench.evaluation.prediction_table import labeled_findings, labels, long_table, to_wide
-from g2dbench.evaluation.prompts import embed_prompts, phrase, promptable
 from g2dbench.metrics.aggregate import per_finding
 from g2dbench.metrics.aggregate import scores as scored
 from g2dbench.metrics.classification import weighted_auc
@@ -248,24 +246,6 @@ def test_per_finding_averages_defined_values_and_reports_others_as_nan() -> None
     assert scores["auc"].low < scores["auc"].value < scores["auc"].high
     assert math.isnan(scores["auc:z"].value)
     assert scores["auc:z"].n == 40
-
-
-def test_prompts_use_the_wording_of_reports() -> None:
-    assert phrase("Pleural_Thickening") == "pleural thickening"
-    assert phrase("Effusion") == "pleural effusion"
-    assert promptable(("No Finding", "Edema", "normal")) == ("Edema",)
-
-    class Texts:
-        texts_seen: list[str] = []  # noqa: RUF012
-
-        def embed_texts(self, texts: Sequence[str]) -> Tensor:
-            assert len(texts) == 1
-            self.texts_seen += texts
-            return torch.tensor([[1.0, 0.0]]) if texts[0].startswith("no") else torch.eye(2)[1:]
-
-    rows = embed_prompts(Texts(), ("no {}", "{} seen"), ("Effusion",))  # type: ignore[arg-type]
-    assert Texts.texts_seen == ["no pleural effusion", "pleural effusion seen"]
-    assert rows.tolist() == [pytest.approx([math.sqrt(0.5)] * 2)]
 
 
 @pytest.mark.parametrize(

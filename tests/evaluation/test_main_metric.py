@@ -49,6 +49,6 @@ def test_accuracy_is_the_main_score_where_classes_exclude_each_other(tmp_path: P
 
 
 def test_a_task_without_a_rule_has_one_main_score() -> None:
-    zeroshot = Registry().find(TaskCard, "zeroshot").load()
-    assert main_metric(zeroshot, Classes.card) == zeroshot.CARD.metric
+    ground = Registry().find(TaskCard, "ground").load()
+    assert main_metric(ground, Classes.card) == ground.CARD.metric
     assert main_metric(TASK, part("t", 2).card) == "auc"

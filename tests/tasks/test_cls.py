@@ -27,8 +27,8 @@ from g2dbench.cards import TaskCard
 from g2dbench.errors import BadData, BadResult, Unsupported
 from g2dbench.evaluation.fine_tuning.settings import FineTuneSettings
 from g2dbench.evaluation.fit_head import FitSettings
+from g2dbench.evaluation.heads.saved_head import HEAD_FILE, load_head
 from g2dbench.evaluation.label_policy import PAPER_FINDINGS
-from g2dbench.evaluation.saved_head import HEAD_FILE, load_head
 from g2dbench.model import Identity, Model
 from g2dbench.registry import Registry
 from g2dbench.system.machine import FeatureFolder

@@ -14,7 +14,7 @@ from g2dbench.cards import TaskCard
 from g2dbench.errors import BadCheckpoint, BadResult
 from g2dbench.evaluation.detection.fcos import FcosSettings
 from g2dbench.evaluation.fit_head import FitSettings
-from g2dbench.evaluation.saved_head import HEAD_FILE, SavedHead, load_head
+from g2dbench.evaluation.heads.saved_head import HEAD_FILE, SavedHead, load_head
 from g2dbench.registry import Registry
 from g2dbench.sample import Box
 from g2dbench.system.machine import FeatureFolder, Machine

@@ -13,7 +13,7 @@ from support.classification import SmallCnn, part, shuffled, stripes
 
 from g2dbench.cards import TaskCard
 from g2dbench.errors import Unsupported
-from g2dbench.evaluation.saved_head import HEAD_FILE, load_head
+from g2dbench.evaluation.heads.saved_head import HEAD_FILE, load_head
 from g2dbench.model import Identity, Model
 from g2dbench.registry import Registry
 from g2dbench.system.overrides import override

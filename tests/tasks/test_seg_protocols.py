@@ -13,7 +13,7 @@ from support.spots import Decoder, Memory, Pools, Trainable, part, sample, spot
 from g2dbench.cards import TaskCard
 from g2dbench.errors import BadCheckpoint, BadResult
 from g2dbench.evaluation.fit_head import FitSettings
-from g2dbench.evaluation.saved_head import HEAD_FILE, SavedHead, load_head
+from g2dbench.evaluation.heads.saved_head import HEAD_FILE, SavedHead, load_head
 from g2dbench.model import Model
 from g2dbench.registry import Registry
 from g2dbench.system.machine import FeatureFolder, Machine

@@ -19,12 +19,10 @@ from g2dbench.cli.options import (
     DEFAULT_STORE,
     Device,
     FeatureCache,
-    Limit,
     Models,
     OptionalDataList,
     OptionalFractions,
     OptionalTasks,
-    Out,
     Plugins,
     Precision,
     Root,
@@ -122,8 +120,16 @@ def evaluate(
     val_budget: Annotated[
         bool, typer.Option("--val-budget", help="Sample the validation patients likewise.")
     ] = False,
-    limit: Limit = None,
-    out: Out = Path("results"),
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="TOML file with your text prompts: docs/tasks/zeroshot.md."),
+    ] = None,
+    prompt_sensitivity: Annotated[
+        bool,
+        typer.Option("--prompt-sensitivity", help="Also report the spread over paraphrases."),
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most N test images.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("results"),
     rerun: Annotated[
         bool, typer.Option("--rerun", help="Evaluate again the cells that are on disk.")
     ] = False,
@@ -180,6 +186,8 @@ def evaluate(
         draw=draw.value,
         validation="budget" if val_budget else "full",
         limit=limit,
+        prompts=prompts,
+        prompt_sensitivity=prompt_sensitivity,
         precision=machine.precision,
         store=store,
         size=size,

@@ -42,6 +42,7 @@ CARD = DatasetCard(
     url="https://physionet.org/content/ms-cxr/",
     licence="PhysioNet Credentialed Health Data License 1.5.0: no sharing",
     layout=("MS_CXR_Local_Alignment_v1.1.0.csv", "files/"),
+    phrases=True,
 )
 
 SPLIT = (0.0, 0.2, 0.8)

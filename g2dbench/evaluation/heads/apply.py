@@ -16,8 +16,8 @@ from g2dbench.data.images.image_file import EXTENSIONS, read_image
 from g2dbench.data.store.memory import MemoryDataset
 from g2dbench.data.tables.files import check_layout, files_below, relative_name
 from g2dbench.errors import BadCheckpoint, BadData, BadResult, Misuse, Unsupported
+from g2dbench.evaluation.heads.saved_head import HEAD_FILE, SavedHead, load_head
 from g2dbench.evaluation.model_reference import resolve
-from g2dbench.evaluation.saved_head import HEAD_FILE, SavedHead, load_head
 from g2dbench.model import Model
 from g2dbench.registry import Registry
 from g2dbench.result import RESULT_FILE, Result, load

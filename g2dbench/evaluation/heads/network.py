@@ -21,7 +21,7 @@ from g2dbench.dataset import Dataset
 from g2dbench.errors import BadCheckpoint
 from g2dbench.evaluation.frozen_features import FrozenEncoder, PyramidCache
 from g2dbench.evaluation.heads.image_warps import Augmentation, Homography, draw_warp
-from g2dbench.evaluation.saved_head import SavedHead
+from g2dbench.evaluation.heads.saved_head import SavedHead
 from g2dbench.model import Features, Model
 from g2dbench.preprocess import Preprocess
 from g2dbench.task import Run

@@ -10,7 +10,7 @@ from torch import nn
 from g2dbench.data.annotations import rle
 from g2dbench.evaluation.frozen_features import encode_in_chunks
 from g2dbench.evaluation.heads.network import frozen_encoder
-from g2dbench.evaluation.saved_head import SavedHead
+from g2dbench.evaluation.heads.saved_head import SavedHead
 from g2dbench.evaluation.segmentation.masks import mask_of, present_findings
 from g2dbench.model import Model
 from g2dbench.sample import Sample

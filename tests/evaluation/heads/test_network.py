@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from g2dbench.errors import BadCheckpoint
 from g2dbench.evaluation.heads.network import Levels, Network, restore, seeded_dropout
-from g2dbench.evaluation.saved_head import SavedHead
+from g2dbench.evaluation.heads.saved_head import SavedHead
 from g2dbench.task import Run
 
 single_thread = toy.single_thread
