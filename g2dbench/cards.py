@@ -39,6 +39,18 @@ class ModelCard(Card):
         needs_weights: whether SOURCE in `--model NAME:SOURCE` is required.
         source_kind: what SOURCE is: "file", "folder", "hub" (folder or hub id) or "".
         signature: keys of the official state_dict that identify a weights file.
+        files: names of the published files that SOURCE may be.
+        checksum: published digests of these files, each as "FILE algorithm:hex".
+        gated: whether the weights are given only after a request or a signed agreement.
+        noncommercial: whether the licence forbids commercial use; loading the model says so.
+        input_size: side of the input square in pixels; 0 if the model or its file decides.
+        text_needs: what the text side reads beside the weights (a tokenizer, a config), or "".
+        tested_with: versions with which the wrapper was compared with the original, such as
+            "torch 2.6".
+        openness: one line: which of weights, code, training data, licence and list of training
+            images are public.
+        notes: facts to know before one compares figures, among them published figures beside
+            those that others could reproduce; one sentence each.
     """
 
     paper: str
@@ -49,6 +61,15 @@ class ModelCard(Card):
     needs_weights: bool = True
     source_kind: str = "file"
     signature: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    checksum: tuple[str, ...] = ()
+    gated: bool = False
+    noncommercial: bool = False
+    input_size: int = 0
+    text_needs: str = ""
+    tested_with: tuple[str, ...] = ()
+    openness: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_subset(self.name, "capabilities", self.capabilities, CAPABILITIES)
