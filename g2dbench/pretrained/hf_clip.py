@@ -18,21 +18,21 @@ from transformers import AutoTokenizer, CLIPModel, SiglipModel
 from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint
 from g2dbench.model import Grounding, Identity, Model
-from g2dbench.preprocess import CLIP_MEAN, CLIP_STD, Preprocess, Resampling
+from g2dbench.preprocess import CLIP_MEAN, CLIP_STD, Preprocess
 from g2dbench.pretrained.feature_maps import (
     cosine_similarity,
     nearest_stride,
     resample_to_stride,
     to_grid,
 )
+from g2dbench.pretrained.hf_weights import load_strictly
 from g2dbench.pretrained.hub import model_folder, read_json
+from g2dbench.pretrained.image_processor import read_preprocess
 from g2dbench.pretrained.tokenizer import apply_special_token_settings
 from g2dbench.pretrained.weights import digest
 
 _CLASSES = {"clip": CLIPModel, "siglip": SiglipModel}
 _SIGLIP_MEAN_STD = (0.5, 0.5, 0.5)
-_RESAMPLINGS: dict[int, Resampling] = {0: "nearest", 2: "bilinear", 3: "bicubic"}
-"""PIL's resampling constants, which image processors store as numbers."""
 _TEXT_BATCH = 64
 _GEMMA_EOS = "<eos>"
 """The end-of-text token of Gemma's vocabulary, which SigLIP 2 uses. SigLIP's token is "</s>"."""
@@ -154,47 +154,12 @@ def load_clip(
             f"{folder / 'config.json'} describes a {kind!r} model; "
             f"{card.name} reads {' and '.join(kinds)}"
         )
-    clip = _load_weights(_CLASSES[kind], folder).eval()
-    preprocess = _read_preprocess(folder, kind, clip.config.vision_config.image_size)
+    clip = load_strictly(_CLASSES[kind], folder).eval()
+    preprocess = _read_preprocess(folder, kind == "siglip", clip.config.vision_config.image_size)
     model = HFCLIP(card, clip, _load_tokenizer(folder), preprocess)
     label = folder.resolve().name if Path(source or "").expanduser().is_dir() else source
     model.identity = Identity(f"{card.name}:{label}", digest(model))
     return model.eval()
-
-
-def _load_weights(kind: Any, folder: Path) -> Any:
-    """The model with its weights; transformers reads, renames and joins shards itself.
-
-    Raises BadCheckpoint where it would initialize a missing weight at random or ignore one.
-    """
-    try:
-        clip, info = kind.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            local_files_only=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )
-    except Exception as error:  # untrusted files reach many constructors
-        raise BadCheckpoint(
-            f"transformers cannot load {kind.__name__} from {folder}: {type(error).__name__}: "
-            f"{str(error).strip().splitlines()[0]}"
-        ) from error
-    mismatches = {
-        what: sorted(map(str, info[key]))
-        for what, key in (
-            ("missing", "missing_keys"),
-            ("unexpected", "unexpected_keys"),
-            ("of another shape", "mismatched_keys"),
-        )
-        if info[key]
-    }
-    if mismatches:
-        shown = "; ".join(
-            f"{len(keys)} {what} ({keys[0]} ...)" for what, keys in mismatches.items()
-        )
-        raise BadCheckpoint(f"the weights in {folder} do not match {kind.__name__}: {shown}")
-    return clip
 
 
 def _load_tokenizer(folder: Path) -> Any:
@@ -211,53 +176,12 @@ def _load_tokenizer(folder: Path) -> Any:
     return found
 
 
-def _read_preprocess(folder: Path, kind: str, side: int) -> Preprocess:
+def _read_preprocess(folder: Path, is_siglip: bool, side: int) -> Preprocess:
     """The folder's image processor; missing entries get the defaults of the kind of model."""
-    file, settings = _read_processor(folder)
-    is_siglip = kind == "siglip"
-    resize = settings.get("size") or side
-    crop = settings.get("crop_size") or side
-    is_cropped = bool(settings.get("do_center_crop", not is_siglip))
-    is_stretched = "height" in resize if isinstance(resize, dict) else is_siglip
-    size = _square_side(crop if is_cropped else resize, file)
-    resampling = _RESAMPLINGS.get(settings.get("resample", 3))
-    is_supported = (
-        size == side
-        and resampling is not None
-        and settings.get("do_resize", True)
-        and settings.get("do_normalize", True)
-        and abs(settings.get("rescale_factor", 1 / 255) - 1 / 255) < 1e-9
-        and (is_cropped or is_stretched)
+    default = Preprocess(
+        size=side,
+        fit="stretch" if is_siglip else "crop",
+        mean=_SIGLIP_MEAN_STD if is_siglip else CLIP_MEAN,
+        std=_SIGLIP_MEAN_STD if is_siglip else CLIP_STD,
     )
-    if not is_supported:
-        raise BadCheckpoint(
-            f"{file} prepares images in a way that g2dbench does not support, or not to the "
-            f"{side} pixels of config.json: {settings}"
-        )
-    assert resampling is not None
-    return Preprocess(
-        size=size,
-        resize=_square_side(resize, file),
-        fit="stretch" if is_stretched else "crop",
-        mean=tuple(settings.get("image_mean", _SIGLIP_MEAN_STD if is_siglip else CLIP_MEAN)),
-        std=tuple(settings.get("image_std", _SIGLIP_MEAN_STD if is_siglip else CLIP_STD)),
-        resampling=resampling,
-    )
-
-
-def _read_processor(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """The image processor's settings, from their own file or from the multimodal processor's."""
-    file, whole = folder / "preprocessor_config.json", folder / "processor_config.json"
-    if not file.is_file() and whole.is_file():
-        return whole, read_json(whole).get("image_processor", {})
-    return file, read_json(file)
-
-
-def _square_side(size: Any, file: Path) -> int:
-    """224, {"shortest_edge": 224} or {"height": 224, "width": 224}."""
-    sides = set(size.values()) if isinstance(size, dict) else {size}
-    if len(sides) != 1 or not isinstance(side := sides.pop(), int):
-        raise BadCheckpoint(
-            f"{file} asks for images of {size}; g2dbench supports square inputs only"
-        )
-    return side
+    return read_preprocess(folder, default, side)
