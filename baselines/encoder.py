@@ -56,11 +56,7 @@ def load(source: str | None, seed: int) -> Model:
     trunk = timm.create_model(name, pretrained=False, num_classes=0).eval()
     if not hasattr(trunk, "forward_intermediates"):
         raise Misuse(f"timm's {name} has no intermediate feature maps; choose another architecture")
-    path, _, prefix = (
-        (place, "", "") if Path(place).expanduser().is_file() else place.rpartition("#")
-    )
-    file = Path(path or prefix).expanduser()
-    prefix = prefix if path and path != place else ""
+    file, prefix = _split(place)
     state = find_state(read_weights(file), file)
     ignore = classifier_patterns(trunk)
     if prefix:
@@ -72,3 +68,10 @@ def load(source: str | None, seed: int) -> Model:
     model.fixed_size = bool(trunk.pretrained_cfg.get("fixed_input_size", False))
     model.identity = Identity(f"encoder:{name}@{file.name}{prefix and '#'}{prefix}", digest(model))
     return model.eval()
+
+
+def _split(place: str) -> tuple[Path, str]:
+    """FILE or FILE#PREFIX; a file whose own name contains "#" is taken as it is."""
+    name, mark, prefix = place.rpartition("#")
+    whole = Path(place).expanduser()
+    return (whole, "") if not mark or whole.is_file() else (Path(name).expanduser(), prefix)

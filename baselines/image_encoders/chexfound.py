@@ -61,7 +61,7 @@ class CheXFound(PatchEncoder):
                 std=IMAGENET_STD,
                 resampling="bicubic",
                 intensity="minmax_input",
-            )  # fmt: skip
+            )
         )
         self.trunk = trunk
         self.measure()

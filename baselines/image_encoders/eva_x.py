@@ -111,7 +111,16 @@ def _build(state: State, file: Path) -> Any:
     width = state["cls_token"].shape[-1]
     is_base = _SEPARATE in state
     return Eva(
-        img_size=224, patch_size=16, num_classes=0, embed_dim=width, depth=layers_in(state, r"blocks\.(\d+)\."),
-        num_heads=max(1, width // 64), mlp_ratio=4 * 2 / 3, swiglu_mlp=True, qkv_fused=not is_base,
-        scale_mlp=is_base, use_rot_pos_emb=True, ref_feat_shape=(14, 14),
-    ).eval()  # fmt: skip
+        img_size=224,
+        patch_size=16,
+        num_classes=0,
+        embed_dim=width,
+        depth=layers_in(state, r"blocks\.(\d+)\."),
+        num_heads=max(1, width // 64),
+        mlp_ratio=4 * 2 / 3,
+        swiglu_mlp=True,
+        qkv_fused=not is_base,
+        scale_mlp=is_base,
+        use_rot_pos_emb=True,
+        ref_feat_shape=(14, 14),
+    ).eval()
