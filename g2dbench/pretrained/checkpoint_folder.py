@@ -1,4 +1,4 @@
-"""A folder of a published checkpoint beside the configuration and vocabulary of its text encoder."""
+"""A published checkpoint beside the configuration and vocabulary of its text encoder."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -24,7 +24,8 @@ CASES = {
 SWIN = {"image_size": 224, "embed_dim": 8, "depths": [1, 1, 2, 1], "num_heads": [1, 1, 2, 2]}
 OLD = (
     ("attention.q_proj.", "attention.self.query."), ("attention.k_proj.", "attention.self.key."),
-    ("attention.v_proj.", "attention.self.value."), ("attention.o_proj.", "attention.output.dense."),
+    ("attention.v_proj.", "attention.self.value."),
+    ("attention.o_proj.", "attention.output.dense."),
     ("attention.relative_position_bias.", "attention.self."), ("mlp.fc1.", "intermediate.dense."),
     ("mlp.fc2.", "output.dense."),
 )  # fmt: skip
@@ -79,7 +80,7 @@ def test_faults_of_a_folder_are_named(tmp_path: Path, case: str) -> None:
     with pytest.raises(Misuse, match=f"choose one of them, as --model {card}:"):
         load(card, folder)
     torch.save({"image_encoder.x": torch.zeros(1)}, folder / "second.pth")
-    with pytest.raises(BadCheckpoint, match="is not (CXR-CLIP|MedCLIP)"):
+    with pytest.raises(BadCheckpoint, match=r"is not (CXR-CLIP|MedCLIP)"):
         load(card, folder / "second.pth")
     (folder / "Bio_ClinicalBERT" / "vocab.txt").unlink()
     (folder / "Bio_ClinicalBERT" / "tokenizer.json").unlink()
