@@ -1,4 +1,4 @@
-"""TorchXRayVision's classifiers: DenseNet-121 and ResNet-50 on public data sets (Cohen et al., 2022).
+"""TorchXRayVision's classifiers: DenseNet-121 and ResNet-50 (Cohen et al., MIDL 2022).
 
 Shapes: B batch, S input side (224, ResNet 512), T findings. Source: mlmed/torchxrayvision at
 f4087a0, models.py. SOURCE is a file of its GitHub release v1 under its published name, which says
@@ -125,7 +125,7 @@ class _DenseTower(nn.Module):
 
 
 class TorchXRayVision(Model):
-    """A supervised classifier: feature maps, and probabilities of the findings it was trained on."""
+    """A supervised classifier: feature maps, and probabilities of its trained findings."""
 
     card = CARD
 

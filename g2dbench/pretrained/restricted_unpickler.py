@@ -4,8 +4,9 @@ Checkpoints of training frameworks contain configuration objects beside their te
 `hyper_parameters`, argparse's `Namespace`), which `torch.load(weights_only=True)` refuses. The
 unpickler below calls only the few functions of `_BUILDERS`, which it finds by their exact
 (module, name); every other global becomes an inert object. BUILD stores a mapping in such an object
-as data, so that the tensors of a pickled module can be found. Ignored are extension codes and every persistent id that is not a storage, because each of them can execute code (torch's legacy
-reader writes a `.patch` file for a "module" id).
+as data, so that the tensors of a pickled module can be found, and calls nothing. Ignored are
+extension codes and every persistent id that is not a storage, because each of them can execute code
+(torch's legacy reader writes a `.patch` file for a "module" id).
 """
 
 import pickle
