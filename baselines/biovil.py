@@ -11,18 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import resnet50
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from transformers import BertTokenizerFast
 
 from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import Preprocess
 from g2dbench.pretrained import bert
+from g2dbench.pretrained.cxr_bert import MAX_TOKENS, UNUSED_TEXT_KEYS, CXRBert, smooth
 from g2dbench.pretrained.feature_maps import cosine_similarity
 from g2dbench.pretrained.tokenizer import Tokenize
 from g2dbench.pretrained.weights import digest, find_state, load_state, read_weights
@@ -46,30 +46,9 @@ CARD = ModelCard(
 
 IMAGE_FILE = "biovil_image_resnet50_proj_size_128.pt"
 EMBED_DIM = 128
-MAX_TOKENS = 512
 TEXT_BATCH = 64
 UNUSED_IMAGE_KEYS = r"^encoder\.encoder\.fc\."
-UNUSED_TEXT_KEYS = (r"^cls\.", r"^bert\.pooler\.")
-"""Keys of the files that no embedding needs: the classifier, the masked-language-modeling head, and
-the pooler."""
-SMOOTHING_SIGMA, SMOOTHING_TRUNCATE = 1.5, 4.0
-"""Gaussian smoothing of the similarity map: the standard deviation in patches
-(vlp/inference_engine.py), and the number of standard deviations after which SciPy truncates it."""
-
-
-class _Projection(nn.Module):
-    """(T, 768) [CLS] states -> (T, D) text embeddings, not normalized."""
-
-    def __init__(self, hidden: int) -> None:
-        super().__init__()
-        self.dense_to_hidden = nn.Linear(hidden, EMBED_DIM)
-        self.LayerNorm = nn.LayerNorm(EMBED_DIM, eps=1e-12)
-        self.dense_to_output = nn.Linear(EMBED_DIM, EMBED_DIM)
-
-    def forward(self, states: Tensor) -> Tensor:
-        hidden = self.LayerNorm(F.gelu(self.dense_to_hidden(states)))
-        projected: Tensor = self.dense_to_output(hidden)
-        return projected
+"""Keys of the classifier, which no embedding needs."""
 
 
 class _ImageTower(nn.Module):
@@ -103,20 +82,6 @@ class _ImageTower(nn.Module):
         return projected
 
 
-class _TextTower(nn.Module):
-    """CXR-BERT without its masked-language-modeling head, with the official state_dict's keys."""
-
-    def __init__(self, config: BertConfig) -> None:
-        super().__init__()
-        self.bert = BertModel(config, add_pooling_layer=False)
-        self.cls_projection_head = _Projection(config.hidden_size)
-
-    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        states = self.bert(input_ids=tokens, attention_mask=mask).last_hidden_state
-        projected: Tensor = self.cls_projection_head(states[:, 0])
-        return projected
-
-
 class BioViL(Model):
     """The published BioViL: global embeddings, feature maps, and phrase grounding by patches."""
 
@@ -128,7 +93,7 @@ class BioViL(Model):
     grounding = Grounding("nearest", None)
     """Nearest is the default of the library; its notebook uses bilinear. It has no threshold."""
 
-    def __init__(self, image: _ImageTower, text: _TextTower, tokenizer: BertTokenizerFast) -> None:
+    def __init__(self, image: _ImageTower, text: CXRBert, tokenizer: BertTokenizerFast) -> None:
         super().__init__()
         self.image = image
         self.text = text
@@ -169,22 +134,7 @@ class BioViL(Model):
 
     def locate(self, images: Tensor, texts: Sequence[str]) -> Tensor:
         """(B, 3, S, S), T texts -> (B, T, h, w): `similarity` after Gaussian smoothing."""
-        maps = self.similarity(images, texts)
-        rows, columns = (gaussian_matrix(length).to(maps) for length in maps.shape[-2:])
-        return rows @ maps @ columns.T
-
-
-def gaussian_matrix(length: int) -> Tensor:
-    """(length, length) float64: `scipy.ndimage.gaussian_filter1d`, mode "reflect", as a matrix."""
-    radius = int(SMOOTHING_TRUNCATE * SMOOTHING_SIGMA + 0.5)
-    offsets = np.arange(-radius, radius + 1)
-    weights = np.exp(-0.5 * (offsets / SMOOTHING_SIGMA) ** 2)
-    # "reflect" repeats the edge: positions run 0 .. n-1, n-1 .. 0, with period 2n.
-    position = (np.arange(length)[:, None] + offsets) % (2 * length)
-    position = np.minimum(position, 2 * length - 1 - position)
-    matrix = np.zeros((length, length))
-    np.add.at(matrix, (np.arange(length)[:, None], position), weights / weights.sum())
-    return torch.from_numpy(matrix)
+        return smooth(self.similarity(images, texts))
 
 
 def load(source: str | None, seed: int) -> BioViL:
@@ -203,7 +153,7 @@ def load(source: str | None, seed: int) -> BioViL:
     load_state(
         image, find_state(read_weights(image_file), image_file), image_file, [UNUSED_IMAGE_KEYS]
     )
-    text = bert.build_from_config(text_file.parent, _TextTower)
+    text = bert.build_from_config(text_file.parent, CXRBert)
     load_state(text, find_state(read_weights(text_file), text_file), text_file, UNUSED_TEXT_KEYS)
     tokenizer = bert.read_tokenizer(text_file.parent, text.bert.config.vocab_size)
     model = BioViL(image, text, tokenizer)

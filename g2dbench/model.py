@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from g2dbench.cards import ModelCard, TaskCard
 from g2dbench.errors import Unsupported
 from g2dbench.preprocess import Preprocess, Resampling
+from g2dbench.sample import Sample
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,18 @@ class Shows(Protocol):
 
         reports: one per image, for maps that depend on them; None if there are none.
         """
+        ...
+
+
+@runtime_checkable
+class ReadsSamples(Protocol):
+    """Makes its input from whole samples instead of pixels: stored embeddings are found by id.
+
+    Tasks pass what `inputs` returns to the model's other methods, in place of images.
+    """
+
+    def inputs(self, samples: Sequence[Sample]) -> Tensor:
+        """B samples -> (B, ...) with four dimensions; BadData for a sample without input."""
         ...
 
 

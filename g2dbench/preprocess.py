@@ -101,7 +101,8 @@ class Preprocess:
     long side, then zero-padded to a square), center-cropped to `size`, scaled to [0, 1] and
     normalized by mean and std. resize: None means `size`. resampling: by Pillow, "area" as
     OpenCV's INTER_AREA. intensity: "minmax" first stretches the image's gray levels to 0..255, as
-    BioViL does.
+    BioViL does; "minmax_input" stretches those of the cropped input to [0, 1], as CheXFound does,
+    and makes a constant one zero.
     """
 
     size: int
@@ -111,11 +112,14 @@ class Preprocess:
     std: tuple[float, ...] = (1.0,)
     channels: int = 3
     resampling: ImageResampling = "bilinear"
-    intensity: Literal["as_is", "minmax"] = "as_is"
+    intensity: Literal["as_is", "minmax", "minmax_input"] = "as_is"
 
     def __call__(self, image: NDArray[np.uint8]) -> Tensor:
         """(H, W) uint8 -> (C, S, S) float32."""
         pixels = torch.from_numpy(self.resized(image)).float().div_(255)
+        if self.intensity == "minmax_input":
+            low, high = pixels.aminmax()
+            pixels = (pixels - low) / (high - low) if high > low else torch.zeros_like(pixels)
         planes = pixels.expand(self.channels, self.size, self.size)
         return (planes - self._per_channel(self.mean)) / self._per_channel(self.std)
 

@@ -27,6 +27,8 @@ ENTRY_POINTS = "g2dbench.plugins"
 
 PLUGIN_FOLDERS = (
     "baselines",
+    "baselines.image_encoders",
+    "baselines.image_text",
     "tasks",
     "data.readers",
     "data.custom",

@@ -23,7 +23,7 @@ from g2dbench.errors import BadData
 from g2dbench.evaluation import feature_cache
 from g2dbench.evaluation.feature_cache import CacheEntry, Maps
 from g2dbench.evaluation.fingerprint import Fingerprint, fingerprint
-from g2dbench.model import Features, Model
+from g2dbench.model import Features, Model, ReadsSamples
 from g2dbench.preprocess import Preprocess
 from g2dbench.sample import Sample
 from g2dbench.system.source_digest import source_digest
@@ -66,6 +66,7 @@ class FrozenEncoder:
         self.output = output
         self._encode = encode
         self._run = run
+        self._reader = model if isinstance(model, ReadsSamples) else None
         self.chunk = chunk_size(run.device)
 
     @cached_property
@@ -81,14 +82,27 @@ class FrozenEncoder:
         ]
         return [torch.cat(level) for level in zip(*parts, strict=True)]
 
+    def encode_samples(self, samples: Sequence[Sample]) -> Maps:
+        """As for the samples' images, or for the samples themselves where the model reads them."""
+        if self._reader is None:
+            return self([sample.image for sample in samples])
+        starts = range(0, len(samples), self.chunk)
+        parts = [
+            self._forward_inputs(self._reader.inputs(samples[at : at + self.chunk]))
+            for at in starts
+        ]
+        return [torch.cat(level) for level in zip(*parts, strict=True)]
+
     def _forward(self, images: Sequence[NDArray[np.uint8]]) -> Maps:
-        inputs = self.preprocess.batch(list(images))
-        spare = self.chunk - len(images)
+        return self._forward_inputs(self.preprocess.batch(list(images)))
+
+    def _forward_inputs(self, inputs: Tensor) -> Maps:
+        spare = self.chunk - len(inputs)
         full = torch.cat([inputs, inputs[-1:].expand(spare, -1, -1, -1)])
         # Not inference_mode: its tensors cannot be used in a head's backward pass.
         with torch.no_grad(), self._run.autocast():
             maps = self._encode(full.to(self._run.device))
-        return [level[: len(images)] for level in maps]
+        return [level[: len(inputs)] for level in maps]
 
 
 class EncodedDataset:
@@ -130,7 +144,7 @@ class EncodedDataset:
         ids = [self._ids[row] for row in rows]
         if self._entry is not None and (found := self._entry.read(ids)) is not None:
             return [level.to(self._device) for level in found]
-        maps = self._frozen([self._dataset[row].image for row in rows])
+        maps = self._frozen.encode_samples([self._dataset[row] for row in rows])
         if self._entry is not None:
             image_bytes = sum(level[0].nbytes for level in maps)
             if feature_cache.worth_caching(self._machine, image_bytes):

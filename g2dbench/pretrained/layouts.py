@@ -1,7 +1,7 @@
 """Key layouts of published checkpoints: wrappers of training scripts, prefixes, renamed parts."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -9,13 +9,18 @@ from torch import Tensor
 from g2dbench.errors import BadCheckpoint
 from g2dbench.pretrained.weights import State
 
-_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod)\.")
+_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module)\.")
 """What DataParallel and torch.compile put before the keys of a module, at any depth."""
+
+
+def unwrapped(state: Mapping[str, Tensor]) -> State:
+    """The keys without the parts that data parallelism and compilation add, at any depth."""
+    return {_WRAPPERS.sub("", key): value for key, value in state.items()}
 
 
 def strip_wrappers(state: Mapping[str, Tensor], file: Path | str) -> State:
     """The keys without `module.` and `_orig_mod.` at any depth; BadCheckpoint if two then agree."""
-    stripped = {_WRAPPERS.sub("", key): value for key, value in state.items()}
+    stripped = unwrapped(state)
     if len(stripped) < len(state):
         raise BadCheckpoint(
             f"{file} contains the same weights twice, with and without `module.`: save the "
@@ -54,3 +59,24 @@ def without(state: Mapping[str, Tensor], patterns: Iterable[str]) -> State:
     """The entries whose keys no regular expression of `patterns` finds."""
     found = tuple(patterns)
     return {key: v for key, v in state.items() if not any(re.search(p, key) for p in found)}
+
+
+def renamed(state: Mapping[str, Tensor], rules: Sequence[tuple[str, str]]) -> State:
+    """Each key after all substitutions of `rules` (regular expression, replacement), in order."""
+    found: State = {}
+    for key, value in state.items():
+        name = key
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
+        found[name] = value
+    return found
+
+
+def part_of(state: Mapping[str, Tensor], prefix: str) -> State:
+    """The entries under a prefix, which is removed; others are left out."""
+    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+
+
+def layers_in(state: Mapping[str, Tensor], pattern: str) -> int:
+    """How many different numbers the group of `pattern` has in the keys: the depth of a network."""
+    return len({match[1] for key in state if (match := re.match(pattern, key))})

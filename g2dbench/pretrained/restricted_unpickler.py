@@ -3,13 +3,14 @@
 Checkpoints of training frameworks contain configuration objects beside their tensors (Lightning's
 `hyper_parameters`, argparse's `Namespace`), which `torch.load(weights_only=True)` refuses. The
 unpickler below calls only the few functions of `_BUILDERS`, which it finds by their exact
-(module, name); every other global becomes an inert object. It also ignores BUILD, extension codes
-and every persistent id that is not a storage, because each of them can execute code (torch's legacy
-reader writes a `.patch` file for a "module" id).
+(module, name); every other global becomes an inert object. BUILD stores a mapping in such an object
+as data, so that the tensors of a pickled module can be found, and calls nothing. Ignored are
+extension codes and every persistent id that is not a storage, because each of them can execute code
+(torch's legacy reader writes a `.patch` file for a "module" id).
 """
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import IO, Any, ClassVar
 
@@ -21,9 +22,15 @@ _Base: Any = pickle._Unpickler
 
 
 class Inert:
-    """Placeholder for an object that is not rebuilt; ignores every change that a pickle makes."""
+    """Placeholder for an object that is not rebuilt; ignores every change that a pickle makes.
 
-    __slots__ = ()
+    state: the attributes that the pickle gives to the object, as data; empty if it gives none.
+    """
+
+    __slots__ = ("state",)
+
+    def __init__(self) -> None:
+        self.state: Mapping[str, Any] = {}
 
     def __setitem__(self, key: object, value: object) -> None:
         """Ignore an item."""
@@ -36,6 +43,23 @@ class Inert:
 
     def add(self, value: object) -> None:
         """Ignore a member."""
+
+
+def module_state(module: Inert, prefix: str = "") -> dict[str, Tensor]:
+    """The state_dict of a pickled `torch.nn.Module`, which was read as an inert object."""
+    found: dict[str, Tensor] = {}
+    for group in ("_parameters", "_buffers"):
+        for name, value in _mapping(module.state.get(group)).items():
+            if isinstance(value, Tensor):
+                found[f"{prefix}{name}"] = value
+    for name, part in _mapping(module.state.get("_modules")).items():
+        if isinstance(part, Inert):
+            found |= module_state(part, f"{prefix}{name}.")
+    return found
+
+
+def _mapping(value: Any) -> Mapping[Any, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 class _Global:
@@ -114,8 +138,10 @@ class RestrictedUnpickler(_Base):
         self.readline()
         self._old_instance()
 
-    def _ignore_state(self) -> None:
-        self.stack.pop()
+    def _keep_state(self) -> None:
+        state = self.stack.pop()
+        if isinstance(self.stack[-1], Inert) and type(state) is dict:
+            self.stack[-1].state = state
 
     def _persistent(self) -> None:
         self._append_storage(self.stack.pop())
@@ -138,7 +164,7 @@ RestrictedUnpickler.dispatch |= {
     pickle.NEWOBJ_EX[0]: RestrictedUnpickler._new_with_keywords,
     pickle.OBJ[0]: RestrictedUnpickler._old_instance,
     pickle.INST[0]: RestrictedUnpickler._old_named_instance,
-    pickle.BUILD[0]: RestrictedUnpickler._ignore_state,
+    pickle.BUILD[0]: RestrictedUnpickler._keep_state,
     pickle.BINPERSID[0]: RestrictedUnpickler._persistent,
     pickle.PERSID[0]: RestrictedUnpickler._persistent_text,
 }

@@ -15,11 +15,13 @@ import torch
 from PIL import Image
 from scipy import ndimage
 from torchvision import transforms
+from transformers import BertConfig
 
 from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.evaluation.zero_shot.prompt_scores import TextEmbedder, prompt_vectors
 from g2dbench.model import capabilities
+from g2dbench.pretrained.cxr_bert import CXRBert, gaussian_matrix
 from g2dbench.pretrained.weights import find_state, matching_cards, read_weights
 from g2dbench.registry import Registry
 
@@ -54,7 +56,7 @@ def official_image(biovil: ModuleType) -> dict[str, torch.Tensor]:
 
 
 def official_text(biovil: ModuleType) -> dict[str, torch.Tensor]:
-    state = make.drawn.state(biovil._TextTower(biovil.BertConfig(**make.CONFIG)), make.SEED)
+    state = make.drawn.state(CXRBert(BertConfig(**make.CONFIG)), make.SEED)
     unused = {"cls.predictions.bias": 9, "bert.embeddings.position_ids": 512}
     return state | {name: torch.zeros(size) for name, size in unused.items()}
 
@@ -140,11 +142,7 @@ def test_the_original_beside_it_agrees(biovil: ModuleType, tmp_path: Path) -> No
 @pytest.mark.parametrize("shape", [(1, 1), (2, 3), (7, 7), (15, 15), (20, 13)])
 def test_smoothing_is_scipys_gaussian_filter(biovil: ModuleType, shape: tuple[int, int]) -> None:
     field = np.random.default_rng(3).standard_normal(shape)
-    ours = (
-        biovil.gaussian_matrix(shape[0]).numpy()
-        @ field
-        @ biovil.gaussian_matrix(shape[1]).numpy().T
-    )
+    ours = gaussian_matrix(shape[0]).numpy() @ field @ gaussian_matrix(shape[1]).numpy().T
     np.testing.assert_allclose(ours, ndimage.gaussian_filter(field, sigma=1.5), atol=1e-12)
 
 

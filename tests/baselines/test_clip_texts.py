@@ -19,6 +19,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import CLIPTokenizer, SiglipConfig, SiglipImageProcessor, SiglipModel
 
 from g2dbench.cards import ModelCard
+from g2dbench.pretrained.hf_clip import canonicalize
 from g2dbench.registry import Registry
 
 PLAIN = "there is no left sided effusion"
@@ -141,7 +142,6 @@ def test_special_tokens_are_those_of_the_settings_where_two_files_disagree(
 
 def test_canonical_texts_are_those_of_big_vision() -> None:
     """open_clip keeps a copy of big_vision's function, which makes a blank of an underscore."""
-    canonicalize = Registry().find(ModelCard, "hf_clip").load().canonicalize
     draw = random.Random(0)
     for _ in range(300):
         text = "".join(draw.choices(string.printable.replace("_", "") + "äÉß", k=draw.randrange(9)))

@@ -30,9 +30,8 @@ from transformers import (
     AutoTokenizer,
 )
 
-from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Unsupported
-from g2dbench.registry import Registry
+from g2dbench.pretrained.open_clip import _timm_grid
 
 pytestmark = pytest.mark.integration
 
@@ -98,12 +97,11 @@ def test_a_map_of_one_patch_is_the_embedding_where_pooling_allows_it(tmp_path: P
 @pytest.mark.parametrize("name", ["test_resnet", "swin_tiny_patch4_window7_224"])
 def test_the_mean_of_the_cells_of_an_average_pool_is_the_embedding(name: str) -> None:
     """Maps of convolutional trunks, and of those that keep their channels last."""
-    module = Registry().find(ModelCard, "open_clip").load()
     small = {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1)}
     options = small if name.startswith("swin") else {}
     visual = SimpleNamespace(trunk=timm.create_model(name, **options).eval(), head=nn.Sequential())
     images = torch.randn(2, 3, 224, 224)
-    grid = module._timm_grid(visual, images)
+    grid = _timm_grid(visual, images)
     assert grid.shape[2:] == (7, 7)
     torch.testing.assert_close(grid.mean((2, 3)), visual.trunk(images), atol=1e-5, rtol=1e-4)
 

@@ -91,8 +91,13 @@ def make_open_clip(folder: Path, kind: str = "vit", **preprocess: Any) -> Path:
     return folder
 
 
-def make_open_clip_bert(folder: Path) -> Path:
-    """As BiomedCLIP: a text tower of transformers, its configuration and vocabulary beside it."""
+def make_biomedclip(folder: Path) -> Path:
+    """A timm ViT and a BERT, as BiomedCLIP has them."""
+    return make_open_clip_bert(folder, trunk("test_vit", "", "linear"))
+
+
+def make_open_clip_bert(folder: Path, vision: dict[str, Any] | None = None) -> Path:
+    """A text tower of transformers, its configuration and vocabulary beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     save_bert_files(folder)
     text = {
@@ -102,7 +107,7 @@ def make_open_clip_bert(folder: Path) -> Path:
         "hf_pooler_type": "cls_last_hidden_state_pooler",
         "context_length": 12,
     }
-    config = {"embed_dim": 24, "vision_cfg": VIT, "text_cfg": text}
+    config = {"embed_dim": 24, "vision_cfg": vision or VIT, "text_cfg": text}
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
     local = {
         **config,
@@ -192,6 +197,10 @@ FACTORIES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "medklip": ("medklip", make_medklip),
     "g2d": ("g2d", make_g2d),
     "open_clip-bert": ("open_clip", make_open_clip_bert),
+    "medsiglip": ("medsiglip", make_hf_siglip),
+    "xrayclip": ("xrayclip", make_hf_clip),
+    "xraysiglip": ("xrayclip", make_hf_siglip),
+    "biomedclip": ("biomedclip", make_biomedclip),
     **{
         f"open_clip-{kind}": ("open_clip", lambda folder, kind=kind: make_open_clip(folder, kind))
         for kind in WHOLE

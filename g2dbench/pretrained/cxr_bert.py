@@ -1,0 +1,67 @@
+"""CXR-BERT, the text encoder of BioViL and BioViL-T, and the smoothing of their similarity maps.
+
+Shapes: T texts, D = 128. Source: microsoft/hi-ml at b67c1d2, hi-ml-multimodal.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import BertConfig, BertModel
+
+EMBED_DIM = 128
+MAX_TOKENS = 512
+UNUSED_TEXT_KEYS = (r"^cls\.", r"^bert\.pooler\.")
+"""Keys that no embedding needs: the masked-language-modeling head and the pooler."""
+SMOOTHING_SIGMA, SMOOTHING_TRUNCATE = 1.5, 4.0
+"""Gaussian smoothing of the similarity map: the standard deviation in patches
+(vlp/inference_engine.py), and the number of standard deviations after which SciPy truncates it."""
+
+
+class _Projection(nn.Module):
+    """(T, 768) [CLS] states -> (T, D) text embeddings, not normalized."""
+
+    def __init__(self, hidden: int, width: int) -> None:
+        super().__init__()
+        self.dense_to_hidden = nn.Linear(hidden, width)
+        self.LayerNorm = nn.LayerNorm(width, eps=1e-12)
+        self.dense_to_output = nn.Linear(width, width)
+
+    def forward(self, states: Tensor) -> Tensor:
+        hidden = self.LayerNorm(F.gelu(self.dense_to_hidden(states)))
+        projected: Tensor = self.dense_to_output(hidden)
+        return projected
+
+
+class CXRBert(nn.Module):
+    """CXR-BERT without its masked-language-modeling head, with the official state_dict's keys."""
+
+    def __init__(self, config: BertConfig, width: int = EMBED_DIM) -> None:
+        super().__init__()
+        self.bert = BertModel(config, add_pooling_layer=False)
+        self.cls_projection_head = _Projection(config.hidden_size, width)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """(T, L) tokens and attention -> (T, D) embeddings, not normalized."""
+        states = self.bert(input_ids=tokens, attention_mask=mask).last_hidden_state
+        projected: Tensor = self.cls_projection_head(states[:, 0])
+        return projected
+
+
+def smooth(maps: Tensor) -> Tensor:
+    """(B, T, h, w) -> (B, T, h, w): the maps after Gaussian smoothing."""
+    rows, columns = (gaussian_matrix(length).to(maps) for length in maps.shape[-2:])
+    return rows @ maps @ columns.T
+
+
+def gaussian_matrix(length: int) -> Tensor:
+    """(length, length) float64: `scipy.ndimage.gaussian_filter1d`, mode "reflect", as a matrix."""
+    radius = int(SMOOTHING_TRUNCATE * SMOOTHING_SIGMA + 0.5)
+    offsets = np.arange(-radius, radius + 1)
+    weights = np.exp(-0.5 * (offsets / SMOOTHING_SIGMA) ** 2)
+    # "reflect" repeats the edge: positions run 0 .. n-1, n-1 .. 0, with period 2n.
+    position = (np.arange(length)[:, None] + offsets) % (2 * length)
+    position = np.minimum(position, 2 * length - 1 - position)
+    matrix = np.zeros((length, length))
+    np.add.at(matrix, (np.arange(length)[:, None], position), weights / weights.sum())
+    return torch.from_numpy(matrix)

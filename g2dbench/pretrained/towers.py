@@ -1,0 +1,103 @@
+"""Image towers with the key names of torchvision and transformers, as feature pyramids.
+
+Shapes: B batch, S input side, C channels. Weights are random until a state_dict is loaded.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torchvision.models import resnet50
+from transformers import SwinConfig, SwinModel
+
+from g2dbench.pretrained.layouts import layers_in, renamed
+from g2dbench.pretrained.weights import State
+
+
+class ResNetTower(nn.Module):
+    """torchvision's ResNet-50 without its classifier; `network` has the official key names."""
+
+    channels: tuple[int, ...] = (64, 256, 512, 1024, 2048)
+    strides: tuple[int, ...] = (2, 4, 8, 16, 32)
+    fixed_size = False
+
+    def __init__(self, in_channels: int = 3) -> None:
+        super().__init__()
+        self.network: Any = resnet50(weights=None)
+        self.network.fc = nn.Identity()
+        if in_channels != 3:
+            self.network.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """(B, C, S, S) -> five feature maps of strides 2 to 32."""
+        net = self.network
+        maps = [net.relu(net.bn1(net.conv1(images)))]
+        maps.append(net.layer1(net.maxpool(maps[0])))
+        for stage in (net.layer2, net.layer3, net.layer4):
+            maps.append(stage(maps[-1]))
+        return maps
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """(B, C, S, S) -> (B, 2048): the mean of the last map."""
+        return self.pyramid(images)[-1].mean(dim=(2, 3))
+
+
+class SwinTower(nn.Module):
+    """transformers' Swin of one input size; the sizes are those of a state_dict.
+
+    Maps: the patch embedding, the outputs of the first stages, and the last one after its norm.
+    """
+
+    fixed_size = True
+
+    def __init__(self, state: Mapping[str, Tensor], side: int) -> None:
+        super().__init__()
+        width = state["embeddings.patch_embeddings.projection.weight"].shape[0]
+        stages = range(layers_in(state, r"encoder\.layers\.(\d+)\."))
+        tables = [
+            state[
+                f"encoder.layers.{i}.blocks.0.attention.relative_position_bias."
+                "relative_position_bias_table"
+            ]
+            for i in stages
+        ]
+        config = SwinConfig(
+            image_size=side,
+            embed_dim=width,
+            depths=[layers_in(state, rf"encoder\.layers\.{i}\.blocks\.(\d+)\.") for i in stages],
+            num_heads=[table.shape[1] for table in tables],
+            window_size=(int(tables[0].shape[0] ** 0.5) + 1) // 2,
+        )
+        self.network: Any = SwinModel(config, add_pooling_layer=False)
+        self.channels = tuple(width * 2**i for i in stages)
+        self.strides = tuple(4 * 2**i for i in stages)
+
+    def states(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, N, C) tokens after the final norm, row by row."""
+        states: Tensor = self.network(pixel_values=images).last_hidden_state
+        return states
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, S, S) -> feature maps of strides 4 to 32."""
+        output = self.network(pixel_values=images, output_hidden_states=True)
+        maps = list(output.reshaped_hidden_states[: len(self.channels) - 1])
+        last = output.last_hidden_state
+        side = int(last.shape[1] ** 0.5)
+        return [*maps, last.transpose(1, 2).unflatten(2, (side, side))]
+
+
+def modern_swin(state: Mapping[str, Tensor]) -> State:
+    """A Swin's keys as transformers 5 names them; older files have longer names."""
+    table = "relative_position_bias_table"
+    return renamed(
+        state,
+        [
+            (r"attention\.self\.query\.", "attention.q_proj."),
+            (r"attention\.self\.key\.", "attention.k_proj."),
+            (r"attention\.self\.value\.", "attention.v_proj."),
+            (rf"attention\.self\.{table}$", f"attention.relative_position_bias.{table}"),
+            (r"attention\.output\.dense\.", "attention.o_proj."),
+            (r"intermediate\.dense\.", "mlp.fc1."),
+            (r"(?<!attention\.)output\.dense\.", "mlp.fc2."),
+        ],
+    )
