@@ -85,6 +85,10 @@ class Chance(Model):
         values = [self._for_images(images, f"probability of {name}", ()) for name in findings]
         return torch.stack(values, 1).sigmoid() if values else images.new_zeros(len(images), 0)
 
+    def panels(self, images: Tensor, reports: Sequence[str] | None) -> dict[str, Tensor]:
+        """(B, 1, S, S) -> one map (B, h, w) in [0, 1]."""
+        return {"attention": self._for_images(images, "attention", (8, 8)).sigmoid()}
+
     def _for_images(self, images: Tensor, output: str, shape: tuple[int, ...]) -> Tensor:
         """Standard normal numbers of this shape for each image, (B, *shape)."""
         pixels = images.detach().float().cpu().numpy()

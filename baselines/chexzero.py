@@ -29,9 +29,9 @@ from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import InputGeometry, Preprocess
-from g2dbench.pretrained.feature_maps import cosine_similarity, to_grid
+from g2dbench.pretrained.image.feature_maps import cosine_similarity, to_grid
 from g2dbench.pretrained.layouts import strip_to, strip_wrappers
-from g2dbench.pretrained.text_batches import encode_in_batches
+from g2dbench.pretrained.text.text_batches import encode_in_batches
 from g2dbench.pretrained.weights import State, digest, find_state, load_state, read_weights
 
 CARD = ModelCard(

@@ -27,13 +27,13 @@ from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from g2dbench.pretrained import resnet
-from g2dbench.pretrained.checkpoint_bert import CLINICAL_BERT, bert_config, find_tokenizer
-from g2dbench.pretrained.feature_maps import cosine_similarity
+from g2dbench.pretrained.image import resnet
+from g2dbench.pretrained.image.feature_maps import cosine_similarity
 from g2dbench.pretrained.layouts import rename_parts, strip_to, strip_wrappers
-from g2dbench.pretrained.report_words import clean_report
-from g2dbench.pretrained.text_batches import encode_in_batches
-from g2dbench.pretrained.tokenizer import Tokenize
+from g2dbench.pretrained.text.checkpoint_bert import CLINICAL_BERT, bert_config, find_tokenizer
+from g2dbench.pretrained.text.report_words import clean_report
+from g2dbench.pretrained.text.text_batches import encode_in_batches
+from g2dbench.pretrained.text.tokenizer import Tokenize
 from g2dbench.pretrained.weights import State, digest, find_state, load_state, read_weights
 
 CARD = ModelCard(

@@ -15,7 +15,7 @@ import timm
 from g2dbench.cards import ModelCard
 from g2dbench.errors import Misuse
 from g2dbench.model import Identity, Model
-from g2dbench.pretrained.timm_encoder import (
+from g2dbench.pretrained.image.timm_encoder import (
     TimmEncoder,
     classifier_patterns,
     find_encoder_state,

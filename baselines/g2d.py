@@ -27,10 +27,10 @@ from g2dbench.methods.shared.settings import read_settings
 from g2dbench.methods.shared.two_towers import non_empty_levels, pyramid_levels
 from g2dbench.methods.shared.unet import Decoder
 from g2dbench.model import Identity, Model, capabilities
-from g2dbench.pretrained import bert
 from g2dbench.pretrained.hub import read_json
 from g2dbench.pretrained.layouts import strip_wrappers
-from g2dbench.pretrained.tokenizer import SCRATCH, TOKENIZER_FILE, load_tokenizer
+from g2dbench.pretrained.text import bert
+from g2dbench.pretrained.text.tokenizer import SCRATCH, TOKENIZER_FILE, load_tokenizer
 from g2dbench.pretrained.weights import (
     State,
     digest,

@@ -28,13 +28,13 @@ from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from g2dbench.pretrained import resnet
-from g2dbench.pretrained.checkpoint_bert import bert_config, find_tokenizer
-from g2dbench.pretrained.feature_maps import to_grid
+from g2dbench.pretrained.image import resnet
+from g2dbench.pretrained.image.feature_maps import to_grid
 from g2dbench.pretrained.layouts import strip_wrappers, without
 from g2dbench.pretrained.query_decoder import QueryLayer
-from g2dbench.pretrained.text_batches import encode_in_batches
-from g2dbench.pretrained.tokenizer import Tokenize
+from g2dbench.pretrained.text.checkpoint_bert import bert_config, find_tokenizer
+from g2dbench.pretrained.text.text_batches import encode_in_batches
+from g2dbench.pretrained.text.tokenizer import Tokenize
 from g2dbench.pretrained.weights import State, digest, find_state, load_state, read_weights
 
 CARD = ModelCard(

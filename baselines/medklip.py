@@ -29,10 +29,10 @@ from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from g2dbench.pretrained.bert import missing_files, read_encoder, read_tokenizer
 from g2dbench.pretrained.hub import read_json
 from g2dbench.pretrained.query_decoder import QueryLayer
-from g2dbench.pretrained.tokenizer import Tokenize
+from g2dbench.pretrained.text.bert import missing_files, read_encoder, read_tokenizer
+from g2dbench.pretrained.text.tokenizer import Tokenize
 from g2dbench.pretrained.weights import digest, find_state, load_state, read_weights, strip_prefix
 
 CARD = ModelCard(

@@ -19,8 +19,8 @@ from g2dbench.cards import ModelCard
 from g2dbench.errors import Misuse
 from g2dbench.model import Identity, Model
 from g2dbench.preprocess import Preprocess
+from g2dbench.pretrained.image.vit import make_vit, patch_grid
 from g2dbench.pretrained.layouts import strip_to, strip_wrappers, without
-from g2dbench.pretrained.vit import make_vit, patch_grid
 from g2dbench.pretrained.weights import digest, find_state, load_state, read_weights
 
 CARD = ModelCard(

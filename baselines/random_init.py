@@ -24,8 +24,8 @@ from g2dbench.cards import MethodCard, ModelCard
 from g2dbench.errors import BadCheckpoint, BadData, Misuse
 from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import Preprocess
-from g2dbench.pretrained.feature_maps import cosine_similarity
-from g2dbench.pretrained.tokenizer import TOKENIZER_FILE, load_tokenizer
+from g2dbench.pretrained.image.feature_maps import cosine_similarity
+from g2dbench.pretrained.text.tokenizer import TOKENIZER_FILE, load_tokenizer
 from g2dbench.pretrained.weights import digest
 from g2dbench.registry import Registry
 from g2dbench.runs.folder import read_info

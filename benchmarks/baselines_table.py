@@ -71,11 +71,11 @@ def license_of(card: ModelCard) -> str:
 
 
 def golden_of(name: str) -> str:
-    """The golden file of this name below tests/, by its path from there."""
+    """The golden file of this name, by its path from the project's root."""
     wanted = plain(name)
     files = [*TESTS.glob("golden/*.*"), *TESTS.glob("baselines/**/golden/*.*")]
     found = [file for file in files if plain(file.stem) == wanted and file.suffix != ".py"]
-    return found[0].relative_to(TESTS).as_posix() if found else ""
+    return found[0].relative_to(TESTS.parent).as_posix() if found else ""
 
 
 def live_of(name: str) -> str:

@@ -40,7 +40,7 @@ from g2dbench.data.prepare import prepare
 from g2dbench.data.store.request import GenerationSettings
 from g2dbench.data.store.store import Store
 from g2dbench.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from g2dbench.pretrained.tokenizer import Tokenize, train_wordpiece
+from g2dbench.pretrained.text.tokenizer import Tokenize, train_wordpiece
 from g2dbench.progress import quiet
 from g2dbench.registry import Registry
 from g2dbench.training.batches import pair_loader

@@ -8,7 +8,7 @@ import pandas as pd
 from g2dbench.data.readers.open_i import join_report
 from g2dbench.data.reports.tidy import clean_report
 from g2dbench.data.synthetic.synthetic import generate
-from g2dbench.pretrained.tokenizer import Tokenize
+from g2dbench.pretrained.text.tokenizer import Tokenize
 
 
 def open_i_reports(folder: Path) -> list[str]:

@@ -40,7 +40,7 @@ from g2dbench.data.store.request import GenerationSettings
 from g2dbench.data.synthetic.synthetic import generate
 from g2dbench.method import Batch, Method
 from g2dbench.methods.shared import unet
-from g2dbench.pretrained.tokenizer import make_tokenizer
+from g2dbench.pretrained.text.tokenizer import make_tokenizer
 from g2dbench.progress import quiet
 from g2dbench.recipes import recipe as recipes
 from g2dbench.recipes.recipe import OptimSettings

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from g2dbench.model import Model
 from g2dbench.preprocess import Preprocess
-from g2dbench.pretrained.tokenizer import Tokenize
+from g2dbench.pretrained.text.tokenizer import Tokenize
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class MethodModule(Protocol):
         """A method with fresh weights from a recipe's `[model]` table; the seed decides them.
 
         tokenizer: made by `make_tokenizer(config["text"], reports)` of
-        `g2dbench.pretrained.tokenizer`, or loaded from the run folder. Raises Misuse for an unknown
-        key or an invalid value.
+        `g2dbench.pretrained.text.tokenizer`, or loaded from the run folder. Raises Misuse for an
+        unknown key or an invalid value.
         """
         ...

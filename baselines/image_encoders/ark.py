@@ -23,8 +23,8 @@ from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse, Unsupported
 from g2dbench.model import Identity, Model
 from g2dbench.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from g2dbench.pretrained.image.timm_encoder import TimmEncoder
 from g2dbench.pretrained.layouts import layers_in, part_of, renamed, unwrapped
-from g2dbench.pretrained.timm_encoder import TimmEncoder
 from g2dbench.pretrained.weights import State, digest, find_state, load_state, read_weights
 
 CARD = ModelCard(

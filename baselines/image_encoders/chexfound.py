@@ -19,8 +19,8 @@ from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.model import Identity, Model
 from g2dbench.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from g2dbench.pretrained.image.patch_encoder import PatchEncoder
 from g2dbench.pretrained.layouts import layers_in, part_of, renamed, unwrapped
-from g2dbench.pretrained.patch_encoder import PatchEncoder
 from g2dbench.pretrained.weights import State, digest, find_state, load_state, read_weights
 
 CARD = ModelCard(

@@ -17,8 +17,8 @@ from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.model import Identity, Model
 from g2dbench.preprocess import Preprocess
+from g2dbench.pretrained.image.patch_encoder import PatchEncoder
 from g2dbench.pretrained.layouts import layers_in, renamed, unwrapped
-from g2dbench.pretrained.patch_encoder import PatchEncoder
 from g2dbench.pretrained.weights import State, digest, find_state, load_state, read_weights
 
 CARD = ModelCard(

@@ -1,8 +1,8 @@
-"""Any ViT, DINOv2 or DINOv3 encoder of transformers; see `g2dbench.pretrained.hf_vision`."""
+"""Any ViT, DINOv2 or DINOv3 encoder of transformers; see `g2dbench.pretrained.image.hf_vision`."""
 
 from g2dbench.cards import ModelCard
 from g2dbench.model import Model
-from g2dbench.pretrained.hf_vision import load_vision
+from g2dbench.pretrained.image.hf_vision import load_vision
 
 CARD = ModelCard(
     name="hf_vit",

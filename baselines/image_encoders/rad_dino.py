@@ -18,7 +18,7 @@ from transformers import Dinov2Config, Dinov2Model
 from g2dbench.cards import ModelCard
 from g2dbench.model import Identity, Model
 from g2dbench.preprocess import Preprocess
-from g2dbench.pretrained.hf_vision import HFVision, load_vision
+from g2dbench.pretrained.image.hf_vision import HFVision, load_vision
 from g2dbench.pretrained.weights import State, digest, find_state, load_state, read_weights
 
 CARD = ModelCard(

@@ -2,7 +2,7 @@
 
 from g2dbench.cards import ModelCard
 from g2dbench.model import Model
-from g2dbench.pretrained.hf_vision import load_vision
+from g2dbench.pretrained.image.hf_vision import load_vision
 
 CARD = ModelCard(
     name="xraydino",

@@ -19,11 +19,11 @@ from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import Preprocess
-from g2dbench.pretrained import bert
-from g2dbench.pretrained.cxr_bert import MAX_TOKENS, UNUSED_TEXT_KEYS, CXRBert, smooth
-from g2dbench.pretrained.feature_maps import cosine_similarity
+from g2dbench.pretrained.image.feature_maps import cosine_similarity
 from g2dbench.pretrained.layouts import renamed, unwrapped
-from g2dbench.pretrained.tokenizer import Tokenize
+from g2dbench.pretrained.text import bert
+from g2dbench.pretrained.text.cxr_bert import MAX_TOKENS, UNUSED_TEXT_KEYS, CXRBert, smooth
+from g2dbench.pretrained.text.tokenizer import Tokenize
 from g2dbench.pretrained.towers import ResNetTower
 from g2dbench.pretrained.weights import digest, find_state, load_state, read_weights
 

@@ -24,10 +24,10 @@ from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint
 from g2dbench.model import Identity, Model
 from g2dbench.preprocess import Preprocess
-from g2dbench.pretrained import bert
 from g2dbench.pretrained.checkpoint_folder import find_checkpoint, text_folder
 from g2dbench.pretrained.layouts import part_of, unwrapped
-from g2dbench.pretrained.tokenizer import Tokenize
+from g2dbench.pretrained.text import bert
+from g2dbench.pretrained.text.tokenizer import Tokenize
 from g2dbench.pretrained.towers import ResNetTower, SwinTower, modern_swin
 from g2dbench.pretrained.weights import State, digest, find_state, load_state, read_weights
 

@@ -38,7 +38,7 @@ def _check_levels(model: Features) -> Iterator[str]:
     if wrong := [stride for stride in model.strides if stride < 1 or stride & (stride - 1)]:
         yield (
             f"the strides {wrong} are not powers of two: resample the map to one, as "
-            "g2dbench.pretrained.feature_maps does"
+            "g2dbench.pretrained.image.feature_maps does"
         )
 
 

@@ -34,7 +34,7 @@ from g2dbench.methods.shared.two_towers import (
     pyramid_levels,
 )
 from g2dbench.methods.shared.word_pieces import WordTextSettings
-from g2dbench.pretrained.word_grouping import WordGrouping
+from g2dbench.pretrained.text.word_grouping import WordGrouping
 from g2dbench.system.seeded_init import seeded
 
 CARD = MethodCard(

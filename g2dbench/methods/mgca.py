@@ -34,7 +34,7 @@ from g2dbench.methods.shared.two_towers import (
     project_pixels,
 )
 from g2dbench.methods.shared.word_pieces import WordTextSettings, clipped_weights, cls_attention
-from g2dbench.pretrained.word_grouping import WordGrouping
+from g2dbench.pretrained.text.word_grouping import WordGrouping
 from g2dbench.system.seeded_init import seeded
 
 CARD = MethodCard(

@@ -60,7 +60,7 @@ def scores(statistics: Mapping[str, PatientStatistic]) -> dict[str, Score]:
 
 _REAL = ("hd95", "assd", "cnr", "signed_cnr", "entropy", "temperature")
 _CORRELATIONS = ("mcc", "oracle_mcc")
-_NOT_SMOOTH = ("median_rank", "_gap", "_lowest", "_highest")
+_NOT_SMOOTH = ("median_rank", "_gap", "_lowest", "_highest", "relative_drop")
 
 
 def scale_of(name: str, value: float) -> IntervalScale:

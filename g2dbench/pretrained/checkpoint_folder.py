@@ -5,7 +5,7 @@ from pathlib import Path
 
 from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse
-from g2dbench.pretrained.bert import CONFIG_FILE, missing_files
+from g2dbench.pretrained.text.bert import CONFIG_FILE, missing_files
 
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".tar", ".safetensors")
 TOKENIZER_FILES = ((CONFIG_FILE,), ("vocab.txt", "tokenizer.json"))

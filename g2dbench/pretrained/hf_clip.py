@@ -19,16 +19,16 @@ from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint
 from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import CLIP_MEAN, CLIP_STD, Preprocess
-from g2dbench.pretrained.feature_maps import (
+from g2dbench.pretrained.hf_weights import load_strictly
+from g2dbench.pretrained.hub import model_folder, read_json
+from g2dbench.pretrained.image.feature_maps import (
     cosine_similarity,
     nearest_stride,
     resample_to_stride,
     to_grid,
 )
-from g2dbench.pretrained.hf_weights import load_strictly
-from g2dbench.pretrained.hub import model_folder, read_json
-from g2dbench.pretrained.image_processor import read_preprocess
-from g2dbench.pretrained.tokenizer import apply_special_token_settings
+from g2dbench.pretrained.image.image_processor import read_preprocess
+from g2dbench.pretrained.text.tokenizer import apply_special_token_settings
 from g2dbench.pretrained.weights import digest
 
 _CLASSES = {"clip": CLIPModel, "siglip": SiglipModel}

@@ -28,9 +28,9 @@ from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Unsupported
 from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import Fit, Preprocess, Resampling
-from g2dbench.pretrained.feature_maps import cosine_similarity, find_levels, to_grid
 from g2dbench.pretrained.hub import model_folder, read_json
-from g2dbench.pretrained.tokenizer import apply_special_token_settings
+from g2dbench.pretrained.image.feature_maps import cosine_similarity, find_levels, to_grid
+from g2dbench.pretrained.text.tokenizer import apply_special_token_settings
 from g2dbench.pretrained.weights import (
     State,
     digest,

@@ -26,7 +26,7 @@ from g2dbench.dataset import DataSource
 from g2dbench.errors import BadCheckpoint, BadData
 from g2dbench.method import Method
 from g2dbench.model import Identity, Model
-from g2dbench.pretrained.tokenizer import TOKENIZER_FILE, load_tokenizer
+from g2dbench.pretrained.text.tokenizer import TOKENIZER_FILE, load_tokenizer
 from g2dbench.pretrained.weights import digest, find_state, load_state, read_weights, state_digest
 from g2dbench.recipes.recipe import Recipe
 from g2dbench.registry import Registry

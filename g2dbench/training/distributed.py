@@ -25,7 +25,7 @@ from torch.torch_version import TorchVersion
 
 from g2dbench.errors import G2DBenchError, Misuse
 from g2dbench.method import Method
-from g2dbench.pretrained.tokenizer import save_tokenizer
+from g2dbench.pretrained.text.tokenizer import save_tokenizer
 from g2dbench.runs import location
 from g2dbench.runs.folder import RunFolder, RunInfo
 

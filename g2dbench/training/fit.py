@@ -21,7 +21,7 @@ from g2dbench.data.shards.stream import Stream
 from g2dbench.dataset import Dataset
 from g2dbench.errors import Stopped
 from g2dbench.method import Batch, Method
-from g2dbench.pretrained.tokenizer import load_tokenizer, make_tokenizer
+from g2dbench.pretrained.text.tokenizer import load_tokenizer, make_tokenizer
 from g2dbench.progress import quiet
 from g2dbench.recipes.recipe import OptimSettings, Recipe, check_method, override
 from g2dbench.registry import Registry

@@ -27,7 +27,7 @@ from transformers import PreTrainedTokenizerFast
 from g2dbench.cards import MethodCard
 from g2dbench.errors import BadCheckpoint, BadData, Misuse
 from g2dbench.method import Batch, Method
-from g2dbench.pretrained.tokenizer import DEFAULT_VOCAB_SIZE, SCRATCH, make_tokenizer
+from g2dbench.pretrained.text.tokenizer import DEFAULT_VOCAB_SIZE, SCRATCH, make_tokenizer
 from g2dbench.recipes import recipe as recipes
 from g2dbench.recipes.recipe import Recipe
 from g2dbench.registry import Registry

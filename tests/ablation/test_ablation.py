@@ -13,7 +13,7 @@ from g2dbench.cards import MethodCard
 from g2dbench.cli import app
 from g2dbench.errors import Misuse
 from g2dbench.methods.g2d import STUDIES
-from g2dbench.pretrained.tokenizer import train_wordpiece
+from g2dbench.pretrained.text.tokenizer import train_wordpiece
 from g2dbench.recipes import recipe as recipes
 from g2dbench.recipes.study import Study
 from g2dbench.registry import Registry

@@ -21,7 +21,7 @@ from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.evaluation.zero_shot.prompt_scores import TextEmbedder, prompt_vectors
 from g2dbench.model import capabilities
-from g2dbench.pretrained.cxr_bert import CXRBert, gaussian_matrix
+from g2dbench.pretrained.text.cxr_bert import CXRBert, gaussian_matrix
 from g2dbench.pretrained.weights import find_state, matching_cards, read_weights
 from g2dbench.registry import Registry
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.models.small_baselines import load
 from support.originals import chexzero, seeded
-from support.small_baselines import load
 
 from g2dbench.errors import BadCheckpoint
 from g2dbench.model import capabilities

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.small_baselines import FACTORIES, inputs, load
+from support.models.small_baselines import FACTORIES, inputs, load
 
 from g2dbench.cards import ModelCard
 from g2dbench.conformance.checks import names, run_check

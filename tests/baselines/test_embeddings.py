@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from support.small_baselines import load
+from support.models.small_baselines import load
 
 from g2dbench.data.store.store import Store
 from g2dbench.errors import BadCheckpoint, BadData, Misuse, Unsupported

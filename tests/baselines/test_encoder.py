@@ -10,7 +10,7 @@ import timm
 import torch
 import torchvision
 from PIL import Image
-from support.small_baselines import inputs, load, make_encoder, pixel_gap, random_weights
+from support.models.small_baselines import inputs, load, make_encoder, pixel_gap, random_weights
 
 from g2dbench.errors import BadCheckpoint, Misuse
 

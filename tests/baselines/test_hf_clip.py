@@ -11,7 +11,14 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
-from support.small_baselines import TEXTS, inputs, load, make_hf_clip, make_hf_siglip, pixel_gap
+from support.models.small_baselines import (
+    TEXTS,
+    inputs,
+    load,
+    make_hf_clip,
+    make_hf_siglip,
+    pixel_gap,
+)
 from transformers import (
     CLIPImageProcessor,
     CLIPModel,

@@ -10,8 +10,8 @@ import timm
 import torch
 import torchvision
 from PIL import Image
+from support.models.small_baselines import load
 from support.originals import seeded
-from support.small_baselines import load
 from torchvision.models import ResNet18_Weights
 
 from g2dbench.errors import BadCheckpoint, Misuse

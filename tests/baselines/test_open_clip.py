@@ -15,7 +15,7 @@ import timm
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
-from support.small_baselines import (
+from support.models.small_baselines import (
     TEXTS,
     VIT,
     WHOLE,

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from support.original_names import NAMES
+from support.models.original_names import NAMES
+from support.models.small_baselines import load
 from support.originals import gloria, mflag, seeded
-from support.small_baselines import load
 
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.model import capabilities
-from g2dbench.pretrained.report_words import clean_report
+from g2dbench.pretrained.text.report_words import clean_report
 from g2dbench.pretrained.weights import read_weights
 
 pytestmark = pytest.mark.integration

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from support.original_names import NAMES
+from support.models.original_names import NAMES
+from support.models.small_baselines import load
 from support.originals.write_golden import GOLDEN, variable
-from support.small_baselines import load
 from torch import Tensor
 
 pytestmark = pytest.mark.integration

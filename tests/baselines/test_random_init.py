@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from support.small_baselines import TEXTS, load
+from support.models.small_baselines import TEXTS, load
 
 from g2dbench.cards import MethodCard
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.model import capabilities
-from g2dbench.pretrained.tokenizer import save_tokenizer, train_wordpiece
+from g2dbench.pretrained.text.tokenizer import save_tokenizer, train_wordpiece
 from g2dbench.pretrained.weights import digest
 from g2dbench.recipes.recipe import load as load_recipe
 from g2dbench.registry import Registry

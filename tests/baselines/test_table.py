@@ -28,6 +28,6 @@ def test_what_the_table_says_of_parity_exists(project: Path) -> None:
     for name, entry in listed.items():
         assert entry.keys() <= {"live", "golden", "layouts", "against"}, name
         if "golden" in entry:
-            assert (project / "tests" / entry["golden"]).is_file(), name
+            assert (project / entry["golden"]).is_file(), name
         if "live" in entry:
             assert f'"{entry["live"]}"' in texts, name

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from g2dbench.cards import MethodCard
 from g2dbench.cli import app
 from g2dbench.data.prepare import require_store
-from g2dbench.pretrained.tokenizer import save_tokenizer, train_wordpiece
+from g2dbench.pretrained.text.tokenizer import save_tokenizer, train_wordpiece
 from g2dbench.recipes.recipe import Recipe
 from g2dbench.registry import Registry
 from g2dbench.runs.folder import RunFolder, RunInfo

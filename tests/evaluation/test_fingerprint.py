@@ -19,7 +19,7 @@ from g2dbench.evaluation.fingerprint import fingerprint
 from g2dbench.evaluation.model_reference import resolve
 from g2dbench.model import Model
 from g2dbench.preprocess import Preprocess
-from g2dbench.pretrained.tokenizer import train_wordpiece
+from g2dbench.pretrained.text.tokenizer import train_wordpiece
 from g2dbench.registry import Registry
 
 pytestmark = pytest.mark.integration

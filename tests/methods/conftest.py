@@ -4,7 +4,7 @@ import pytest
 from support.methods.networks import REPORTS
 from transformers import PreTrainedTokenizerFast
 
-from g2dbench.pretrained.tokenizer import train_wordpiece
+from g2dbench.pretrained.text.tokenizer import train_wordpiece
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from g2dbench.cards import MethodCard
 from g2dbench.errors import Misuse
 from g2dbench.method import Batch, Method
 from g2dbench.model import capabilities
-from g2dbench.pretrained.tokenizer import train_wordpiece
+from g2dbench.pretrained.text.tokenizer import train_wordpiece
 from g2dbench.registry import Registry
 
 pytestmark = pytest.mark.integration

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from g2dbench.errors import BadCheckpoint
-from g2dbench.pretrained.bert import missing_files, weights_file
+from g2dbench.pretrained.text.bert import missing_files, weights_file
 
 
 def test_each_missing_group_is_named_with_its_alternatives(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from support.weights_files import FORMATS, Tiny, save
+from support.models.weights_files import FORMATS, Tiny, save
 from torch import nn
 
 from g2dbench.errors import BadCheckpoint

@@ -10,11 +10,11 @@ from support.originals import seeded
 from torch import nn
 
 from g2dbench.errors import BadCheckpoint
-from g2dbench.pretrained import resnet
-from g2dbench.pretrained.checkpoint_bert import bert_config
+from g2dbench.pretrained.image import resnet
+from g2dbench.pretrained.image.vit import make_vit
 from g2dbench.pretrained.layouts import rename_parts, strip_to, strip_wrappers, without
 from g2dbench.pretrained.query_decoder import QueryLayer
-from g2dbench.pretrained.vit import make_vit
+from g2dbench.pretrained.text.checkpoint_bert import bert_config
 
 FILE = Path("weights.pth")
 ONE = torch.ones(1)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.weights_files import FORMATS, Reduces, Tiny, save
+from support.models.weights_files import FORMATS, Reduces, Tiny, save
 from torch import nn
 
 from g2dbench.errors import BadCheckpoint

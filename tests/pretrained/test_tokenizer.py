@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from g2dbench.errors import BadData, Misuse
-from g2dbench.pretrained.tokenizer import (
+from g2dbench.pretrained.text.tokenizer import (
     TOKENIZER_FILE,
     Tokenize,
     load_tokenizer,
@@ -31,7 +31,7 @@ def test_the_vocabulary_does_not_depend_on_the_order_or_the_process(tmp_path: Pa
     random.Random(1).shuffle(shuffled)
     here = save_tokenizer(train_wordpiece(shuffled, 120), tmp_path).read_bytes()
     program = (
-        "import sys\nfrom g2dbench.pretrained.tokenizer import train_wordpiece\n"
+        "import sys\nfrom g2dbench.pretrained.text.tokenizer import train_wordpiece\n"
         f"print(train_wordpiece({REPORTS * 3!r}, 120).backend_tokenizer.to_str(True))"
     )
     other = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)

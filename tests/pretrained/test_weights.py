@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.weights_files import Tiny
+from support.models.weights_files import Tiny
 from torch import nn
 
 from g2dbench.cards import ModelCard

@@ -19,7 +19,7 @@ from g2dbench.method import Batch, Method
 from g2dbench.methods.g2d.warnings import WARNING_RULES
 from g2dbench.model import Model
 from g2dbench.preprocess import Preprocess
-from g2dbench.pretrained.tokenizer import Tokenize
+from g2dbench.pretrained.text.tokenizer import Tokenize
 from g2dbench.recipes.recipe import Recipe
 from g2dbench.registry import Entry, Registry
 from g2dbench.runs import folder as runs

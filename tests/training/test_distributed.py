@@ -15,7 +15,7 @@ from torch.torch_version import TorchVersion
 
 from g2dbench.errors import Misuse, Stopped
 from g2dbench.method import Batch, Method
-from g2dbench.pretrained.tokenizer import train_wordpiece
+from g2dbench.pretrained.text.tokenizer import train_wordpiece
 from g2dbench.recipes.recipe import OptimSettings, override
 from g2dbench.runs.checkpoints import CheckpointPolicy
 from g2dbench.runs.folder import RunFolder, load_run, read_info

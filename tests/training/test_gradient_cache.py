@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from g2dbench.errors import Misuse
 from g2dbench.method import Batch, Method
-from g2dbench.pretrained.tokenizer import train_wordpiece
+from g2dbench.pretrained.text.tokenizer import train_wordpiece
 from g2dbench.recipes.recipe import OptimSettings, Recipe, override
 from g2dbench.training.distributed import make_accelerator
 from g2dbench.training.gradient_cache import split_batch

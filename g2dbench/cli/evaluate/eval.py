@@ -19,10 +19,12 @@ from g2dbench.cli.options import (
     DEFAULT_STORE,
     Device,
     FeatureCache,
+    Limit,
     Models,
     OptionalDataList,
     OptionalFractions,
     OptionalTasks,
+    Out,
     Plugins,
     Precision,
     Root,
@@ -128,8 +130,8 @@ def evaluate(
         bool,
         typer.Option("--prompt-sensitivity", help="Also report the spread over paraphrases."),
     ] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most N test images.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("results"),
+    limit: Limit = None,
+    out: Out = Path("results"),
     rerun: Annotated[
         bool, typer.Option("--rerun", help="Evaluate again the cells that are on disk.")
     ] = False,

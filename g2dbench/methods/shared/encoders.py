@@ -15,7 +15,7 @@ from transformers import AutoConfig, BertConfig, BertModel
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.methods.shared.frozen_text_cache import FrozenTextCache, run_layers
 from g2dbench.methods.shared.settings import ImageSettings, TextSettings
-from g2dbench.pretrained.tokenizer import SCRATCH
+from g2dbench.pretrained.text.tokenizer import SCRATCH
 from g2dbench.pretrained.weights import find_state, load_state, read_weights
 from g2dbench.registry import unknown_name
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from g2dbench.errors import Misuse
 from g2dbench.preprocess import Fit, Preprocess, Resampling
-from g2dbench.pretrained.tokenizer import DEFAULT_VOCAB_SIZE, SCRATCH, Padding
+from g2dbench.pretrained.text.tokenizer import DEFAULT_VOCAB_SIZE, SCRATCH, Padding
 from g2dbench.registry import unknown_name
 
 Width = Annotated[int, Field(ge=1)]

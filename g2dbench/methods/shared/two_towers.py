@@ -19,7 +19,7 @@ from g2dbench.methods.shared.settings import (
     ProjectorSettings,
     TextSettings,
 )
-from g2dbench.pretrained.tokenizer import SCRATCH, Tokenize
+from g2dbench.pretrained.text.tokenizer import SCRATCH, Tokenize
 
 
 class Projector(nn.Module):

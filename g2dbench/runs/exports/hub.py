@@ -15,7 +15,7 @@ from huggingface_hub import ModelHubMixin, snapshot_download
 
 from g2dbench.errors import BadCheckpoint
 from g2dbench.model import Model
-from g2dbench.pretrained.tokenizer import TOKENIZER_FILE
+from g2dbench.pretrained.text.tokenizer import TOKENIZER_FILE
 from g2dbench.registry import Registry
 from g2dbench.runs.folder import RUN_FILE, WEIGHTS_FILE, load_run
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from g2dbench.method import Batch
 from g2dbench.preprocess import Preprocess
-from g2dbench.pretrained.tokenizer import Tokenize
+from g2dbench.pretrained.text.tokenizer import Tokenize
 from g2dbench.recipes.recipe import AugmentPolicy
 
 LENGTH_MULTIPLE = 8

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from support import golden
-from support.small_baselines import load
+from support.models import golden
+from support.models.small_baselines import load
 from torch import Tensor
 
 from g2dbench.errors import BadCheckpoint, Unsupported

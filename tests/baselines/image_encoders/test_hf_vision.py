@@ -10,9 +10,9 @@ import safetensors.torch
 import timm
 import torch
 from PIL import Image
-from support.golden import same
-from support.small_baselines import inputs, load, pixel_gap, random_weights
-from support.small_encoders import KINDS, build, make_vision
+from support.models.golden import same
+from support.models.small_baselines import inputs, load, pixel_gap, random_weights
+from support.models.small_encoders import KINDS, build, make_vision
 from transformers import BitImageProcessor, Dinov2Config, DINOv3ViTImageProcessor, ViTImageProcessor
 
 from g2dbench.cards import ModelCard

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from support import golden
-from support.small_baselines import load
+from support.models import golden
+from support.models.small_baselines import load
 
 from g2dbench.errors import BadCheckpoint, Unsupported
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 from scipy import ndimage
-from support import golden
-from support.small_baselines import TEXTS, load, save_bert_files
+from support.models import golden
+from support.models.small_baselines import TEXTS, load, save_bert_files
 from transformers import BertConfig
 
 from g2dbench.errors import BadCheckpoint
-from g2dbench.pretrained.cxr_bert import CXRBert
+from g2dbench.pretrained.text.cxr_bert import CXRBert
 
 pytestmark = pytest.mark.integration
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from support.golden import same
-from support.small_baselines import (
+from support.models.golden import same
+from support.models.small_baselines import (
     TEXTS,
     inputs,
     load,

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 import torchvision
-from support import golden
-from support.small_baselines import TEXTS, load, save_bert_files
+from support.models import golden
+from support.models.small_baselines import TEXTS, load, save_bert_files
 from transformers import BertConfig, BertModel, BertTokenizerFast, SwinConfig, SwinModel
 
 from g2dbench.errors import BadCheckpoint, Misuse

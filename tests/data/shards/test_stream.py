@@ -15,7 +15,7 @@ from g2dbench.data.shards.order import make_order, shuffle
 from g2dbench.errors import BadData, Misuse
 from g2dbench.method import Batch
 from g2dbench.preprocess import Preprocess
-from g2dbench.pretrained.tokenizer import Tokenize, train_wordpiece
+from g2dbench.pretrained.text.tokenizer import Tokenize, train_wordpiece
 from g2dbench.training.batches import source
 from g2dbench.training.batches.collate import LoaderSettings
 from g2dbench.training.batches.pair_loader import find_pairs

@@ -22,7 +22,7 @@ from g2dbench.cli import app
 from g2dbench.errors import Misuse
 from g2dbench.methods.g2d.export import export
 from g2dbench.methods.g2d.released import find_layout, from_released, released_names, to_released
-from g2dbench.pretrained.tokenizer import save_tokenizer
+from g2dbench.pretrained.text.tokenizer import save_tokenizer
 from g2dbench.recipes import recipe as recipes
 from g2dbench.registry import Registry
 from g2dbench.runs.folder import RunFolder, RunInfo

@@ -22,7 +22,7 @@ from g2dbench.errors import BadCheckpoint
 from g2dbench.evaluation.model_reference import resolve
 from g2dbench.methods.g2d.released import to_released
 from g2dbench.model import Identity, capabilities
-from g2dbench.pretrained.tokenizer import save_tokenizer, train_wordpiece
+from g2dbench.pretrained.text.tokenizer import save_tokenizer, train_wordpiece
 from g2dbench.pretrained.weights import digest, find_state, read_weights
 from g2dbench.registry import Registry
 

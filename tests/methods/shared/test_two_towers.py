@@ -24,7 +24,7 @@ from g2dbench.methods.shared.settings import (
     read_settings,
 )
 from g2dbench.methods.shared.two_towers import Projector, TextTower
-from g2dbench.pretrained.tokenizer import train_wordpiece
+from g2dbench.pretrained.text.tokenizer import train_wordpiece
 from g2dbench.registry import Registry
 
 TEXT = {"layers": 1, "hidden": 16, "heads": 2, "max_length": 12}

@@ -5,7 +5,7 @@ from support.methods.networks import REPORTS
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from g2dbench.methods.shared.word_pieces import clipped_weights, cls_attention
-from g2dbench.pretrained.word_grouping import WordGrouping
+from g2dbench.pretrained.text.word_grouping import WordGrouping
 
 
 def test_words_are_sums_of_their_pieces(tokenizer: PreTrainedTokenizerFast) -> None:

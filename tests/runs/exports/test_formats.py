@@ -17,7 +17,7 @@ from g2dbench.cards import MethodCard
 from g2dbench.cli import app
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.evaluation.model_reference import resolve
-from g2dbench.pretrained.tokenizer import save_tokenizer, train_wordpiece
+from g2dbench.pretrained.text.tokenizer import save_tokenizer, train_wordpiece
 from g2dbench.recipes.recipe import Recipe
 from g2dbench.registry import Registry
 from g2dbench.runs.exports.formats import FORMATS, export

@@ -8,7 +8,7 @@ import torch
 from g2dbench.cards import DatasetCard
 from g2dbench.data.store.memory import MemoryDataset
 from g2dbench.preprocess import Preprocess
-from g2dbench.pretrained.tokenizer import Tokenize, train_wordpiece
+from g2dbench.pretrained.text.tokenizer import Tokenize, train_wordpiece
 from g2dbench.sample import Sample
 from g2dbench.training.batches.collate import LoaderSettings
 from g2dbench.training.batches.pair_loader import PairLoader, find_pairs

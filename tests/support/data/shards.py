@@ -21,7 +21,7 @@ from g2dbench.data.shards.index import Index
 from g2dbench.data.shards.stream import Stream, open_stream
 from g2dbench.data.store.store import Store
 from g2dbench.preprocess import Preprocess
-from g2dbench.pretrained.tokenizer import Tokenize, train_wordpiece
+from g2dbench.pretrained.text.tokenizer import Tokenize, train_wordpiece
 from g2dbench.progress import quiet
 from g2dbench.recipes.recipe import DataSettings
 from g2dbench.training.batches import source

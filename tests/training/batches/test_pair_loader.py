@@ -10,7 +10,7 @@ from g2dbench.data.store.memory import MemoryDataset
 from g2dbench.errors import BadData, Misuse
 from g2dbench.method import Batch
 from g2dbench.preprocess import Preprocess
-from g2dbench.pretrained.tokenizer import Tokenize, train_wordpiece
+from g2dbench.pretrained.text.tokenizer import Tokenize, train_wordpiece
 from g2dbench.sample import is_frontal
 from g2dbench.training.batches.collate import LoaderSettings, TokenizedReports
 from g2dbench.training.batches.pair_loader import PairLoader, find_pairs, training_pairs

@@ -10,7 +10,7 @@ from support.training.monitored import MODEL
 from torch import Tensor, nn
 
 from g2dbench.method import Batch, Method
-from g2dbench.pretrained.tokenizer import train_wordpiece
+from g2dbench.pretrained.text.tokenizer import train_wordpiece
 from g2dbench.training.monitoring.gradient_shares import gradient_shares, state_restored
 
 pytestmark = pytest.mark.integration

@@ -11,7 +11,7 @@ import timm
 from torch import Tensor
 
 from g2dbench.errors import BadCheckpoint
-from g2dbench.pretrained.feature_maps import to_grid
+from g2dbench.pretrained.image.feature_maps import to_grid
 from g2dbench.pretrained.weights import select_prefix
 
 _HEAD_WIDTH = 64

@@ -15,8 +15,8 @@ from g2dbench.model import Identity
 from g2dbench.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from g2dbench.pretrained.hf_weights import load_strictly
 from g2dbench.pretrained.hub import model_folder, read_json
-from g2dbench.pretrained.image_processor import read_preprocess
-from g2dbench.pretrained.patch_encoder import PatchEncoder
+from g2dbench.pretrained.image.image_processor import read_preprocess
+from g2dbench.pretrained.image.patch_encoder import PatchEncoder
 from g2dbench.pretrained.weights import digest
 
 CLASSES: dict[str, Any] = {

@@ -10,7 +10,7 @@ import torch
 from g2dbench.cards import MethodCard, ModelCard
 from g2dbench.methods.g2d.export import export
 from g2dbench.model import Identity
-from g2dbench.pretrained.tokenizer import train_wordpiece
+from g2dbench.pretrained.text.tokenizer import train_wordpiece
 from g2dbench.pretrained.weights import digest
 from g2dbench.recipes import recipe as recipes
 from g2dbench.registry import Registry

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import BertConfig, BertTokenizerFast
 
 from g2dbench.errors import BadCheckpoint
-from g2dbench.pretrained.bert import read_tokenizer
+from g2dbench.pretrained.text.bert import read_tokenizer
 from g2dbench.pretrained.weights import State, select_prefix
 
 CLINICAL_BERT = "emilyalsentzer/Bio_ClinicalBERT"

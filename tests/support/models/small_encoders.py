@@ -17,7 +17,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from support.small_baselines import random_weights
+from support.models.small_baselines import random_weights
 
 SIZES: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 

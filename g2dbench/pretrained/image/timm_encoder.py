@@ -13,7 +13,7 @@ from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.model import Model
 from g2dbench.preprocess import Fit, Preprocess, Resampling
-from g2dbench.pretrained.feature_maps import find_levels
+from g2dbench.pretrained.image.feature_maps import find_levels
 from g2dbench.pretrained.weights import State, select_prefix
 
 _FITS: dict[str, Fit] = {"center": "crop", "squash": "stretch"}

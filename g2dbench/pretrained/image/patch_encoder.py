@@ -8,7 +8,7 @@ from torch import Tensor
 
 from g2dbench.model import Model
 from g2dbench.preprocess import Preprocess
-from g2dbench.pretrained.feature_maps import nearest_stride, resample_to_stride, to_grid
+from g2dbench.pretrained.image.feature_maps import nearest_stride, resample_to_stride, to_grid
 
 
 class PatchEncoder(Model):

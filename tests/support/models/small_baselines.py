@@ -29,6 +29,7 @@ from transformers import (
 from g2dbench.cards import ModelCard
 from g2dbench.model import Model
 from g2dbench.registry import Registry
+from support.models.small_releases import make_biovil, make_g2d, make_medklip
 from support.originals import (
     chexzero,
     convirt_benchx,
@@ -38,7 +39,6 @@ from support.originals import (
     mgca_vit,
     mrm,
 )
-from support.small_releases import make_biovil, make_g2d, make_medklip
 
 TEXTS = ["pleural effusion", "there is no pneumothorax", "left"]
 

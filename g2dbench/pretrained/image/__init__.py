@@ -1,0 +1,1 @@
+"""Image towers of published models, and their feature maps and preprocessing."""

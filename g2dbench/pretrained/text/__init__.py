@@ -1,0 +1,1 @@
+"""Text towers of published models: BERT variants, tokenizers, words of reports."""

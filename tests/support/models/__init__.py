@@ -1,0 +1,1 @@
+"""Small models, released files and golden numbers for tests of wrappers."""
