@@ -46,7 +46,7 @@ CARD = ModelCard(
     notes=(
         "Without text embeddings the model offers image features alone.",
         "Linear classification, zero-shot classification and retrieval work; dense tasks do not.",
-        "g2dbench cannot know on which images the model was trained.",
+        "The images on which the model was trained are not known.",
     ),
 )
 

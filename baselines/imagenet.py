@@ -29,8 +29,9 @@ from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.model import Identity, Model
 from g2dbench.preprocess import Preprocess
+from g2dbench.pretrained.image.timm_encoder import TimmEncoder, timm_preprocess
 from g2dbench.pretrained.weights import State, digest, find_state, load_state, read_weights
-from g2dbench.registry import Registry, unknown_name
+from g2dbench.registry import unknown_name
 
 CARD = ModelCard(
     name="imagenet",
@@ -79,10 +80,7 @@ def load(source: str | None, seed: int) -> Model:
     trunk = timm.create_model(weights.name, pretrained=False, num_classes=0).eval()
     state = _named_as_timm(find_state(read_weights(weights.file), weights.file), trunk)
     load_state(trunk, state, weights.file, ignore=_classifier_patterns(trunk))
-    model: Model = Registry().find(ModelCard, "encoder").load().Encoder(trunk)
-    if weights.preprocess is not None:
-        model.preprocess = weights.preprocess
-    model.card = CARD
+    model: Model = TimmEncoder(CARD, trunk, weights.preprocess or timm_preprocess(trunk))
     model.identity = Identity(f"imagenet:{weights.name}", digest(model))
     return model.eval()
 

@@ -27,6 +27,7 @@ from g2dbench.data.splits.fractions import sample_fraction
 from g2dbench.data.store.request import Drawing
 from g2dbench.dataset import Dataset
 from g2dbench.model import Identity, Model
+from g2dbench.pretrained.image.timm_encoder import TimmEncoder, timm_preprocess
 from g2dbench.progress import quiet
 from g2dbench.registry import Registry
 from g2dbench.system.machine import FeatureFolder, Machine
@@ -129,8 +130,9 @@ def pooled(model: Any, data: Dataset, rows: list[int]) -> torch.Tensor:
 
 def make_model(encoder: str, size: int) -> Model:
     trunk = timm.create_model(encoder, pretrained=False, num_classes=0).eval()
-    model: Model = REGISTRY.find(ModelCard, "encoder").load().Encoder(trunk)
-    model.preprocess = dataclasses.replace(model.preprocess, size=size, resize=None)
+    preprocess = dataclasses.replace(timm_preprocess(trunk), size=size, resize=None)
+    card = REGISTRY.find(ModelCard, "encoder").card
+    model: Model = TimmEncoder(card, trunk, preprocess)
     model.identity = Identity(encoder)
     return model.eval()
 

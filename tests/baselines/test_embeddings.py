@@ -12,7 +12,7 @@ from support.models.small_baselines import load
 from g2dbench.data.store.store import Store
 from g2dbench.errors import BadCheckpoint, BadData, Misuse, Unsupported
 from g2dbench.evaluation import grid
-from g2dbench.evaluation.prompts import promptable
+from g2dbench.evaluation.prompts import load_prompts
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.model import Model, capabilities
 from g2dbench.registry import Registry
@@ -139,7 +139,11 @@ def test_scores_are_those_of_the_model_that_computed_the_embeddings(
     data = next(Store(f.parent) for f in small_store.rglob("manifest.json"))
     # One by one, as a user would: the engine encodes in chunks, so the last bits differ.
     embedded = [embed(original, sample.image) for sample in data]
-    prompts = [text for name in promptable(data.card.findings) for text in (name, f"no {name}")]
+    prompts = [
+        text
+        for name in load_prompts("g2d").promptable(data.card.findings)
+        for text in (name, f"no {name}")
+    ]
     write(
         file, ids=[sample.id for sample in data], images=np.stack(embedded),
         texts=prompts, text_embeddings=original.embed_texts(prompts).detach().numpy(),

@@ -15,7 +15,7 @@ from g2dbench.pretrained.weights import digest
 from g2dbench.recipes import recipe as recipes
 from g2dbench.registry import Registry
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 
 
 def maker(name: str) -> SimpleNamespace:
