@@ -1,0 +1,101 @@
+"""`g2dbench report`: one HTML file of leaderboards, plots and images."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from g2dbench.cli.compare.results import report_problems
+from g2dbench.cli.console import console, track
+from g2dbench.cli.options import DEFAULT_STORE, Plugins, Results, Store
+from g2dbench.cli.panels import COMPARE
+from g2dbench.system.counts import counted
+
+if TYPE_CHECKING:
+    from g2dbench.registry import Registry
+    from g2dbench.reporting.html.report import OpenData
+
+EPILOG = """Examples:
+
+g2dbench report results --out report.html
+
+g2dbench report results --no-images
+
+The file needs no network and no other file. It shows images of the test set, with their IDs, where
+the data set is prepared in --store: --no-images leaves out both, for data that must not leave the
+building. Exit code: 1 if a result could not be read; the report is written all the same.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=EPILOG, rich_help_panel=COMPARE)(report)
+
+
+def report(
+    results: Results = Path("results"),
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
+    no_images: Annotated[
+        bool, typer.Option("--no-images", help="Show no image and no image ID.")
+    ] = False,
+    store: Store = DEFAULT_STORE,
+    plugin: Plugins = None,
+) -> None:
+    """Write one HTML file: leaderboards, curves, differences, images, and where numbers come from."""
+    from g2dbench.registry import Registry
+
+    registry = Registry(plugin or ())
+    problems = write_report(results, out, None if no_images else store, registry)
+    report_problems(problems)
+
+
+def write_report(results: Path, out: Path, store: Path | None, registry: "Registry") -> list[str]:
+    """Write the report of a folder and name its path; returns a sentence per unreadable file.
+
+    store: folder of the prepared data sets; None for a report without images.
+    """
+    from g2dbench.reporting.html.page import render
+    from g2dbench.reporting.html.report import build_report
+    from g2dbench.reporting.stored_results import read_results
+    from g2dbench.system.files import replace_file
+
+    stored, problems = read_results(results)
+    page = build_report(
+        stored,
+        registry,
+        open_data=None if store is None else data_opener(store, registry),
+        problems=problems,
+        progress=track,
+    )
+    text = render(page)
+    replace_file(out, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    console.print(
+        f"reported {counted(len(stored), 'result')}: wrote {out} ({len(text) / 2**20:.1f} MiB)",
+        soft_wrap=True, markup=False,
+    )  # fmt: skip
+    if page.pictures:
+        console.print(
+            f"it contains {counted(len(page.pictures), 'image')} of the test set: --no-images "
+            "leaves them out",
+            soft_wrap=True,
+        )
+    return problems
+
+
+def data_opener(store: Path, registry: "Registry") -> "OpenData":
+    """Opens the data set of a result in the image size of its evaluation."""
+    from g2dbench.data import opening
+    from g2dbench.dataset import Dataset
+    from g2dbench.reporting.stored_results import StoredResult
+
+    def open_data(stored: StoredResult) -> Dataset:
+        size = stored.result.provenance.config.get("image_size")
+        return opening.open_prepared(
+            stored.result.cell.data,
+            store,
+            registry,
+            size=size if isinstance(size, int) else None,
+            progress=track,
+        )
+
+    return open_data

@@ -1,0 +1,124 @@
+"""What is drawn over the image of a case: ground truth and prediction.
+
+Shapes: H W pixels of the stored image; boxes are (x0, y0, x1, y1) in them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from g2dbench.data.annotations import rle
+from g2dbench.dataset import Dataset
+from g2dbench.errors import BadData, BadResult
+from g2dbench.reporting.cases import Case, boxes_of, map_of
+from g2dbench.sample import Sample
+
+Boxes = tuple[tuple[float, float, float, float], ...]
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """Ground truth and prediction of one case; what is absent is empty or None.
+
+    heat: (H, W) map in [0, 1], NaN where the model sees nothing; heat_range: the values that 0 and
+    1 stand for.
+    """
+
+    truth_boxes: Boxes = ()
+    truth_mask: NDArray[np.bool_] | None = None
+    predicted_boxes: Boxes = ()
+    confidences: tuple[float, ...] = ()
+    predicted_mask: NDArray[np.bool_] | None = None
+    heat: NDArray[np.float32] | None = None
+    heat_range: tuple[float, float] | None = None
+
+
+@dataclass
+class Films:
+    """The images of one data set by their ids, read once each."""
+
+    dataset: Dataset
+    rows: Mapping[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rows = {str(name): row for row, name in enumerate(self.dataset.table["id"])}
+
+    def sample(self, name: str) -> Sample:
+        """The image with this id; BadData if the data set does not have it."""
+        if name not in self.rows:
+            card = self.dataset.card.name
+            raise BadData(f"data set {card!r} has no image {name!r}: it is not the one evaluated")
+        return self.dataset[self.rows[name]]
+
+
+MIN_CONFIDENCE = 0.05
+MAX_BOXES = 20
+"""Boxes of less confidence than the surest 20, or than 0.05, are not drawn."""
+
+
+def overlay_of(case: Case, record: dict[Any, Any], sample: Sample) -> Overlay:
+    """The overlay of a case; record: its row of the predictions.
+
+    BadResult if stored masks, boxes or maps do not fit the image.
+    """
+    if "grid" in record:
+        return _map_overlay(record, sample)
+    if "boxes" in record:
+        return _box_overlay(record)
+    if "predicted" in record:
+        return _mask_overlay(record, sample)
+    masks = sample.masks or {}
+    boxes = [box for box in sample.boxes or () if box.finding == case.finding]
+    return Overlay(
+        truth_boxes=tuple((box.x0, box.y0, box.x1, box.y1) for box in boxes),
+        truth_mask=masks.get(case.finding),
+    )
+
+
+def _map_overlay(record: dict[Any, Any], sample: Sample) -> Overlay:
+    relevance, truth = map_of(record)
+    _check_shape(relevance.shape, sample)
+    low, high = float(np.nanmin(relevance)), float(np.nanmax(relevance))
+    heat = (relevance - low) / (high - low or 1.0)
+    predicted = np.nan_to_num(relevance, nan=-np.inf) > float(record["threshold"])
+    return Overlay(
+        truth_mask=truth,
+        predicted_mask=predicted,
+        heat=heat.astype(np.float32),
+        heat_range=(low, high),
+    )
+
+
+def _box_overlay(record: dict[Any, Any]) -> Overlay:
+    boxes, scores, truth = boxes_of(record["boxes"], record["scores"], record["truth"])
+    order = np.argsort(-scores, kind="stable")[:MAX_BOXES]
+    order = order[scores[order] >= MIN_CONFIDENCE]
+    return Overlay(
+        truth_boxes=_as_tuples(truth),
+        predicted_boxes=_as_tuples(boxes[order]),
+        confidences=tuple(scores[order].tolist()),
+    )
+
+
+def _as_tuples(boxes: NDArray[np.float64]) -> Boxes:
+    return tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in boxes)
+
+
+def _mask_overlay(record: dict[Any, Any], sample: Sample) -> Overlay:
+    size = int(record["height"]), int(record["width"])
+    _check_shape(size, sample)
+    return Overlay(
+        truth_mask=rle.decode(record["truth"], size),
+        predicted_mask=rle.decode(record["predicted"], size),
+    )
+
+
+def _check_shape(shape: tuple[int, ...], sample: Sample) -> None:
+    if tuple(shape) != sample.image.shape:
+        raise BadResult(
+            f"the prediction of image {sample.id!r} is for {shape} pixels, but the prepared image "
+            f"has {sample.image.shape}: prepare the data set in the size of the evaluation"
+        )
