@@ -7,7 +7,7 @@ from g2dbench.cli.app import app
 from g2dbench.cli.compare import regress, report, results
 from g2dbench.cli.datasets import cache, data
 from g2dbench.cli.evaluate import ablate, demo, eval, predict, suite
-from g2dbench.cli.look import doctor, figure
+from g2dbench.cli.look import doctor, errors, figure
 from g2dbench.cli.look import list as listing
 from g2dbench.cli.panels import DATA
 from g2dbench.cli.train import export, pretrain, profile
@@ -30,4 +30,5 @@ app.add_typer(data.app, name="data", rich_help_panel=DATA)
 app.add_typer(cache.app, name="cache", rich_help_panel=DATA)
 listing.register(app)
 figure.register(app)
+errors.register(app)
 doctor.register(app)

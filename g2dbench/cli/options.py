@@ -131,6 +131,9 @@ Plugins = Annotated[
     list[Path] | None,
     typer.Option("--plugin", help=f"File with your own model, task, data set or method.{REPEATS}"),
 ]
+NoImages = Annotated[
+    bool, typer.Option("--no-images", help="Leave out the images of the data set.")
+]
 Results = Annotated[Path, typer.Argument(help="The folder that `g2dbench eval` wrote.")]
 
 

@@ -13,27 +13,10 @@ from numpy.typing import NDArray
 from g2dbench.data.annotations import rle
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, BadResult
+from g2dbench.figures.overlay import Boxes, Overlay
 from g2dbench.reporting.cases import Case, boxes_of, map_of
+from g2dbench.reporting.stored_results import StoredResult
 from g2dbench.sample import Sample
-
-Boxes = tuple[tuple[float, float, float, float], ...]
-
-
-@dataclass(frozen=True)
-class Overlay:
-    """Ground truth and prediction of one case; what is absent is empty or None.
-
-    heat: (H, W) map in [0, 1], NaN where the model sees nothing; heat_range: the values that 0 and
-    1 stand for.
-    """
-
-    truth_boxes: Boxes = ()
-    truth_mask: NDArray[np.bool_] | None = None
-    predicted_boxes: Boxes = ()
-    confidences: tuple[float, ...] = ()
-    predicted_mask: NDArray[np.bool_] | None = None
-    heat: NDArray[np.float32] | None = None
-    heat_range: tuple[float, float] | None = None
 
 
 @dataclass
@@ -52,6 +35,15 @@ class Films:
             card = self.dataset.card.name
             raise BadData(f"data set {card!r} has no image {name!r}: it is not the one evaluated")
         return self.dataset[self.rows[name]]
+
+
+def check_fingerprint(dataset: Dataset, stored: StoredResult) -> None:
+    """Raise BadResult unless the data set is the one on which the result was evaluated."""
+    if dataset.fingerprint != stored.result.provenance.data:
+        raise BadResult(
+            f"the prepared data set {dataset.card.name!r} is not the one of {stored.folder}: its "
+            "fingerprint differs; prepare it again with the settings of the evaluation"
+        )
 
 
 MIN_CONFIDENCE = 0.05

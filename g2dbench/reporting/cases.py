@@ -12,7 +12,7 @@ No task is known by name, so that a task of your own with one of these forms has
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from g2dbench.data.annotations import rle
 from g2dbench.errors import BadResult
+from g2dbench.evaluation.prediction_table import KEYS
 from g2dbench.metrics.classification import labeled
 from g2dbench.metrics.grounding import overlap_at
 from g2dbench.preprocess import InputGeometry, Resampling
@@ -89,7 +90,7 @@ def _decisions(table: pd.DataFrame) -> list[Case]:
 def _claims(table: pd.DataFrame, score: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Whether each row says "present": as stored, by the threshold, or as the image's best."""
     if "claim" in table:
-        return table["claim"].to_numpy(np.float64) == PRESENT
+        return np.asarray(table["claim"].to_numpy(np.float64) == PRESENT)
     exclusive = (
         table["exclusive"].to_numpy(bool) if "exclusive" in table else np.zeros(len(table), bool)
     )
@@ -187,19 +188,19 @@ def map_of(record: dict[Any, Any]) -> tuple[NDArray[np.float32], NDArray[np.bool
         geometry = InputGeometry(*whole, *(float(record[name]) for name in names[3:]))
         truth = rle.decode(record["truth"], (geometry.height, geometry.width))
         shape = int(record["grid_h"]), int(record["grid_w"])
-        grid = np.asarray(record["grid"], np.float32).reshape(shape)
+        grid = np.array(record["grid"], np.float32).reshape(shape)
     except (KeyError, ValueError, TypeError, OverflowError) as error:
         raise BadResult(f"a stored map cannot be read: {error}") from error
-    if (how := record.get("resampling")) not in get_args(Resampling):
-        raise BadResult(f"a stored map cannot be read: its resampling is {how!r}")
-    return geometry.map_to_image(grid, how), truth
+    if (name := record.get("resampling")) not in get_args(Resampling):
+        raise BadResult(f"a stored map cannot be read: its resampling is {name!r}")
+    return geometry.map_to_image(grid, cast(Resampling, name)), truth
 
 
 def _case(
     table: pd.DataFrame, row: int, kind: Kind, value: float, strength: float, measure: str
 ) -> Case:
-    keys = (str(table[name].iat[row]) for name in ("id", "patient", "finding"))
-    return Case(*keys, kind, float(value), float(strength), measure, row)
+    image, patient, finding = (str(table[key].iat[row]) for key in KEYS)
+    return Case(image, patient, finding, kind, float(value), float(strength), measure, row)
 
 
 _FORMS: tuple[tuple[frozenset[str], Callable[[pd.DataFrame], list[Case]]], ...] = (

@@ -1,5 +1,6 @@
 """`g2dbench report`: one HTML file of leaderboards, plots and images."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,13 +8,13 @@ import typer
 
 from g2dbench.cli.compare.results import report_problems
 from g2dbench.cli.console import console, track
-from g2dbench.cli.options import DEFAULT_STORE, Plugins, Results, Store
+from g2dbench.cli.open_data import open_evaluated
+from g2dbench.cli.options import DEFAULT_STORE, NoImages, Plugins, Results, Store
 from g2dbench.cli.panels import COMPARE
 from g2dbench.system.counts import counted
 
 if TYPE_CHECKING:
     from g2dbench.registry import Registry
-    from g2dbench.reporting.html.report import OpenData
 
 EPILOG = """Examples:
 
@@ -35,13 +36,11 @@ def register(app: typer.Typer) -> None:
 def report(
     results: Results = Path("results"),
     out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
-    no_images: Annotated[
-        bool, typer.Option("--no-images", help="Show no image and no image ID.")
-    ] = False,
+    no_images: NoImages = False,
     store: Store = DEFAULT_STORE,
     plugin: Plugins = None,
 ) -> None:
-    """Write one HTML file: leaderboards, curves, differences, images, and where numbers come from."""
+    """Write one HTML file: leaderboards, curves, differences, images, origin of every number."""
     from g2dbench.registry import Registry
 
     registry = Registry(plugin or ())
@@ -63,7 +62,9 @@ def write_report(results: Path, out: Path, store: Path | None, registry: "Regist
     page = build_report(
         stored,
         registry,
-        open_data=None if store is None else data_opener(store, registry),
+        open_data=None
+        if store is None
+        else partial(open_evaluated, store=store, registry=registry),
         problems=problems,
         progress=track,
     )
@@ -80,22 +81,3 @@ def write_report(results: Path, out: Path, store: Path | None, registry: "Regist
             soft_wrap=True,
         )
     return problems
-
-
-def data_opener(store: Path, registry: "Registry") -> "OpenData":
-    """Opens the data set of a result in the image size of its evaluation."""
-    from g2dbench.data import opening
-    from g2dbench.dataset import Dataset
-    from g2dbench.reporting.stored_results import StoredResult
-
-    def open_data(stored: StoredResult) -> Dataset:
-        size = stored.result.provenance.config.get("image_size")
-        return opening.open_prepared(
-            stored.result.cell.data,
-            store,
-            registry,
-            size=size if isinstance(size, int) else None,
-            progress=track,
-        )
-
-    return open_data

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from g2dbench.cli.compare.report import write_report
+from g2dbench.cli.compare.results import report_problems
 from g2dbench.cli.console import console, track
 from g2dbench.cli.evaluate.eval import report
 from g2dbench.cli.open_data import open_data
@@ -58,6 +60,7 @@ def demo(
         _evaluate(each, folders, data, films, out / "results", registry)
     console.rule("4/4 leaderboard")
     _rank(out / "results", registry)
+    report_problems(write_report(out / "results", out / "report.html", store, registry))
     newest = runs[seeds[-1]][-1]
     console.print(
         f"look at the maps of the model: g2dbench figure {newest} --data synthetic", soft_wrap=True

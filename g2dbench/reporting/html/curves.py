@@ -55,7 +55,8 @@ def _curves_of(present: NDArray[np.bool_], score: NDArray[np.float64]) -> dict[s
     precision, recalled, _ = precision_recall_curve(present, score)
     return {
         "roc": _thinned(false_positive_rate, recall),
-        "pr": _thinned(recalled[::-1], precision[::-1]),
+        # The first of the reversed points, precision 1 at recall 0, is scikit-learn's convention.
+        "pr": _thinned(recalled[::-1][1:], precision[::-1][1:]),
         "reliability": _reliability(present, score),
         "positives": int(present.sum()),
         "images": int(present.size),

@@ -72,9 +72,7 @@ def _compared(
     if not shared:
         return {"reason": "no seed of which both models have stored predictions"}
     try:
-        test = compare(
-            [other[seed] for seed in shared], [best[seed] for seed in shared], registry
-        )
+        test = compare([other[seed] for seed in shared], [best[seed] for seed in shared], registry)
     except G2DBenchError as error:
         return {"reason": str(error)}
     return {

@@ -19,7 +19,8 @@ from PIL import Image
 
 from g2dbench.data.images.image_file import GrayImage
 from g2dbench.figures.contact_sheet import to_colors
-from g2dbench.reporting.case_overlays import Boxes, Films, Overlay, overlay_of
+from g2dbench.figures.overlay import Boxes, Overlay, outlines
+from g2dbench.reporting.case_overlays import Films, overlay_of
 from g2dbench.reporting.cases import KINDS, Case, find_cases
 from g2dbench.reporting.html.records import number
 from g2dbench.sample import Sample
@@ -88,7 +89,7 @@ def select(cases: Sequence[Case], count: int) -> list[Case]:
 
 
 def _scale(image: GrayImage) -> float:
-    return min(1.0, SIDE / max(image.shape))
+    return float(min(1.0, SIDE / max(image.shape)))
 
 
 def _picture(image: GrayImage) -> dict[str, Any]:
@@ -105,8 +106,9 @@ def _address(kind: str, packed: io.BytesIO) -> str:
 
 def _drawn(overlay: Overlay, scale: float) -> dict[str, Any]:
     """The overlay in pixels of the small image; absent parts are left out."""
+    truth = overlay.truth_boxes if overlay.truth_mask is None else ()
     parts: dict[str, Any] = {
-        "truth": _boxes(overlay.truth_boxes, scale),
+        "truth": _boxes(truth, scale),
         "truth_outline": _outline(overlay.truth_mask, scale),
         "predicted": _boxes(overlay.predicted_boxes, scale),
         "confidences": [number(each) for each in overlay.confidences],
@@ -124,13 +126,9 @@ def _boxes(boxes: Boxes, scale: float) -> list[list[float]]:
 
 def _outline(mask: NDArray[np.bool_] | None, scale: float) -> str:
     """The borders of a mask as the path of an SVG; empty without a mask."""
-    if mask is None or not mask.any():
-        return ""
-    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_TC89_L1)
     paths = []
-    for contour in found:
-        points = (contour[:, 0].astype(np.float64) + 0.5) * scale
-        text = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    for points in outlines(mask):
+        text = "L".join(f"{x:.1f} {y:.1f}" for x, y in points * scale)
         paths.append(f"M{text}Z")
     return "".join(paths)
 

@@ -56,10 +56,10 @@ def render(page: Page) -> str:
     )
     return environment.get_template("report.html").render(
         page=page,
-        style=Markup(style),  # noqa: S704 - our own file
-        script=Markup(script),  # noqa: S704 - our own files
+        style=Markup(style),
+        script=Markup(script),
         policy=_policy(script, style),
-        blocks={name: Markup(to_json(value)) for name, value in blocks.items()},  # noqa: S704
+        blocks={name: Markup(to_json(value)) for name, value in blocks.items()},
         results=len(page.data["rows"]),
         models=len(page.data["models"]),
     )

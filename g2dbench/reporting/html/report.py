@@ -11,7 +11,7 @@ import pyarrow as pa
 
 import g2dbench
 from g2dbench.dataset import Dataset
-from g2dbench.errors import BadResult, G2DBenchError
+from g2dbench.errors import G2DBenchError
 from g2dbench.progress import Progress, quiet
 from g2dbench.registry import Registry
 from g2dbench.reporting import leaderboard_formats
@@ -20,7 +20,7 @@ from g2dbench.reporting.html import curves, records
 from g2dbench.reporting.html.differences import Pairing, difference_records
 from g2dbench.reporting.html.gallery import Pictures, gallery_cards
 from g2dbench.reporting.html.page import Page
-from g2dbench.reporting.leaderboard import Column, build_leaderboard
+from g2dbench.reporting.leaderboard import Column, Leaderboard, build_leaderboard
 from g2dbench.reporting.model_names import name_models
 from g2dbench.reporting.stored_results import StoredResult
 from g2dbench.system.counts import counted
@@ -29,7 +29,7 @@ MAX_CURVES, MAX_GALLERIES, MAX_PICTURES = 120, 24, 500
 """Most results with curves, results with a gallery, and images of a report."""
 
 OpenData = Callable[[StoredResult], Dataset]
-"""Opens the prepared images of a result; BadData or Misuse if they are not there."""
+"""Opens the images on which a result was evaluated; BadData or Misuse if they are not there."""
 
 
 @dataclass
@@ -58,7 +58,7 @@ def build_report(
     results = [each.result for each in stored]
     board = build_leaderboard(results, registry.task_order())
     names = name_models(results)
-    first = _representatives(stored, names.of)
+    first = _representatives(stored, names.of, board)
     folders: dict[tuple[str, Column], dict[Pairing, Path]] = defaultdict(dict)
     for each in stored:
         cell = each.result.cell
@@ -92,9 +92,12 @@ def build_report(
 
 
 def _representatives(
-    stored: Sequence[StoredResult], name: Callable[[Any], str]
+    stored: Sequence[StoredResult], name: Callable[[Any], str], board: Leaderboard
 ) -> list[tuple[int, StoredResult]]:
-    """The result of the smallest seed of each model and column, with its position."""
+    """The result of the smallest seed of each model and column, with its position.
+
+    In the order of the columns, then of the models, so that limits leave out the last ones.
+    """
     chosen: dict[tuple[str, Column], tuple[int, StoredResult]] = {}
     for at, each in enumerate(stored):
         if each.result.status != "done":
@@ -102,7 +105,10 @@ def _representatives(
         key = name(each.result), records.column_of(each.result)
         if key not in chosen or _seeds(each) < _seeds(chosen[key][1]):
             chosen[key] = at, each
-    return list(chosen.values())
+    models = {model: at for at, model in enumerate(board.models)}
+    columns = {column: at for at, column in enumerate(board.columns)}
+    order = sorted(chosen, key=lambda key: (columns[key[1]], models.get(key[0], len(models))))
+    return [chosen[key] for key in order]
 
 
 def _seeds(stored: StoredResult) -> tuple[int, int, int]:
@@ -187,17 +193,7 @@ def _films(
     name, fingerprint = stored.result.cell.data, stored.result.provenance.data
     if (name, fingerprint) not in opened:
         try:
-            opened[name, fingerprint] = Films(checked(open_data(stored), stored))
+            opened[name, fingerprint] = Films(open_data(stored))
         except G2DBenchError as error:
             opened[name, fingerprint] = f"No images of {name}: {error}."
     return opened[name, fingerprint]
-
-
-def checked(dataset: Dataset, stored: StoredResult) -> Dataset:
-    """The data set; BadResult unless it is the one on which the result was evaluated."""
-    if dataset.fingerprint != stored.result.provenance.data:
-        raise BadResult(
-            f"the prepared data set {dataset.card.name!r} is not the one of {stored.folder}: its "
-            "fingerprint differs; prepare it again with the settings of the evaluation"
-        )
-    return dataset

@@ -60,17 +60,18 @@ function curveCharts(shown) {
     points: curve[key].map(([x, y, n]) => ({ x, y, text: n === undefined ? `${x}, ${y}` : `mean score ${x}, ${(100 * y).toFixed(0)} % positive of ${plural(n, "image")}`, open: markers ? () => openProvenance(row) : null })),
   }));
   const { positives, images } = shown[0].curve;
-  const counts = `${positives} positive of ${plural(images, "image")}`;
+  const counts = `${positives} of ${plural(images, "image")} positive`;
   return [
     plot({ title: `ROC · ${counts}`, x: unit("false-positive rate"), y: unit("recall (sensitivity)"), diagonal: true, series: series("roc", false) }),
-    plot({ title: `Precision and recall · ${counts}`, x: unit("recall (sensitivity)"), y: unit("precision"), series: series("pr", false) }),
+    plot({ title: `Precision–recall · ${counts}`, x: unit("recall (sensitivity)"), y: unit("precision"), series: series("pr", false) }),
     plot({ title: `Reliability · ${counts}`, x: unit("mean score"), y: unit("share of positives"), diagonal: true, series: series("reliability", true) }),
   ];
 }
 
 // ---- galleries ----
 
-const LAYERS = { truth: true, predicted: true, heat: true };
+const LAYERS = { truth: "ground truth", predicted: "prediction", heat: "heat map" };
+const LAYER_PARTS = { truth: ["truth", "truth_outline"], predicted: ["predicted", "predicted_outline"], heat: ["heat"] };
 
 function gallerySection() {
   if (!DATA.galleries.length) return;
@@ -80,7 +81,7 @@ function gallerySection() {
   const finding = choice("Finding", [["", "all"]], () => show());
   const kind = choice("Kind", ["", "true positive", "false positive", "miss"].map((each) => [each, each || "all"]), () => show());
   const opener = el("button", { type: "button", class: "primary", onclick: open }, "Show the images");
-  const layers = Object.keys(LAYERS).map((name) => el("label", {}, el("input", { type: "checkbox", checked: true, onchange: (event) => holder.classList.toggle(`no-${name}`, !event.target.checked) }), ` ${{ truth: "ground truth", predicted: "prediction", heat: "heat map" }[name]}`));
+  const layers = Object.entries(LAYERS).map(([name, text]) => el("label", {}, el("input", { type: "checkbox", checked: true, onchange: (event) => holder.classList.toggle(`no-${name}`, !event.target.checked) }), ` ${text}`));
   body.append(el("div", { class: "choices" }, result.node, finding.node, kind.node, ...layers), opener, holder);
   let opened = false;
   let cards = [];
@@ -90,6 +91,7 @@ function gallerySection() {
     const chosen = result.update(passing.map(([{ row }, at]) => [String(at), `${ROWS[row].model} · ${columnName(ROWS[row].column, { withMetric: false })} · ${ROWS[row].seeds}`]));
     if (!opened) return;
     cards = chosen === "" ? [] : readBlock(`cards-${chosen}`);
+    Object.keys(LAYERS).forEach((name, at) => { layers[at].hidden = !cards.some((card) => LAYER_PARTS[name].some((part) => part in card)); });
     finding.update([["", "all"], ...[...new Set(cards.map((card) => card.finding))].map((each) => [each, each])]);
     show();
   }

@@ -42,6 +42,7 @@ const FIELD = Object.fromEntries(DATA.row_names.map((name, at) => [name, at]));
 const plural = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 const percent = (value) => (value === null ? "–" : (100 * value).toFixed(1));
 const interval = (low, high) => (low === null ? "" : `${percent(low)}–${percent(high)}`);
+const signedInterval = (row) => `${percent(row.value)} [${percent(row.low)} to ${percent(row.high)}]`;
 const seconds = (value) => (value === null ? "–" : value < 100 ? value.toPrecision(2) : value.toFixed(0));
 const compare = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true }));
 const pValue = (p) => (p === null || p === undefined ? "–" : p < 0.001 ? "<.001" : p.toFixed(3));
@@ -124,7 +125,8 @@ function addSection(id, title, explanation) {
 function openDialog(title, ...content) {
   const dialog = document.getElementById("dialog");
   const close = el("button", { type: "button", class: "close", "aria-label": "Close", onclick: () => dialog.close() }, "×");
-  dialog.replaceChildren(el("div", { class: "bar" }, el("h2", { id: "dialog-title" }, title), close), ...content);
+  const shown = content.filter((each) => each !== null);
+  dialog.replaceChildren(el("div", { class: "bar" }, el("h2", { id: "dialog-title" }, title), close), ...shown);
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
 }

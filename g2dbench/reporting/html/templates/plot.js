@@ -1,7 +1,7 @@
 // Plots as SVG. Colors: Okabe & Ito 2008, distinguishable with every kind of color vision; markers
 // and dashes differ as well, so that a plot can be read in gray.
 
-const COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "currentColor", "#8A7A00"];
+const COLORS = Array.from({ length: 8 }, (_, at) => `var(--color-${at})`); // report.css
 const DASHES = [null, "7 3", "2 3", "9 3 2 3", "12 4", "4 2 1 2", null, "1 2"];
 const MARKERS = [
   (x, y) => svg("circle", { cx: x, cy: y, r: 4 }),
@@ -29,9 +29,9 @@ function range(values, margin = 0.06) {
   return [low - room, high + room];
 }
 
-function logRange(values) {
+function logRange(values, room = 1.25) {
   const known = values.filter((value) => value > 0);
-  return [Math.min(...known) / 1.25, Math.max(...known) * 1.25];
+  return [Math.min(...known) / room, Math.max(...known) * room];
 }
 
 function axisScale([low, high], from, to, log) {
@@ -40,15 +40,15 @@ function axisScale([low, high], from, to, log) {
 }
 
 // spec: {title, x: {label, range, ticks, log, text}, y, series: [{name, style, points, line}],
-// diagonal}; a point is {x, y, low, high, text, open}.
+// diagonal, apart}; a point is {x, y, low, high, text, open}.
 function plot(spec) {
-  const width = 420, height = 300, left = 52, right = 12, top = 12, bottom = 46;
+  const width = 420, height = 310, left = 58, right = 14, top = 12, bottom = 50;
   const x = axisScale(spec.x.range, left, width - right, spec.x.log);
   const y = axisScale(spec.y.range, height - bottom, top, spec.y.log);
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": spec.title, class: "plot" });
   for (const tick of spec.x.ticks) {
     root.append(svg("line", { x1: x(tick), x2: x(tick), y1: top, y2: height - bottom, class: "grid" }));
-    root.append(svg("text", { x: x(tick), y: height - bottom + 16, "text-anchor": "middle" }, spec.x.text(tick)));
+    root.append(svg("text", { x: x(tick), y: height - bottom + 18, "text-anchor": "middle" }, spec.x.text(tick)));
   }
   for (const tick of spec.y.ticks) {
     root.append(svg("line", { x1: left, x2: width - right, y1: y(tick), y2: y(tick), class: "grid" }));
@@ -57,12 +57,15 @@ function plot(spec) {
   root.append(svg("text", { x: (left + width - right) / 2, y: height - 8, "text-anchor": "middle" }, spec.x.label));
   root.append(svg("text", { transform: `translate(13 ${(top + height - bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, spec.y.label));
   if (spec.diagonal) root.append(svg("line", { x1: x(0), y1: y(0), x2: x(1), y2: y(1), class: "diagonal" }));
-  for (const series of spec.series) root.append(seriesOf(series, x, y));
+  spec.series.forEach((series, at) => {
+    const shift = spec.apart ? 5 * (at - (spec.series.length - 1) / 2) : 0; // intervals side by side
+    root.append(seriesOf(series, (value) => x(value) + shift, y));
+  });
   return el("figure", { class: "chart" }, el("figcaption", {}, spec.title), root, legendOf(spec.series));
 }
 
 function seriesOf({ name, style, points, line = true, markers = true }, x, y) {
-  const group = svg("g", { color: style.color === "currentColor" ? null : style.color });
+  const group = svg("g");
   const color = style.color;
   if (line && points.length > 1) {
     const d = points.map((point, at) => `${at ? "L" : "M"}${x(point.x).toFixed(1)} ${y(point.y).toFixed(1)}`).join("");

@@ -70,13 +70,13 @@ function resultTable(rows, caption) {
       { label: "Model", get: (row) => row.model },
       { label: "Task", get: (row) => `${row.column.task}:${row.column.protocol}` },
       { label: "Data", get: (row) => row.column.data },
-      { label: "Share", numeric: true, get: (row) => row.column.fraction, cell: (row) => (row.column.share === "zero" ? "zero-shot" : row.column.share) },
+      { label: "Share", numeric: true, short: true, get: (row) => row.column.fraction, cell: (row) => (row.column.share === "zero" ? "zero-shot" : row.column.share) },
       { label: "Seed", get: (row) => row.seeds },
       { label: "Score", numeric: true, get: (row) => row.value, cell: scoreButton },
-      { label: "95 % interval", numeric: true, get: (row) => row.low, cell: (row) => interval(row.low, row.high) || "–" },
+      { label: "95 % interval", numeric: true, short: true, get: (row) => row.low, cell: (row) => interval(row.low, row.high) || "–" },
       { label: "Images", numeric: true, get: (row) => row.n },
       { label: "Seconds", numeric: true, get: (row) => row.seconds, cell: (row) => seconds(row.seconds) },
-      { label: "Created", get: (row) => row.created, cell: (row) => row.created.slice(0, 10) },
+      { label: "Created", short: true, get: (row) => row.created, cell: (row) => row.created.slice(0, 10) },
     ],
   });
   table.show(rows);
@@ -150,7 +150,7 @@ function efficiencySection() {
       const series = seriesOfColumns(columns, (_, at) => DATA.columns[at].fraction);
       if (!series.length) return el("p", { class: "quiet" }, `${title}: no score.`);
       const ticks = [...new Set(columns.map((at) => DATA.columns[at].fraction))].sort((a, b) => a - b);
-      return plot({ title, series, x: { label: "training patients", range: logRange(ticks), ticks, log: true, text: (tick) => `${+(100 * tick).toPrecision(3)}%` }, y: scoreAxis(series, DATA.columns[columns[0]].metric) });
+      return plot({ title, series, apart: true, x: { label: "training patients", range: logRange(ticks), ticks, log: true, text: (tick) => `${+(100 * tick).toPrecision(3)}%` }, y: scoreAxis(series, DATA.columns[columns[0]].metric) });
     }, "No column was evaluated at two or more shares of the training patients.");
   });
 }
@@ -169,7 +169,7 @@ function costSection() {
     const groups = [...groupColumns((column) => columnName(column, { withShare: false }))].filter(([, columns]) => seriesOfColumns(columns, cost).length);
     charts(body, groups, ([title, columns]) => {
       const series = seriesOfColumns(columns, cost).map((each) => ({ ...each, line: false }));
-      const limits = logRange(series.flatMap(({ points }) => points.map((point) => point.x)));
+      const limits = logRange(series.flatMap(({ points }) => points.map((point) => point.x)), 2);
       const ticks = [0.001, 0.01, 0.1, 1, 10, 100, 1000, 1e4, 1e5, 1e6].flatMap((power) => [power, 2 * power, 5 * power]).filter((tick) => tick >= limits[0] && tick <= limits[1]);
       return plot({ title, series, x: { label: "seconds", range: limits, ticks: ticks.length > 7 ? ticks.filter((_, at) => at % 3 === 0) : ticks, log: true, text: String }, y: scoreAxis(series, DATA.columns[columns[0]].metric) });
     }, "No result has a duration.");
@@ -184,13 +184,12 @@ function differencesSection() {
     charts(body, specs, ({ column, reference, rows }) => {
       const shown = rows.filter((row) => modelPasses(row.model));
       const title = columnName(DATA.columns[column]);
-      const named = shown.map((row) => ({ ...row, name: row.model, style: MODEL_STYLE.get(row.model), text: `${percent(row.value ?? null)} [${interval(row.low ?? null, row.high ?? null)}]` }));
+      const named = shown.map((row) => ({ ...row, name: row.model, style: MODEL_STYLE.get(row.model), text: row.reason || `${signedInterval(row)}, ${plural(row.seeds, "seed")}` }));
       const table = makeTable({ caption: `Differences: ${title}`, columns: [
         { label: "Model", get: (row) => row.model, cell: (row) => el("button", { type: "button", class: "cell", onclick: () => openEntry(row.model, column) }, row.model) },
-        { label: "Difference", numeric: true, get: (row) => row.value ?? null, cell: (row) => (row.reason ? el("span", { class: "quiet" }, row.reason) : `${percent(row.value)} [${interval(row.low, row.high)}]`) },
+        { label: "Difference", numeric: true, short: true, get: (row) => row.value ?? null, cell: (row) => (row.reason ? el("span", { class: "quiet reason" }, row.reason) : el("span", { title: plural(row.seeds, "seed") }, signedInterval(row))) },
         { label: "p", numeric: true, get: (row) => row.p ?? null, cell: (row) => pValue(row.p) },
         { label: "Holm", numeric: true, get: (row) => row.p_holm ?? null, cell: (row) => pValue(row.p_holm) },
-        { label: "Seeds", numeric: true, get: (row) => row.seeds ?? null },
       ] });
       table.show(shown);
       return el("figure", { class: "chart" }, el("figcaption", {}, title, el("span", { class: "quiet" }, ` minus ${reference}`)), forest(title, named, "difference in points; left of 0: worse"), table.node);

@@ -57,7 +57,7 @@ function makeTable({ columns, caption, perPage = 50, start = null }) {
   function rowOf(row) {
     return el("tr", {}, columns.map((column, at) => {
       const content = column.cell ? column.cell(row) : column.get(row);
-      const attributes = { class: column.numeric ? "number" : "" };
+      const attributes = { class: [column.numeric && "number", column.short && "short"].filter(Boolean).join(" ") };
       return at === 0 ? el("th", { scope: "row" }, content) : el("td", attributes, content === null ? "–" : content);
     }));
   }
