@@ -12,16 +12,27 @@ from g2dbench.registry import Registry
 from g2dbench.reporting.html.records import number
 from g2dbench.reporting.leaderboard import Column, Leaderboard
 from g2dbench.reporting.paired_comparison import compare
+from g2dbench.result import Cell
 from g2dbench.system.counts import counted
 
 MAX_COMPARISONS = 200
 """Most paired tests of a report; each takes up to a second."""
 
-Pairing = tuple[int, int]
-"""Seed of the head and of the subset."""
+Pairing = tuple[int, int, int]
+"""Seeds by which the cells of two models are paired, see `pairing`."""
 
 Folders = Mapping[tuple[str, Column], Mapping[Pairing, Path]]
 """Model and column -> its finished cells with predictions."""
+
+
+def pairing(cell: Cell) -> Pairing:
+    """Seed of the head, of the subset, and of the pre-training.
+
+    -1 stands for published weights, and for pre-training with the head's seed: so a model with
+    three pre-training seeds is paired with published weights, whose heads alone have seeds.
+    """
+    own = cell.model_seed is not None and cell.model_seed != cell.seed
+    return cell.seed, cell.subset_seed, cell.model_seed if own and cell.model_seed else -1
 
 
 def difference_records(

@@ -17,7 +17,7 @@ from g2dbench.registry import Registry
 from g2dbench.reporting import leaderboard_formats
 from g2dbench.reporting.case_overlays import Films
 from g2dbench.reporting.html import curves, records
-from g2dbench.reporting.html.differences import Pairing, difference_records
+from g2dbench.reporting.html.differences import Pairing, difference_records, pairing
 from g2dbench.reporting.html.gallery import Pictures, gallery_cards
 from g2dbench.reporting.html.page import Page
 from g2dbench.reporting.leaderboard import Column, Leaderboard, build_leaderboard
@@ -64,7 +64,7 @@ def build_report(
         cell = each.result.cell
         if each.result.status == "done" and each.predictions() is not None:
             key = names.of(each.result), records.column_of(each.result)
-            folders[key][cell.seed, cell.subset_seed] = each.folder
+            folders[key][pairing(cell)] = each.folder
     differences, notes = difference_records(board, folders, registry, progress)
     gathering.notes += notes
     found_curves = _curves(gathering, first)

@@ -7,7 +7,7 @@ function openProvenance(at) {
   const scores = makeTable({ caption: "Scores", perPage: 25, columns: [
     { label: "Metric", get: ([name]) => name },
     { label: "Value", numeric: true, get: ([, score]) => score[0], cell: ([, score]) => (score[0] === null ? "undefined" : score[0].toPrecision(4)) },
-    { label: "95 % interval", numeric: true, get: ([, score]) => score[1], cell: ([, score]) => (score[1] === null ? "–" : `${score[1].toPrecision(4)} to ${score[2].toPrecision(4)}`) },
+    { label: "95 % interval", numeric: true, short: true, get: ([, score]) => score[1], cell: ([, score]) => (score[1] === null ? "–" : `${score[1].toPrecision(3)} to ${score[2].toPrecision(3)}`) },
     { label: "Images", numeric: true, get: ([, score]) => score[3] },
   ] });
   scores.show(Object.entries(detail.scores));

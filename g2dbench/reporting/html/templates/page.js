@@ -2,7 +2,7 @@
 // Elements are made with textContent and attributes only: no text of a result is ever parsed as HTML.
 
 function addChildren(node, children) {
-  for (const child of children.flat()) {
+  for (const child of children.flat(Infinity)) {
     if (child !== null && child !== undefined) node.append(child);
   }
   return node;
@@ -86,12 +86,12 @@ function makeFilters(form) {
   for (const name of ["task", "data", "protocol", "share"]) {
     const values = [...new Set(DATA.columns.map((column) => column[name]))];
     if (values.length < 2) continue;
-    const select = el("select", { name, onchange: () => setFilter(name, select.value) });
+    const select = el("select", { name, "aria-label": LABELS[name], onchange: () => setFilter(name, select.value) });
     select.append(el("option", { value: "" }, "all"), ...values.map((value) => el("option", { value }, value)));
     form.append(el("label", {}, `${LABELS[name]} `, select));
   }
   let timer = 0;
-  const input = el("input", { name: "model", type: "search", placeholder: "part of a name", autocomplete: "off" });
+  const input = el("input", { name: "model", "aria-label": LABELS.model, type: "search", placeholder: "part of a name", autocomplete: "off" });
   input.addEventListener("input", () => {
     clearTimeout(timer);
     timer = setTimeout(() => setFilter("model", input.value), 120);
@@ -101,7 +101,7 @@ function makeFilters(form) {
 
 function choice(label, options, draw) {
   // A labeled select over [value, text]; keeps its value when the options change.
-  const select = el("select", { onchange: () => draw(select.value) });
+  const select = el("select", { "aria-label": label, onchange: () => draw(select.value) });
   const update = (wanted) => {
     const before = select.value;
     select.replaceChildren(...wanted.map(([value, text]) => el("option", { value }, text)));

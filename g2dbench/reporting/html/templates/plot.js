@@ -42,7 +42,7 @@ function axisScale([low, high], from, to, log) {
 // spec: {title, x: {label, range, ticks, log, text}, y, series: [{name, style, points, line}],
 // diagonal, apart}; a point is {x, y, low, high, text, open}.
 function plot(spec) {
-  const width = 420, height = 310, left = 58, right = 14, top = 12, bottom = 50;
+  const width = 420, height = 310, left = 64, right = 14, top = 12, bottom = 50;
   const x = axisScale(spec.x.range, left, width - right, spec.x.log);
   const y = axisScale(spec.y.range, height - bottom, top, spec.y.log);
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": spec.title, class: "plot" });
