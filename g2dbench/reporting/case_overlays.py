@@ -15,7 +15,7 @@ from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, BadResult
 from g2dbench.figures.overlay import Boxes, Overlay
 from g2dbench.reporting.cases import Case, boxes_of, map_of
-from g2dbench.reporting.stored_results import StoredResult
+from g2dbench.reporting.stored_results import StoredResult, stored_values
 from g2dbench.sample import Sample
 
 
@@ -56,6 +56,11 @@ def overlay_of(case: Case, record: dict[Any, Any], sample: Sample) -> Overlay:
 
     BadResult if stored masks, boxes or maps do not fit the image.
     """
+    with stored_values(f"the prediction of image {case.id!r}"):
+        return _overlay_of(case, record, sample)
+
+
+def _overlay_of(case: Case, record: dict[Any, Any], sample: Sample) -> Overlay:
     if "grid" in record:
         return _map_overlay(record, sample)
     if "boxes" in record:
@@ -102,8 +107,9 @@ def _as_tuples(boxes: NDArray[np.float64]) -> Boxes:
 def _mask_overlay(record: dict[Any, Any], sample: Sample) -> Overlay:
     size = int(record["height"]), int(record["width"])
     _check_shape(size, sample)
+    truth = record["truth"]
     return Overlay(
-        truth_mask=rle.decode(record["truth"], size),
+        truth_mask=rle.decode(truth, size) if isinstance(truth, str) else None,
         predicted_mask=rle.decode(record["predicted"], size),
     )
 

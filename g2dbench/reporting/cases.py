@@ -24,6 +24,7 @@ from g2dbench.evaluation.prediction_table import KEYS
 from g2dbench.metrics.classification import labeled
 from g2dbench.metrics.grounding import overlap_at
 from g2dbench.preprocess import InputGeometry, Resampling
+from g2dbench.reporting.stored_results import stored_values
 from g2dbench.sample import PRESENT
 
 Kind = Literal["true positive", "false positive", "miss"]
@@ -63,7 +64,8 @@ def find_cases(table: pd.DataFrame) -> list[Case]:
     columns = set(table.columns)
     for needed, judge in _FORMS:
         if needed <= columns:
-            found = judge(table.reset_index(drop=True))
+            with stored_values("these predictions"):
+                found = judge(table.reset_index(drop=True))
             return sorted(found, key=lambda case: (-case.strength, case.id, case.finding))
     raise BadResult(
         "these predictions have no cases to show: they contain neither decisions, masks, boxes nor "

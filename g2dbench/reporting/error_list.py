@@ -12,7 +12,7 @@ from g2dbench.figures.overlay import Panel
 from g2dbench.registry import unknown_name
 from g2dbench.reporting.case_overlays import Films, overlay_of
 from g2dbench.reporting.cases import Case, find_cases
-from g2dbench.reporting.stored_results import StoredResult
+from g2dbench.reporting.stored_results import StoredResult, read_predictions
 
 COLUMNS = ("kind", "rank", "id", "patient", "finding", "measure", "value")
 
@@ -37,7 +37,7 @@ def worst_errors(stored: StoredResult, finding: str | None, top: int) -> ErrorLi
         raise BadResult(
             f"{stored.folder} has no predictions of this result: run the cell again with --rerun"
         )
-    table = pd.read_parquet(path).reset_index(drop=True)
+    table = read_predictions(path)
     cases = find_cases(table)
     known = sorted(str(name) for name in table["finding"].unique())
     if finding is not None and finding not in known:

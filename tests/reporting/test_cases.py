@@ -117,7 +117,16 @@ def test_cases_agree_with_the_confusion_counts(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "columns", [{"other": [1.0]}, {"boxes": [[1.0]], "scores": [[1.0]], "truth": [[]]}]
+    "columns",
+    [
+        {"other": [1.0]},
+        {"boxes": [[1.0]], "scores": [[1.0]], "truth": [[]]},
+        {"boxes": [["a"] * 4], "scores": [[1.0]], "truth": [[]]},
+        {"truth": ["x"], "score": [1.0], "claim": [1.0]},
+        {"truth": [1.0], "score": [None], "claim": [{}]},
+        {"truth": ["zz"], "predicted": ["00"], "height": [4], "width": [4]},
+        {"truth": ["0"], "predicted": [None], "height": ["a"], "width": [4]},
+    ],
 )
 def test_broken_or_unknown_predictions_are_one_clear_error(columns: dict[str, list]) -> None:
     with pytest.raises(BadResult):

@@ -14,6 +14,7 @@ from g2dbench.metrics.calibration import reliability_table
 from g2dbench.metrics.classification import labeled
 from g2dbench.metrics.labels import require_scores
 from g2dbench.reporting.html.records import number
+from g2dbench.reporting.stored_results import stored_values
 from g2dbench.sample import PRESENT
 
 BINS = 10
@@ -35,6 +36,11 @@ def curves(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     positives, images; None where scores are no probabilities. `positives`, `images`: counts.
     BadResult for rows that cannot be scored.
     """
+    with stored_values("these predictions"):
+        return _curves(table)
+
+
+def _curves(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     wide = to_wide(table, ("truth", "score"))
     ids = np.unique(table["id"].to_numpy(object))
     require_scores(ids, wide.findings, wide["truth"], wide["score"])

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from g2dbench.errors import G2DBenchError
 from g2dbench.metrics.bootstrap import holm
 from g2dbench.progress import Progress
 from g2dbench.registry import Registry
@@ -84,7 +83,7 @@ def _compared(
         return {"reason": "no seed of which both models have stored predictions"}
     try:
         test = compare([other[seed] for seed in shared], [best[seed] for seed in shared], registry)
-    except G2DBenchError as error:
+    except (ValueError, TypeError, KeyError) as error:  # strangers' tables
         return {"reason": str(error)}
     return {
         "value": number(test.value),

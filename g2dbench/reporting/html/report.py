@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 
 import g2dbench
 from g2dbench.dataset import Dataset
@@ -22,7 +21,7 @@ from g2dbench.reporting.html.gallery import Pictures, gallery_cards
 from g2dbench.reporting.html.page import Page
 from g2dbench.reporting.leaderboard import Column, Leaderboard, build_leaderboard
 from g2dbench.reporting.model_names import name_models
-from g2dbench.reporting.stored_results import StoredResult
+from g2dbench.reporting.stored_results import StoredResult, read_predictions
 from g2dbench.system.counts import counted
 
 MAX_CURVES, MAX_GALLERIES, MAX_PICTURES = 120, 24, 500
@@ -122,7 +121,7 @@ def _curves(
     found: list[dict[str, Any]] = []
     left_out = 0
     for at, each in gathering.progress(chosen, "curves"):
-        if (table := _predictions(each, curves.has_scores)) is None:
+        if (table := _predictions(gathering, each)) is None or not curves.has_scores(table.columns):
             continue
         if len(found) == MAX_CURVES:
             left_out += 1
@@ -138,17 +137,16 @@ def _curves(
     return found
 
 
-def _predictions(
-    stored: StoredResult, wanted: Callable[[Sequence[str]], bool]
-) -> pd.DataFrame | None:
-    """The stored predictions if there are any and their columns are wanted."""
+def _predictions(gathering: _Gathering, stored: StoredResult) -> pd.DataFrame | None:
+    """The stored predictions; None if there are none, and with a note if they are broken."""
     if (path := stored.predictions()) is None:
         return None
     try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError, pa.ArrowException):
+        return read_predictions(path)
+    except G2DBenchError as error:
+        if (sentence := f"{error}.") not in gathering.notes:
+            gathering.notes.append(sentence)
         return None
-    return table if wanted([str(name) for name in table.columns]) else None
 
 
 def _galleries(
@@ -162,7 +160,7 @@ def _galleries(
     reasons: dict[str, None] = {}
     left_out = 0
     for at, each in gathering.progress(chosen, "images"):
-        if (table := _predictions(each, lambda _: True)) is None:
+        if (table := _predictions(gathering, each)) is None:
             continue
         if len(found) == MAX_GALLERIES or len(pictures.stored) >= MAX_PICTURES:
             left_out += 1

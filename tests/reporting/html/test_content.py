@@ -1,5 +1,6 @@
 """What a report contains, against the leaderboard, scikit-learn and a paired comparison."""
 
+import hashlib
 import shlex
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from g2dbench.reporting.html import curves, records
 from g2dbench.reporting.html.report import build_report
 from g2dbench.reporting.paired_comparison import compare
 from g2dbench.reporting.stored_results import read_results
+from g2dbench.result import load, save
 
 
 def area(points: list[list[float]]) -> float:
@@ -108,3 +110,24 @@ def test_without_the_images_the_report_says_why(tmp_path: Path) -> None:
     assert page.pictures == []
     assert any("nothing is prepared" in note for note in page.notes)
     assert len(page.data["curves"]) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 no table", "text", "numbers"])
+def test_broken_predictions_are_a_note_and_no_traceback(
+    tmp_path: Path, content: bytes | str
+) -> None:
+    table = decisions(0)
+    if content == "text":
+        table = table.assign(truth="x")
+    folder = tmp_path / "cell"
+    write(folder, table.assign(score="y") if content == "numbers" else table)
+    if isinstance(content, bytes):
+        (folder / "predictions.parquet").write_bytes(content)
+        found = load(folder / "result.json")
+        digest = hashlib.sha256(content).hexdigest()
+        origin = found.provenance.model_copy(update={"predictions": digest})
+        save(found.model_copy(update={"provenance": origin}), folder)
+    stored_results, _ = read_results(tmp_path)
+    page = build_report(stored_results, Registry())
+    assert page.data["curves"] == []
+    assert any("cannot be read" in note for note in page.notes)
