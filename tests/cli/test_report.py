@@ -31,8 +31,8 @@ def results(small_store: Path, tmp_path: Path) -> Path:
     ids = data.table["id"].tolist()
     table = decisions(0).assign(id=lambda rows: [ids[int(name[1:])] for name in rows["id"]])
     cell = tmp_path / "results" / "cell"
-    write(cell, table, data="synthetic:120", config={"image_size": 64})
-    provenance(cell, data=data.fingerprint)
+    config = {"image_size": 64}
+    write(cell, table, data.fingerprint, data="synthetic:120", config=config)
     return tmp_path / "results"
 
 

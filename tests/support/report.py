@@ -27,8 +27,10 @@ def decisions(seed: int, skill: float = 0.3, names: tuple[str, ...] = FINDINGS) 
     })  # fmt: skip
 
 
-def write(folder: Path, predictions: pd.DataFrame | None = None, **changes: object) -> Result:
-    """A done zero-shot result in a folder, with its predictions."""
+def write(
+    folder: Path, predictions: pd.DataFrame | None = None, fingerprint: str = "", **changes: object
+) -> Result:
+    """A done zero-shot result in a folder, with its predictions; fingerprint: of the data set."""
     folder.mkdir(parents=True)
     if predictions is not None:
         path = folder / PREDICTIONS_FILE
@@ -38,5 +40,8 @@ def write(folder: Path, predictions: pd.DataFrame | None = None, **changes: obje
     found = result(**{"task": "zeroshot", "fraction": 0.0, **changes}).model_copy(
         update={"metric": "auc"}
     )
+    if fingerprint:
+        origin = found.provenance.model_copy(update={"data": fingerprint})
+        found = found.model_copy(update={"provenance": origin})
     save(found, folder)
     return found

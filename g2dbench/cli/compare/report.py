@@ -15,6 +15,7 @@ from g2dbench.system.counts import counted
 
 if TYPE_CHECKING:
     from g2dbench.registry import Registry
+    from g2dbench.reporting.html.report import OpenData
 
 EPILOG = """Examples:
 
@@ -44,14 +45,17 @@ def report(
     from g2dbench.registry import Registry
 
     registry = Registry(plugin or ())
-    problems = write_report(results, out, None if no_images else store, registry)
+    opener = None if no_images else partial(open_evaluated, store=store, registry=registry)
+    problems = write_report(results, out, opener, registry)
     report_problems(problems)
 
 
-def write_report(results: Path, out: Path, store: Path | None, registry: "Registry") -> list[str]:
+def write_report(
+    results: Path, out: Path, open_data: "OpenData | None", registry: "Registry"
+) -> list[str]:
     """Write the report of a folder and name its path; returns a sentence per unreadable file.
 
-    store: folder of the prepared data sets; None for a report without images.
+    open_data: opens the images of a result; None for a report without images.
     """
     from g2dbench.reporting.html.page import render
     from g2dbench.reporting.html.report import build_report
@@ -62,9 +66,7 @@ def write_report(results: Path, out: Path, store: Path | None, registry: "Regist
     page = build_report(
         stored,
         registry,
-        open_data=None
-        if store is None
-        else partial(open_evaluated, store=store, registry=registry),
+        open_data=open_data,
         problems=problems,
         progress=track,
     )

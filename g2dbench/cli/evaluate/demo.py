@@ -18,6 +18,7 @@ from g2dbench.system.counts import counted
 if TYPE_CHECKING:
     from g2dbench.dataset import Dataset
     from g2dbench.registry import Registry
+    from g2dbench.reporting.stored_results import StoredResult
 
 METHODS = ("convirt", "g2d")
 """In the order of training. G2D is last, because `eval` takes the newest run by default."""
@@ -60,7 +61,7 @@ def demo(
         _evaluate(each, folders, data, films, out / "results", registry)
     console.rule("4/4 leaderboard")
     _rank(out / "results", registry)
-    report_problems(write_report(out / "results", out / "report.html", store, registry))
+    _report(out, {"synthetic": data, "synthetic-rsna": films}, registry)
     newest = runs[seeds[-1]][-1]
     console.print(
         f"look at the maps of the model: g2dbench figure {newest} --data synthetic", soft_wrap=True
@@ -142,6 +143,17 @@ def _evaluate(
             protocol=protocol,
         )
         report(sweep.run(grid.cells(bench), bench, machine, out), out)
+
+
+def _report(out: Path, datasets: "dict[str, Dataset]", registry: "Registry") -> None:
+    from g2dbench.reporting.case_overlays import check_fingerprint
+
+    def open_data(stored: "StoredResult") -> "Dataset":
+        dataset = datasets[stored.result.cell.data]
+        check_fingerprint(dataset, stored)
+        return dataset
+
+    report_problems(write_report(out / "results", out / "report.html", open_data, registry))
 
 
 def _rank(results: Path, registry: "Registry") -> None:
