@@ -47,8 +47,8 @@ def check_fingerprint(dataset: Dataset, stored: StoredResult) -> None:
 
 
 MIN_CONFIDENCE = 0.05
-MAX_BOXES = 20
-"""Boxes of less confidence than the surest 20, or than 0.05, are not drawn."""
+MAX_BOXES = 8
+"""Only the surest boxes of a confidence of at least 0.05 are drawn, 8 at most."""
 
 
 def overlay_of(case: Case, record: dict[Any, Any], sample: Sample) -> Overlay:

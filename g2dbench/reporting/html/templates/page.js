@@ -39,6 +39,7 @@ function readBlock(id) {
 const DATA = readBlock("data");
 const FIELD = Object.fromEntries(DATA.row_names.map((name, at) => [name, at]));
 
+const shortened = (text, most) => (text.length <= most ? text : `${text.slice(0, most / 2)}…${text.slice(text.length - most / 2 + 1)}`);
 const plural = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 const percent = (value) => (value === null ? "–" : (100 * value).toFixed(1));
 const interval = (low, high) => (low === null ? "" : `${percent(low)}–${percent(high)}`);

@@ -118,7 +118,7 @@ function forest(title, rows, axis) {
   root.append(svg("text", { x: width / 2, y: height - 5, "text-anchor": "middle" }, axis));
   rows.forEach((row, at) => {
     const y = top + at * line + 21;
-    root.append(svg("text", { x: left, y: y - 8, class: "row-name" }, row.name));
+    root.append(svg("text", { x: left, y: y - 8, class: "row-name" }, shortened(row.name, 44), svg("title", {}, row.name)));
     if (row.value === undefined || row.value === null) {
       root.append(svg("text", { x: left, y: y + 5, class: "quiet" }, "not compared"));
       return;

@@ -186,7 +186,7 @@ function differencesSection() {
       const title = columnName(DATA.columns[column]);
       const named = shown.map((row) => ({ ...row, name: row.model, style: MODEL_STYLE.get(row.model), text: row.reason || `${signedInterval(row)}, ${plural(row.seeds, "seed")}` }));
       const table = makeTable({ caption: `Differences: ${title}`, columns: [
-        { label: "Model", get: (row) => row.model, cell: (row) => el("button", { type: "button", class: "cell", onclick: () => openEntry(row.model, column) }, row.model, row.seeds ? el("span", { class: "limits" }, plural(row.seeds, "seed")) : null) },
+        { label: "Model", get: (row) => row.model, cell: (row) => el("button", { type: "button", class: "cell", title: row.model, onclick: () => openEntry(row.model, column) }, shortened(row.model, 32), row.seeds ? el("span", { class: "limits" }, plural(row.seeds, "seed")) : null) },
         { label: "Difference", numeric: true, short: true, get: (row) => row.value ?? null, cell: (row) => (row.reason ? el("span", { class: "quiet reason" }, row.reason) : signedInterval(row)) },
         { label: "p", numeric: true, get: (row) => row.p ?? null, cell: (row) => pValue(row.p) },
         { label: "Holm", numeric: true, get: (row) => row.p_holm ?? null, cell: (row) => pValue(row.p_holm) },
