@@ -4,11 +4,11 @@ Only typer and rich are imported at start; a command imports what it uses, so `-
 """
 
 from g2dbench.cli.app import app
-from g2dbench.cli.compare import align, analyses, regress, results
+from g2dbench.cli.compare import align, analyses, regress, report, results
 from g2dbench.cli.datasets import cache, data
 from g2dbench.cli.evaluate import ablate, demo, eval, predict, suite
 from g2dbench.cli.extend import check_model, new
-from g2dbench.cli.look import doctor, figure, show
+from g2dbench.cli.look import doctor, errors, figure, show
 from g2dbench.cli.look import list as listing
 from g2dbench.cli.panels import DATA
 from g2dbench.cli.train import export, pretrain, profile
@@ -28,11 +28,13 @@ results.register(app)
 regress.register(app)
 analyses.register(app)
 align.register(app)
+report.register(app)
 app.add_typer(data.app, name="data", rich_help_panel=DATA)
 app.add_typer(cache.app, name="cache", rich_help_panel=DATA)
 listing.register(app)
 show.register(app)
 figure.register(app)
+errors.register(app)
 doctor.register(app)
 new.register(app)
 check_model.register(app)

@@ -9,6 +9,7 @@ from g2dbench.registry import Registry
 if TYPE_CHECKING:
     from g2dbench.data.shards.stream import Stream
     from g2dbench.data.store.store import Store
+    from g2dbench.reporting.stored_results import StoredResult
 
 
 def check_name(text: str, store: Path, registry: Registry) -> None:
@@ -56,6 +57,21 @@ def open_prepared(
     return opening.open_prepared(
         text, store, registry, root=root, size=size, split=split, progress=track, echo=_print_once
     )
+
+
+def open_evaluated(stored: "StoredResult", store: Path, registry: Registry) -> "Store":
+    """The prepared data set of a result, in the image size of its evaluation.
+
+    BadResult if it is not the one on which the result was evaluated.
+    """
+    from g2dbench.reporting.case_overlays import check_fingerprint
+
+    size = stored.result.provenance.config.get("image_size")
+    data = open_prepared(
+        stored.result.cell.data, None, store, size if isinstance(size, int) else None, registry
+    )
+    check_fingerprint(data, stored)
+    return data
 
 
 def _print_once(sentence: str) -> None:

@@ -154,6 +154,9 @@ WeightsFolder = Annotated[
 EachFinding = Annotated[
     bool, typer.Option("--findings", help="Also print each finding, not only the mean.")
 ]
+NoImages = Annotated[
+    bool, typer.Option("--no-images", help="Leave out the images of the data set.")
+]
 Results = Annotated[Path, typer.Argument(help="The folder that `g2dbench eval` wrote.")]
 
 

@@ -1,9 +1,13 @@
 """Results of a folder together with their places; broken files are reported, not fatal."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from g2dbench.errors import BadResult
+import pandas as pd
+
+from g2dbench.errors import BadResult, G2DBenchError
 from g2dbench.result import PREDICTIONS_FILE, Result, load, result_files
 from g2dbench.system.files import file_digest
 
@@ -21,6 +25,23 @@ class StoredResult:
         if not path.is_file() or file_digest(path) != self.result.provenance.predictions:
             return None
         return path
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """The table of stored predictions; BadResult if the file is broken."""
+    with stored_values(f"the predictions {path}"):
+        return pd.read_parquet(path).reset_index(drop=True)
+
+
+@contextmanager
+def stored_values(what: str) -> Iterator[None]:
+    """Raise BadResult for what goes wrong while values of a stranger's file are converted."""
+    try:
+        yield
+    except G2DBenchError:
+        raise
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError) as error:
+        raise BadResult(f"{what} cannot be read: {error}") from error
 
 
 def read_results(folder: Path) -> tuple[list[StoredResult], list[str]]:

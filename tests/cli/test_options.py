@@ -23,6 +23,8 @@ SPECIFIC = {
         "figure": "an image file",
         "data export": "a folder or an s3:// address",
         "predict": "a CSV file",
+        "errors": "a CSV file",
+        "report": "an HTML file",
     },
     "--images": {"figure": "one image file", "predict": "a folder of images"},
     "--model": {"predict": "where one model is now"},

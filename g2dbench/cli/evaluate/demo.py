@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from g2dbench.cli.compare.report import write_report
+from g2dbench.cli.compare.results import report_problems
 from g2dbench.cli.console import console, track
 from g2dbench.cli.evaluate.eval import report
 from g2dbench.cli.open_data import open_data
@@ -16,6 +18,7 @@ from g2dbench.system.counts import counted
 if TYPE_CHECKING:
     from g2dbench.dataset import Dataset
     from g2dbench.registry import Registry
+    from g2dbench.reporting.stored_results import StoredResult
 
 METHODS = ("convirt", "g2d")
 """In the order of training. G2D is last, because `eval` takes the newest run by default."""
@@ -58,6 +61,7 @@ def demo(
         _evaluate(each, folders, data, films, out / "results", registry)
     console.rule("4/4 leaderboard")
     _rank(out / "results", registry)
+    _report(out, {"synthetic": data, "synthetic-rsna": films}, registry)
     newest = runs[seeds[-1]][-1]
     console.print(
         f"look at the maps of the model: g2dbench figure {newest} --data synthetic", soft_wrap=True
@@ -139,6 +143,17 @@ def _evaluate(
             protocol=protocol,
         )
         report(sweep.run(grid.cells(bench), bench, machine, out), out)
+
+
+def _report(out: Path, datasets: "dict[str, Dataset]", registry: "Registry") -> None:
+    from g2dbench.reporting.case_overlays import check_fingerprint
+
+    def open_data(stored: "StoredResult") -> "Dataset":
+        dataset = datasets[stored.result.cell.data]
+        check_fingerprint(dataset, stored)
+        return dataset
+
+    report_problems(write_report(out / "results", out / "report.html", open_data, registry))
 
 
 def _rank(results: Path, registry: "Registry") -> None:
