@@ -4,7 +4,7 @@ Only typer and rich are imported at start; a command imports what it uses, so `-
 """
 
 from g2dbench.cli.app import app
-from g2dbench.cli.compare import regress, results
+from g2dbench.cli.compare import compare, regress, results
 from g2dbench.cli.datasets import cache, data
 from g2dbench.cli.evaluate import ablate, demo, eval, predict, suite
 from g2dbench.cli.look import doctor, figure
@@ -24,6 +24,7 @@ suite.register(app)
 predict.register(app)
 ablate.register(app)
 results.register(app)
+compare.register(app)
 regress.register(app)
 app.add_typer(data.app, name="data", rich_help_panel=DATA)
 app.add_typer(cache.app, name="cache", rich_help_panel=DATA)

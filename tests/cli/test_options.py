@@ -16,7 +16,11 @@ from g2dbench.cli.options import REPEATS
 
 SPECIFIC = {
     "--batch-size": {"eval": "images of a forward pass", "profile": "pairs of a step"},
-    "--format": {"leaderboard": "a text format", "data export": "a kind of shard"},
+    "--format": {
+        "leaderboard": "a text format",
+        "compare": "the same without LaTeX",
+        "data export": "a kind of shard",
+    },
     "--json": {"profile": "a file to write", "data list": "a flag"},
     "--name": {"data prepare": "name of a data set", "export": "first part of file names"},
     "--out": {
