@@ -13,6 +13,7 @@ Legend: N images, T findings, D width.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from scipy.special import expit
 from g2dbench.cards import TaskCard
 from g2dbench.errors import BadData
 from g2dbench.evaluation.frozen_features import FrozenEncoder, encode_dataset, inner_products
+from g2dbench.evaluation.imported.score_file import read_scores
 from g2dbench.evaluation.prediction_table import labeled_findings, labels, long_table, to_wide
 from g2dbench.evaluation.prompts import embed_prompts, promptable
 from g2dbench.metrics.aggregate import PatientStatistic, per_finding, scores, undefined
@@ -85,6 +87,18 @@ def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
     truth = labels(run.test, findings)
     decision = (value > 0.5).astype(np.float64)
     return long_table(run.test, findings, truth=truth, score=value, claim=decision)
+
+
+def read_predictions(path: Path, run: Run[Protocol]) -> pd.DataFrame:
+    """The table of `predict` from a CSV, see `evaluation/imported/score_file.py`.
+
+    Without the column claim, a finding is present if its score is above 0.5.
+    """
+    findings = promptable(labeled_findings(run.test))
+    given = read_scores(path, run.test, findings)
+    decision = np.where(np.isnan(given.claim), given.score > 0.5, given.claim)
+    truth = labels(run.test, findings)
+    return long_table(run.test, findings, truth=truth, score=given.score, claim=decision)
 
 
 def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:

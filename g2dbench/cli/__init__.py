@@ -6,7 +6,7 @@ Only typer and rich are imported at start; a command imports what it uses, so `-
 from g2dbench.cli.app import app
 from g2dbench.cli.compare import compare, regress, results
 from g2dbench.cli.datasets import cache, data
-from g2dbench.cli.evaluate import ablate, demo, eval, predict, suite
+from g2dbench.cli.evaluate import ablate, demo, eval, import_file, predict, suite
 from g2dbench.cli.look import doctor, figure
 from g2dbench.cli.look import list as listing
 from g2dbench.cli.panels import DATA
@@ -22,6 +22,7 @@ export.register(app)
 eval.register(app)
 suite.register(app)
 predict.register(app)
+import_file.register(app)
 ablate.register(app)
 results.register(app)
 compare.register(app)

@@ -29,7 +29,9 @@ SPECIFIC = {
         "predict": "a CSV file",
     },
     "--images": {"figure": "one image file", "predict": "a folder of images"},
-    "--model": {"predict": "where one model is now"},
+    "--model": {"predict": "where one model is now", "import": "a name in tables"},
+    "--subset-seed": {"import": "one seed, not a list"},
+    "--task": {"import": "one task, not a list"},
     "--set": {"eval": "a setting of the protocol"},
 }
 """Options with a meaning of their own in these commands, which therefore define them themselves."""
