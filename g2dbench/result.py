@@ -142,6 +142,12 @@ def checksum_of(raw: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def plain_json(details: dict[str, Any]) -> dict[str, Any]:
+    """Details as JSON values; NaN becomes null, and what JSON lacks becomes its text."""
+    text = json.dumps(details, default=str)
+    return dict(json.loads(text, parse_constant=lambda name: None))
+
+
 def load(path: Path) -> Result:
     """Read one result; BadResult if the file is missing, broken or not a result."""
     try:

@@ -4,9 +4,9 @@ Only typer and rich are imported at start; a command imports what it uses, so `-
 """
 
 from g2dbench.cli.app import app
-from g2dbench.cli.compare import compare, regress, results
+from g2dbench.cli.compare import compare, merge, regress, results
 from g2dbench.cli.datasets import cache, data
-from g2dbench.cli.evaluate import ablate, demo, eval, import_file, predict, suite
+from g2dbench.cli.evaluate import ablate, demo, eval, import_file, predict, rerun, suite
 from g2dbench.cli.look import doctor, figure
 from g2dbench.cli.look import list as listing
 from g2dbench.cli.panels import DATA
@@ -23,10 +23,12 @@ eval.register(app)
 suite.register(app)
 predict.register(app)
 import_file.register(app)
+rerun.register(app)
 ablate.register(app)
 results.register(app)
 compare.register(app)
 regress.register(app)
+merge.register(app)
 app.add_typer(data.app, name="data", rich_help_panel=DATA)
 app.add_typer(cache.app, name="cache", rich_help_panel=DATA)
 listing.register(app)

@@ -42,6 +42,7 @@ from g2dbench.result import (
     Provenance,
     Result,
     Score,
+    plain_json,
     save,
 )
 from g2dbench.system.environment import hardware, package_versions, source_state
@@ -112,7 +113,10 @@ def evaluate(
         before = finished(folder)
         if before is not None and not (rerun or lacks_head):
             return Outcome(before, folder, reused=True)
-        run = _CellRun(cell, model, task, parts, settings, machine, partial, identity, save_heads)
+        command = spec.command(data.size, machine.batch_size)
+        run = _CellRun(
+            cell, model, task, parts, settings, machine, partial, identity, command, save_heads
+        )
         result = run.run()
         save(result, partial)
         if before is not None and result.status != "done":
@@ -134,6 +138,7 @@ class _CellRun:
     machine: Machine
     folder: Path
     identity: dict[str, Any]
+    command: list[str]
     save_heads: bool = False
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -165,7 +170,7 @@ class _CellRun:
             metric=self._metric,
             scores=scores,
             counts=counts,
-            details=_plain_json({"subset": self.parts.details, **self.details}),
+            details=plain_json({"subset": self.parts.details, **self.details}),
             provenance=self._provenance(
                 predictions=digest,
                 seconds=time.perf_counter() - began,
@@ -234,6 +239,7 @@ class _CellRun:
                 "protocol": self.identity["protocol"],
                 "batch_size": self.machine.batch_size,
                 "image_size": self.parts.test.size,
+                "command": self.command,
                 **{name: self.identity[name] for name in _REPORTED_IDENTITY},
             },
             **measured,
@@ -253,12 +259,6 @@ def _check(card: TaskCard, model: Model, test: Dataset) -> None:
         )
     if not set(card.needs) & set(capabilities(model)):
         raise missing_capability(model, card)
-
-
-def _plain_json(details: dict[str, Any]) -> dict[str, Any]:
-    """Details as JSON values; NaN becomes null, and what JSON lacks becomes its text."""
-    text = json.dumps(details, default=str)
-    return dict(json.loads(text, parse_constant=lambda name: None))
 
 
 def store_predictions(predictions: pd.DataFrame, folder: Path) -> str:

@@ -27,6 +27,7 @@ SPECIFIC = {
         "figure": "an image file",
         "data export": "a folder or an s3:// address",
         "predict": "a CSV file",
+        "rerun": "results, of another default",
     },
     "--images": {"figure": "one image file", "predict": "a folder of images"},
     "--model": {"predict": "where one model is now", "import": "a name in tables"},
