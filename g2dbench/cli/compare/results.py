@@ -40,19 +40,33 @@ def leaderboard(
     reasons: Annotated[
         bool, typer.Option("--reasons", help="Print the reasons for missing cells.")
     ] = False,
+    with_limited: Annotated[
+        bool, typer.Option("--with-limited", help="Also show results that were run with --limit.")
+    ] = False,
 ) -> None:
     """Print models by (task, data, fraction): mean and standard deviation over seeds."""
+    from g2dbench.errors import BadResult
     from g2dbench.registry import Registry
     from g2dbench.reporting import leaderboard_formats
-    from g2dbench.reporting.leaderboard import build_leaderboard
+    from g2dbench.reporting.leaderboard import build_leaderboard, without_limited
     from g2dbench.reporting.stored_results import read_results
 
     stored, problems = read_results(results)
-    board = build_leaderboard([each.result for each in stored], Registry().task_order())
+    every = [each.result for each in stored]
+    shown, limited = (every, 0) if with_limited else without_limited(every)
+    if not shown:
+        raise BadResult(
+            f"all {counted(limited, 'result')} of {results} were run with --limit: --with-limited "
+            "shows them"
+        )
+    board = build_leaderboard(shown, Registry().task_order())
     if format_ is not Format.rich:
         typer.echo(leaderboard_formats.TEXT_FORMATS[format_.value](board))
     else:
         leaderboard_formats.show(board, console, reasons=reasons)
+    if limited:
+        left_out = f"{counted(limited, 'result')} run with --limit left out"
+        typer.echo(f"{left_out}: --with-limited shows them", err=True)
     report_problems(problems)
 
 
