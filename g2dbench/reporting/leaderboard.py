@@ -94,7 +94,9 @@ def _sorted_means(entries: Entries) -> dict[Column, list[float]]:
 
 def _mark_best(entry: Entry, means: Sequence[float]) -> Entry:
     """The best of a column is marked, unless few patients bear its score."""
-    return replace(entry, best=entry.mean == means[-1] and not entry.is_fragile)
+    if entry.mean < means[-1] or entry.is_fragile:
+        return entry
+    return replace(entry, best=True)
 
 
 def _ranks(entries: Entries, means: dict[Column, list[float]]) -> dict[str, float]:

@@ -101,6 +101,8 @@ def _score(result: Result) -> Score | None:
 
 def _spread(values: Sequence[float], seeds: Iterable[Hashable]) -> float:
     """Standard deviation of the means of each seed; NaN for fewer than two seeds."""
+    if len(values) < 2:
+        return math.nan
     by_seed: dict[Hashable, list[float]] = defaultdict(list)
     for value, seed in zip(values, seeds, strict=True):
         by_seed[seed].append(value)

@@ -10,6 +10,7 @@ from rich.text import Text
 from g2dbench.cli.console import console, track
 from g2dbench.cli.options import Plugins, Results
 from g2dbench.cli.panels import COMPARE
+from g2dbench.errors import Misuse
 from g2dbench.reporting.markup import one_line
 from g2dbench.system.counts import counted
 
@@ -22,6 +23,12 @@ class Format(StrEnum):
     csv = "csv"
     latex = "latex"
     json = "json"
+
+
+class Source(StrEnum):
+    """Publications whose scores are in the package."""
+
+    paper = "paper"
 
 
 def register(app: typer.Typer) -> None:
@@ -43,6 +50,10 @@ def leaderboard(
     with_limited: Annotated[
         bool, typer.Option("--with-limited", help="Also show results that were run with --limit.")
     ] = False,
+    against: Annotated[
+        Source | None,
+        typer.Option("--against", help="Print published scores, and the results beside them."),
+    ] = None,
 ) -> None:
     """Print models by (task, data, fraction): mean and standard deviation over seeds."""
     from g2dbench.errors import BadResult
@@ -51,6 +62,9 @@ def leaderboard(
     from g2dbench.reporting.leaderboard import build_leaderboard, without_limited
     from g2dbench.reporting.stored_results import read_results
 
+    if against is not None:
+        _print_paper(results, format_, with_limited)
+        return
     stored, problems = read_results(results)
     every = [each.result for each in stored]
     shown, limited = (every, 0) if with_limited else without_limited(every)
@@ -67,6 +81,25 @@ def leaderboard(
     if limited:
         left_out = f"{counted(limited, 'result')} run with --limit left out"
         typer.echo(f"{left_out}: --with-limited shows them", err=True)
+    report_problems(problems)
+
+
+def _print_paper(results: Path, format_: Format, with_limited: bool) -> None:
+    """Print the paper's tables; without a results folder, the published scores alone."""
+    from g2dbench.reporting.leaderboard import without_limited
+    from g2dbench.reporting.published import formats
+    from g2dbench.reporting.published.comparison import beside_paper
+    from g2dbench.reporting.stored_results import read_results
+
+    if format_ is Format.latex:
+        raise Misuse("--against paper has no LaTeX: --format md, csv or json")
+    stored, problems = read_results(results) if results.is_dir() else ([], [])
+    every = [each.result for each in stored]
+    found = beside_paper(every if with_limited else without_limited(every)[0])
+    if format_ is Format.rich:
+        formats.show(found, console)
+    else:
+        typer.echo(formats.TEXT_FORMATS[format_.value](found))
     report_problems(problems)
 
 
