@@ -4,6 +4,7 @@ Results are read by people, leaderboards and the regression gate. They are writt
 and validated when read. SCHEMA increases with every change of meaning; older files still load.
 """
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -14,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, V
 from g2dbench.errors import BadResult
 from g2dbench.system.files import replace_file
 
-SCHEMA = 3
+SCHEMA = 4
 MAX_BYTES = 64 << 20
 RESULT_FILE, PREDICTIONS_FILE, SUBSET_FILE = "result.json", "predictions.parquet", "subset.json"
 
@@ -103,7 +104,8 @@ class Provenance(_StrictModel):
 class Result(_StrictModel):
     """One cell of the leaderboard.
 
-    details: what the task reports besides scores: chosen epoch, validation curve, label counts.
+    details: what the task reports besides scores: chosen epoch, validation curve, label counts;
+    `imported` is true for predictions that were made elsewhere. checksum: of all other fields.
     """
 
     schema_version: int = SCHEMA
@@ -115,6 +117,7 @@ class Result(_StrictModel):
     counts: dict[str, int] = {}
     details: dict[str, JsonValue] = {}
     provenance: Provenance
+    checksum: str | None = None
 
     @property
     def main(self) -> Score | None:
@@ -131,9 +134,20 @@ def plain_json(details: dict[str, Any]) -> dict[str, Any]:
 def save(result: Result, folder: Path) -> Path:
     """Write `result.json`, the last file of a cell: if it exists, the cell is complete."""
     path = folder / RESULT_FILE
-    text = result.model_dump_json(indent=1)
+    raw = json.loads(result.model_dump_json())
+    sealed = result.model_copy(update={"checksum": checksum_of(raw)})
+    text = sealed.model_dump_json(indent=1)
     replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return path
+
+
+def checksum_of(raw: dict[str, Any]) -> str:
+    """SHA-256 of a result file's content without its checksum; key order and spaces do not count.
+
+    It tells an edited file from the one that was written; it is no signature.
+    """
+    content = {name: value for name, value in raw.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def load(path: Path) -> Result:
@@ -171,6 +185,7 @@ def _upgraded(raw: dict[str, Any]) -> dict[str, Any]:
     1 -> 2: `cell` has the precision, which only the provenance had before.
     2 -> 3: `cell` says how training patients are sampled, and results have details; the defaults
     are what g2dbench did before.
+    3 -> 4: results have a checksum.
     """
     if raw["schema_version"] == 1 and isinstance(cell := raw.get("cell"), dict):
         provenance = raw.get("provenance")

@@ -13,6 +13,8 @@ and optionally
                paired tests over patients
     fit, apply (model, run) -> SavedHead and (model, head, run) -> DataFrame: `predict` in two
                steps, for `--save-heads` and `g2dbench predict`; `apply` reads `run.test` only
+    read_predictions (path, run) -> DataFrame: the table of `predict` from a file that was made
+               elsewhere, for `g2dbench import`; checks it against `run.test`
     main_metric (DatasetCard) -> str: the main score, if it depends on the data set
 
 `predict` returns one row per image and finding, with at least the columns `id` and `patient`, and

@@ -22,6 +22,7 @@ uncertain or missing test labels are never scored.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ from g2dbench.evaluation.heads.logistic import ClassWeights
 from g2dbench.evaluation.heads.neighbors import class_means, neighbor_scores, unit_vectors
 from g2dbench.evaluation.heads.penalty_sweep import fit_sweep
 from g2dbench.evaluation.heads.saved_head import SavedHead
-from g2dbench.evaluation.label_policy import PAPER_FINDINGS, LabelPolicy
+from g2dbench.evaluation.label_policy import PAPER_FINDINGS, LabelPolicy, policy_findings
 from g2dbench.metrics import aggregate
 from g2dbench.metrics.aggregate import PatientStatistic
 from g2dbench.model import Features, Model, missing_capability
@@ -189,6 +190,12 @@ def apply(model: Model, head: SavedHead, run: Run[Any]) -> pd.DataFrame:
         np.array(head.facts["thresholds"], np.float64),
         head.facts["exclusive"],
     )
+
+
+def read_predictions(path: Path, run: Run[Any]) -> pd.DataFrame:
+    """The table of `predict` from a CSV, see `evaluation/imported/score_file.py`."""
+    findings = policy_findings(run.protocol.labels, run.test)
+    return scores.from_file(path, run.test, findings)
 
 
 def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:

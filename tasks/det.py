@@ -27,6 +27,7 @@ Legend: N images, B batch, S input side.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
@@ -56,6 +57,7 @@ from g2dbench.evaluation.heads.network import (
     seeded_dropout,
 )
 from g2dbench.evaluation.heads.saved_head import SavedHead
+from g2dbench.evaluation.imported.box_file import read_boxes
 from g2dbench.metrics.aggregate import PatientStatistic, scores
 from g2dbench.model import Features, Model, missing_capability
 from g2dbench.result import Score
@@ -214,6 +216,13 @@ def apply(model: Model, head: SavedHead, run: Run[Protocol]) -> pd.DataFrame:
     fitted = restore(head, module, model)
     frozen = frozen_encoder(fitted, run, _levels(model), cached=fitted is model)
     rows = box_rows(frozen, module, head.facts, run)
+    return pd.DataFrame(rows, columns=BOX_COLUMNS)
+
+
+def read_predictions(path: Path, run: Run[Protocol]) -> pd.DataFrame:
+    """The table of `predict` from COCO's results, see `evaluation/imported/box_file.py`."""
+    chosen = replace(run, test=annotated(run.test, "boxes", "test"))
+    rows = read_boxes(path, chosen, run.protocol.findings, run.protocol.classes == "one")
     return pd.DataFrame(rows, columns=BOX_COLUMNS)
 
 

@@ -26,6 +26,7 @@ Sample_Finetuning_SIIMACR/I1_classification; MRM NIH_ChestX-ray.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -48,7 +49,7 @@ from g2dbench.evaluation.fine_tuning.classifier import (
 from g2dbench.evaluation.fine_tuning.settings import FineTuneSettings
 from g2dbench.evaluation.fitted_task import check_splits, save_if_asked
 from g2dbench.evaluation.heads.saved_head import SavedHead
-from g2dbench.evaluation.label_policy import PAPER_FINDINGS, LabelPolicy
+from g2dbench.evaluation.label_policy import PAPER_FINDINGS, LabelPolicy, policy_findings
 from g2dbench.metrics import aggregate
 from g2dbench.metrics.aggregate import PatientStatistic
 from g2dbench.model import Features, Model, missing_capability
@@ -182,6 +183,12 @@ def apply(model: Model, head: SavedHead, run: Run[Protocol]) -> pd.DataFrame:
         np.array(head.facts["thresholds"], np.float64),
         head.facts["exclusive"],
     )
+
+
+def read_predictions(path: Path, run: Run[Any]) -> pd.DataFrame:
+    """The table of `predict` from a CSV, see `evaluation/imported/score_file.py`."""
+    findings = policy_findings(run.protocol.labels, run.test)
+    return scores.from_file(path, run.test, findings)
 
 
 def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:

@@ -28,6 +28,7 @@ Legend: N images, B batch, K findings, S input side, H W pixels of an image.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -45,6 +46,7 @@ from g2dbench.evaluation.heads.network import (
     seeded_dropout,
 )
 from g2dbench.evaluation.heads.saved_head import SavedHead
+from g2dbench.evaluation.imported.mask_file import read_masks
 from g2dbench.evaluation.segmentation.decoders import (
     NewDecoder,
     Start,
@@ -242,6 +244,12 @@ def apply(model: Model, head: SavedHead, run: Run[Protocol]) -> pd.DataFrame:
     module = make_decoder(model, facts["decoder"], len(findings), torch.Generator())
     fitted = restore(head, module.to(run.device), model)
     return pd.DataFrame(mask_rows(fitted, module, head, run, cached=fitted is model))
+
+
+def read_predictions(path: Path, run: Run[Protocol]) -> pd.DataFrame:
+    """The table of `predict` from a CSV of run lengths, see `evaluation/imported/mask_file.py`."""
+    test = annotated(run.test, "masks", "test")
+    return pd.DataFrame(read_masks(path, replace(run, test=test), run.protocol.findings))
 
 
 def score(predictions: pd.DataFrame, protocol: Protocol) -> dict[str, Score]:

@@ -25,6 +25,7 @@ Legend: N images, K findings, D width.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -35,6 +36,7 @@ from g2dbench.cards import DatasetCard, TaskCard
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData
 from g2dbench.evaluation.frozen_features import FrozenEncoder, encode_dataset
+from g2dbench.evaluation.imported.score_file import read_scores
 from g2dbench.evaluation.label_policy import PAPER_FINDINGS, LabelPolicy, policy_findings
 from g2dbench.evaluation.prediction_table import labels, long_table
 from g2dbench.evaluation.prompts import (
@@ -123,6 +125,28 @@ def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
         score=value,
         claim=_decisions(value, threshold, run.protocol.threshold),
         threshold=threshold,
+        exclusive=np.array(exclusive),
+    )
+
+
+def read_predictions(path: Path, run: Run[Protocol]) -> pd.DataFrame:
+    """The table of `predict` from a CSV, see `evaluation/imported/score_file.py`.
+
+    Without the column claim, a finding is present if its score is above 0.5.
+    """
+    exclusive = classification.is_exclusive(run.test)
+    findings = policy_findings(run.protocol.labels, run.test)
+    if not exclusive:
+        findings = run.protocol.prompts.promptable(findings)
+    given = read_scores(path, run.test, findings)
+    decision = np.where(np.isnan(given.claim), given.score > 0.5, given.claim)
+    return long_table(
+        run.test,
+        findings,
+        truth=labels(run.test, findings),
+        score=given.score,
+        claim=decision,
+        threshold=np.full(len(findings), np.nan),
         exclusive=np.array(exclusive),
     )
 

@@ -4,9 +4,9 @@ Only typer and rich are imported at start; a command imports what it uses, so `-
 """
 
 from g2dbench.cli.app import app
-from g2dbench.cli.compare import align, analyses, regress, report, results
+from g2dbench.cli.compare import align, analyses, compare, merge, regress, report, results
 from g2dbench.cli.datasets import cache, data
-from g2dbench.cli.evaluate import ablate, demo, eval, predict, suite
+from g2dbench.cli.evaluate import ablate, demo, eval, import_file, predict, rerun, suite
 from g2dbench.cli.extend import check_model, new
 from g2dbench.cli.look import doctor, errors, figure, show
 from g2dbench.cli.look import list as listing
@@ -23,12 +23,16 @@ export.register(app)
 eval.register(app)
 suite.register(app)
 predict.register(app)
+import_file.register(app)
+rerun.register(app)
 ablate.register(app)
 results.register(app)
+compare.register(app)
 regress.register(app)
 analyses.register(app)
 align.register(app)
 report.register(app)
+merge.register(app)
 app.add_typer(data.app, name="data", rich_help_panel=DATA)
 app.add_typer(cache.app, name="cache", rich_help_panel=DATA)
 listing.register(app)

@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
+
 from g2dbench.errors import BadResult
 from g2dbench.result import PREDICTIONS_FILE, RESULT_FILE, Result, load
-from g2dbench.system.files import file_digest, locked, sync_folder
+from g2dbench.system.files import file_digest, locked, replace_file, sync_folder
 
 LOCKS = ".locks"
 """Folder of the locks, in the results folder."""
@@ -58,6 +60,13 @@ def finished(folder: Path) -> Result | None:
     except (BadResult, FileNotFoundError):
         return None
     return result if digest == result.provenance.predictions else None
+
+
+def store_predictions(predictions: pd.DataFrame, folder: Path) -> str:
+    """Write predictions.parquet atomically; returns its SHA-256."""
+    path = folder / PREDICTIONS_FILE
+    replace_file(path, lambda temporary: predictions.to_parquet(temporary, index=False))
+    return file_digest(path)
 
 
 _EXCHANGE, _CURRENT_FOLDER = 2, -100

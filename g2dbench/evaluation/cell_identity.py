@@ -100,17 +100,23 @@ def identity_of(
 ) -> dict[str, Any]:
     """Everything that can change a score, as JSON values; it identifies a finished cell."""
     found = fingerprint(model)
-    return {
-        "cell": cell.model_dump(),
-        "weights": found.weights,
-        "model_settings": found.settings,
-        "model_code": found.code,
-        "task_code": source_digest((ENGINE, module_of(task))),
-        "data": data.fingerprint,
-        "subset": subset,
-        "protocol": settings_of(settings),
-        "version": g2dbench.__version__,
-    }
+    return identity_json(
+        cell,
+        task,
+        weights=found.weights,
+        model_settings=found.settings,
+        model_code=found.code,
+        data=data.fingerprint,
+        subset=subset,
+        protocol=settings_of(settings),
+        version=g2dbench.__version__,
+    )
+
+
+def identity_json(cell: Cell, task: Task, **others: Any) -> dict[str, Any]:
+    """The identity from its parts; their order does not count."""
+    code = source_digest((ENGINE, module_of(task)))
+    return {"cell": cell.model_dump(), "task_code": code, **others}
 
 
 def module_of(task: Task) -> str:

@@ -54,3 +54,29 @@ class CellSpec(BaseModel):
     store: Path | None = None
     size: int | None = None
     plugins: tuple[Path, ...] = ()
+
+    def command(self, size: int, batch_size: int) -> list[str]:
+        """The words after `g2dbench` that evaluate this cell, without --store, --out and --device.
+
+        size: short side of the prepared images in pixels.
+        """
+        words: dict[str, object] = {
+            "model": self.model,
+            "task": self.task,
+            "data": self.data,
+            "protocol": self.protocol,
+            "shots": self.shots,
+            "fraction": None if self.shots is not None else self.fraction,
+            "seed": self.seed or self.model_seed,
+            "subset-seed": self.subset_seed,
+            "draw": self.draw,
+            "limit": self.limit,
+            "precision": self.precision,
+            "size": size,
+            "batch-size": batch_size,
+        }
+        found = ["eval"]
+        for name, value in words.items():
+            found += [] if value is None else [f"--{name}", str(value)]
+        found += ["--val-budget"] if self.validation == "budget" else []
+        return found + [word for path in self.plugins for word in ("--plugin", str(path))]

@@ -32,18 +32,29 @@ def rescore(folder: Path, task: Task) -> tuple[Result, Result]:
 
 
 def differences(stored: Mapping[str, Score], found: Mapping[str, Score]) -> list[str]:
-    """One line for each metric whose value, interval or count differs from the stored one."""
+    """One line for each value, bound of an interval or count that differs from the stored one."""
     lines = []
     for name in sorted(stored.keys() | found.keys()):
         one, other = stored.get(name), found.get(name)
         if one is None or other is None:
             lines.append(f"{name}: {'not stored' if one is None else 'no longer computed'}")
-        elif not _same(one, other):
-            lines.append(f"{name}: stored {one.value:.6f}, recomputed {other.value:.6f}")
+        else:
+            lines += [f"{name}: {change}" for change in _changes(one, other)]
     return lines
 
 
-def _same(one: Score, other: Score) -> bool:
-    pairs = ((one.value, other.value), (one.low, other.low), (one.high, other.high))
-    close = all(math.isclose(a, b, abs_tol=ROUNDING) or (a != a and b != b) for a, b in pairs)
-    return close and one.n == other.n
+def _changes(one: Score, other: Score) -> list[str]:
+    """What differs between a stored and a recomputed score."""
+    lines = []
+    for field in ("value", "low", "high"):
+        a, b = getattr(one, field), getattr(other, field)
+        if not (math.isclose(a, b, abs_tol=ROUNDING) or (math.isnan(a) and math.isnan(b))):
+            lines.append(
+                f"{'' if field == 'value' else field + ' '}stored {a:.6f}, recomputed {b:.6f}"
+            )
+    for field in ("n", "bearers"):
+        a, b = getattr(one, field), getattr(other, field)
+        # Results of older versions have no bearers.
+        if a != b and a is not None:
+            lines.append(f"{field} stored {a}, recomputed {b}")
+    return lines

@@ -21,7 +21,7 @@ import g2dbench
 from g2dbench.cards import TaskCard
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, G2DBenchError, Unsupported
-from g2dbench.evaluation.cell_folder import finished, publish, reserved
+from g2dbench.evaluation.cell_folder import finished, publish, reserved, store_predictions
 from g2dbench.evaluation.cell_identity import (
     CellData,
     cell_of,
@@ -47,7 +47,7 @@ from g2dbench.result import (
     save,
 )
 from g2dbench.system.environment import hardware, package_versions, source_state
-from g2dbench.system.files import file_digest, full_disk, replace_file
+from g2dbench.system.files import full_disk, replace_file
 from g2dbench.system.machine import Machine
 from g2dbench.system.peak_memory import PeakMemory
 from g2dbench.task import Run, Task, main_metric
@@ -116,8 +116,11 @@ def evaluate(
         lacks_spread = spec.prompt_sensitivity and not (before and SENSITIVITY in before.details)
         if before is not None and not (rerun or lacks_head or lacks_spread):
             return Outcome(before, folder, reused=True)
+        command = spec.command(data.size, machine.batch_size)
         extras = {"save_heads": save_heads, "prompt_sensitivity": spec.prompt_sensitivity}
-        run = _CellRun(cell, model, task, parts, settings, machine, partial, identity, extras)
+        run = _CellRun(
+            cell, model, task, parts, settings, machine, partial, identity, command, extras
+        )
         result = run.run()
         save(result, partial)
         if before is not None and result.status != "done":
@@ -139,6 +142,7 @@ class _CellRun:
     machine: Machine
     folder: Path
     identity: dict[str, Any]
+    command: list[str]
     extras: dict[str, bool]
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -239,6 +243,7 @@ class _CellRun:
                 "protocol": self.identity["protocol"],
                 "batch_size": self.machine.batch_size,
                 "image_size": self.parts.test.size,
+                "command": self.command,
                 **{name: self.identity[name] for name in _REPORTED_IDENTITY},
             },
             **measured,
@@ -258,13 +263,6 @@ def _check(card: TaskCard, model: Model, test: Dataset) -> None:
         )
     if not set(card.needs) & set(capabilities(model)):
         raise missing_capability(model, card)
-
-
-def store_predictions(predictions: pd.DataFrame, folder: Path) -> str:
-    """Write predictions.parquet atomically; returns its SHA-256."""
-    path = folder / PREDICTIONS_FILE
-    replace_file(path, lambda temporary: predictions.to_parquet(temporary, index=False))
-    return file_digest(path)
 
 
 def provenance(machine: Machine, **known: Any) -> Provenance:

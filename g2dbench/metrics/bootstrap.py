@@ -39,13 +39,17 @@ class ConfidenceInterval:
 
 @dataclass(frozen=True)
 class Difference:
-    """First minus second: value on the whole set, confidence interval and two-sided p-value."""
+    """First minus second: value on the whole set, confidence interval and two-sided p-value.
+
+    error: standard deviation of the resampled differences.
+    """
 
     value: float
     low: float
     high: float
     p_value: float
     undefined: float
+    error: float = float("nan")
 
 
 def _unit_codes(units: ArrayLike) -> tuple[NDArray[np.intp], int]:
@@ -186,8 +190,10 @@ def paired_bootstrap(
     interval = _percentiles(values, level, count)
     one, other = evaluate([first, second], np.ones((1, codes.size), dtype=np.int64))
     whole = float(one[0] - other[0])
-    p_value = _two_sided_p(values[~np.isnan(values)]) if count > 1 else float("nan")
-    return Difference(whole, interval.low, interval.high, p_value, interval.undefined)
+    defined = values[~np.isnan(values)]
+    p_value = _two_sided_p(defined) if count > 1 else float("nan")
+    error = float(defined.std(ddof=1)) if count > 1 and defined.size > 1 else float("nan")
+    return Difference(whole, interval.low, interval.high, p_value, interval.undefined, error)
 
 
 def _two_sided_p(values: NDArray[np.float64]) -> float:

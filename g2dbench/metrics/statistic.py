@@ -70,6 +70,11 @@ def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(values.mean(axis=0))
 
 
+def averages(statistic: Combined) -> bool:
+    """Whether it is one of `mean_over`."""
+    return statistic.combine is _mean
+
+
 def each_of(together: Together, names: Sequence[str]) -> dict[str, Statistic]:
     """The named metrics of one function, each as a statistic."""
     return {name: OneOf(together, name) for name in names}

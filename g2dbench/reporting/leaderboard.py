@@ -1,57 +1,27 @@
 """The leaderboard: a pure function of results.
 
 Rows are models; two models with the same label are distinguished by their weights. Columns are
-(task, data, protocol, fraction, limit, precision). An entry is the mean over seeds with their
+(task, data, protocol, fraction, ...). An entry is the mean over seeds with their
 standard deviation. A missing entry is printed as a dash with its reason; no average over columns is
 computed.
 """
 
 import math
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from statistics import fmean, stdev
+from statistics import fmean
 
 from g2dbench.reporting import model_names
-from g2dbench.result import Result, Score
+from g2dbench.reporting.leaderboard_entries import Column as Column
+from g2dbench.reporting.leaderboard_entries import Entry as Entry
+from g2dbench.reporting.leaderboard_entries import columns_of, entry_of, reason_of
+from g2dbench.result import Result
 from g2dbench.system.counts import counted
 
-
-@dataclass(frozen=True)
-class Column:
-    """One setting of an evaluation; models are ranked within one column only."""
-
-    task: str
-    data: str
-    protocol: str
-    fraction: float
-    limit: int | None
-    precision: str
-    metric: str
-
-    @property
-    def share(self) -> str:
-        """The fraction of the training patients as text: "1%", or "zero" for a zero-shot task."""
-        return "zero" if self.fraction == 0 else f"{self.fraction * 100:g}%"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One model in one column.
-
-    mean, spread: mean and standard deviation over seeds (NaN for a single seed). low, high: mean
-    over seeds of the bounds of the 95 % patient-bootstrap interval, which is never narrower than
-    the interval of the mean itself. n: the smallest number of test images of the seeds.
-    """
-
-    mean: float
-    spread: float
-    low: float
-    high: float
-    seeds: int
-    n: int
-    best: bool = False
+Entries = dict[tuple[str, Column], Entry]
 
 
 @dataclass(frozen=True)
@@ -60,9 +30,16 @@ class Leaderboard:
 
     models: tuple[str, ...]
     columns: tuple[Column, ...]
-    entries: dict[tuple[str, Column], Entry]
+    entries: Entries
     reasons: dict[tuple[str, Column], str]
     notes: tuple[str, ...] = field(default=())
+
+
+def without_limited(results: Iterable[Result]) -> tuple[list[Result], int]:
+    """The results on all test images, and the number of those that were run with --limit."""
+    every = list(results)
+    kept = [result for result in every if result.cell.limit is None]
+    return kept, len(every) - len(kept)
 
 
 def build_leaderboard(results: Iterable[Result], task_order: Sequence[str] = ()) -> Leaderboard:
@@ -71,104 +48,72 @@ def build_leaderboard(results: Iterable[Result], task_order: Sequence[str] = ())
     task_order: tasks in the order of their columns; other tasks follow, sorted by name.
     """
     newest, superseded = _newest(results)
-    named = model_names.name_models(newest)
+    named = model_names.name_models(result for result, _ in newest)
     groups: dict[tuple[str, Column], list[Result]] = defaultdict(list)
-    for result in newest:
-        groups[named.of(result), _column(result)].append(result)
-    scored = {key: _entry(group) for key, group in groups.items()}
+    for result, column in newest:
+        groups[named.of(result), column].append(result)
+    scored = {key: entry_of(group) for key, group in groups.items()}
     entries = {key: entry for key, entry in scored.items() if entry is not None}
-    reasons = {key: _reason(groups[key]) for key in groups if key not in entries}
+    reasons = {
+        key: reason_of(group)
+        for key, group in groups.items()
+        if key not in entries or entries[key].seeds < entries[key].runs
+    }
     columns = sorted({c for _, c in groups}, key=partial(_column_order, order=task_order))
-    models = sorted({model for model, _ in groups})
-    entries = _mark_best(entries, columns)
-    ranked = tuple(sorted(models, key=lambda model: _rank(model, entries, columns)))
-    notes = (*named.notes(), *_notes(newest, superseded, columns))
-    return Leaderboard(ranked, tuple(columns), entries, reasons, notes)
+    means = _sorted_means(entries)
+    entries = {key: _mark_best(entry, means[key[1]]) for key, entry in entries.items()}
+    ranks = _ranks(entries, means)
+    models = sorted({model for model, _ in groups}, key=lambda m: (ranks.get(m, math.inf), m))
+    notes = (*named.notes(), *_notes(groups, entries, superseded, columns))
+    return Leaderboard(tuple(models), tuple(columns), entries, reasons, notes)
 
 
-def _newest(results: Iterable[Result]) -> tuple[list[Result], int]:
-    newest: dict[tuple[str, str], Result] = {}
-    superseded = 0
-    for result in sorted(results, key=lambda result: result.provenance.created):
-        key = result.cell.model_dump_json(), result.provenance.weights
-        superseded += key in newest
-        newest[key] = result
-    return list(newest.values()), superseded
-
-
-def _column(result: Result) -> Column:
-    cell = result.cell
-    return Column(
-        cell.task,
-        cell.data,
-        cell.protocol,
-        cell.fraction,
-        cell.limit,
-        cell.precision,
-        result.metric,
-    )
+def _newest(results: Iterable[Result]) -> tuple[list[tuple[Result, Column]], int]:
+    """The newest result of each cell, weights and protocol settings; the number of the others."""
+    every = sorted(results, key=lambda result: result.provenance.created)
+    newest = {
+        (result.cell, result.provenance.weights, column.settings): (result, column)
+        for result, column in zip(every, columns_of(every), strict=True)
+    }
+    return list(newest.values()), len(every) - len(newest)
 
 
 def _column_order(column: Column, order: Sequence[str]) -> tuple[object, ...]:
     position = order.index(column.task) if column.task in order else len(order)
-    names = (column.task, column.data, column.protocol)
-    return (position, *names, column.fraction, column.limit or 0, column.precision)
+    share = (column.shots or 0, column.fraction, column.limit or 0, column.precision)
+    rest = (column.draw, column.validation, column.settings, column.metric)
+    return (position, column.task, column.data, column.protocol, *share, *rest)
 
 
-def _entry(group: Sequence[Result]) -> Entry | None:
-    scores: list[Score] = [
-        result.main
-        for result in group
-        if result.status == "done" and result.main is not None and not math.isnan(result.main.value)
-    ]
-    if not scores:
-        return None
-    values = [score.value for score in scores]
-    return Entry(
-        mean=fmean(values),
-        spread=stdev(values) if len(values) > 1 else math.nan,
-        low=fmean(score.low for score in scores),
-        high=fmean(score.high for score in scores),
-        seeds=len(scores),
-        n=min(score.n for score in scores),
-    )
+def _sorted_means(entries: Entries) -> dict[Column, list[float]]:
+    means: dict[Column, list[float]] = defaultdict(list)
+    for (_, column), entry in entries.items():
+        means[column].append(entry.mean)
+    return {column: sorted(values) for column, values in means.items()}
 
 
-def _reason(group: Sequence[Result]) -> str:
-    for result in group:
-        if result.reason:
-            return f"{result.status}: {result.reason}"
-    return "undefined: the metric has no value on the test split"
+def _mark_best(entry: Entry, means: Sequence[float]) -> Entry:
+    """The best of a column is marked, unless few patients bear its score."""
+    if entry.mean < means[-1] or entry.is_fragile:
+        return entry
+    return replace(entry, best=True)
 
 
-def _mark_best(
-    entries: dict[tuple[str, Column], Entry], columns: Sequence[Column]
-) -> dict[tuple[str, Column], Entry]:
-    best = {
-        column: max((e.mean for (_, at), e in entries.items() if at == column), default=math.nan)
-        for column in columns
-    }
-    return {
-        key: Entry(**{**entry.__dict__, "best": entry.mean == best[key[1]]})
-        for key, entry in entries.items()
-    }
-
-
-def _rank(
-    model: str, entries: dict[tuple[str, Column], Entry], columns: Sequence[Column]
-) -> tuple[float, str]:
-    """Mean rank over the columns in which the model has a score; models without one are last."""
-    ranks = []
-    for column in columns:
-        if (own := entries.get((model, column))) is not None:
-            others = [e.mean for (_, at), e in entries.items() if at == column]
-            ranks.append(1 + sum(mean > own.mean for mean in others))
-    return (fmean(ranks) if ranks else math.inf, model)
+def _ranks(entries: Entries, means: dict[Column, list[float]]) -> dict[str, float]:
+    """Mean rank of each model over the columns in which it has a score."""
+    ranks: dict[str, list[int]] = defaultdict(list)
+    for (model, column), entry in entries.items():
+        above = len(means[column]) - bisect_right(means[column], entry.mean)
+        ranks[model].append(1 + above)
+    return {model: fmean(each) for model, each in ranks.items()}
 
 
 def _notes(
-    results: Sequence[Result], superseded: int, columns: Sequence[Column]
-) -> tuple[str, ...]:
+    groups: dict[tuple[str, Column], list[Result]],
+    entries: Entries,
+    superseded: int,
+    columns: Sequence[Column],
+) -> list[str]:
     notes = []
     if superseded:
         notes.append(
@@ -177,11 +122,35 @@ def _notes(
         )
     if any(column.limit is not None for column in columns):
         notes.append("Columns with n<= were run with --limit: they are smoke tests, not scores.")
-    for column in columns:
-        fingerprints = {r.provenance.data for r in results if _column(r) == column}
-        if len(fingerprints) > 1:
-            notes.append(
-                f"{column.task} on {column.data} mixes {len(fingerprints)} versions of the data: "
-                "its rows are not comparable."
-            )
-    return tuple(notes)
+    if any(column.settings for column in columns):
+        notes.append("Columns with a number after # differ in the settings of one protocol name.")
+    versions: dict[Column, set[str]] = defaultdict(set)
+    imported: dict[str, None] = {}
+    for (model, column), group in groups.items():
+        versions[column] |= {result.provenance.data for result in group}
+        if any(result.details.get("imported") is True for result in group):
+            imported[model] = None
+    notes += [
+        f"{column.task} on {column.data} mixes {len(versions[column])} versions of the data: its "
+        "rows are not comparable."
+        for column in columns
+        if len(versions[column]) > 1
+    ]
+    if imported:
+        notes.append(f"Imported, predictions made elsewhere: {', '.join(imported)}.")
+    return [*notes, *_fragile(entries, columns)]
+
+
+def _fragile(entries: Entries, columns: Sequence[Column]) -> list[str]:
+    """One sentence for each column with entries that few patients bear."""
+    models: dict[Column, list[str]] = defaultdict(list)
+    for (model, column), entry in entries.items():
+        if entry.is_fragile:
+            models[column].append(model)
+    return [
+        f"{column.task} on {column.data}, {column.share}: fewer than 10 patients bear the score of "
+        f"{counted(len(models[column]), 'model')}, so its interval hangs on single patients, and "
+        "it is not marked as the best."
+        for column in columns
+        if column in models
+    ]

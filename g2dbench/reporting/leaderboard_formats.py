@@ -1,16 +1,16 @@
 """Formats of a leaderboard: terminal, Markdown, CSV, LaTeX, JSON."""
 
-import csv
-import io
 import json
 import math
 from collections.abc import Callable
+from dataclasses import fields
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from g2dbench.reporting.leaderboard import Column, Entry, Leaderboard
+from g2dbench.reporting.markup import csv_text, latex, markdown, markdown_row, one_line
 from g2dbench.system.counts import counted
 
 DASH = "-"
@@ -20,16 +20,31 @@ def heading(column: Column) -> list[str]:
     """The lines of a column's heading: task, data set, fraction, metric."""
     share = column.share if column.limit is None else f"{column.share} n<={column.limit}"
     share += "" if column.precision == "fp32" else f" {column.precision}"
+    share += "" if column.draw == "covering" else f" {column.draw}"
+    share += "" if column.validation == "full" else " val-budget"
     task = column.task if column.protocol == "g2d" else f"{column.task}:{column.protocol}"
-    return [task, column.data, share, column.metric]
+    task += f" #{column.settings}" if column.settings else ""
+    return [one_line(text) for text in (task, column.data, share, column.metric)]
 
 
 def format_mean(entry: Entry | None) -> str:
-    """The mean in per cent, with the standard deviation if there are several seeds."""
+    """The mean in per cent, with the standard deviations over training and over subset seeds."""
     if entry is None:
         return DASH
-    spread = "" if math.isnan(entry.spread) else f"±{entry.spread * 100:.1f}"
-    return f"{entry.mean * 100:.1f}{spread}"
+    return f"{entry.mean * 100:.1f}{_spreads(entry, '±')}"
+
+
+def _spreads(entry: Entry, sign: str) -> str:
+    spread = "" if math.isnan(entry.spread) else f"{sign}{entry.spread * 100:.1f}"
+    subsets = entry.subset_spread
+    return spread + ("" if math.isnan(subsets) else f"{sign}{subsets * 100:.1f}s")
+
+
+def format_seeds(entry: Entry | None) -> str:
+    """ "2 of 3 seeds" if runs failed or are undefined; else an empty text."""
+    if entry is None or entry.seeds >= entry.runs:
+        return ""
+    return f"{entry.seeds} of {counted(entry.runs, 'seed')}"
 
 
 def format_interval(entry: Entry | None) -> str:
@@ -44,9 +59,10 @@ def to_table(board: Leaderboard) -> Table:
     table = Table(title="g2dbench leaderboard", title_justify="left", padding=(0, 1, 0, 0))
     table.add_column("model", no_wrap=True)
     for column in board.columns:
-        table.add_column("\n".join(heading(column)), justify="right", no_wrap=True)
+        table.add_column(Text("\n".join(heading(column))), justify="right", no_wrap=True)
     for model in board.models:
-        table.add_row(model, *(_table_entry(board.entries.get((model, c))) for c in board.columns))
+        name = Text(one_line(model))
+        table.add_row(name, *(_table_entry(board.entries.get((model, c))) for c in board.columns))
     return table
 
 
@@ -55,19 +71,26 @@ def _table_entry(entry: Entry | None) -> Text:
     text = Text(format_mean(entry), style=style)
     if limits := format_interval(entry):
         text.append(f"\n{limits}", style="dim")
+    if seeds := format_seeds(entry):
+        text.append(f"\n{seeds}", style="yellow")
     return text
 
 
 def legend(board: Leaderboard) -> list[str]:
     """What the numbers mean, then the notes."""
-    seeds = sorted({entry.seeds for entry in board.entries.values()})
+    entries = board.entries.values()
+    seeds = sorted({entry.seeds for entry in entries})
     number = counted(seeds[0], "seed") if len(seeds) == 1 else "1 or more seeds"
-    spread = "± the standard deviation over seeds; " if max(seeds, default=1) > 1 else ""
+    spread = ""
+    if any(not math.isnan(entry.spread) for entry in entries):
+        spread += "± the standard deviation over seeds; "
+    if any(not math.isnan(entry.subset_spread) for entry in entries):
+        spread += "±...s that over subsets of the training patients; "
     first = (
         f"Per cent, mean of {number}; {spread}below or after it the 95 % confidence interval over "
         "patients; the best of a column is bold."
     )
-    return [first, *board.notes]
+    return [one_line(line) for line in (first, *board.notes)]
 
 
 def show(board: Leaderboard, console: Console, *, reasons: bool) -> None:
@@ -80,32 +103,29 @@ def show(board: Leaderboard, console: Console, *, reasons: bool) -> None:
         console.print(
             Text(f"{counted(missing, 'cell')} missing: --reasons gives the reasons.", style="dim")
         )
-    if missing and reasons:
+    if reasons:
         for record in records(board):
             if record["reason"]:
                 column = f"{record['task']} {record['data']} {record['protocol']}"
-                console.print(Text(f"{record['model']}, {column}: {record['reason']}"))
+                line = f"{record['model']}, {column}: {record['reason']}"
+                console.print(Text(one_line(line)))
 
 
 def to_markdown(board: Leaderboard) -> str:
     """A Markdown table, then the legend."""
-    heads = ["model", *(" ".join(heading(column)) for column in board.columns)]
-    lines = [_row(heads), _row(["---"] + ["---:"] * len(board.columns))]
+    heads = ["model", *(markdown(" ".join(heading(column))) for column in board.columns)]
+    lines = [markdown_row(heads), markdown_row(["---"] + ["---:"] * len(board.columns))]
     for model in board.models:
         cells = [_markdown_entry(board.entries.get((model, column))) for column in board.columns]
-        lines.append(_row([model, *cells]))
-    return "\n".join([*lines, "", *legend(board)])
-
-
-def _row(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        lines.append(markdown_row([markdown(model), *cells]))
+    return "\n".join([*lines, "", *(markdown(line) for line in legend(board))])
 
 
 def _markdown_entry(entry: Entry | None) -> str:
     text = format_mean(entry)
     bold = f"**{text}**" if entry is not None and entry.best else text
-    limits = format_interval(entry)
-    return f"{bold} ({limits})" if limits else bold
+    more = ", ".join(filter(None, (format_interval(entry), format_seeds(entry))))
+    return f"{bold} ({more})" if more else bold
 
 
 def to_latex(board: Leaderboard) -> str:
@@ -113,28 +133,22 @@ def to_latex(board: Leaderboard) -> str:
     lines = [
         r"\begin{tabular}{l" + "r" * len(board.columns) + "}",
         r"\toprule",
-        " & ".join(["model", *(_escape_latex(" ".join(heading(c))) for c in board.columns)])
-        + r" \\",
+        " & ".join(["model", *(latex(" ".join(heading(c))) for c in board.columns)]) + r" \\",
         r"\midrule",
     ]
     for model in board.models:
         cells = [_latex_entry(board.entries.get((model, column))) for column in board.columns]
-        lines.append(" & ".join([_escape_latex(model), *cells]) + r" \\")
+        lines.append(" & ".join([latex(model), *cells]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 
 def _latex_entry(entry: Entry | None) -> str:
     if entry is None:
         return "--"
-    spread = "" if math.isnan(entry.spread) else rf" $\pm$ {entry.spread * 100:.1f}"
-    text = f"{entry.mean * 100:.1f}{spread}"
-    return rf"\textbf{{{text}}}" if entry.best else text
-
-
-def _escape_latex(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    escaped = {letter: "\\" + letter for letter in "&%$#_{}"}
-    return "".join({**special, **escaped}.get(letter, letter) for letter in text)
+    spreads = _spreads(entry, r" $\pm$ ")
+    text = f"{entry.mean * 100:.1f}{spreads}"
+    seeds = f" ({found})" if (found := format_seeds(entry)) else ""
+    return (rf"\textbf{{{text}}}" if entry.best else text) + seeds
 
 
 def records(board: Leaderboard) -> list[dict[str, object]]:
@@ -144,26 +158,21 @@ def records(board: Leaderboard) -> list[dict[str, object]]:
 
 def _record(board: Leaderboard, model: str, column: Column) -> dict[str, object]:
     entry = board.entries.get((model, column))
-    values = (None,) * 7 if entry is None else (
-        entry.mean, entry.spread, entry.low, entry.high, entry.seeds, entry.n, entry.best
-    )  # fmt: skip
-    names = ("mean", "spread", "low", "high", "seeds", "n", "best")
+    values = dict.fromkeys(_STATISTICS) if entry is None else vars(entry)
     statistics = {
         name: None if isinstance(value, float) and math.isnan(value) else value
-        for name, value in zip(names, values, strict=True)
+        for name, value in values.items()
     }
-    reason = None if entry else board.reasons.get((model, column), "not run")
-    return {"model": model, **column.__dict__, **statistics, "reason": reason}
+    reason = board.reasons.get((model, column), None if entry else "not run")
+    return {"model": model, **vars(column), **statistics, "reason": reason}
+
+
+_STATISTICS = tuple(each.name for each in fields(Entry))
 
 
 def to_csv(board: Leaderboard) -> str:
     """CSV, one line per model and column."""
-    flat = records(board)
-    out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(flat[0]) if flat else ["model"])
-    writer.writeheader()
-    writer.writerows(flat)
-    return out.getvalue().rstrip("\n")
+    return csv_text(records(board))
 
 
 def to_json(board: Leaderboard) -> str:

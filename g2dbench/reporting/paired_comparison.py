@@ -52,7 +52,9 @@ def compare(
     """
     if len(first) != len(second) or not first:
         raise BadResult(f"{len(first)} and {len(second)} cells cannot be paired")
-    pairs = [_pair(one, other, registry, metric) for one, other in zip(first, second, strict=True)]
+    pairs = [
+        read_pair(one, other, registry, metric) for one, other in zip(first, second, strict=True)
+    ]
     patients = pairs[0][0].patients
     if any(not np.array_equal(m.patients, patients) for pair in pairs for m in pair):
         raise BadResult(f"{first[0]} and its seeds were scored on different images")
@@ -62,9 +64,10 @@ def compare(
     return Comparison(test.value, test.low, test.high, test.p_value, _t_test(by_seed), by_seed)
 
 
-def _pair(
+def read_pair(
     one: Path, other: Path, registry: Registry, metric: str | None
 ) -> tuple[PatientStatistic, PatientStatistic]:
+    """The metric of two cells on the same images; BadResult as for `compare`."""
     left, right = _read_finished(one), _read_finished(other)
     for name in ("task", "data", "fraction", "seed", "subset_seed", "limit"):
         if getattr(left.cell, name) != getattr(right.cell, name):

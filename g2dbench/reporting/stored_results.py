@@ -1,6 +1,6 @@
 """Results of a folder together with their places; broken files are reported, not fatal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,3 +60,11 @@ def read_results(folder: Path) -> tuple[list[StoredResult], list[str]]:
         detail = f"; {problems[0]}" if problems else ": run `g2dbench eval` first"
         raise BadResult(f"{folder} has no readable result{detail}")
     return found, problems
+
+
+def newest(results: Iterable[StoredResult]) -> list[StoredResult]:
+    """Of several results of one cell and the same weights, the one that was created last."""
+    found: dict[tuple[str, str], StoredResult] = {}
+    for each in sorted(results, key=lambda each: each.result.provenance.created):
+        found[each.result.cell.model_dump_json(), each.result.provenance.weights] = each
+    return list(found.values())

@@ -112,16 +112,17 @@ def test_the_leaderboard_prints_every_format(shell: Shell) -> None:
 def test_an_edited_score_and_edited_predictions_are_detected(shell: Shell, tmp_path: Path) -> None:
     shell.eval("--task", "zeroshot", "--model", "random-init")
     wanted = "scored 1 cell from the predictions: 0 with other scores"
-    assert shell("score", "--check") == (0, wanted)
+    assert shell("score") == (0, wanted)
+    assert shell("verify") == (0, "1 result: 1 verified, 0 rejected")
     (path,) = (tmp_path / "results").rglob(RESULT_FILE)
     raw = json.loads(path.read_text())
     raw["scores"]["auc"]["value"] = 0.99
     path.write_text(json.dumps(raw))
-    code, text = shell("score", "--check")
+    code, text = shell("score")
     assert code == 1
     assert "stored 0.990000" in text
+    assert shell("score", "--write")[0] == 0
     assert shell("score")[0] == 0
-    assert shell("score", "--check")[0] == 0
     (path.parent / "predictions.parquet").write_bytes(b"PAR1 not really PAR1")
     code, text = shell("score")
     assert code == 1

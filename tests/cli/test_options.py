@@ -16,7 +16,11 @@ from g2dbench.cli.options import REPEATS
 
 SPECIFIC = {
     "--batch-size": {"eval": "images of a forward pass", "profile": "pairs of a step"},
-    "--format": {"leaderboard": "a text format", "data export": "a kind of shard"},
+    "--format": {
+        "leaderboard": "a text format",
+        "compare": "the same without LaTeX",
+        "data export": "a kind of shard",
+    },
     "--json": {"profile": "a file to write", "data list": "a flag"},
     "--name": {"data prepare": "name of a data set", "export": "first part of file names"},
     "--out": {
@@ -25,9 +29,12 @@ SPECIFIC = {
         "predict": "a CSV file",
         "errors": "a CSV file",
         "report": "an HTML file",
+        "rerun": "results, of another default",
     },
     "--images": {"figure": "one image file", "predict": "a folder of images"},
-    "--model": {"predict": "where one model is now"},
+    "--model": {"predict": "where one model is now", "import": "a name in tables"},
+    "--subset-seed": {"import": "one seed, not a list"},
+    "--task": {"import": "one task, not a list"},
     "--set": {"eval": "a setting of the protocol"},
 }
 """Options with a meaning of their own in these commands, which therefore define them themselves."""

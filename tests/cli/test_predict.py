@@ -112,7 +112,7 @@ def test_a_changed_setting_is_part_of_the_cells_name_and_identity(
     marked = next(tmp_path.rglob("sweep+uncertain=zeros-*")) / RESULT_FILE
     config = load(marked).provenance.config
     assert config["protocol"]["labels"]["uncertain"] == "zeros"
-    assert g2dbench("score", "--check", tmp_path)[0] == 0
+    assert g2dbench("score", tmp_path)[0] == 0
     code, text = evaluate(small_store, tmp_path, *words, "--set", "uncertian=zeros")
     assert code == 2
     assert "did you mean 'uncertain'" in text

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from g2dbench.cli import app
 from g2dbench.errors import BadResult, Misuse
-from g2dbench.evaluation.runner import store_predictions
+from g2dbench.evaluation.cell_folder import store_predictions
 from g2dbench.registry import Registry
 from g2dbench.reporting import gate_formats, regression_gate
 from g2dbench.reporting.gate_noise import paired_test

@@ -1,15 +1,17 @@
-"""`g2dbench leaderboard` and `score`: rank results, and recompute their scores."""
+"""`g2dbench leaderboard`, `score` and `verify`: rank results, recompute and check them."""
 
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from g2dbench.cli.console import console, track
 from g2dbench.cli.options import Plugins, Results
 from g2dbench.cli.panels import COMPARE
+from g2dbench.errors import Misuse
+from g2dbench.reporting.markup import one_line
 from g2dbench.system.counts import counted
 
 
@@ -23,11 +25,18 @@ class Format(StrEnum):
     json = "json"
 
 
+class Source(StrEnum):
+    """Publications whose scores are in the package."""
+
+    paper = "paper"
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     for command, example in (
         (leaderboard, "g2dbench leaderboard results --format md > table.md"),
-        (score, "g2dbench score results --check"),
+        (score, "g2dbench score results"),
+        (verify, "g2dbench verify results"),
     ):
         app.command(epilog=f"Example: {example}", rich_help_panel=COMPARE)(command)
 
@@ -38,59 +47,132 @@ def leaderboard(
     reasons: Annotated[
         bool, typer.Option("--reasons", help="Print the reasons for missing cells.")
     ] = False,
+    with_limited: Annotated[
+        bool, typer.Option("--with-limited", help="Also show results that were run with --limit.")
+    ] = False,
+    against: Annotated[
+        Source | None,
+        typer.Option("--against", help="Print published scores, and the results beside them."),
+    ] = None,
 ) -> None:
     """Print models by (task, data, fraction): mean and standard deviation over seeds."""
+    from g2dbench.errors import BadResult
     from g2dbench.registry import Registry
     from g2dbench.reporting import leaderboard_formats
-    from g2dbench.reporting.leaderboard import build_leaderboard
+    from g2dbench.reporting.leaderboard import build_leaderboard, without_limited
     from g2dbench.reporting.stored_results import read_results
 
+    if against is not None:
+        _print_paper(results, format_, with_limited)
+        return
     stored, problems = read_results(results)
-    board = build_leaderboard([each.result for each in stored], Registry().task_order())
+    every = [each.result for each in stored]
+    shown, limited = (every, 0) if with_limited else without_limited(every)
+    if not shown:
+        raise BadResult(
+            f"all {counted(limited, 'result')} of {results} were run with --limit: --with-limited "
+            "shows them"
+        )
+    board = build_leaderboard(shown, Registry().task_order())
     if format_ is not Format.rich:
         typer.echo(leaderboard_formats.TEXT_FORMATS[format_.value](board))
     else:
         leaderboard_formats.show(board, console, reasons=reasons)
+    if limited:
+        left_out = f"{counted(limited, 'result')} run with --limit left out"
+        typer.echo(f"{left_out}: --with-limited shows them", err=True)
+    report_problems(problems)
+
+
+def _print_paper(results: Path, format_: Format, with_limited: bool) -> None:
+    """Print the paper's tables; without a results folder, the published scores alone."""
+    from g2dbench.reporting.leaderboard import without_limited
+    from g2dbench.reporting.published import formats
+    from g2dbench.reporting.published.comparison import beside_paper
+    from g2dbench.reporting.stored_results import read_results
+
+    if format_ is Format.latex:
+        raise Misuse("--against paper has no LaTeX: --format md, csv or json")
+    stored, problems = read_results(results) if results.is_dir() else ([], [])
+    every = [each.result for each in stored]
+    found = beside_paper(every if with_limited else without_limited(every)[0])
+    if format_ is Format.rich:
+        formats.show(found, console)
+    else:
+        typer.echo(formats.TEXT_FORMATS[format_.value](found))
     report_problems(problems)
 
 
 def report_problems(problems: list[str]) -> None:
     """Print each broken file on stderr; exit 1 if there is one."""
     for problem in problems:
-        typer.echo(f"left out: {problem}", err=True)
+        typer.echo(one_line(f"left out: {problem}"), err=True)
     if problems:
         raise typer.Exit(1)
 
 
 def score(
     results: Results = Path("results"),
-    check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit 1 if a score differs.")
+    write: Annotated[
+        bool, typer.Option("--write", help="Replace scores that differ by the recomputed ones.")
     ] = False,
     plugin: Plugins = None,
 ) -> None:
-    """Recompute every score from the stored predictions and report differences."""
-    from g2dbench.errors import BadResult
-    from g2dbench.evaluation.grid import load_tasks
+    """Recompute every score from the stored predictions; exit 1 if one differs, or is rewritten."""
+    from g2dbench.cards import TaskCard
+    from g2dbench.errors import G2DBenchError
     from g2dbench.evaluation.rescore import differences, rescore
     from g2dbench.registry import Registry
-    from g2dbench.result import load, result_files, save
+    from g2dbench.reporting.stored_results import read_results
+    from g2dbench.result import save
 
     registry = Registry(plugin or ())
-    if not results.is_dir():
-        raise BadResult(f"there is no results folder {results}: run `g2dbench eval` first")
-    paths = [p for p in result_files(results) if load(p).status == "done"]
+    stored, problems = read_results(results)
+    done = [each for each in stored if each.result.status == "done"]
     changed = 0
-    for path in track(paths, "scoring"):
-        (task,) = load_tasks([load(path).cell.task], registry)
-        before, after = rescore(path.parent, task)
+    for each in track(done, "scoring"):
+        try:
+            task = registry.find(TaskCard, each.result.cell.task).load()
+            before, after = rescore(each.folder, task)
+        except G2DBenchError as error:
+            problems.append(str(error))
+            continue
         found = differences(before.scores, after.scores)
         changed += bool(found)
         for line in found:
-            console.print(escape(f"{path.parent}: {line}"))
-        if found and not check:
-            save(after, path.parent)
-    verb = "with other scores" if check else "rewritten"
-    console.print(f"scored {counted(len(paths), 'cell')} from the predictions: {changed} {verb}")
-    if check and changed:
+            console.print(f"{each.folder}: {line}", soft_wrap=True, markup=False)
+        if found and write:
+            save(after, each.folder)
+    verb = "rewritten" if write else "with other scores"
+    scored = counted(len(done), "cell")
+    console.print(f"scored {scored} from the predictions: {changed} {verb}", soft_wrap=True)
+    report_problems(problems)
+    if changed and not write:
+        raise typer.Exit(1)
+
+
+def verify(results: Results = Path("results"), plugin: Plugins = None) -> None:
+    """Check every result: edited scores, counts or names, swapped predictions, other subsets.
+
+    Exit code: 0 if every result is verified, 1 if one is rejected or there is none.
+    """
+    from g2dbench.errors import BadResult
+    from g2dbench.registry import Registry
+    from g2dbench.reporting.verification import verify as verify_one
+    from g2dbench.result import result_files
+
+    registry = Registry(plugin or ())
+    paths = result_files(results)
+    if not paths:
+        raise BadResult(f"{results} has no result to verify: run `g2dbench eval` first")
+    rejected = 0
+    for path in track(paths, "verifying"):
+        found = verify_one(path, registry)
+        rejected += bool(found.problems)
+        for kind, lines in (("rejected", found.problems), ("note", found.notes)):
+            for line in lines:
+                console.print(Text(one_line(f"{kind}: {path.parent}: {line}")), soft_wrap=True)
+    verified = len(paths) - rejected
+    console.print(f"{counted(len(paths), 'result')}: {verified} verified, {rejected} rejected")
+    if rejected:
         raise typer.Exit(1)

@@ -5,13 +5,16 @@ the validation split, NaN if that has no positive image. For classes that exclud
 (exclusive is True) there is no threshold: the class with the highest score is predicted.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from g2dbench.cards import DatasetCard
 from g2dbench.dataset import Dataset
-from g2dbench.errors import BadResult
+from g2dbench.errors import BadData, BadResult
+from g2dbench.evaluation.imported.score_file import read_scores
 from g2dbench.evaluation.prediction_table import WideTable, labels, long_table, to_wide
 from g2dbench.metrics.aggregate import PatientStatistic, per_finding, undefined
 from g2dbench.metrics.calibration import CALIBRATION_METRICS, CalibrationSums
@@ -52,6 +55,21 @@ def predictions(
         threshold=np.full(len(findings), np.nan) if exclusive else threshold,
         exclusive=np.array(exclusive),
     )
+
+
+def from_file(path: Path, test: Dataset, findings: tuple[str, ...]) -> pd.DataFrame:
+    """`predictions` from a CSV that was made elsewhere.
+
+    Thresholds are the file's: the first of each finding. Without them, F1, accuracy and MCC are
+    undefined, unless the findings exclude each other.
+    """
+    given = read_scores(path, test, findings)
+    known = ~np.isnan(given.threshold)
+    first = np.where(known.any(axis=0), known.argmax(axis=0), 0)
+    threshold = given.threshold[first, np.arange(len(findings))]
+    if (known & (given.threshold != threshold)).any():
+        raise BadData(f"{path}: a finding has several thresholds; give one for all images")
+    return predictions(test, findings, given.score, threshold, test.card.exclusive)
 
 
 def statistics(table: pd.DataFrame) -> dict[str, PatientStatistic]:

@@ -1,0 +1,1 @@
+"""Predictions that were made elsewhere, as results like all others."""

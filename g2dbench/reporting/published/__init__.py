@@ -1,0 +1,1 @@
+"""Published scores, and results of one's own beside them."""

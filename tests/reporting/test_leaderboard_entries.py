@@ -1,0 +1,158 @@
+"""The leaderboard: kinds of seeds, failed runs, few bearers, columns, strangers' text, speed."""
+
+import csv
+import io
+import json
+import math
+import re
+import time
+from pathlib import Path
+from statistics import stdev
+
+import pytest
+from rich.console import Console
+from support.results import result
+from typer.testing import CliRunner
+
+from g2dbench.cli import app
+from g2dbench.reporting import leaderboard_formats
+from g2dbench.reporting.leaderboard import Entry, build_leaderboard
+from g2dbench.result import Result, Score, save
+
+
+def only_entry(results: list[Result]) -> Entry:
+    (entry,) = build_leaderboard(results).entries.values()
+    return entry
+
+
+def text_of(results: list[Result], width: int = 80) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    leaderboard_formats.show(build_leaderboard(results), console, reasons=True)
+    return console.export_text()
+
+
+def test_model_seeds_and_subset_seeds_are_two_spreads() -> None:
+    values = {(0, 0): 0.3, (0, 1): 0.4, (1, 0): 0.5, (1, 1): 0.7}
+    found = only_entry(
+        [result(v, seed=s, model_seed=s, subset_seed=d) for (s, d), v in values.items()]
+    )
+    assert found.spread == pytest.approx(stdev([0.35, 0.6]))
+    assert found.subset_spread == pytest.approx(stdev([0.4, 0.55]))
+    assert leaderboard_formats.format_mean(found) == "47.5±17.7±10.6s"
+
+
+def test_one_kind_of_seed_has_one_spread() -> None:
+    subsets = only_entry([result(v, subset_seed=d) for d, v in enumerate((0.3, 0.5))])
+    assert math.isnan(subsets.spread)
+    assert subsets.subset_spread == pytest.approx(stdev([0.3, 0.5]))
+    training = only_entry([result(v, seed=s) for s, v in enumerate((0.3, 0.5))])
+    assert training.spread == pytest.approx(stdev([0.3, 0.5]))
+    assert math.isnan(training.subset_spread)
+
+
+def test_failed_and_undefined_seeds_are_shown() -> None:
+    results = [
+        result(0.4, seed=0),
+        result(0.6, seed=1),
+        result(seed=2, status="failed", reason="no space left", scores={}),
+        result(math.nan, seed=3),
+    ]
+    found = only_entry(results)
+    assert (found.mean, found.seeds, found.runs) == (0.5, 2, 4)
+    text = text_of(results)
+    assert "2 of 4 seeds" in text
+    assert "no space left" in text
+    for form in ("md", "latex"):
+        board = build_leaderboard(results)
+        assert "2 of 4 seeds" in leaderboard_formats.TEXT_FORMATS[form](board)
+
+
+def test_a_score_of_few_patients_is_not_bold_and_warned_about() -> None:
+    def scored(model: str, value: float, bearers: int) -> Result:
+        score = Score(value=value, low=value, high=value, n=99, bearers=bearers)
+        return result(model=model, scores={"dice": score})
+
+    board = build_leaderboard([scored("lucky", 1.0, 9), scored("solid", 0.5, 10)])
+    assert not any(entry.best for entry in board.entries.values())
+    assert any("fewer than 10 patients" in note for note in board.notes)
+    board = build_leaderboard([scored("lucky", 1.0, 10), scored("solid", 0.5, 10)])
+    assert [entry.best for entry in board.entries.values()] == [True, False]
+    assert not board.notes
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"shots": 4}, {"draw": "random"}, {"validation": "budget"}, {"precision": "bf16"},
+     {"config": {"protocol": {"lr": 2}}}],
+)  # fmt: skip
+def test_settings_that_differ_are_never_merged_into_one_column(change: dict[str, object]) -> None:
+    first = result(0.4, config={"protocol": {"lr": 1}})
+    board = build_leaderboard([first, result(**({"config": {"protocol": {"lr": 1}}} | change))])
+    assert len(board.columns) == 2
+    heads = {" ".join(leaderboard_formats.heading(column)) for column in board.columns}
+    assert len(heads) == 2
+
+
+def test_imported_results_are_marked() -> None:
+    board = build_leaderboard([result(), result(model="theirs", details={"imported": True})])
+    assert "Imported, predictions made elsewhere: theirs." in board.notes
+
+
+def test_limited_runs_are_shown_on_request_only(tmp_path: Path) -> None:
+    save(result(0.9, limit=3, model="smoke"), tmp_path / "a")
+    run = CliRunner().invoke
+    alone = run(app, ["leaderboard", str(tmp_path)])
+    assert alone.exit_code == 1
+    assert "--with-limited" in alone.output
+    save(result(0.4), tmp_path / "b")
+    found = run(app, ["leaderboard", str(tmp_path), "--format", "csv"])
+    assert found.exit_code == 0
+    assert "smoke" not in found.stdout
+    assert "1 result run with --limit left out" in found.stderr
+    assert "smoke" in run(app, ["leaderboard", str(tmp_path), "--with-limited"]).stdout
+
+
+HOSTILE = [
+    "=HYPERLINK(\"http://x\")", "+1", "-1", "@SUM(A1)", "[bold]x[/]", "[/x]", "\x1b[31mred",
+    r"\input{/etc/passwd}", "a\\b", "<script>alert(1)</script>", "a|b", "[x](http://y)", "a\nb",
+    "\u202egnp", "*x*",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_strangers_text_is_text_in_every_format(name: str) -> None:
+    results = [result(model=name, data=name), result(model="b", status="failed", reason=name)]
+    text = text_of(results, width=200)
+    board = build_leaderboard(results)
+    texts = {form: make(board) for form, make in leaderboard_formats.TEXT_FORMATS.items()}
+    for each in (text, texts["md"], texts["csv"], texts["latex"]):
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\u202e]", each)
+    if name.isprintable() and name != "\u202egnp":
+        assert name in text
+    rows = list(csv.DictReader(io.StringIO(texts["csv"])))
+    assert not any(value.startswith(("=", "+", "@")) for row in rows for value in row.values())
+    assert not any(row[column].startswith("-") for row in rows for column in ("model", "data"))
+    assert r"\input" not in texts["latex"]
+    assert r"\b" not in re.sub(r"\\(textbackslash|textbf|begin|bottomrule)", "", texts["latex"])
+    assert "<script>" not in texts["md"]
+    assert len(json.loads(texts["json"])["rows"]) == len(board.models) * len(board.columns)
+    widths = {line.count("|") - line.count(r"\|") for line in texts["md"].splitlines()
+              if line.startswith("| ")}  # fmt: skip
+    assert len(widths) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("models", "columns"), [(1000, 100), (100, 1000), (50_000, 2)])
+def test_a_hundred_thousand_results_take_under_five_seconds(models: int, columns: int) -> None:
+    template = result(0.5)
+    results = []
+    for m in range(models):
+        origin = template.provenance.model_copy(update={"weights": f"w{m}"})
+        for c in range(columns):
+            cell = template.cell.model_copy(update={"model": f"m{m}", "data": f"d{c}"})
+            results.append(template.model_copy(update={"cell": cell, "provenance": origin}))
+    began = time.process_time()
+    board = build_leaderboard(results)
+    seconds = time.process_time() - began
+    assert len(board.entries) == 100_000
+    assert seconds < 5
