@@ -7,7 +7,6 @@ and only if one of these has changed, and results of different settings never mi
 
 import dataclasses
 import datetime
-import json
 import math
 import shutil
 import time
@@ -21,7 +20,7 @@ import g2dbench
 from g2dbench.cards import TaskCard
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, G2DBenchError, Unsupported
-from g2dbench.evaluation.cell_folder import finished, publish, reserved
+from g2dbench.evaluation.cell_folder import finished, publish, reserved, store_subset
 from g2dbench.evaluation.cell_identity import (
     CellData,
     cell_of,
@@ -37,13 +36,13 @@ from g2dbench.evaluation.workbench import Workbench
 from g2dbench.model import Model, capabilities, missing_capability
 from g2dbench.result import (
     PREDICTIONS_FILE,
-    SUBSET_FILE,
     Cell,
     Provenance,
     Result,
     Score,
     plain_json,
     save,
+    sealed,
 )
 from g2dbench.system.environment import hardware, package_versions, source_state
 from g2dbench.system.files import file_digest, full_disk, replace_file
@@ -117,7 +116,7 @@ def evaluate(
         run = _CellRun(
             cell, model, task, parts, settings, machine, partial, identity, command, save_heads
         )
-        result = run.run()
+        result = sealed(run.run())
         save(result, partial)
         if before is not None and result.status != "done":
             shutil.rmtree(partial)  # a finished cell is never replaced by a failed one
@@ -199,8 +198,7 @@ class _CellRun:
                 f"task {self.cell.task} returned no usable predictions (missing: {missing or '-'})"
             )
         digest = store_predictions(predictions, self.folder)
-        ids = json.dumps({"digest": self.parts.digest, "ids": self.parts.ids}, indent=0)
-        replace_file(self.folder / SUBSET_FILE, lambda temporary: temporary.write_text(ids))
+        store_subset(self.parts.digest, self.parts.ids, self.folder)
         return digest
 
     def _score(self) -> dict[str, Score]:
