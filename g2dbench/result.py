@@ -134,11 +134,15 @@ def plain_json(details: dict[str, Any]) -> dict[str, Any]:
 def save(result: Result, folder: Path) -> Path:
     """Write `result.json`, the last file of a cell: if it exists, the cell is complete."""
     path = folder / RESULT_FILE
-    raw = json.loads(result.model_dump_json())
-    sealed = result.model_copy(update={"checksum": checksum_of(raw)})
-    text = sealed.model_dump_json(indent=1)
+    text = sealed(result).model_dump_json(indent=1)
     replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return path
+
+
+def sealed(result: Result) -> Result:
+    """The result with its checksum."""
+    raw = json.loads(result.model_dump_json())
+    return result.model_copy(update={"checksum": checksum_of(raw)})
 
 
 def checksum_of(raw: dict[str, Any]) -> str:

@@ -64,7 +64,7 @@ def open_evaluated(stored: "StoredResult", store: Path, registry: Registry) -> "
 
     BadResult if it is not the one on which the result was evaluated.
     """
-    from g2dbench.reporting.case_overlays import check_fingerprint
+    from g2dbench.reporting.errors.case_overlays import check_fingerprint
 
     size = stored.result.provenance.config.get("image_size")
     data = open_prepared(

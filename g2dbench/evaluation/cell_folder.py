@@ -7,16 +7,17 @@ stopped process leaves the hidden folder; the next run of the same cell goes on 
 
 import ctypes
 import errno
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 
 from g2dbench.errors import BadResult
-from g2dbench.result import PREDICTIONS_FILE, RESULT_FILE, Result, load
+from g2dbench.result import PREDICTIONS_FILE, RESULT_FILE, SUBSET_FILE, Result, load
 from g2dbench.system.files import file_digest, locked, replace_file, sync_folder
 
 LOCKS = ".locks"
@@ -48,6 +49,12 @@ def publish(partial: Path, folder: Path) -> None:
         _exchange(partial, folder)
         shutil.rmtree(partial)
     sync_folder(folder.parent)
+
+
+def store_subset(digest: str, ids: Sequence[str], folder: Path) -> None:
+    """Write the ids of the training subset, and the digest of the subset."""
+    text = json.dumps({"digest": digest, "ids": list(ids)}, indent=0)
+    replace_file(folder / SUBSET_FILE, lambda temporary: temporary.write_text(text))
 
 
 def finished(folder: Path) -> Result | None:

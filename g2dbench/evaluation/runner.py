@@ -7,7 +7,6 @@ and only if one of these has changed, and results of different settings never mi
 
 import dataclasses
 import datetime
-import json
 import math
 import shutil
 import time
@@ -21,7 +20,13 @@ import g2dbench
 from g2dbench.cards import TaskCard
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, G2DBenchError, Unsupported
-from g2dbench.evaluation.cell_folder import finished, publish, reserved, store_predictions
+from g2dbench.evaluation.cell_folder import (
+    finished,
+    publish,
+    reserved,
+    store_predictions,
+    store_subset,
+)
 from g2dbench.evaluation.cell_identity import (
     CellData,
     cell_of,
@@ -38,16 +43,16 @@ from g2dbench.evaluation.workbench import Workbench
 from g2dbench.model import Model, capabilities, missing_capability
 from g2dbench.result import (
     PREDICTIONS_FILE,
-    SUBSET_FILE,
     Cell,
     Provenance,
     Result,
     Score,
     plain_json,
     save,
+    sealed,
 )
 from g2dbench.system.environment import hardware, package_versions, source_state
-from g2dbench.system.files import full_disk, replace_file
+from g2dbench.system.files import full_disk
 from g2dbench.system.machine import Machine
 from g2dbench.system.peak_memory import PeakMemory
 from g2dbench.task import Run, Task, main_metric
@@ -121,7 +126,7 @@ def evaluate(
         run = _CellRun(
             cell, model, task, parts, settings, machine, partial, identity, command, extras
         )
-        result = run.run()
+        result = sealed(run.run())
         save(result, partial)
         if before is not None and result.status != "done":
             shutil.rmtree(partial)  # a finished cell is never replaced by a failed one
@@ -203,8 +208,7 @@ class _CellRun:
                 f"task {self.cell.task} returned no usable predictions (missing: {missing or '-'})"
             )
         digest = store_predictions(predictions, self.folder)
-        ids = json.dumps({"digest": self.parts.digest, "ids": self.parts.ids}, indent=0)
-        replace_file(self.folder / SUBSET_FILE, lambda temporary: temporary.write_text(ids))
+        store_subset(self.parts.digest, self.parts.ids, self.folder)
         return digest
 
     def _score(self) -> dict[str, Score]:
@@ -224,8 +228,7 @@ class _CellRun:
         return found
 
     def _counts(self) -> dict[str, int]:
-        parts = self.parts
-        return {"train": len(parts.train), "valid": len(parts.valid), "test": len(parts.test)}
+        return {name: len(getattr(self.parts, name)) for name in ("train", "valid", "test")}
 
     def _unexpected(self, error: Exception) -> str:
         path = write_traceback(error, self.folder)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from g2dbench.reporting.markup import csv_text, markdown_row
+from g2dbench.reporting.markup import csv_text, markdown, markdown_row, one_line
 from g2dbench.reporting.model_comparison import ComparedCell, ModelComparison, setting_of
 from g2dbench.system.counts import counted
 
@@ -57,7 +57,7 @@ def to_table(found: ModelComparison) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     style = {"better": "green", "worse": "red", "equivalent": "cyan", "open": ""}
     for each in found.cells:
-        label = Text(f"{setting_of(each.cell)} {each.metric}")
+        label = Text(one_line(f"{setting_of(each.cell)} {each.metric}"))
         numbers = [Text(text, style=style[each.verdict]) for text in _numbers(found, each, "\n")]
         table.add_row(label, *numbers)
     return table
@@ -114,7 +114,8 @@ def legend(found: ModelComparison) -> list[str]:
         if each.difference.undefined > 0:
             share = f"{each.difference.undefined * 100:.1f} %"
             lines.append(f"{setting_of(each.cell)}: {share} of the resamples have no value.")
-    return [*lines, *(f"not compared: {name}: {reason}" for name, reason in found.refused)]
+    lines += [f"not compared: {name}: {reason}" for name, reason in found.refused]
+    return [one_line(line) for line in lines]
 
 
 _VERDICTS = {
@@ -139,8 +140,9 @@ def to_markdown(found: ModelComparison) -> str:
     for each in found.cells:
         counts = [str(each.pairs), str(each.difference.patients)]
         numbers = _numbers(found, each, " ")
-        lines.append(markdown_row([setting_of(each.cell), each.metric, *numbers, *counts]))
-    return "\n".join([*lines, "", *legend(found)])
+        names = [markdown(setting_of(each.cell)), markdown(each.metric)]
+        lines.append(markdown_row([*names, *numbers, *counts]))
+    return "\n".join([*lines, "", *(markdown(line) for line in legend(found))])
 
 
 def to_csv(found: ModelComparison) -> str:

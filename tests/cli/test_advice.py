@@ -132,7 +132,8 @@ def checked(line: Line) -> None:
         command = command.commands[subs[0]] if subs else command
     positional = _options(command, rest, line)
     arguments = [p for p in command.params if p.param_type_name == "argument"]
-    assert len(positional) <= len(arguments), f"{line}: {positional} are too many words"
+    repeats = any(argument.nargs == -1 for argument in arguments)
+    assert repeats or len(positional) <= len(arguments), f"{line}: {positional} are too many words"
     for parameter, word in zip(arguments, positional, strict=False):
         check_value(f"{names[0]} {parameter.name}", word, line)
 

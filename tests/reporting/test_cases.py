@@ -7,7 +7,7 @@ from support.report import decisions
 
 from g2dbench.data.annotations import rle
 from g2dbench.errors import BadResult
-from g2dbench.reporting.cases import Case, find_cases
+from g2dbench.reporting.errors.cases import Case, find_cases
 
 
 def kinds(cases: list[Case]) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ import pytest
 from support.report import FINDINGS, decisions, write
 
 from g2dbench.errors import BadResult, Misuse
-from g2dbench.reporting.error_list import to_csv, worst_errors
+from g2dbench.reporting.errors.error_list import to_csv, worst_errors
 from g2dbench.reporting.stored_results import StoredResult
 
 

@@ -70,6 +70,15 @@ def test_links_are_not_copied_and_the_target_is_no_source(tmp_path: Path) -> Non
         merge([tmp_path / "one"], tmp_path / "one")
 
 
+def test_an_edited_cell_is_not_merged(tmp_path: Path) -> None:
+    cell = mask_cell(tmp_path / "one", "a", 0, FOUND, real_folder=True)
+    path = cell / RESULT_FILE
+    path.write_text(path.read_text().replace('"test": 4', '"test": 400'))
+    found = merge([tmp_path / "one"], tmp_path / "all")
+    assert found.copied == 0
+    assert "was edited" in found.problems[0]
+
+
 def test_the_schema_describes_what_is_written(tmp_path: Path) -> None:
     schema = json.loads(CliRunner().invoke(app, ["schema"]).stdout)
     raw = json.loads(save(result(), tmp_path).read_text())

@@ -128,6 +128,20 @@ def test_every_format_has_the_numbers_and_the_table_fits_80_columns(tmp_path: Pa
     assert "| seg:small synthetic-rsna 50% |" in comparison_formats.to_markdown(found)
 
 
+@pytest.mark.parametrize("name", ["[/x]", "\x1b[31m", "<b>", "a|b", "[x](y)"])
+def test_strangers_text_is_text(tmp_path: Path, name: str) -> None:
+    mask_cell(tmp_path, "a", 0, ONE, data=name)
+    mask_cell(tmp_path, "b", 0, OTHER, data=name)
+    mask_cell(tmp_path, "a", 0, ONE, data=f"only {name}")
+    found = compared(tmp_path)
+    console = Console(width=200, record=True, file=io.StringIO())
+    comparison_formats.show(found, console)
+    for text in (console.export_text(), comparison_formats.to_markdown(found)):
+        assert "\x1b" not in text
+    assert "<b>" not in comparison_formats.to_markdown(found)
+    assert "[x](" not in comparison_formats.to_markdown(found)
+
+
 def test_the_command(tmp_path: Path) -> None:
     mask_cell(tmp_path, "a", 0, ONE)
     mask_cell(tmp_path, "b", 0, OTHER)

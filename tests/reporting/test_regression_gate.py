@@ -14,9 +14,9 @@ from g2dbench.cli import app
 from g2dbench.errors import BadResult, Misuse
 from g2dbench.evaluation.cell_folder import store_predictions
 from g2dbench.registry import Registry
-from g2dbench.reporting import gate_formats, regression_gate
-from g2dbench.reporting.gate_noise import paired_test
-from g2dbench.reporting.regression_gate import Change, exit_code
+from g2dbench.reporting.gate import gate_formats, regression_gate
+from g2dbench.reporting.gate.gate_noise import paired_test
+from g2dbench.reporting.gate.regression_gate import Change, exit_code
 from g2dbench.reporting.stored_results import read_results
 from g2dbench.result import Result, Score, save
 

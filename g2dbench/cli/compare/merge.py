@@ -43,7 +43,7 @@ def schema() -> None:
 
     found = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"g2dbench result, schema version {SCHEMA}",
+        "title": f"Result of an evaluation, schema version {SCHEMA}",
         **{k: v for k, v in Result.model_json_schema().items() if k != "title"},
     }
     typer.echo(json.dumps(found, indent=1))

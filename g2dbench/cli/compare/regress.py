@@ -15,7 +15,7 @@ from g2dbench.cli.panels import COMPARE
 from g2dbench.system.counts import counted
 
 if TYPE_CHECKING:
-    from g2dbench.reporting.regression_gate import Change
+    from g2dbench.reporting.gate.regression_gate import Change
     from g2dbench.reporting.stored_results import StoredResult
 
 EPILOG = """Examples:
@@ -69,8 +69,8 @@ def regress(
 ) -> None:
     """Compare scores with a baseline; the exit code is the gate."""
     from g2dbench.registry import Registry
-    from g2dbench.reporting import gate_formats, regression_gate
-    from g2dbench.reporting.gate_noise import paired_test
+    from g2dbench.reporting.gate import gate_formats, regression_gate
+    from g2dbench.reporting.gate.gate_noise import paired_test
     from g2dbench.reporting.stored_results import read_results
 
     words = [*_read_tolerances(tolerances), *(tolerance or [])]

@@ -146,7 +146,7 @@ def _evaluate(
 
 
 def _report(out: Path, datasets: "dict[str, Dataset]", registry: "Registry") -> None:
-    from g2dbench.reporting.case_overlays import check_fingerprint
+    from g2dbench.reporting.errors.case_overlays import check_fingerprint
 
     def open_data(stored: "StoredResult") -> "Dataset":
         dataset = datasets[stored.result.cell.data]

@@ -42,8 +42,8 @@ def errors(
     from g2dbench.figures import figure
     from g2dbench.figures.overlay import draw_overlays
     from g2dbench.registry import Registry
-    from g2dbench.reporting import error_list
-    from g2dbench.reporting.case_overlays import Films
+    from g2dbench.reporting.errors import error_list
+    from g2dbench.reporting.errors.case_overlays import Films
     from g2dbench.reporting.stored_results import StoredResult
     from g2dbench.result import RESULT_FILE, load
     from g2dbench.system.files import replace_file

@@ -6,7 +6,6 @@ author's statement: which model it was, and that it was trained on the stated su
 """
 
 import hashlib
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,14 @@ import pandas as pd
 import g2dbench
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, Misuse
-from g2dbench.evaluation.cell_folder import finished, publish, reserved, store_predictions
+from g2dbench.evaluation.cell_folder import (
+    finished,
+    publish,
+    reserved,
+    store_predictions,
+    store_subset,
+)
 from g2dbench.evaluation.cell_identity import (
-    CellData,
     cell_of,
     data_of,
     folder_of,
@@ -27,8 +31,8 @@ from g2dbench.evaluation.cell_identity import (
 )
 from g2dbench.evaluation.cell_spec import CellSpec
 from g2dbench.evaluation.runner import Outcome, provenance
-from g2dbench.result import PREDICTIONS_FILE, SUBSET_FILE, Cell, Result, save
-from g2dbench.system.files import file_digest, replace_file
+from g2dbench.result import PREDICTIONS_FILE, Cell, Result, save, sealed
+from g2dbench.system.files import file_digest
 from g2dbench.system.machine import Machine
 from g2dbench.task import Run, Task, main_metric, protocol_of
 
@@ -61,7 +65,7 @@ def import_cell(path: Path, spec: CellSpec, task: Task, data: Dataset, out: Path
         )  # fmt: skip
         table: pd.DataFrame = read(path, run)
         digest = store_predictions(table, partial)
-        _store_subset(parts, partial)
+        store_subset(parts.digest, parts.ids, partial)
         scores = task.score(pd.read_parquet(partial / PREDICTIONS_FILE), settings)
         metric = main_metric(task, data.card)
         if metric not in scores or scores[metric].value != scores[metric].value:
@@ -82,6 +86,7 @@ def import_cell(path: Path, spec: CellSpec, task: Task, data: Dataset, out: Path
                 },
             ),
         )  # fmt: skip
+        result = sealed(result)
         save(result, partial)
         publish(partial, folder)
     return Outcome(result, folder, reused=False)
@@ -105,8 +110,3 @@ def _identity(
         protocol=settings_of(settings),
         version=g2dbench.__version__,
     )
-
-
-def _store_subset(parts: CellData, folder: Path) -> None:
-    ids = json.dumps({"digest": parts.digest, "ids": parts.ids}, indent=0)
-    replace_file(folder / SUBSET_FILE, lambda temporary: temporary.write_text(ids))

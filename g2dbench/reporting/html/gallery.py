@@ -20,8 +20,8 @@ from PIL import Image
 from g2dbench.data.images.image_file import GrayImage
 from g2dbench.figures.contact_sheet import to_colors
 from g2dbench.figures.overlay import Boxes, Overlay, outlines
-from g2dbench.reporting.case_overlays import Films, overlay_of
-from g2dbench.reporting.cases import KINDS, Case, find_cases
+from g2dbench.reporting.errors.case_overlays import Films, overlay_of
+from g2dbench.reporting.errors.cases import KINDS, Case, find_cases
 from g2dbench.reporting.html.records import number
 from g2dbench.sample import Sample
 

@@ -14,7 +14,7 @@ from g2dbench.errors import G2DBenchError
 from g2dbench.progress import Progress, quiet
 from g2dbench.registry import Registry
 from g2dbench.reporting import leaderboard_formats
-from g2dbench.reporting.case_overlays import Films
+from g2dbench.reporting.errors.case_overlays import Films
 from g2dbench.reporting.html import curves, records
 from g2dbench.reporting.html.differences import Pairing, difference_records, pairing
 from g2dbench.reporting.html.gallery import Pictures, gallery_cards

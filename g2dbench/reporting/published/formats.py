@@ -84,7 +84,8 @@ def notes(beside: Sequence[Beside]) -> list[str]:
 def show(beside: Sequence[Beside], console: Console) -> None:
     """Print each table, then the notes."""
     for title, heads, lines in blocks(beside):
-        table = Table(title=title, title_justify="left", padding=(0, 1, 0, 0))
+        console.print(Text(title, style="bold"))  # a table's own title wraps at its width
+        table = Table(padding=(0, 1, 0, 0))
         table.add_column("method", overflow="fold")
         for head in heads:
             table.add_column(head, justify="right", no_wrap=True)

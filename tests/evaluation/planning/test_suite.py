@@ -29,7 +29,7 @@ data = ["synthetic:120"]
 
 
 def template(store: Path) -> Grid:
-    return Grid(models=["random-init"], datasets=(), tasks=(), store=store)
+    return Grid(models=["random-init"], datasets=(), tasks=(), store=store, size=64)
 
 
 @pytest.mark.parametrize("name", suite_names())

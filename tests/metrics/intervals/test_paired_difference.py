@@ -48,6 +48,15 @@ def test_the_detectable_difference_is_found_in_four_of_five_experiments() -> Non
     assert power == pytest.approx(0.8, abs=0.01)
 
 
+def test_equivalence_agrees_with_statsmodels() -> None:
+    """`ttost_paired(a, b, -.05, .05)` of statsmodels 0.15."""
+    random = np.random.default_rng(1)
+    random.random(20)
+    a, b = random.normal(0.6, 0.1, 40), random.normal(0.58, 0.1, 40)
+    found = paired_difference([(mean_of(a), mean_of(b))], IDS)
+    assert found.equivalence_p(0.05) == pytest.approx(0.051176867420675655)
+
+
 def test_several_seeds_add_the_variance_of_the_seeds_by_hand() -> None:
     shifts = (0.0, 0.03, -0.06)
     pairs = [(mean_of(FIRST + shift), mean_of(SECOND)) for shift in shifts]

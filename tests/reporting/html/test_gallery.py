@@ -8,7 +8,7 @@ import pytest
 
 from g2dbench.data.annotations import rle
 from g2dbench.errors import BadData, BadResult
-from g2dbench.reporting.case_overlays import Films
+from g2dbench.reporting.errors.case_overlays import Films
 from g2dbench.reporting.html import gallery
 from g2dbench.sample import Box, Sample
 

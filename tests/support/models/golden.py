@@ -21,7 +21,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-GOLDEN = Path(__file__).resolve().parent.parent / "baselines" / "golden"
+GOLDEN = Path(__file__).resolve().parents[2] / "baselines" / "golden"
 TOLERANCE = 1e-4
 """Largest difference, relative to the largest value of the output."""
 KEPT = 48

@@ -6,10 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from transformers import BertConfig
 
 from g2dbench.cards import MethodCard, ModelCard
 from g2dbench.methods.g2d.export import export
 from g2dbench.model import Identity
+from g2dbench.pretrained.text.cxr_bert import CXRBert
 from g2dbench.pretrained.text.tokenizer import train_wordpiece
 from g2dbench.pretrained.weights import digest
 from g2dbench.recipes import recipe as recipes
@@ -31,7 +33,7 @@ def make_biovil(folder: Path) -> Path:
     image = make.drawn.state(biovil._ImageTower(), make.SEED)
     head = {"weight": (1000, 2048), "bias": (1000,)}
     image |= {f"encoder.encoder.fc.{name}": torch.zeros(s) for name, s in head.items()}
-    text = make.drawn.state(biovil._TextTower(biovil.BertConfig(**make.CONFIG)), make.SEED)
+    text = make.drawn.state(CXRBert(BertConfig(**make.CONFIG)), make.SEED)
     torch.save(image, folder / make.IMAGE_FILE)
     torch.save(text, folder / "pytorch_model.bin")
     return folder

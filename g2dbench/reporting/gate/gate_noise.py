@@ -2,8 +2,8 @@
 
 from g2dbench.errors import G2DBenchError
 from g2dbench.registry import Registry
+from g2dbench.reporting.gate.regression_gate import PairedTest
 from g2dbench.reporting.paired_comparison import compare
-from g2dbench.reporting.regression_gate import PairedTest
 from g2dbench.reporting.stored_results import StoredResult
 
 _AGREEMENT = 1e-6

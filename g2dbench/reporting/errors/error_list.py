@@ -10,8 +10,8 @@ import pandas as pd
 from g2dbench.errors import BadResult, Misuse
 from g2dbench.figures.overlay import Panel
 from g2dbench.registry import unknown_name
-from g2dbench.reporting.case_overlays import Films, overlay_of
-from g2dbench.reporting.cases import Case, find_cases
+from g2dbench.reporting.errors.case_overlays import Films, overlay_of
+from g2dbench.reporting.errors.cases import Case, find_cases
 from g2dbench.reporting.stored_results import StoredResult, read_predictions
 
 COLUMNS = ("kind", "rank", "id", "patient", "finding", "measure", "value")

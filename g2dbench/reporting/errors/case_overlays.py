@@ -14,7 +14,7 @@ from g2dbench.data.annotations import rle
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, BadResult
 from g2dbench.figures.overlay import Boxes, Overlay
-from g2dbench.reporting.cases import Case, boxes_of, map_of
+from g2dbench.reporting.errors.cases import Case, boxes_of, map_of
 from g2dbench.reporting.stored_results import StoredResult, stored_values
 from g2dbench.sample import Sample
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from xml.etree import ElementTree
 
-from g2dbench.reporting.regression_gate import VERDICTS, Change, failing
+from g2dbench.reporting.gate.regression_gate import VERDICTS, Change, failing
 
 
 def count_verdicts(changes: Iterable[Change]) -> str:

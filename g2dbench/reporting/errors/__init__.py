@@ -1,0 +1,1 @@
+"""The worst errors of a result, as rows and as pictures."""
