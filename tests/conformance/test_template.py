@@ -96,11 +96,11 @@ def test_a_new_method_trains_and_its_run_passes_the_check(shell: Shell, small_st
     assert "0 failed" in told
 
 
-def test_a_new_suite_is_planned(shell: Shell, small_store: Path) -> None:
+def test_a_new_suite_is_planned(shell: Shell, tmp_path: Path) -> None:
     command = suggested(shell("new", "suite", "my_suite.toml"))
     assert "Linear classification" in shell(*command)
     planned = shell(*command, "--plan", "--model", "random-init", "--data", "synthetic:120",
-                    "--store", small_store)  # fmt: skip
+                    "--store", tmp_path / "store")  # fmt: skip
     assert "zeroshot:g2d" in planned
 
 
