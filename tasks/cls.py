@@ -183,13 +183,7 @@ def fit(model: Model, run: Run[Any]) -> SavedHead:
 
 def apply(model: Model, head: SavedHead, run: Run[Any]) -> pd.DataFrame:
     """Predictions of a fitted head on `run.test`."""
-    return scores.predictions(
-        run.test,
-        tuple(head.facts["findings"]),
-        _scores(model, head, run.test, run, "test"),
-        np.array(head.facts["thresholds"], np.float64),
-        head.facts["exclusive"],
-    )
+    return scores.of_head(run.test, head, _scores(model, head, run.test, run, "test"))
 
 
 def read_predictions(path: Path, run: Run[Any]) -> pd.DataFrame:

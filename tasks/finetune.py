@@ -176,13 +176,7 @@ def fit(model: Model, run: Run[Protocol]) -> SavedHead:
 
 def apply(model: Model, head: SavedHead, run: Run[Protocol]) -> pd.DataFrame:
     """Predictions of a fine-tuned model on `run.test`."""
-    return scores.predictions(
-        run.test,
-        tuple(head.facts["findings"]),
-        _scores(model, head, run.test, run, "test"),
-        np.array(head.facts["thresholds"], np.float64),
-        head.facts["exclusive"],
-    )
+    return scores.of_head(run.test, head, _scores(model, head, run.test, run, "test"))
 
 
 def read_predictions(path: Path, run: Run[Any]) -> pd.DataFrame:

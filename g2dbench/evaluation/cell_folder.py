@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from g2dbench.errors import BadResult
 from g2dbench.result import PREDICTIONS_FILE, RESULT_FILE, SUBSET_FILE, Result, load
@@ -74,6 +75,17 @@ def store_predictions(predictions: pd.DataFrame, folder: Path) -> str:
     path = folder / PREDICTIONS_FILE
     replace_file(path, lambda temporary: predictions.to_parquet(temporary, index=False))
     return file_digest(path)
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """The table of stored predictions; BadResult if the file is missing or broken."""
+    try:
+        return pd.read_parquet(path).reset_index(drop=True)
+    except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
+        raise BadResult(
+            f"{path} cannot be read, so its predictions cannot be scored: {error}; run the cell "
+            "again (--rerun)"
+        ) from error
 
 
 _EXCHANGE, _CURRENT_FOLDER = 2, -100

@@ -71,6 +71,8 @@ class CellSpec(BaseModel):
             "subset-seed": self.subset_seed,
             "draw": self.draw,
             "limit": self.limit,
+            "label": self.label,
+            "prompts": self.prompts,
             "precision": self.precision,
             "size": size,
             "batch-size": batch_size,
@@ -79,4 +81,5 @@ class CellSpec(BaseModel):
         for name, value in words.items():
             found += [] if value is None else [f"--{name}", str(value)]
         found += ["--val-budget"] if self.validation == "budget" else []
+        found += ["--prompt-sensitivity"] if self.prompt_sensitivity else []
         return found + [word for path in self.plugins for word in ("--plugin", str(path))]

@@ -208,14 +208,14 @@ def _read_segment(path: Path) -> tuple[list[str], Maps] | None:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
-        if metadata["digest"] == _digest(metadata["ids"], tensors):
-            return json.loads(metadata["ids"]), [tensors[f"level{n}"] for n in range(len(tensors))]
-    except FileNotFoundError:
+        if metadata["digest"] != _digest(metadata["ids"], tensors):
+            raise ValueError("the checksum does not match")
+        return json.loads(metadata["ids"]), [tensors[f"level{n}"] for n in range(len(tensors))]
+    except OSError:  # removed by another process, or not readable now: the file may be good
         return None
-    except (SafetensorError, KeyError, ValueError, OSError):
-        pass
-    path.unlink(missing_ok=True)
-    return None
+    except (SafetensorError, KeyError, ValueError):
+        path.unlink(missing_ok=True)  # its images are encoded and stored again
+        return None
 
 
 def _digest(names: str, tensors: Mapping[str, Tensor]) -> str:

@@ -4,9 +4,8 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import pandas as pd
-
 from g2dbench.errors import BadResult
+from g2dbench.evaluation.cell_folder import read_predictions
 from g2dbench.result import PREDICTIONS_FILE, RESULT_FILE, Result, Score, load
 from g2dbench.system.files import file_digest
 from g2dbench.task import Task, protocol_of_cell
@@ -27,7 +26,7 @@ def rescore(folder: Path, task: Task) -> tuple[Result, Result]:
             f"(SHA-256 {digest[:12]}, recorded {str(result.provenance.predictions)[:12]})"
         )
     config = protocol_of_cell(task, result.cell.protocol)
-    scores = task.score(pd.read_parquet(path), config)
+    scores = task.score(read_predictions(path), config)
     return result, result.model_copy(update={"scores": scores})
 
 

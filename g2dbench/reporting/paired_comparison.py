@@ -16,6 +16,7 @@ from scipy import stats
 
 from g2dbench.cards import TaskCard
 from g2dbench.errors import BadResult
+from g2dbench.evaluation.cell_folder import read_predictions
 from g2dbench.metrics.aggregate import PatientStatistic
 from g2dbench.metrics.bootstrap import Statistic, paired_bootstrap
 from g2dbench.registry import Registry
@@ -76,7 +77,7 @@ def read_pair(
         if getattr(left.provenance, name) != getattr(right.provenance, name):
             raise BadResult(f"{one} and {other} cannot be compared: their {name} is not the same")
     task = registry.find(TaskCard, left.cell.task).load()
-    tables = [pd.read_parquet(folder / PREDICTIONS_FILE) for folder in (one, other)]
+    tables = [read_predictions(folder / PREDICTIONS_FILE) for folder in (one, other)]
     if set(tables[0]["id"]) != set(tables[1]["id"]):
         raise BadResult(f"{one} and {other} cannot be compared: they contain different images")
     first, second = (

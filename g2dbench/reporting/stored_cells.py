@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 
 from g2dbench.errors import BadResult
+from g2dbench.evaluation.cell_folder import read_predictions
 from g2dbench.result import PREDICTIONS_FILE, Result, load, result_files
 from g2dbench.system.files import file_digest
 
@@ -35,7 +35,7 @@ class StoredCell:
     def valid_predictions(self) -> pd.DataFrame | None:
         """Predictions on the validation split; None if the cell has none."""
         path = self.folder / VALID_PREDICTIONS_FILE
-        return _read(path) if path.is_file() else None
+        return read_predictions(path) if path.is_file() else None
 
 
 def stored_cells(folders: Sequence[Path]) -> Iterator[StoredCell]:
@@ -60,11 +60,4 @@ def stored_cells(folders: Sequence[Path]) -> Iterator[StoredCell]:
                 f"{file} is not the file from which the result was computed: run the cell again "
                 "(--rerun)"
             )
-        yield StoredCell(path.parent, result, _read(file))
-
-
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise BadResult(f"{path} cannot be read: {error}; run the cell again (--rerun)") from error
+        yield StoredCell(path.parent, result, read_predictions(file))

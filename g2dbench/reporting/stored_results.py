@@ -5,8 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from g2dbench.errors import BadResult, G2DBenchError
 from g2dbench.result import PREDICTIONS_FILE, Result, load, result_files
 from g2dbench.system.files import file_digest
@@ -25,12 +23,6 @@ class StoredResult:
         if not path.is_file() or file_digest(path) != self.result.provenance.predictions:
             return None
         return path
-
-
-def read_predictions(path: Path) -> pd.DataFrame:
-    """The table of stored predictions; BadResult if the file is broken."""
-    with stored_values(f"the predictions {path}"):
-        return pd.read_parquet(path).reset_index(drop=True)
 
 
 @contextmanager

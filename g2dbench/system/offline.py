@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
+from huggingface_hub import constants as hub_constants
+
 
 class NetworkRefused(OSError):
     """Raised instead of opening a connection."""
@@ -32,6 +34,8 @@ def no_network() -> Iterator[list[str]]:
         raise NetworkRefused(f"no network here: {address} was not contacted")
 
     with (
+        # Without it the hub's client repeats a refused request for minutes.
+        mock.patch.object(hub_constants, "HF_HUB_OFFLINE", True),
         mock.patch.object(socket, "getaddrinfo", no_lookup),
         mock.patch.object(socket.socket, "connect", no_connect),
         mock.patch.object(socket.socket, "connect_ex", no_connect),

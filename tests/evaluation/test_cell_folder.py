@@ -137,17 +137,19 @@ def test_readers_never_see_a_mixture(tmp_path: Path) -> None:
                 write(partial, float(value))
                 publish(partial, tmp_path / "cell")
         os._exit(0)
-    mixed = 0
+    mixed = whole = 0
     while os.waitpid(child, os.WNOHANG) == (0, 0):
         place = os.open(tmp_path / "cell", os.O_RDONLY)
         try:  # one folder handle: both files are of the same generation
             with open(os.open(RESULT_FILE, os.O_RDONLY, dir_fd=place)) as file:
                 digest = json.load(file)["provenance"]["predictions"]
             link = Path(f"/proc/self/fd/{place}") / PREDICTIONS_FILE
-            mixed += file_digest(link) != digest
+            same = file_digest(link) == digest
+            whole, mixed = whole + same, mixed + (not same)
         except FileNotFoundError:
             pass  # the old folder was removed while it was read
         finally:
             os.close(place)
     assert mixed == 0
+    assert whole > 0
     assert load(tmp_path / "cell" / RESULT_FILE).status == "done"

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import socket
-import threading
 from pathlib import Path
 
 import pytest
@@ -41,22 +40,18 @@ def test_a_run_that_names_the_network_is_refused_and_nothing_is_asked(
     run: Path, monkeypatch: pytest.MonkeyPatch, table: str, values: dict[str, str]
 ) -> None:
     contacts: list[object] = []
-    server = socket.create_server(("127.0.0.1", 0))
-    address = server.getsockname()[:2]
 
-    def listen() -> None:
-        try:
-            while True:
-                contacts.append(server.accept())
-        except OSError:
-            pass
+    def contact(*address: object, **_: object) -> None:
+        contacts.append(address)
+        raise OSError("this test has no network")
 
-    threading.Thread(target=listen, daemon=True).start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://{address[0]}:{address[1]}")
+    # Below the guard: what gets here would have left the machine.
+    monkeypatch.setattr(socket, "getaddrinfo", contact)
+    monkeypatch.setattr(socket.socket, "connect", contact)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     edit(run, table, **values)
     with pytest.raises(BadCheckpoint):
         load_run(run)
-    server.close()
     assert contacts == []
 
 

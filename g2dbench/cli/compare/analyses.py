@@ -133,7 +133,7 @@ def fairness(
     from g2dbench.reporting import fairness as analysis
     from g2dbench.reporting.patient_groups import GroupSource
     from g2dbench.reporting.stored_cells import stored_cells
-    from g2dbench.task import protocol_of
+    from g2dbench.task import protocol_of_cell
 
     registry = Registry(plugin or ())
     source = GroupSource(by, store, groups, _parse_bands(ages))
@@ -141,7 +141,7 @@ def fairness(
         (task,) = load_tasks([cell.result.cell.task], registry)
         if not hasattr(task, "statistics"):
             raise BadResult(f"the task {cell.result.cell.task!r} has no `statistics`")
-        _, settings = protocol_of(task, cell.result.cell.protocol)
+        settings = protocol_of_cell(task, cell.result.cell.protocol)
         statistics = task.statistics(cell.predictions, settings)
         main = cell.result.metric
         metrics = [

@@ -60,9 +60,8 @@ g2dbench eval --task cls --model g2d:a.pth --label first --model g2d:b.pth --lab
 
 g2dbench eval --task det --data rsna --root ~/rsna --model random-init --limit 100
 
---task, --model, --data, --fraction and --seed can be repeated to make a grid.
-
-Cells on disk are not evaluated again.
+--task, --model, --data, --fraction and --seed can be repeated to make a grid. Cells on disk are not
+evaluated again.
 
 Exit code: 0 if no cell failed and at least one is done; 1 if a cell failed or none is done; 2 if
 the request is wrong. A cell is unsupported if the model does not have a capability that the task
@@ -152,7 +151,7 @@ def evaluate(
     plugin: Plugins = None,
 ) -> None:
     """Evaluate models on tasks: predict, store the predictions, score, write a result per cell."""
-    from g2dbench.evaluation import grid, model_reference
+    from g2dbench.evaluation import grid
     from g2dbench.evaluation.workbench import Workbench
     from g2dbench.registry import Registry
     from g2dbench.system.machine import FeatureFolder, Machine
@@ -165,13 +164,10 @@ def evaluate(
         raise Misuse("say what to evaluate: --task NAME (`g2dbench list tasks`) or --suite NAME")
     grid.load_tasks(task or (), registry)
     grid.check_writable(out)
-    features = FeatureFolder(feature_cache.expanduser(), int(feature_cache_gb * 1e9))
+    folder = FeatureFolder(feature_cache.expanduser(), int(feature_cache_gb * 1e9))
+    features = folder if folder.limit else None
     machine = Machine.choose(
-        device,
-        precision,
-        batch_size=batch_size,
-        progress=track,
-        features=features if features.limit else None,
+        device, precision, batch_size=batch_size, progress=track, features=features
     )
     models = list(dict.fromkeys(model or [_newest_run()]))
     requested = grid.Grid(
@@ -203,14 +199,20 @@ def evaluate(
         bench.add_dataset(name, open_data(name, root, store, size, registry))
     if suite:
         cells = _suite_cells(suite, requested, bench, fraction or ())
-    unlabeled = [bench.reference(text) for text in models if text not in requested.labels]
-    shared = model_reference.same_names(unlabeled)
-    for label in shared:
-        console.print(
-            f"several models have the same name, {escape(label)}: the digest of its weights is "
-            "added to each"
-        )
+    shared = _shared_names(requested, bench)
     report(grid.run(cells, bench, machine, out, rerun, save_heads), out, shared)
+
+
+def _shared_names(requested: "Grid", bench: "Workbench") -> Sequence[str]:
+    """The labels that several models have; prints that digests tell these apart."""
+    from g2dbench.evaluation.model_reference import same_names
+
+    unlabeled = [text for text in requested.models if text not in requested.labels]
+    shared = same_names([bench.reference(text) for text in unlabeled])
+    for label in shared:
+        note = f"several models are called {label}: the digest of its weights is added to each"
+        console.print(escape(note), soft_wrap=True)
+    return shared
 
 
 def _suite_cells(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from g2dbench.cards import DatasetCard
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, BadResult
+from g2dbench.evaluation.heads.saved_head import SavedHead
 from g2dbench.evaluation.imported.score_file import read_scores
 from g2dbench.evaluation.prediction_table import WideTable, labels, long_table, to_wide
 from g2dbench.metrics.aggregate import PatientStatistic, per_finding, undefined
@@ -55,6 +56,13 @@ def predictions(
         threshold=np.full(len(findings), np.nan) if exclusive else threshold,
         exclusive=np.array(exclusive),
     )
+
+
+def of_head(test: Dataset, head: SavedHead, score: NDArray[np.float64]) -> pd.DataFrame:
+    """`predictions` of a fitted head, whose facts name findings, thresholds and exclusiveness."""
+    facts = head.facts
+    thresholds = np.array(facts["thresholds"], np.float64)
+    return predictions(test, tuple(facts["findings"]), score, thresholds, facts["exclusive"])
 
 
 def from_file(path: Path, test: Dataset, findings: tuple[str, ...]) -> pd.DataFrame:

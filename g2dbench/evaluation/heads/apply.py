@@ -23,7 +23,7 @@ from g2dbench.registry import Registry
 from g2dbench.result import RESULT_FILE, Result, load
 from g2dbench.sample import Sample
 from g2dbench.system.machine import Machine
-from g2dbench.task import Run, Task, protocol_of
+from g2dbench.task import Run, Task, protocol_of_cell
 
 PART = 256
 """Images that are in memory at once."""
@@ -56,7 +56,7 @@ class FittedCell:
         task: Task = registry.find(TaskCard, result.cell.task).load()
         if not hasattr(task, "apply"):
             raise Unsupported(f"the task {result.cell.task} cannot apply a fitted head to images")
-        _, settings = protocol_of(task, result.cell.protocol)
+        settings = protocol_of_cell(task, result.cell.protocol)
         return cls(task, settings, load_head(folder / HEAD_FILE), result)
 
     def model(self, reference: str | None, registry: Registry) -> Model:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import pandas as pd
 
 from g2dbench.errors import BadResult, Misuse
+from g2dbench.evaluation.cell_folder import read_predictions
 from g2dbench.figures.overlay import Panel
 from g2dbench.registry import unknown_name
 from g2dbench.reporting.errors.case_overlays import Films, overlay_of
 from g2dbench.reporting.errors.cases import Case, find_cases
-from g2dbench.reporting.stored_results import StoredResult, read_predictions
+from g2dbench.reporting.stored_results import StoredResult
 
 COLUMNS = ("kind", "rank", "id", "patient", "finding", "measure", "value")
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
+from g2dbench.errors import BadResult
+from g2dbench.reporting import reproduction
 from g2dbench.reporting.leaderboard import Column, Leaderboard
 from g2dbench.reporting.model_names import ModelNames, describe_seeds
 from g2dbench.result import Cell, Result, Score
@@ -132,25 +134,11 @@ def _validation_curve(result: Result) -> dict[str, Any] | None:
 
 
 def command_of(result: Result) -> str:
-    """The command that evaluates the cell again, with every option that is not the default."""
-    cell = result.cell
-    words = ["g2dbench", "eval", "--task", cell.task, "--data", cell.data]
-    words += ["--model", result.provenance.source or cell.model, "--protocol", cell.protocol]
-    if cell.fraction:
-        words += ["--fraction", f"{cell.fraction:g}"] if cell.shots is None else []
-        words += ["--seed", str(cell.seed)]
-    elif cell.model_seed:
-        words += ["--seed", str(cell.model_seed)]
-    for option, value, default in (
-        ("--shots", cell.shots, None),
-        ("--subset-seed", cell.subset_seed, 0),
-        ("--draw", cell.draw, "covering"),
-        ("--limit", cell.limit, None),
-        ("--precision", cell.precision, "fp32"),
-    ):
-        words += [] if value == default else [option, str(value)]
-    words += ["--val-budget"] if cell.validation == "budget" else []
-    return shlex.join(words)
+    """The command that evaluates the cell again; the reason if no command can."""
+    try:
+        return shlex.join(["g2dbench", *reproduction.command_of(result)])
+    except BadResult as error:
+        return str(error)
 
 
 def board_records(board: Leaderboard) -> list[list[Any]]:

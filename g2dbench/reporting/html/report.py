@@ -11,6 +11,7 @@ import pandas as pd
 import g2dbench
 from g2dbench.dataset import Dataset
 from g2dbench.errors import G2DBenchError
+from g2dbench.evaluation.cell_folder import read_predictions
 from g2dbench.progress import Progress, quiet
 from g2dbench.registry import Registry
 from g2dbench.reporting import leaderboard_formats
@@ -21,7 +22,7 @@ from g2dbench.reporting.html.gallery import Pictures, gallery_cards
 from g2dbench.reporting.html.page import Page
 from g2dbench.reporting.leaderboard import Column, Leaderboard, build_leaderboard
 from g2dbench.reporting.model_names import name_models
-from g2dbench.reporting.stored_results import StoredResult, read_predictions
+from g2dbench.reporting.stored_results import StoredResult
 from g2dbench.system.counts import counted
 
 MAX_CURVES, MAX_GALLERIES, MAX_PICTURES = 120, 24, 500
