@@ -67,7 +67,6 @@ Exit code: 0 if no cell failed and at least one is done; 1 if a cell failed or n
 the request is wrong. A cell is unsupported if the model does not have a capability that the task
 needs, or the data set does not have the annotations.
 """
-RUNS = Path("runs")
 
 
 class Draw(StrEnum):
@@ -210,8 +209,8 @@ def _shared_names(requested: "Grid", bench: "Workbench") -> Sequence[str]:
     unlabeled = [text for text in requested.models if text not in requested.labels]
     shared = same_names([bench.reference(text) for text in unlabeled])
     for label in shared:
-        note = f"several models are called {label}: the digest of its weights is added to each"
-        console.print(escape(note), soft_wrap=True)
+        note = f"several models have the same name, {label}: the digest of its weights is added"
+        console.print(escape(f"{note} to each"), soft_wrap=True)
     return shared
 
 
@@ -282,7 +281,7 @@ def _line(outcome: "Outcome", model: str) -> str:
 
 
 def _newest_run() -> str:
-    from g2dbench.runs.folder import newest_run, scan_runs
+    from g2dbench.runs.folder import RUNS, newest_run, scan_runs
 
     runs, problems = scan_runs(RUNS)
     for problem in problems:
