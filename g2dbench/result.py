@@ -18,6 +18,10 @@ from g2dbench.system.files import replace_file
 SCHEMA = 4
 MAX_BYTES = 64 << 20
 RESULT_FILE, PREDICTIONS_FILE, SUBSET_FILE = "result.json", "predictions.parquet", "subset.json"
+VALID_PREDICTIONS_FILE = "valid_predictions.parquet"
+"""Predictions on the validation split, in the columns of the test predictions; optional. Their
+SHA-256 is in the result's details under `VALID_PREDICTIONS`."""
+VALID_PREDICTIONS = "valid_predictions"
 
 
 class _StrictModel(BaseModel):

@@ -178,6 +178,7 @@ def fit(model: Model, run: Run[Any]) -> SavedHead:
     head = SavedHead(weights, {"findings": splits.findings, "exclusive": splits.exclusive})
     valid = _scores(model, head, splits.valid, run, "valid")
     head.facts["thresholds"] = splits.valid_targets.thresholds(valid).tolist()
+    scores.store_validation(run, splits.valid, head, valid)
     return save_if_asked(run, head)
 
 

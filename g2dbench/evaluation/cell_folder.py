@@ -70,9 +70,9 @@ def finished(folder: Path) -> Result | None:
     return result if digest == result.provenance.predictions else None
 
 
-def store_predictions(predictions: pd.DataFrame, folder: Path) -> str:
-    """Write predictions.parquet atomically; returns its SHA-256."""
-    path = folder / PREDICTIONS_FILE
+def store_predictions(predictions: pd.DataFrame, folder: Path, name: str = PREDICTIONS_FILE) -> str:
+    """Write predictions.parquet, or the file of this name, atomically; returns its SHA-256."""
+    path = folder / name
     replace_file(path, lambda temporary: predictions.to_parquet(temporary, index=False))
     return file_digest(path)
 

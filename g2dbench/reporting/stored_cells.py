@@ -8,11 +8,15 @@ import pandas as pd
 
 from g2dbench.errors import BadResult
 from g2dbench.evaluation.cell_folder import read_predictions
-from g2dbench.result import PREDICTIONS_FILE, Result, load, result_files
+from g2dbench.result import (
+    PREDICTIONS_FILE,
+    VALID_PREDICTIONS,
+    VALID_PREDICTIONS_FILE,
+    Result,
+    load,
+    result_files,
+)
 from g2dbench.system.files import file_digest
-
-VALID_PREDICTIONS_FILE = "valid_predictions.parquet"
-"""Predictions on the validation split, in the columns of the test predictions; optional."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,17 @@ class StoredCell:
         return f"{cell.model} {cell.task}:{cell.protocol} {cell.data} {share} seed {cell.seed}"
 
     def valid_predictions(self) -> pd.DataFrame | None:
-        """Predictions on the validation split; None if the cell has none."""
+        """Predictions on the validation split; None if the cell has none.
+
+        BadResult if the result names their digest, and the file is missing or another one.
+        """
         path = self.folder / VALID_PREDICTIONS_FILE
+        digest = self.result.details.get(VALID_PREDICTIONS)
+        if digest is not None and (not path.is_file() or file_digest(path) != digest):
+            raise BadResult(
+                f"{path} is missing, or is not the file that the run wrote: run the cell again "
+                "(--rerun)"
+            )
         return read_predictions(path) if path.is_file() else None
 
 

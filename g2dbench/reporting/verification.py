@@ -25,10 +25,13 @@ from g2dbench.registry import Registry
 from g2dbench.result import (
     PREDICTIONS_FILE,
     SUBSET_FILE,
+    VALID_PREDICTIONS,
+    VALID_PREDICTIONS_FILE,
     Result,
     checksum_of,
     load,
 )
+from g2dbench.system.files import file_digest
 
 _IDENTITY_SCHEMA, _CHECKSUM_SCHEMA = 3, 4
 """The schema versions since which a folder's name and a checksum can be recomputed."""
@@ -140,6 +143,13 @@ def _subset(result: Result, folder: Path) -> Iterator[str]:
         yield f"it counts {result.counts['train']} training images, {SUBSET_FILE} has {len(ids)}"
 
 
+def _valid_predictions(result: Result, folder: Path) -> Iterator[str]:
+    digest = result.details.get(VALID_PREDICTIONS)
+    path = folder / VALID_PREDICTIONS_FILE
+    if digest is not None and (not path.is_file() or file_digest(path) != digest):
+        yield f"{VALID_PREDICTIONS_FILE} is missing, or is not the file that the run wrote"
+
+
 def _scores(result: Result, folder: Path, registry: Registry) -> Iterator[str]:
     """Compute all scores from the stored predictions again."""
     try:
@@ -157,6 +167,7 @@ def _scores(result: Result, folder: Path, registry: Registry) -> Iterator[str]:
     yield from (f"{line}{hint}" for line in changed)
     if result.metric not in computed.scores:
         yield f"the task has no metric {result.metric!r}, which the result calls its main score"
+    yield from _valid_predictions(result, folder)
     images, counted = table["id"].nunique(), result.counts.get("test")
     if counted is not None and images > counted:
         yield f"it counts {counted} test images, its predictions are of {images}"

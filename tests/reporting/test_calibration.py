@@ -15,8 +15,7 @@ from typer.testing import CliRunner
 from g2dbench.cli import app
 from g2dbench.errors import BadResult
 from g2dbench.reporting.calibration import calibration, crossfit_folds, why_not
-from g2dbench.reporting.stored_cells import VALID_PREDICTIONS_FILE
-from g2dbench.result import PREDICTIONS_FILE
+from g2dbench.result import PREDICTIONS_FILE, VALID_PREDICTIONS_FILE
 
 
 def planted(count: int, temperature: float, seed: int = 0, finding: str = "x") -> pd.DataFrame:
@@ -123,6 +122,27 @@ def test_the_command_says_what_is_missing_and_uses_validation_predictions(tmp_pa
     planted(400, 3.0, seed=1).to_parquet(folder / VALID_PREDICTIONS_FILE)
     code, text = run("calibration", folder)
     assert (code, "ece_temperature" in text, "without" in text) == (0, True, False)
+
+
+def test_the_temperature_of_an_evaluated_cell_is_fitted_on_its_validation_predictions(
+    small_store: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "results"
+    words = ("eval", "--task", "cls", "--protocol", "prototype", "--model", "random-init")
+    data = ("--data", "synthetic:120", "--store", small_store, "--size", 64, "--out", out)
+    assert run(*words, *data)[0] == 0
+    (path,) = out.rglob(VALID_PREDICTIONS_FILE)
+    code, text = run("calibration", out)
+    assert (code, "ece_temperature" in text, "without" in text) == (0, True, False)
+    assert run("verify", out)[0] == 0
+    table = pd.read_parquet(path)
+    tested = pd.read_parquet(path.with_name(PREDICTIONS_FILE))
+    assert list(table.columns) == list(tested.columns)
+    assert not set(table["patient"]) & set(tested["patient"])
+    table.assign(score=0.5).to_parquet(path)
+    for command in ("calibration", "verify"):
+        code, text = run(command, out)
+        assert (code, "is not the file that the run wrote" in text) == (1, True), command
 
 
 def test_the_command_leaves_out_other_tasks_and_refuses_edited_predictions(tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ def calibration(
 ) -> None:
     """Calibration of stored probabilities: ECE, Brier score, and what a temperature changes."""
     from g2dbench.reporting import calibration as analysis
-    from g2dbench.reporting.stored_cells import VALID_PREDICTIONS_FILE, stored_cells
+    from g2dbench.reporting.stored_cells import stored_cells
+    from g2dbench.result import VALID_PREDICTIONS_FILE
 
     assessed = 0
     lacking = 0

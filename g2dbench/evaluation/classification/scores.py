@@ -6,6 +6,7 @@ the validation split, NaN if that has no positive image. For classes that exclud
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from g2dbench.cards import DatasetCard
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, BadResult
+from g2dbench.evaluation.cell_folder import store_predictions
 from g2dbench.evaluation.heads.saved_head import SavedHead
 from g2dbench.evaluation.imported.score_file import read_scores
 from g2dbench.evaluation.prediction_table import WideTable, labels, long_table, to_wide
@@ -29,7 +31,11 @@ from g2dbench.metrics.confusion import (
 from g2dbench.metrics.labels import require_scores
 from g2dbench.metrics.ranking import ranking_statistics
 from g2dbench.metrics.statistic import Statistic
+from g2dbench.result import VALID_PREDICTIONS, VALID_PREDICTIONS_FILE
 from g2dbench.sample import PRESENT
+from g2dbench.task import Run
+
+Array = NDArray[np.float64]
 
 SCORE_METRICS = ("auc", "ap", *CALIBRATION_METRICS)
 DECISIONS = ("f1", "acc", "mcc", "balanced_acc")
@@ -63,6 +69,17 @@ def of_head(test: Dataset, head: SavedHead, score: NDArray[np.float64]) -> pd.Da
     facts = head.facts
     thresholds = np.array(facts["thresholds"], np.float64)
     return predictions(test, tuple(facts["findings"]), score, thresholds, facts["exclusive"])
+
+
+def store_validation(run: Run[Any], valid: Dataset, head: SavedHead, score: Array) -> None:
+    """Write the head's predictions on the validation split into the cell's folder, if it has one.
+
+    Calibration fits a temperature on them. score (N, K); their digest goes into the details.
+    """
+    if run.folder is not None:
+        table = of_head(valid, head, score)
+        digest = store_predictions(table, run.folder, VALID_PREDICTIONS_FILE)
+        run.details[VALID_PREDICTIONS] = digest
 
 
 def from_file(path: Path, test: Dataset, findings: tuple[str, ...]) -> pd.DataFrame:

@@ -11,6 +11,7 @@ A suite is a TOML file, one of those in this folder or the user's own:
     protocol = "g2d"
     data = ["rsna@mgca-det"]
     fractions = [0.01, 0.1, 1.0]
+    settings = ["fit.epochs=20"]   # changes of the protocol, as `--set`; may be left out
 """
 
 import tomllib
@@ -38,6 +39,7 @@ class SuiteRow(BaseModel):
     """One row: a task under one protocol, on several data sets and fractions.
 
     data: as in `--data`. fractions: shares of the training patients; ignored by zero-shot tasks.
+    settings: `FIELD=VALUE` changes of the protocol, as `--set`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -47,6 +49,7 @@ class SuiteRow(BaseModel):
     protocol: str
     data: tuple[str, ...] = Field(min_length=1, strict=False)
     fractions: tuple[Fraction, ...] = Field(default=(1.0,), min_length=1, strict=False)
+    settings: tuple[str, ...] = Field(default=(), strict=False)
 
 
 class Suite(BaseModel):
@@ -133,6 +136,7 @@ def suite_cells(
                     tasks=[row.task],
                     protocol=row.protocol,
                     fractions=fractions or row.fractions,
+                    changes=[*row.settings, *template.changes],
                 )
                 cells += [SuiteCell(row.title, spec) for spec in grid.cells(bench)]
             except G2DBenchError as error:

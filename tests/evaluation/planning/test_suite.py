@@ -1,5 +1,6 @@
 """Suites: the files that come with g2dbench, a user's own, and what is skipped."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from g2dbench.evaluation.planning import estimate
 from g2dbench.evaluation.planning.suite import read_suite, suite_cells, suite_names
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.registry import Registry
+from g2dbench.system.overrides import join_name
+from g2dbench.task import protocol_of
 
 OWN = """
 summary = "Two tasks."
@@ -37,6 +40,8 @@ def test_every_row_names_a_task_and_a_protocol_that_exist(name: str) -> None:
     cards = {card.name: card for card in Registry().cards(TaskCard)}
     for row in read_suite(name).rows:
         assert row.protocol in cards[row.task].protocols
+        task = Registry().find(TaskCard, row.task).load()
+        protocol_of(task, join_name(row.protocol, row.settings))  # Misuse for an unknown setting
 
 
 def test_own_suite_and_what_is_not_prepared(tmp_path: Path, small_store: Path) -> None:
@@ -50,6 +55,12 @@ def test_own_suite_and_what_is_not_prepared(tmp_path: Path, small_store: Path) -
     assert found == [("Probe", "cls", 0.5), ("Probe", "cls", 1.0), ("Zero-shot", "zeroshot", 1.0)]
     assert [(row.title, row.data) for row in skipped] == [("Probe", "rsna")]
     assert "g2dbench data prepare rsna" in skipped[0].reason
+    told = replace(template(small_store), changes=["fit.epochs=3"])
+    path.write_text(
+        OWN.replace('protocol = "g2d"\n', 'protocol = "g2d"\nsettings = ["fit.lr=1e-3"]\n', 1)
+    )
+    changed, _ = suite_cells(read_suite(str(path)), told, bench, tasks=["cls"])
+    assert {cell.spec.protocol for cell in changed} == {"g2d+epochs=3+lr=0.001"}
     only, _ = suite_cells(suite, template(small_store), bench, tasks=["zeroshot"])
     assert [cell.spec.task for cell in only] == ["zeroshot"]
     with pytest.raises(Misuse, match="task of the suite mine"):
