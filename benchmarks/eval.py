@@ -24,7 +24,7 @@ from torch import nn
 from g2dbench.cards import ModelCard, TaskCard
 from g2dbench.data.prepare import prepare
 from g2dbench.data.splits.fractions import sample_fraction
-from g2dbench.data.store.request import Drawing
+from g2dbench.data.store.request import GenerationSettings
 from g2dbench.dataset import Dataset
 from g2dbench.model import Identity, Model
 from g2dbench.pretrained.image.timm_encoder import TimmEncoder, timm_preprocess
@@ -52,7 +52,7 @@ def main() -> None:
 def cls(folder: Path, images: int, size: int, encoder: str, epochs: int) -> None:
     data = prepare(
         "synthetic", None, folder / "store",
-        progress=quiet, registry=REGISTRY, size=size, drawing=Drawing(count=images),
+        progress=quiet, registry=REGISTRY, size=size, generation=GenerationSettings(count=images),
     )  # fmt: skip
     train, valid, test = (data.split(name) for name in ("train", "valid", "test"))
     print(
