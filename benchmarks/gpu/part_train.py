@@ -18,6 +18,7 @@ from part import Part, start
 from published_step import published_step
 from steps import Setup, Step, bytes_per_s, our_step, peak_flops, setup
 from torch import Tensor
+from transformers import BertConfig
 
 from g2dbench.method import Batch
 
@@ -44,7 +45,9 @@ def compare(part: Part, size: int, batch: int, name: str) -> None:
     device = part.device
     made = setup(size, batch, device, part.small)
     published, published_state = with_state(
-        device, lambda: published_step(device, size), made.batches["short"][0]
+        device,
+        lambda: published_step(device, size, **published_sizes(part.small)),
+        made.batches["short"][0],
     )
     ours, our_state = with_state(device, lambda: our_step(made.method, device), None)
     for kind, given in made.batches.items():
@@ -81,6 +84,14 @@ def compare(part: Part, size: int, batch: int, name: str) -> None:
         )  # fmt: skip
         if not any("busy" in row for row in part.rows) or part.small:
             part.add(name=f"profile of ours, {name}, {kind} reports", **profile(ours, given[0]))
+
+
+def published_sizes(small: bool) -> dict[str, Any]:
+    """Arguments of `published_step`: none, or networks for a trial."""
+    if not small:
+        return {}
+    bert = BertConfig(num_hidden_layers=2, hidden_size=32, num_attention_heads=2)
+    return {"encoder": "resnet18", "bert": bert}
 
 
 def with_state(
