@@ -45,6 +45,7 @@ class Job:
             files = sorted(str(file) for file in (PROJECT / "tests").rglob("test_cuda.py"))
             report = f"--junitxml={FOLDER / 'tests.xml'}"
             options = ["-q", "-m", "gpu", "--durations=5", "--tb=short", report]
+            options += ["-o", "junit_family=xunit1"]  # the one that holds recorded properties
             if len(os.sched_getaffinity(0)) >= 8:
                 options += ["-n", "4", "--dist", "loadfile"]
             return [sys.executable, "-m", "pytest", *options, *files]

@@ -172,7 +172,8 @@ def profile(step: Step, batch: Batch) -> dict[str, Any]:
         wall = seconds(lambda: [step(replace(batch)) for _ in range(3)], batch.images.device)
     rows = found.key_averages()
     kernel = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-    spent = sorted(((getattr(row, kernel), row.count, row.key) for row in rows), reverse=True)
+    every = [(getattr(row, kernel), row.count, row.key) for row in rows]
+    spent = sorted((row for row in every if row[0] > 0), reverse=True)
     total = sum(time for time, _, _ in spent)
     top = [
         f"{100 * time / max(total, 1):.1f} % {key[:90]} ({count // 3} a step)"
