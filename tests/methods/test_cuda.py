@@ -25,7 +25,7 @@ LOSS, GRADIENT = 1e-4, 5e-3
 HALF_LOSS = {"bf16": 0.1, "fp16": 0.05}
 SENSITIVE = {"g2d": 3.0}
 """Factor of HALF_LOSS: pooled by uniform attention, the embeddings of an untrained G2D are nearly
-equal, and batch norm and the temperature of 0.07 enlarge what rounding changes (CPU, bf16: 17 %)."""
+equal, and batch norm and the temperature of 0.07 enlarge what rounding changes (bf16: 17 %)."""
 
 
 @pytest.fixture(autouse=True)
