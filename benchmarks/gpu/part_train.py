@@ -6,7 +6,6 @@ authors ran it, ours in bf16. Both run in turn, in blocks of steps between two s
 
 import copy
 import statistics
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,7 +19,7 @@ from steps import Setup, Step, bytes_per_s, our_step, peak_flops, setup
 from torch import Tensor
 from transformers import BertConfig
 
-from g2dbench.method import Batch
+from g2dbench.method import Batch, Method
 
 STEPS, ROUNDS, WARM_UP = 4, 4, 3
 
@@ -44,12 +43,12 @@ def compare(part: Part, size: int, batch: int, name: str) -> None:
     """Both steps on the reports of each length, then their memory and what fills the time."""
     device = part.device
     made = setup(size, batch, device, part.small)
-    published, published_state = with_state(
-        device,
-        lambda: published_step(device, size, **published_sizes(part.small)),
-        made.batches["short"][0],
-    )
-    ours, our_state = with_state(device, lambda: our_step(made.method, device), None)
+    given = made.batches["short"][0]
+    before = allocated(device)
+    published = published_step(device, size, **published_sizes(part.small))
+    published(given)
+    published_state = allocated(device) - before
+    ours, our_state = our_step(made.method, device), state_bytes(made.method)
     for kind, given in made.batches.items():
         steps = {"published": published, "ours": ours}
         for step in steps.values():
@@ -94,15 +93,10 @@ def published_sizes(small: bool) -> dict[str, Any]:
     return {"encoder": "resnet18", "bert": bert}
 
 
-def with_state(
-    device: torch.device, make: Callable[[], Step], batch: Batch | None
-) -> tuple[Step, int]:
-    """A step, and the bytes that its weights and optimizer take; ours are placed before."""
-    before = allocated(device)
-    step = make()
-    if batch is not None:
-        step(batch)
-    return step, allocated(device) - before
+def state_bytes(method: Method) -> int:
+    """Bytes of weights, buffers and the two moments of each trained weight."""
+    kept = sum(value.nbytes for value in (*method.parameters(), *method.buffers()))
+    return kept + 2 * sum(w.nbytes for w in method.parameters() if w.requires_grad)
 
 
 def allocated(device: torch.device) -> int:
