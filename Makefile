@@ -6,9 +6,11 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 LOWEST := build/lowest
+# The Python of `make gpu`: its own, where packages are there and nothing can be installed
+GPU_PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help baseline demo test unit gate check format lint types nightly gate-processors lowest wheel clean
+.PHONY: help baseline demo test unit gate check format lint types nightly gate-processors lowest wheel gpu clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: *.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 17
@@ -65,6 +67,10 @@ wheel: $(STAMP)  ## build the wheel into dist/
 gate-processors: $(STAMP) ## run the gate's suite on imitated processors and print the band
 	rm -rf build/processors
 	$(BIN)/python tests/gate/processors.py build/processors
+
+# GPU_PARTS="train loader" measures some parts, GPU_OPTIONS="--small --device cpu" tries the program.
+gpu: $(if $(GPU_PYTHON),,$(STAMP)) ## correctness and speed on a CUDA device, under 9 minutes
+	$(or $(GPU_PYTHON),$(BIN)/python) benchmarks/gpu $(if $(GPU_PARTS),--parts $(GPU_PARTS)) $(GPU_OPTIONS)
 
 clean:           ## remove what the build made (not runs, not results)
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -20,18 +20,20 @@ from g2dbench.method import Batch
 SIZE, LENGTH, FROZEN = 256, 256, 9
 VOCABULARY = 28996
 """Size of the vocabulary of Bio_ClinicalBERT."""
+BERT_BASE = BertConfig(vocab_size=VOCABULARY)
 
 
 class PublishedG2D(nn.Module):
     """The network and losses of the released code; the forward pass returns the total loss."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int, encoder: str, bert: BertConfig) -> None:
         super().__init__()
-        self.unet: Any = smp.Unet("resnet50", encoder_weights=None, classes=1)
-        self.bert = BertModel(BertConfig(vocab_size=VOCABULARY))
+        self.unet: Any = smp.Unet(encoder, encoder_weights=None, classes=1)
+        self.bert = BertModel(bert)
         self.bert.encoder.layer[:FROZEN].requires_grad_(False)
-        self.image_head, self.text_head = _pointwise(nn.Conv2d, 2048), _pointwise(nn.Conv1d, 768)
-        self.positions = nn.Parameter(torch.randn((SIZE // 32) ** 2 + 1, 128) / 128**0.5)
+        self.image_head = _pointwise(nn.Conv2d, self.unet.encoder.out_channels[-1])
+        self.text_head = _pointwise(nn.Conv1d, bert.hidden_size)
+        self.positions = nn.Parameter(torch.randn((size // 32) ** 2 + 1, 128) / 128**0.5)
         self.attend = nn.MultiheadAttention(128, 4, batch_first=True)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -67,10 +69,15 @@ def _host_mask(weights: Tensor, logits: Tensor) -> Tensor:
     return torch.from_numpy((maps > cuts[:, None, None, None]).astype(np.float32)).to(logits.device)
 
 
-def published_step(device: torch.device) -> Callable[[Batch], None]:
-    """The step: fp32 on a CPU, fp16 autocast on a GPU; text is padded to `LENGTH`."""
+def published_step(
+    device: torch.device, size: int = SIZE, encoder: str = "resnet50", bert: BertConfig = BERT_BASE
+) -> Callable[[Batch], None]:
+    """The step for images of this side: fp32 on a CPU, fp16 on a GPU; text padded to `LENGTH`.
+
+    encoder, bert: smaller ones serve to try a benchmark out.
+    """
     torch.manual_seed(0)
-    model = PublishedG2D().to(device).train()
+    model = PublishedG2D(size, encoder, bert).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, weight_decay=1e-8)
     use_fp16 = device.type == "cuda"
     scaler = torch.amp.GradScaler(device.type, enabled=use_fp16)

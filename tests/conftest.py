@@ -28,7 +28,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 MOST_SECONDS = 5.0
 """Processor time that a test without a mark of `TIERS` may take, in this process."""
 
-TIERS = ("integration", "gate", "slow")
+TIERS = ("integration", "gate", "slow", "gpu")
 
 
 @pytest.fixture(scope="session")
