@@ -68,6 +68,9 @@ class PseudoMask(nn.Module):
         scores = scores * self.body(images)[:, None]
         if settings.threshold == "mixture":
             return above_mixture(scores)
+        if settings.threshold == "batch":
+            together = above_percentile(scores.transpose(0, 1).flatten(1, 2), settings.percentile)
+            return together.unflatten(1, (len(scores), -1)).transpose(0, 1)
         return above_percentile(scores, settings.percentile)
 
     def body(self, images: Tensor) -> Tensor:
