@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 LOWEST := build/lowest
 
 .DEFAULT_GOAL := help
-.PHONY: help baseline demo test unit gate check format lint types nightly gate-processors lowest wheel clean
+.PHONY: help baseline demo test unit gate check format lint types nightly gate-processors lowest wheel gpu-study clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: *.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 17
@@ -65,6 +65,14 @@ wheel: $(STAMP)  ## build the wheel into dist/
 gate-processors: $(STAMP) ## run the gate's suite on imitated processors and print the band
 	rm -rf build/processors
 	$(BIN)/python tests/gate/processors.py build/processors
+
+# The interpreter needs torch with CUDA and the packages of pyproject.toml; nothing is downloaded.
+# STUDY holds options of the study, such as STUDY="--minutes 9 --stage bench".
+GPU_PYTHON ?= $(BIN)/python
+gpu-study:       ## on a GPU: can the bench tell, and do pseudo masks pay? (9 minutes a call)
+	$(GPU_PYTHON) -c 'import g2dbench.tasks' || $(GPU_PYTHON) -m pip install --quiet \
+	    --no-index --no-deps --no-build-isolation --editable .
+	OMP_NUM_THREADS=1 $(GPU_PYTHON) -m benchmarks.gpu_study $(STUDY)
 
 clean:           ## remove what the build made (not runs, not results)
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -112,8 +112,8 @@ def _draw(wanted: list[Training], args: argparse.Namespace) -> list[str]:
             if seconds > 2:
                 speed = count / seconds
                 said.append(
-                    f"Drew {count} radiographs of {scale.size} px in {seconds:.0f} s: {speed:.0f}/s, "
-                    f"{speed / cores:.0f}/s per core."
+                    f"Drew {count} radiographs of {scale.size} px in {seconds:.0f} s: "
+                    f"{speed:.0f}/s, {speed / cores:.0f}/s per core."
                 )
                 print(said[-1], flush=True)
     return said

@@ -60,8 +60,8 @@ class Place:
 
     def run(self, training: Training) -> Path:
         """The run folder of a training."""
-        name = f"{training.scale}-{training.arm}-s{training.seed}"
-        return self.folder / "runs" / name.replace(" ", "_").replace(",", "")
+        name = _folder_name(f"{training.scale}-{training.arm}-s{training.seed}")
+        return self.folder / "runs" / name
 
 
 def store(scale: Scale, folder: Path, part: str, workers: int = 0) -> Store:
@@ -111,10 +111,10 @@ def evaluate(training: Training, cell_name: str, place: Place) -> Row:
     task = registry.find(TaskCard, cell.task).load()
     spec = CellSpec(
         model=str(place.run(training)), label=training.arm, task=cell.task, data=data.card.name,
-        protocol=cell.protocol, fraction=scale.fraction, seed=training.seed,
-        subset_seed=training.seed, limit=scale.limit, validation="budget",
+        protocol=cell.protocol, fraction=min(1.0, cell.labels * scale.fraction), seed=training.seed,
+        limit=scale.limit,
     )  # fmt: skip
-    out = place.folder / "results" / training.scale.replace(" ", "_") / cell_name.replace(" ", "_")
+    out = place.folder / "results" / _folder_name(training.scale) / _folder_name(cell_name)
     with _changed_protocol(task, cell_name):
         outcome = runner.evaluate(spec, model, task, data, machine, out)
     result = outcome.result
@@ -165,6 +165,10 @@ def _untrained(
     )  # fmt: skip
     accelerator = make_accelerator(machine.device, machine.precision, "ddp")
     start_run(info, folder, method, accelerator).finish(method.state_dict())
+
+
+def _folder_name(text: str) -> str:
+    return text.replace(" ", "_").replace(",", "")
 
 
 def _last_log_row(folder: Path) -> dict[str, float]:

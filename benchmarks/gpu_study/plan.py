@@ -24,11 +24,10 @@ class Scale:
 
     Attributes:
         size: side of the images in pixels; changes: of the recipe `g2d-tiny`, besides these fields.
-        drawn: radiographs for pre-training, with the data's own splits.
+        drawn: radiographs for pre-training; 70 % are in the training split, 10 % are held out.
         bench: radiographs of other patients for the tasks; fraction: share of their training
-            patients that is labelled; limit: test images.
-        epochs, align: of pre-training, and those before pixel alignment starts.
-        share_start: fraction of the epochs after which pixel alignment starts.
+            patients that is labelled, some 100 images; limit: test images.
+        epochs, batch: of pre-training; share_start: part of the epochs before pixel alignment.
     """
 
     name: str
@@ -65,7 +64,7 @@ _FULL = (
 )
 """The whole ResNet-18, whose last map has stride 32."""
 
-_MAIN = Scale(name="96 px", size=96, drawn=24_000, bench=2400, fraction=0.06, limit=400, epochs=10)
+_MAIN = Scale(name="96 px", size=96, drawn=24_000, bench=1600, fraction=0.09, limit=320, epochs=10)
 SCALES: dict[str, Scale] = {
     scale.name: scale
     for scale in (
@@ -130,25 +129,33 @@ ARMS: dict[str, Arm] = {
 class Cell:
     """One evaluation: a task with its protocol, changed by `changes`.
 
-    findings: those that are segmented or detected; empty for all.
+    findings: those that are segmented or detected; empty for all. labels: labelled training images,
+    as a multiple of the scale's.
     """
 
     name: str
     task: str
     protocol: str
     findings: tuple[str, ...] = ()
+    labels: float = 1.0
     changes: dict[str, Any] = field(default_factory=dict)
 
 
 CELLS: dict[str, Cell] = {
     cell.name: cell
     for cell in (
-        Cell("seg consolidation", "seg", "small", ("consolidation",)),
-        Cell("seg pneumothorax", "seg", "small", ("pneumothorax",)),
-        Cell("seg effusion", "seg", "small", ("pleural effusion",)),
-        Cell("det consolidation", "det", "g2d", ("consolidation",)),
-        Cell("det all", "det", "g2d"),
         Cell("ground", "ground", "valid"),
+        Cell("seg nodule", "seg", "small", ("nodule",)),
+        Cell("seg pneumothorax", "seg", "small", ("pneumothorax",)),
+        Cell("seg consolidation", "seg", "small", ("consolidation",)),
+        Cell("seg all", "seg", "small"),
+        Cell("seg probe all", "seg", "dense-probe"),
+        Cell("det all", "det", "g2d"),
+        Cell("det consolidation", "det", "g2d", ("consolidation",)),
+        Cell("det cardiomegaly", "det", "g2d", ("cardiomegaly",)),
+        Cell("seg consolidation, a third of the labels", "seg", "small", ("consolidation",), 1 / 3),
+        Cell("seg all, five times the labels", "seg", "small", (), 5.0),
+        Cell("det all, five times the labels", "det", "g2d", (), 5.0),
         Cell("zeroshot", "zeroshot", "g2d"),
     )
 }

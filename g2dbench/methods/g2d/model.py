@@ -114,7 +114,7 @@ class G2D(TwoTowers):
             found |= self.pseudo_mask.steps(attention, images)
         elif report is not None:
             scores = self._mask_source(pixels, attention, report)
-            found["report / peak"] = _of_peak(scores)
+            found[f"{self._settings.mask.source} / peak"] = _of_peak(scores)
             found |= self.pseudo_mask.steps(scores, images)
         if self._settings.pixel.target != "none":
             found["decoder"] = self.decode(pyramid).float().sigmoid().mean(1)
