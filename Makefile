@@ -66,13 +66,10 @@ gate-processors: $(STAMP) ## run the gate's suite on imitated processors and pri
 	rm -rf build/processors
 	$(BIN)/python tests/gate/processors.py build/processors
 
-# The interpreter needs torch with CUDA and the packages of pyproject.toml; nothing is downloaded.
-# STUDY holds options of the study, such as STUDY="--minutes 9 --stage bench".
-GPU_PYTHON ?= $(BIN)/python
-gpu-study:       ## on a GPU: can the bench tell, and do pseudo masks pay? (9 minutes a call)
-	$(GPU_PYTHON) -c 'import g2dbench.tasks' || $(GPU_PYTHON) -m pip install --quiet \
-	    --no-index --no-deps --no-build-isolation --editable .
-	OMP_NUM_THREADS=1 $(GPU_PYTHON) -m benchmarks.gpu_study $(STUDY)
+# STUDY holds options of the study: STUDY="--stage bench --minutes 5"; `--help` lists them.
+gpu-study: $(if $(GPU_PYTHON),,$(STAMP)) ## can the bench tell, do pseudo masks pay? 9 minutes on a GPU
+	PYTHONPATH="benchmarks/gpu/uninstalled:$$PYTHONPATH" OMP_NUM_THREADS=1 \
+	    $(or $(GPU_PYTHON),$(BIN)/python) -m benchmarks.gpu_study $(STUDY)
 
 clean:           ## remove what the build made (not runs, not results)
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -46,14 +46,20 @@ def main() -> None:
         print(f"[{time.monotonic() - began:4.0f} s] {_line(row)}", flush=True)
 
     study = Study(
-        wanted=wanted, cells=args.cell or [*CELLS, PRECISION],
+        wanted=wanted, cells=args.cell or [PRECISION, *CELLS],
         place=Place(args.out, str(device), args.loaders), done=finished_keys(rows),
         deadline=began + 60 * args.minutes, record=record,
         trainers=args.trainers, evaluators=args.evaluators,
     )  # fmt: skip
-    left = study.run()
+    study.run()
     facts.append(f"This call took {time.monotonic() - began:.0f} s.")
-    facts += [f"Not started: {t.scale}, {t.arm}, seed {t.seed}." for t in left]
+    study.done = finished_keys(rows)
+    left = {training: study.missing(training) for training in wanted}
+    facts += [
+        f"Not measured: {t.scale}, {t.arm}, seed {t.seed}: {len(cells)} of {len(study.cells)}."
+        for t, cells in left.items()
+        if cells
+    ]
     text = summary(_newest(rows), facts)
     (args.out / REPORT).write_text(text, encoding="utf-8")
     _copy(args)

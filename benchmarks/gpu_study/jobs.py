@@ -156,7 +156,9 @@ def _untrained(
     machine: Machine,
     registry: Registry,
 ) -> None:
-    """Write the run folder of a model that was not trained."""
+    """Write the run folder of a model that was not trained, unless it is there."""
+    if (folder / runs.RUN_FILE).is_file() and runs.read_info(folder).status == "complete":
+        return
     tokenizer = make_tokenizer(recipe.model.get("text", {}), pairs.reports)
     method = registry.find(MethodCard, recipe.method).load().build(recipe.model, tokenizer, seed)
     info = runs.new_run_info(

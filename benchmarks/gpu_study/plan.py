@@ -153,6 +153,8 @@ CELLS: dict[str, Cell] = {
         Cell("det all", "det", "g2d"),
         Cell("det consolidation", "det", "g2d", ("consolidation",)),
         Cell("det cardiomegaly", "det", "g2d", ("cardiomegaly",)),
+        Cell("det all, fcos", "det", "fcos"),
+        Cell("det consolidation, fcos", "det", "fcos", ("consolidation",)),
         Cell("seg consolidation, a third of the labels", "seg", "small", ("consolidation",), 1 / 3),
         Cell("seg all, five times the labels", "seg", "small", (), 5.0),
         Cell("det all, five times the labels", "det", "g2d", (), 5.0),

@@ -1,8 +1,9 @@
 """Runs the study in two pools of processes until the time is up: trainings, and evaluations."""
 
+import heapq
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from benchmarks.gpu_study import jobs
@@ -26,7 +27,8 @@ class Study:
     """The work of a study and what of it is done.
 
     Attributes:
-        wanted: trainings in the order of importance; cells: of each, likewise.
+        wanted: trainings in the order of importance; cells: of each, likewise: the most important
+            cell of all trained models comes first.
         done: what earlier calls have measured. deadline: of `time.monotonic`.
         record: is called with every new row.
     """
@@ -40,31 +42,46 @@ class Study:
     trainers: int = 5
     evaluators: int = 6
     _slowest: dict[str, float] = field(default_factory=dict)
+    _running: dict[Future[Row], tuple[Training, str, float]] = field(default_factory=dict)
+    _evaluations: list[tuple[int, int, Training, str]] = field(default_factory=list)
 
-    def run(self) -> list[Training]:
-        """Train and evaluate; returns the trainings that the time did not suffice for."""
+    def run(self) -> None:
+        """Train and evaluate until all is done or the time is up; unfinished work is abandoned."""
         waiting = [training for training in self.wanted if self.missing(training)]
-        running: dict[Future[Row], tuple[Training, str, float]] = {}
         with self._pools() as (train_pool, eval_pool):
-            while (waiting or running) and time.monotonic() < self.deadline:
-                busy = sum(cell == TRAIN for _, cell, _ in running.values())
-                if waiting and busy < self.trainers and self._fits(waiting[0]):
-                    training = waiting.pop(0)
-                    job = train_pool.submit(jobs.train, training, self.place)
-                    running[job] = training, TRAIN, time.monotonic()
-                    continue
-                if not running:
-                    break
-                for job in wait(running, _TICK, FIRST_COMPLETED).done:
-                    training, cell, began = running.pop(job)
-                    row = _row_of(job, training, cell)
-                    self._measure(training, cell, time.monotonic() - began)
-                    self.record(row)
-                    if cell == TRAIN and "failed" not in row:
-                        for name in self.missing(training):
-                            new = eval_pool.submit(jobs.evaluate, training, name, self.place)
-                            running[new] = training, name, time.monotonic()
-        return waiting
+            while time.monotonic() < self.deadline:
+                while waiting and self._busy(True) < self.trainers and self._fits(waiting[0]):
+                    self._start(train_pool, jobs.train, waiting.pop(0))
+                while self._evaluations and self._busy(False) < self.evaluators:
+                    _, _, training, cell = heapq.heappop(self._evaluations)
+                    self._start(eval_pool, jobs.evaluate, training, cell)
+                if not self._running:
+                    return
+                for job in wait(self._running, _TICK, FIRST_COMPLETED).done:
+                    self._finish(job)
+
+    def _busy(self, training: bool) -> int:
+        """How many trainings, or evaluations, are running."""
+        return sum((cell == TRAIN) == training for _, cell, _ in self._running.values())
+
+    def _start(
+        self, pool: Executor, work: Callable[..., Row], training: Training, *cell: str
+    ) -> None:
+        job = pool.submit(work, training, *cell, self.place)
+        self._running[job] = training, *(cell or (TRAIN,)), time.monotonic()  # type: ignore[assignment]
+
+    def _finish(self, job: "Future[Row]") -> None:
+        """Record a job's row; a finished training is evaluated on its missing cells."""
+        training, cell, began = self._running.pop(job)
+        row = _row_of(job, training, cell)
+        kind = _kind(training, cell == TRAIN)
+        self._slowest[kind] = max(self._slowest.get(kind, 0.0), time.monotonic() - began)
+        if cell != TRAIN or key_of(row) not in self.done:
+            self.record(row)
+        if cell == TRAIN and "failed" not in row:
+            for name in self.missing(training):
+                order = self.cells.index(name), self.wanted.index(training)
+                heapq.heappush(self._evaluations, (*order, training, name))
 
     def missing(self, training: Training) -> list[str]:
         """The cells of a training that are not measured yet."""
@@ -73,13 +90,9 @@ class Study:
 
     def _fits(self, training: Training) -> bool:
         """Whether a training that starts now ends in time, by the slowest one so far."""
-        kind = _kind(training, TRAIN)
-        needed = self._slowest.get(kind, 0.0) + self._slowest.get(_kind(training, ""), 0.0)
+        kinds = _kind(training, True), _kind(training, False)
+        needed = sum(self._slowest.get(kind, 0.0) for kind in kinds)
         return time.monotonic() + needed < self.deadline
-
-    def _measure(self, training: Training, cell: str, seconds: float) -> None:
-        kind = _kind(training, TRAIN if cell == TRAIN else "")
-        self._slowest[kind] = max(self._slowest.get(kind, 0.0), seconds)
 
     def _pools(self) -> "_Pools":
         return _Pools(self.trainers, self.evaluators)
@@ -99,9 +112,10 @@ class _Pools:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _kind(training: Training, what: str) -> str:
-    quick = training.arm == UNTRAINED and what == TRAIN
-    return f"{training.scale} {what} {quick}"
+def _kind(training: Training, trains: bool) -> str:
+    """Jobs of one kind take about the same time."""
+    quick = training.arm == UNTRAINED and trains
+    return f"{training.scale} {trains} {quick}"
 
 
 def _row_of(job: "Future[Row]", training: Training, cell: str) -> Row:
