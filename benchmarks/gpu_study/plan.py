@@ -179,7 +179,11 @@ Stage = tuple[str, tuple[str, ...], tuple[int, ...]]
 
 STAGES: dict[str, tuple[Stage, ...]] = {
     "small": (("small", ("untrained", "none", "named", "pseudo"), (0,)),),
-    "bench": (("96 px", ("untrained", "named", "none", "told", "pseudo", "labels"), (0, 1, 2)),),
+    "bench": (
+        ("96 px", ("untrained", "named", "none", "told", "pseudo", "labels"), (0, 1, 2)),
+        ("96 px, whole encoder", ("untrained", "named"), (0,)),
+    ),
+    "sizes": (("128 px", ("untrained", "named", "none", "told", "pseudo"), (0, 1, 2)),),
     "arms": (("96 px", ("shuffled", "reconstruction"), (0, 1, 2)),),
     "ideas": (
         ("96 px", ("report masks", "batch threshold", "gradient masks"), (0, 1, 2)),
