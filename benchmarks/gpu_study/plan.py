@@ -145,19 +145,22 @@ CELLS: dict[str, Cell] = {
     cell.name: cell
     for cell in (
         Cell("ground", "ground", "valid"),
-        Cell("seg nodule", "seg", "small", ("nodule",)),
         Cell("seg pneumothorax", "seg", "small", ("pneumothorax",)),
+        Cell("seg effusion", "seg", "small", ("pleural effusion",)),
+        Cell("det effusion, fcos", "det", "fcos", ("pleural effusion",)),
+        Cell("det cardiomegaly, fcos", "det", "fcos", ("cardiomegaly",)),
+        Cell("det all, fcos, five times the labels", "det", "fcos", (), 5.0),
+        Cell("det cardiomegaly", "det", "g2d", ("cardiomegaly",)),
+        Cell("det all, five times the labels", "det", "g2d", (), 5.0),
         Cell("seg consolidation", "seg", "small", ("consolidation",)),
+        Cell("seg nodule", "seg", "small", ("nodule",)),
         Cell("seg all", "seg", "small"),
         Cell("seg probe all", "seg", "dense-probe"),
         Cell("det all", "det", "g2d"),
         Cell("det consolidation", "det", "g2d", ("consolidation",)),
-        Cell("det cardiomegaly", "det", "g2d", ("cardiomegaly",)),
-        Cell("det all, fcos", "det", "fcos"),
         Cell("det consolidation, fcos", "det", "fcos", ("consolidation",)),
         Cell("seg consolidation, a third of the labels", "seg", "small", ("consolidation",), 1 / 3),
         Cell("seg all, five times the labels", "seg", "small", (), 5.0),
-        Cell("det all, five times the labels", "det", "g2d", (), 5.0),
         Cell("zeroshot", "zeroshot", "g2d"),
     )
 }
