@@ -10,7 +10,7 @@ LOWEST := build/lowest
 GPU_PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help baseline demo test unit gate check format lint types nightly gate-processors lowest wheel gpu clean
+.PHONY: help baseline demo test unit gate check format lint types nightly gate-processors lowest wheel gpu gpu-study clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: *.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 17
@@ -71,6 +71,11 @@ gate-processors: $(STAMP) ## run the gate's suite on imitated processors and pri
 # GPU_PARTS="train loader" measures some parts, GPU_OPTIONS="--small --device cpu" tries the program.
 gpu: $(if $(GPU_PYTHON),,$(STAMP)) ## correctness and speed on a CUDA device, under 9 minutes
 	$(or $(GPU_PYTHON),$(BIN)/python) benchmarks/gpu $(if $(GPU_PARTS),--parts $(GPU_PARTS)) $(GPU_OPTIONS)
+
+# STUDY holds options of the study: STUDY="--stage bench --minutes 5"; `--help` lists them.
+gpu-study: $(if $(GPU_PYTHON),,$(STAMP)) ## can the bench tell, do pseudo masks pay? 9 minutes on a GPU
+	PYTHONPATH="benchmarks/gpu/uninstalled:$$PYTHONPATH" OMP_NUM_THREADS=1 \
+	    $(or $(GPU_PYTHON),$(BIN)/python) -m benchmarks.gpu_study $(STUDY)
 
 clean:           ## remove what the build made (not runs, not results)
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

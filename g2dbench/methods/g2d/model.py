@@ -61,6 +61,8 @@ class G2D(TwoTowers):
             self.why_whole = (
                 "model.mask.pairing is shuffled, across the batch: set micro_batch to 0"
             )
+        elif settings.mask.threshold == "batch":
+            self.why_whole = "model.mask.threshold is that of a batch: set micro_batch to 0"
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """`vla`, and from step `pixel.start` on `pa`, before which the decoder gets no gradient."""
@@ -70,7 +72,7 @@ class G2D(TwoTowers):
     def embed(self, batch: Batch) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         """Image and report in the shared space, (B, D) each, and `pa`."""
         pyramid = self.pyramid(batch.images)
-        pixels = self._projected(pyramid)
+        pixels = self.projected(pyramid)
         pooled, attention = self.pool(pixels)
         report = self.text(batch.tokens, batch.attention)
         pixel = self._settings.pixel
@@ -92,7 +94,7 @@ class G2D(TwoTowers):
     def monitors(self, batch: Batch) -> dict[str, float]:
         """The values of `g2d.monitors`; those of masks only if the decoder is trained on them."""
         pyramid = self.pyramid(batch.images)
-        pixels = self._projected(pyramid)
+        pixels = self.projected(pyramid)
         attention = self.pool(pixels)[1]
         scores = self._mask_source(pixels, attention, self.text(batch.tokens, batch.attention))
         found = {"attention_entropy": relative_entropy(scores)}
@@ -105,14 +107,14 @@ class G2D(TwoTowers):
     def panels(self, images: Tensor, report: Tensor | None) -> dict[str, Tensor]:
         """See `G2DModel.panels`; report: (B, D), one embedding per image."""
         pyramid = self.pyramid(images)
-        pixels = self._projected(pyramid)
+        pixels = self.projected(pyramid)
         attention = self.pool(pixels)[1]
         found = {"attention / peak": _of_peak(attention)}
         if self._settings.mask.source == "query":
             found |= self.pseudo_mask.steps(attention, images)
         elif report is not None:
             scores = self._mask_source(pixels, attention, report)
-            found["report / peak"] = _of_peak(scores)
+            found[f"{self._settings.mask.source} / peak"] = _of_peak(scores)
             found |= self.pseudo_mask.steps(scores, images)
         if self._settings.pixel.target != "none":
             found["decoder"] = self.decode(pyramid).float().sigmoid().mean(1)
@@ -128,23 +130,23 @@ class G2D(TwoTowers):
 
     def embed_pyramid(self, pyramid: list[Tensor]) -> Tensor:
         """Pyramid -> (B, D): attention pooling over the projected pixels."""
-        embedded: Tensor = self.pool(self._projected(pyramid))[0]
+        embedded: Tensor = self.pool(self.projected(pyramid))[0]
         return embedded
 
     def attend(self, pyramid: list[Tensor]) -> Tensor:
         """Pyramid -> (B, H, h, w): the query's attention to each pixel."""
-        attention: Tensor = self.pool(self._projected(pyramid))[1]
+        attention: Tensor = self.pool(self.projected(pyramid))[1]
         return attention
 
     def dense(self, pyramid: list[Tensor]) -> Tensor:
         """Pyramid -> (B, D, h, w): embeddings of pixels, by the setting `attention.dense`."""
-        return self._dense(self._projected(pyramid))
+        return self._dense(self.projected(pyramid))
 
     def decode(self, pyramid: list[Tensor]) -> Tensor:
         """Pyramid -> (B, K, S, S) logits."""
         return decode(self.unet.decoder, self.unet.segmentation_head, pyramid, self.strides)
 
-    def _projected(self, pyramid: list[Tensor]) -> Tensor:
+    def projected(self, pyramid: list[Tensor]) -> Tensor:
         """Pyramid -> (B, D, h, w): the projected pixels, input of the attention pooling."""
         fine, *coarser = pyramid[self._finest_level :]
         size = fine.shape[2:]
@@ -157,13 +159,28 @@ class G2D(TwoTowers):
 
     @torch.no_grad()
     def _mask_source(self, pixels: Tensor, attention: Tensor, report: Tensor) -> Tensor:
-        """Maps for the pseudo masks, (B, H, h, w): attention of the query, or of the report."""
+        """Maps for the pseudo masks, (B, H, h, w), from what `mask.source` names."""
         if self._settings.mask.source == "query":
             return attention
+        if self._settings.mask.source == "gradient":
+            return self.relevance(pixels, report)
         dense = F.normalize(self._dense(pixels).float(), dim=1)
         cosines = torch.einsum("bdhw,bd->bhw", dense, F.normalize(report.float(), dim=-1))
         scores = (cosines * self.contrastive.scale()).flatten(1).softmax(-1)
         return scores.view_as(cosines)[:, None]
+
+    def relevance(self, pixels: Tensor, report: Tensor) -> Tensor:
+        """Projected pixels (B, D, h, w), reports (B, D) -> (B, 1, h, w), at least 0.
+
+        The gradient of the cosine of pooled image and report, times the pixel, summed over D.
+        """
+        with torch.enable_grad(), torch.autocast(pixels.device.type, enabled=False):
+            leaf = pixels.detach().float().requires_grad_()
+            pooled = self.pool(leaf)[0]
+            similarity = F.cosine_similarity(pooled, report.detach().float()).sum()
+            (gradient,) = torch.autograd.grad(similarity, leaf)
+        found: Tensor = (gradient * leaf.detach()).sum(1, keepdim=True).clamp(min=0)
+        return found
 
 
 class G2DModel(PretrainedImageTextModel):

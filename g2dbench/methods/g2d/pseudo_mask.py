@@ -68,6 +68,8 @@ class PseudoMask(nn.Module):
         scores = scores * self.body(images)[:, None]
         if settings.threshold == "mixture":
             return above_mixture(scores)
+        if settings.threshold == "batch":
+            return above_batch_percentile(scores, settings.percentile)
         return above_percentile(scores, settings.percentile)
 
     def body(self, images: Tensor) -> Tensor:
@@ -93,6 +95,12 @@ def above_percentile(scores: Tensor, percentile: float) -> Tensor:
     # kthvalue has no deterministic form on CUDA
     cut = flat.topk(flat.shape[-1] - rank, dim=-1, sorted=False).values.amin(-1)
     return scores > cut[..., None, None]
+
+
+def above_batch_percentile(scores: Tensor, percentile: float) -> Tensor:
+    """(B, K, S, S) -> bool, True above this percentile of the maps of all images, per K."""
+    together = scores.transpose(0, 1).flatten(1, 2)
+    return above_percentile(together, percentile).view(-1, *scores[:, 0].shape).transpose(0, 1)
 
 
 def above_mixture(scores: Tensor) -> Tensor:

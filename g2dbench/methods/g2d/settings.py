@@ -39,7 +39,11 @@ class MaskSettings(Settings):
     """`[model.mask]`: the five steps from attention to pseudo mask.
 
     source: "query" is the attention of the aggregating query (paper); "report" the softmax over
-    pixels of the cosine between a pixel and the image's report, at the contrastive temperature.
+    pixels of the cosine between a pixel and the image's report, at the contrastive temperature;
+    "gradient" how much a pixel adds to the similarity of image and report, as the positive part of
+    its gradient times the pixel (Grad-CAM's idea, without classes).
+    threshold: a percentile of each image's map; "batch" takes the percentile over all maps of the
+    batch, so that images without a peak have small or empty masks; "mixture" fits two Gaussians.
     heads: their mean, or one mask and one decoder channel each. body: "otsu" is the pixels brighter
     than Otsu's threshold, "outline" fills each row between its first and last such pixel; on 117
     radiographs with lung masks, "otsu" covers 44 to 51 % of the lungs and "outline" 95 %.
@@ -50,11 +54,11 @@ class MaskSettings(Settings):
     pairing: "shuffled" gives each image the mask of the previous one in the batch (paper, table 8).
     """
 
-    source: Literal["query", "report"] = "query"
+    source: Literal["query", "report", "gradient"] = "query"
     heads: Literal["mean", "separate"] = "mean"
     upsampling: Literal["bilinear", "nearest"] = "bilinear"
     body: Literal["otsu", "outline", "none"] = "outline"
-    threshold: Literal["percentile", "mixture"] = "percentile"
+    threshold: Literal["percentile", "batch", "mixture"] = "percentile"
     percentile: float = Field(default=85.0, ge=0, le=100)
     smoothing: Literal["bilateral", "guided", "none"] = "bilateral"
     sigma_space: float = Field(default=4.0, gt=0)
@@ -105,8 +109,11 @@ class G2DSettings(TowerSettings):
                 f"the radius {self.mask.window()} of the smoothing filter must be below image.size "
                 f"{self.image.size}: lower mask.sigma_space or mask.radius"
             )
-        if self.mask.source == "report" and self.mask.heads == "separate":
-            raise ValueError("a report gives one map: mask.heads = separate needs source = query")
+        if self.mask.source != "query" and self.mask.heads == "separate":
+            raise ValueError(
+                f"mask.source = {self.mask.source} gives one map: mask.heads = separate needs "
+                "source = query"
+            )
         if self.pixel.target == "image" and self.mask.heads == "separate":
             raise ValueError("an image is one target: mask.heads = separate needs target = mask")
         return self

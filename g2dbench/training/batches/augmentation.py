@@ -50,10 +50,15 @@ def augment(image: Grey, uniform: NDArray[np.floating], policy: AugmentPolicy) -
     return _POLICIES[policy](image, uniform.astype(np.float64))
 
 
-def _light(image: Grey, uniform: Matrix) -> Grey:
+def light_motion(uniform: NDArray[np.floating]) -> Matrix:
+    """(K,) -> (3, 3): how `light` moves an image, as a homography from output to input."""
     shift = (_scaled(uniform[0], -0.05, 0.05), _scaled(uniform[1], -0.05, 0.05))
     angle, zoom = _scaled(uniform[2], -7, 7), _scaled(uniform[3], 0.92, 1.08)
-    moved = warp(image, affine(angle, 0, zoom, shift))
+    return affine(angle, 0, zoom, shift)
+
+
+def _light(image: Grey, uniform: Matrix) -> Grey:
+    moved = warp(image, light_motion(uniform))
     curve = adjust_brightness(_IDENTITY_CURVE, _scaled(uniform[4], 0.9, 1.1))
     curve = adjust_contrast(curve, _scaled(uniform[5], 0.85, 1.15), moved)
     limit = math.log(1.25)

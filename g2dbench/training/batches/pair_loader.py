@@ -157,9 +157,7 @@ class PairLoader:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The training batches of an epoch from batch `first` on."""
-        uniform = _epoch_generator(self._settings.seed, AUGMENT_STREAM, epoch).random(
-            (len(self._pairs), RANDOM_NUMBERS)
-        )
+        uniform = augmentation_numbers(self._settings.seed, epoch, len(self._pairs))
         batches = list(self.order(epoch)[first:])
         pixels = self._fetch(
             AugmentedImages(self._images(), uniform, self._settings.policy), batches
@@ -207,6 +205,11 @@ class PairLoader:
         """Collate pixels (B, S, S) uint8 with the reports of their rows."""
         ids = tuple(self._pairs.ids[row] for row in rows.tolist())
         return self._collator.batch(pixels, *self._tokens.batch(rows), ids, step)
+
+
+def augmentation_numbers(seed: int, epoch: int, pairs: int) -> NDArray[np.float64]:
+    """The uniform numbers that augment the images of an epoch, (N, `RANDOM_NUMBERS`)."""
+    return _epoch_generator(seed, AUGMENT_STREAM, epoch).random((pairs, RANDOM_NUMBERS))
 
 
 def _epoch_generator(seed: int, stream: int, epoch: int) -> np.random.Generator:

@@ -100,6 +100,7 @@ def test_impossible_settings_are_refused(tokenizer: PreTrainedTokenizerFast) -> 
         ({"attention": {"heads": 9}}, "exceeds width 8"),
         ({"attention": {"stride": 4}}, r"model.attention.stride = 4"),
         ({"mask": {"source": "report", "heads": "separate"}}, "needs source = query"),
+        ({"mask": {"source": "gradient", "heads": "separate"}}, "needs source = query"),
         ({"mask": {"heads": "separate"}, "pixel": {"target": "image"}}, "needs target = mask"),
         (
             {"decoder": {"channels": [16, 8]}},

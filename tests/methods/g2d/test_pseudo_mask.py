@@ -55,6 +55,24 @@ def test_percentile_is_numpys_quantile_even_with_ties(percentile: float) -> None
         np.testing.assert_array_equal(found, scores > cut)
 
 
+@pytest.mark.parametrize("heads", ["mean", "separate"])
+def test_the_threshold_of_a_batch_is_one_for_all_images(heads: str) -> None:
+    settings = MaskSettings.model_validate(
+        {"threshold": "batch", "percentile": 90, "heads": heads, "body": "none",
+         "smoothing": "none", "upsampling": "nearest"}
+    )  # fmt: skip
+    scores = attention(6, 3, 8)
+    scores[2] = 1 / 64  # uniform attention: no peak, so no mask
+    found = PseudoMask(settings, IMAGENET)(scores, torch.zeros(6, 3, 64, 64)) > 0.5
+    maps = scores.mean(1, keepdim=True) if heads == "mean" else scores
+    for head in range(maps.shape[1]):
+        cut = np.quantile(maps[:, head].repeat_interleave(8, 1).repeat_interleave(8, 2), 0.9)
+        large = (maps[:, head] > cut).repeat_interleave(8, 1).repeat_interleave(8, 2)
+        assert torch.equal(found[:, head], large)
+    assert not found[2].any()
+    assert found[0].any()
+
+
 def test_percentile_works_on_a_single_pixel() -> None:
     assert not above_percentile(torch.ones(1, 1, 1, 1), 85).any()
 
