@@ -49,6 +49,7 @@ CORPUS = "open_i"
 ENCODER = "tf_efficientnet_lite0"
 RECIPE = (
     f"model.image.encoder=tu-{ENCODER}", f"model.image.size={SIZE}", "optim.lr=2e-4",
+    f"data.size={SIZE}",
 )  # fmt: skip
 MASKS = ("ground_glass_opacity", "consolidation")
 SOURCES = {
@@ -154,15 +155,15 @@ def run(folders: Folders, args: argparse.Namespace) -> None:
 
 def train_command(folders: Folders, arm: str, seed: int, args: argparse.Namespace) -> list[str]:
     settings = [
-        *RECIPE, f"name={arm}", f"model.text.source={args.weights / 'minilm'}",
+        *RECIPE, f"model.text.source={args.weights / 'minilm'}",
         f"model.image.weights={args.weights / f'tu-{ENCODER}.safetensors'}",
         *(["model.pixel.target=none"] if arm == "vla" else []),
     ]  # fmt: skip
     out = folders.run(arm, seed)
     command = [
         sys.executable, "-m", "g2dbench", "pretrain", "--recipe", "g2d-small", "--data", CORPUS,
-        "--store", str(folders.stores), "--seed", str(seed), "--epochs", str(args.epochs),
-        "--out", str(out), *(["--resume"] if out.exists() else []),
+        "--store", str(folders.stores), "--workers", "1", "--seed", str(seed),
+        "--epochs", str(args.epochs), "--out", str(out), *(["--resume"] if out.exists() else []),
     ]  # fmt: skip
     return [*command, *(word for setting in settings for word in ("--set", setting))]
 
@@ -224,10 +225,12 @@ def print_tables(folders: Folders, seeds: int) -> None:
     print(*problems, sep="\n")
     print(to_markdown(build_leaderboard([stored.result for stored in results])))
     cells: dict[tuple[str, str, str], dict[str, list[Path]]] = {}
-    for stored in sorted(results, key=lambda one: (one.result.cell.model_seed, one.path)):
+    for stored in sorted(
+        results, key=lambda one: (one.result.cell.model_seed, one.result.cell.seed)
+    ):
         cell = stored.result.cell
         by_arm = cells.setdefault((cell.task, cell.protocol, cell.data), {})
-        by_arm.setdefault(cell.model, []).append(stored.path.parent)
+        by_arm.setdefault(cell.model, []).append(stored.folder)
     print("\n| task | data | comparison | difference | 95 % interval | p patients | p seeds |")
     print("|---|---|---|---|---|---|---|")
     for (task, protocol, data), by_arm in cells.items():
