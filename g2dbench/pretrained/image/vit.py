@@ -1,4 +1,6 @@
-"""Vision transformers with timm's key names inside published checkpoints.
+"""Vision transformers inside published checkpoints, built from the shapes of their weights.
+
+Their keys have timm's names; `vit_names` gives these names to other layouts.
 
 Shapes: B images, S input side, N patches, D width, h w grid (N = h * w).
 """
@@ -18,10 +20,11 @@ _HEAD_WIDTH = 64
 """Width of an attention head in ViT-S, -B and -L."""
 
 
-def make_vit(state: Mapping[str, Tensor], prefix: str, file: Path | str) -> Any:
+def make_vit(state: Mapping[str, Tensor], prefix: str, file: Path | str, **options: Any) -> Any:
     """timm's vision transformer with the sizes of the weights under `prefix`, without a classifier.
 
-    Raises BadCheckpoint where the file contains no vision transformer there.
+    options: further arguments of timm's class. Raises BadCheckpoint where the file contains no
+    vision transformer there.
     """
     part = select_prefix(state, prefix)
     try:
@@ -36,6 +39,7 @@ def make_vit(state: Mapping[str, Tensor], prefix: str, file: Path | str) -> Any:
             num_heads=width // _HEAD_WIDTH,
             num_classes=0,
             global_pool="token",
+            **options,
         )
     except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
         raise BadCheckpoint(
@@ -48,3 +52,11 @@ def patch_grid(trunk: Any, images: Tensor) -> Tensor:
     """(B, 3, S, S) -> (B, D, h, w): the patch tokens after the final norm."""
     tokens: Tensor = trunk.forward_features(images)
     return to_grid(tokens[:, 1:])
+
+
+def mean_patch(trunk: Any, images: Tensor) -> Tensor:
+    """(B, 3, S, S) -> (B, D): mean of the last block's patch tokens, before the final norm."""
+    tokens: Tensor = trunk.forward_intermediates(
+        images, indices=1, norm=False, output_fmt="NLC", intermediates_only=True
+    )[0]
+    return tokens.mean(dim=1)

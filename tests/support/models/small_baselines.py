@@ -29,6 +29,7 @@ from transformers import (
 from g2dbench.cards import ModelCard
 from g2dbench.model import Model
 from g2dbench.registry import Registry
+from support.models.encoder_releases import ENCODERS
 from support.models.small_releases import make_biovil, make_g2d, make_medklip
 from support.originals import (
     chexzero,
@@ -201,6 +202,7 @@ FACTORIES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "xrayclip": ("xrayclip", make_hf_clip),
     "xraysiglip": ("xrayclip", make_hf_siglip),
     "biomedclip": ("biomedclip", make_biomedclip),
+    **ENCODERS,
     **{
         f"open_clip-{kind}": ("open_clip", lambda folder, kind=kind: make_open_clip(folder, kind))
         for kind in WHOLE
