@@ -26,23 +26,16 @@ from typing import Any
 from torch import Tensor
 
 from g2dbench.cards import ModelCard
-from g2dbench.errors import BadCheckpoint, Misuse
+from g2dbench.errors import BadCheckpoint
 from g2dbench.model import Identity, Model
 from g2dbench.preprocess import Preprocess
 from g2dbench.pretrained.image.resnet import name_stages
 from g2dbench.pretrained.image.vit import make_vit, mean_patch
-from g2dbench.pretrained.image.vit_encoder import ViTEncoder
+from g2dbench.pretrained.image.vit_encoder import ViTEncoder, read_source
 from g2dbench.pretrained.image.vit_names import CLIP_OPTIONS, from_openai_clip, from_vit_pytorch
-from g2dbench.pretrained.layouts import strip_wrappers, without
+from g2dbench.pretrained.layouts import without
 from g2dbench.pretrained.towers import ResNetTower, SwinTower, modern_swin
-from g2dbench.pretrained.weights import (
-    State,
-    digest,
-    find_state,
-    load_state,
-    read_weights,
-    select_prefix,
-)
+from g2dbench.pretrained.weights import State, digest, load_state, select_prefix
 
 CARD = ModelCard(
     name="benchx",
@@ -198,10 +191,7 @@ def load(source: str | None, seed: int) -> Model:
     Raises Misuse without a source, BadCheckpoint for a file of no known layout or one that does not
     fit.
     """
-    if source is None:
-        raise Misuse(f"benchx needs its weights: --model benchx:FILE, FILE of {CARD.source}")
-    file = Path(source).expanduser()
-    state = strip_wrappers(find_state(read_weights(file), file), file)
+    state, file = read_source(CARD, source)
     layout, prefix = _find_layout(state, file)
     card = _CARDS.get(layout.method, CARD)
     model = layout.read(card, select_prefix(state, prefix), file)

@@ -8,19 +8,17 @@ the file (`fc_norm`). The feature map is the patches after the trained norm.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from g2dbench.cards import ModelCard
-from g2dbench.errors import Misuse
 from g2dbench.model import Identity
 from g2dbench.preprocess import Preprocess
 from g2dbench.pretrained.image.vit import make_vit, mean_patch
-from g2dbench.pretrained.image.vit_encoder import ViTEncoder
-from g2dbench.pretrained.layouts import strip_to, strip_wrappers, without
-from g2dbench.pretrained.weights import digest, find_state, load_state, read_weights
+from g2dbench.pretrained.image.vit_encoder import ViTEncoder, read_source
+from g2dbench.pretrained.layouts import strip_to, without
+from g2dbench.pretrained.weights import digest, load_state
 
 EPSILON = 1e-6
 
@@ -45,12 +43,7 @@ def load_masked_vit(
     unused: regular expressions of the decoders' keys. Raises Misuse without a source, BadCheckpoint
     for a file that does not fit.
     """
-    if source is None:
-        raise Misuse(
-            f"{card.name} needs its weights: --model {card.name}:FILE, FILE of {card.source}"
-        )
-    file = Path(source).expanduser()
-    state = strip_wrappers(find_state(read_weights(file), file), file)
+    state, file = read_source(card, source)
     state = without(strip_to(state, "patch_embed.proj.weight", file), unused)
     trunk = make_vit(state, "", file)
     load_state(trunk, state, file)

@@ -1,4 +1,4 @@
-"""BenchX's checkpoints beside its own classification encoder, and beside its stored outputs."""
+"""BenchX's checkpoints beside its own encoders (G2DBENCH_ORIGINAL_BENCHX), and stored outputs."""
 
 from pathlib import Path
 from typing import Any

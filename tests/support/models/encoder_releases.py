@@ -51,8 +51,25 @@ def make_benchx(folder: Path, method: str = "refers") -> Path:
     return write_state(folder / f"{method}.pth", benchx_state(method), BENCHX[method][2])
 
 
+def make_vit_release(name: str, folder: Path) -> Path:
+    """The file of REFERS, ECAMP or PTUnifier, with a key or two of its other parts."""
+    others = {
+        "refers": ("head.weight",),
+        "ecamp": ("super_res.conv1.weight", "bert_mlp.weight", "mask_token", "decoder_norm.bias"),
+        "ptunifier": ("language_encoder.pooler.dense.bias", "pseudo_vision_token_pool"),
+    }
+    entry = {"refers": "", "ecamp": "model", "ptunifier": "state_dict"}[name]
+    state = golden.seeded_state(golden.read(name)["shapes"])
+    more = {key: torch.ones(2) for key in others[name]}
+    return write_state(folder / f"{name}.pth", state | more, entry)
+
+
 ENCODERS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "benchx-refers": ("benchx", make_benchx),
     "benchx-swin": ("benchx", lambda folder: make_benchx(folder, "medclip-swin")),
+    **{
+        name: (name, lambda folder, name=name: make_vit_release(name, folder))
+        for name in ("refers", "ecamp", "ptunifier")
+    },
 }
 """Name of a case -> the card and what writes its SOURCE, as in `small_baselines.FACTORIES`."""

@@ -18,7 +18,7 @@ from transformers import SwinConfig, SwinModel
 from g2dbench.pretrained.towers import modern_swin
 from support.models import golden
 from support.models.encoder_releases import BENCHX, write_state
-from support.originals.imports import imported
+from support.originals.imports import ConfigDict, imported
 
 COMMIT = "yangzhou12/BenchX b874fa6"
 VIT = {"embed_dim": 64, "depth": 2, "num_heads": 1}
@@ -44,18 +44,10 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-class Settings(dict[str, Any]):
-    """Settings with attributes, as OmegaConf and ml_collections give them."""
-
-    __getattr__ = dict.get
-    __setattr__ = dict.__setitem__
-    __delattr__ = dict.__delitem__
-
-
 def pooled(checkout: Path, name: str, folder: Path) -> tuple[dict[str, tuple[int, ...]], Tensor]:
     """Shapes of the released keys without their prefix, and what the classifier gets."""
     given = {key: _package(checkout, key) for key in _PACKAGES}
-    given |= {"ml_collections": {"ConfigDict": Settings}}
+    given |= {"ml_collections": {"ConfigDict": ConfigDict}}
     images = golden.seeded_images(SIDES.get(name, 224))
     with imported([checkout], ("einops", "tqdm"), given) as load:
         build = _Builder(load, folder)
@@ -93,7 +85,7 @@ class _Builder:
             module = self.load("unifier.blocks.custom.refers.transformer")
             small = module.CONFIGS["testing"]
             small.hidden_size = VIT["embed_dim"]
-            small.transformer = Settings(
+            small.transformer = ConfigDict(
                 small.transformer, mlp_dim=256, num_heads=1, num_layers=VIT["depth"]
             )
             more = {"prefix": prefix} if prefix else {}
@@ -105,7 +97,7 @@ class _Builder:
         if name == "ptunifier":
             options["backbone"] = f"openai_{self._openai()}"
         if name == "swin":
-            options["encoder"] = Settings(proto="swin", pretrained=path, prefix=prefix)
+            options["encoder"] = ConfigDict(proto="swin", pretrained=path, prefix=prefix)
             return self._swin(visual, options)
         transformer = timm.models.vision_transformer.VisionTransformer
         small = lambda **given: transformer(**{**given, **VIT})  # noqa: E731
