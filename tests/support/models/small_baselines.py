@@ -31,6 +31,7 @@ from g2dbench.model import Model
 from g2dbench.registry import Registry
 from support.models.encoder_releases import ENCODERS
 from support.models.small_releases import make_biovil, make_g2d, make_medklip
+from support.models.text_releases import WITH_TEXT
 from support.originals import (
     chexzero,
     convirt_benchx,
@@ -203,6 +204,7 @@ FACTORIES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "xraysiglip": ("xrayclip", make_hf_siglip),
     "biomedclip": ("biomedclip", make_biomedclip),
     **ENCODERS,
+    **WITH_TEXT,
     **{
         f"open_clip-{kind}": ("open_clip", lambda folder, kind=kind: make_open_clip(folder, kind))
         for kind in WHOLE

@@ -4,8 +4,8 @@ Each function takes the checkout and the images, and gives names and shapes of t
 and the original's outputs for seeded weights.
 
 Patched: ml_collections (a dict with attributes), ipdb (imported, unused), `np.float` and the text
-decoder of ECAMP (not built). PTUnifier's `build_model` is not called, because it downloads OpenAI's weights:
-its class CLIP gets the sizes.
+decoder of ECAMP (not built). PTUnifier's `build_model` is not called, because it downloads OpenAI's
+weights: its class CLIP gets the sizes.
 """
 
 from collections.abc import Mapping
