@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from support.models import golden
 from support.models.encoder_releases import write_state
-from support.originals import seeded
+from support.originals import maco, seeded
 
 
 def make_unimed_clip(folder: Path) -> Path:
@@ -16,7 +18,19 @@ def make_unimed_clip(folder: Path) -> Path:
     return write_state(folder / "unimed_clip_vit_b16.pt", named, "state_dict")
 
 
+def make_maco(folder: Path) -> Path:
+    """maco.pth and the repository's vocabulary beside it."""
+    maco.write_vocabulary(folder)
+    state = golden.seeded_state(golden.read("maco")["shapes"])
+    others = {
+        "WCE.weight": torch.ones(4),
+        "bert_encoder.model.cls.predictions.bias": torch.ones(9),
+    }
+    return write_state(folder / "maco.pth", state | others, "model")
+
+
 WITH_TEXT: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "unimed-clip": ("unimed-clip", make_unimed_clip),
+    "maco": ("maco", make_maco),
 }
 """Name of a case -> the card and what writes its SOURCE, as in `small_baselines.FACTORIES`."""
