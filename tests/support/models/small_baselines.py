@@ -19,7 +19,6 @@ from transformers import (
     CLIPConfig,
     CLIPImageProcessor,
     CLIPModel,
-    CLIPTokenizerFast,
     PreTrainedTokenizerFast,
     SiglipConfig,
     SiglipImageProcessor,
@@ -31,6 +30,7 @@ from g2dbench.model import Model
 from g2dbench.registry import Registry
 from support.models.encoder_releases import ENCODERS
 from support.models.small_releases import make_biovil, make_g2d, make_medklip
+from support.models.small_texts import save_clip_tokenizer
 from support.models.text_releases import WITH_TEXT
 from support.originals import (
     chexzero,
@@ -128,15 +128,6 @@ def save_bert_files(folder: Path) -> None:
     ).save_pretrained(folder)  # fmt: skip
     (folder / "vocab.txt").write_text("\n".join(WORDS))
     BertTokenizerFast.from_pretrained(folder).save_pretrained(folder)
-
-
-def save_clip_tokenizer(folder: Path) -> None:
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    pieces = [*letters, *(f"{letter}</w>" for letter in letters)]
-    vocabulary = {p: i for i, p in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    CLIPTokenizerFast.from_pretrained(folder).save_pretrained(folder)
 
 
 def make_hf_clip(folder: Path) -> Path:

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import safetensors.torch
 import torch
 
 from support.models import golden
 from support.models.encoder_releases import write_state
-from support.originals import maco, seeded
+from support.models.small_texts import save_clip_tokenizer
+from support.originals import maco, medimageinsight, seeded
 
 
 def make_unimed_clip(folder: Path) -> Path:
@@ -29,8 +31,18 @@ def make_maco(folder: Path) -> Path:
     return write_state(folder / "maco.pth", state | others, "model")
 
 
+def make_medimageinsight(folder: Path) -> Path:
+    """The released folder; the weights are safetensors under another ending."""
+    save_clip_tokenizer(medimageinsight.tokenizer_folder(folder))
+    state = golden.seeded_state(golden.read("medimageinsight")["shapes"])
+    (folder / "vision_model").mkdir(exist_ok=True)
+    safetensors.torch.save_file(state, folder / "vision_model" / "medimageinsigt-v1.0.0.pt")
+    return folder
+
+
 WITH_TEXT: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "unimed-clip": ("unimed-clip", make_unimed_clip),
     "maco": ("maco", make_maco),
+    "medimageinsight": ("medimageinsight", make_medimageinsight),
 }
 """Name of a case -> the card and what writes its SOURCE, as in `small_baselines.FACTORIES`."""
