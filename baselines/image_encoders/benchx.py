@@ -149,7 +149,7 @@ def _read_ptunifier(card: ModelCard, state: State, file: Path) -> Model:
 def _vit(
     kind: type[ViTEncoder], card: ModelCard, state: State, file: Path, **options: Any
 ) -> Model:
-    trunk = make_vit(state, "", file, **options)
+    trunk = make_vit(state, "", file, PREPROCESS.size, **options)
     load_state(trunk, state, file, _HEADS)
     return kind(card, PREPROCESS, trunk)
 

@@ -183,7 +183,7 @@ def load(source: str | None, seed: int) -> Model:
     state = without(strip_to(state, "patch_embed.proj.weight", file), _UNUSED_KEYS)
     state = rename_parts(state, {f"{_BERT}pooler.dense.": "pooler.", _BERT: "bert."})
     image = {key: value for key, value in state.items() if key.startswith(_IMAGE_KEYS)}
-    trunk = make_vit(image, "", file)
+    trunk = make_vit(image, "", file, _PREPROCESS.size)
     load_state(trunk, image, file)
     rest = {key: value for key, value in state.items() if key not in image}
     heads = _build_heads(rest, file)

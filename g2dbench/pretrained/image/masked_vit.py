@@ -45,7 +45,7 @@ def load_masked_vit(
     """
     state, file = read_source(card, source)
     state = without(strip_to(state, "patch_embed.proj.weight", file), unused)
-    trunk = make_vit(state, "", file)
+    trunk = make_vit(state, "", file, preprocess.size)
     load_state(trunk, state, file)
     model = MaskedViT(card, preprocess, trunk)
     model.identity = Identity(card.name, digest(model))

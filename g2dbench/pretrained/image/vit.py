@@ -20,18 +20,24 @@ _HEAD_WIDTH = 64
 """Width of an attention head in ViT-S, -B and -L."""
 
 
-def make_vit(state: Mapping[str, Tensor], prefix: str, file: Path | str, **options: Any) -> Any:
+def make_vit(
+    state: Mapping[str, Tensor],
+    prefix: str,
+    file: Path | str,
+    side: int | None = None,
+    **options: Any,
+) -> Any:
     """timm's vision transformer with the sizes of the weights under `prefix`, without a classifier.
 
-    options: further arguments of timm's class. Raises BadCheckpoint where the file contains no
-    vision transformer there.
+    side: the input that the wrapper prepares. options: further arguments of timm's class. Raises
+    BadCheckpoint where the file contains no vision transformer there, or one for another input.
     """
     part = select_prefix(state, prefix)
     try:
         width, _, patch, _ = part["patch_embed.proj.weight"].shape
         grid = round((part["pos_embed"].shape[1] - 1) ** 0.5)
         depth = len({key.split(".")[1] for key in part if key.startswith("blocks.")})
-        return timm.models.VisionTransformer(
+        trunk = timm.models.VisionTransformer(
             img_size=patch * grid,
             patch_size=patch,
             embed_dim=width,
@@ -46,6 +52,12 @@ def make_vit(state: Mapping[str, Tensor], prefix: str, file: Path | str, **optio
             f"{file} contains no vision transformer under {prefix!r} (missing or malformed: "
             f"{error})"
         ) from error
+    if side not in (None, patch * grid):
+        raise BadCheckpoint(
+            f"{file} is for images of {patch * grid} pixels, not of {side}: its positions are a "
+            f"grid of {grid} by {grid}; give the file of the published model"
+        )
+    return trunk
 
 
 def patch_grid(trunk: Any, images: Tensor) -> Tensor:

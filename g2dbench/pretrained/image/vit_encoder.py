@@ -58,7 +58,7 @@ def build_vit(
 
     options: further arguments of timm's class. Raises BadCheckpoint for weights that do not fit.
     """
-    trunk = make_vit(state, "", file, **options)
+    trunk = make_vit(state, "", file, preprocess.size, **options)
     load_state(trunk, state, file, (r"^head\.",))
     model = ViTEncoder(card, preprocess, trunk)
     model.identity = Identity(card.name, digest(model))

@@ -58,6 +58,15 @@ def test_a_part_of_an_encoder_is_refused(tmp_path: Path, method: str) -> None:
         load("benchx", write_state(tmp_path / "cut.pth", state, ""))
 
 
+def test_a_file_for_another_input_is_refused(tmp_path: Path) -> None:
+    """The authors' PTUnifier has positions of 288 pixels."""
+    state = benchx_state("ptunifier")
+    key = "vision_encoder.visual.positional_embedding"
+    state[key] = torch.ones(1 + 18 * 18, state[key].shape[1])
+    with pytest.raises(BadCheckpoint, match="is for images of 288 pixels, not of 224"):
+        load("benchx", write_state(tmp_path / "p.pth", state, "state_dict"))
+
+
 def test_a_whole_resnet_is_not_taken_for_medklips(tmp_path: Path) -> None:
     state = benchx_state("medklip")
     state["module.res_features.7.0.conv1.weight"] = torch.ones(1)
