@@ -52,7 +52,7 @@ CARD = ModelCard(
     files=("maco.pth",),
     input_size=224,
     text_needs="mimic_wordpiece.json of the repository, beside the weights",
-    tested_with=("torch 2.14", "timm 1.0.31", "transformers 5.24", "tokenizers 0.22"),
+    tested_with=("torch 2.14", "timm 1.0.31", "transformers 5.24", "tokenizers 0.23"),
     openness="weights, code and licence public; data by agreement; no list of training images",
     notes=(
         "The published code cannot load the released file: its text pooler has 768 outputs, the "
