@@ -19,7 +19,12 @@ CARD = ModelCard(
     licence="MIT",
     capabilities=("features",),
     trained_on=("mimic_cxr",),
-    signature=("patch_embed.proj.weight", "super_res.conv1.weight", "bert_mlp.weight"),
+    signature=(
+        "patch_embed.proj.weight",
+        "decoder_pred.weight",
+        "super_res.conv1.weight",
+        "bert_mlp.weight",
+    ),
     files=("ECAMP_ViT_Base_16.pth",),
     input_size=224,
     tested_with=("torch 2.14", "timm 1.0.31"),
