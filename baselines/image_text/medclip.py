@@ -83,8 +83,6 @@ class MedCLIP(Model):
 
     def pooled(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, C): the mean of the last map, before the projection."""
-        if isinstance(self.image, SwinTower):
-            return self.image.states(images).mean(dim=1)
         return self.image.pooled(images)
 
     def features(self, images: Tensor) -> list[Tensor]:

@@ -35,14 +35,29 @@ def strip_to(state: Mapping[str, Tensor], anchor: str, file: Path | str) -> Stat
     Keys without this prefix keep their names, so that loading reports them. BadCheckpoint where
     several prefixes stand before `anchor`, as with the copies of a momentum encoder.
     """
+    prefix = _prefix_before(state, anchor, file) or ""
+    return {key.removeprefix(prefix): value for key, value in state.items()}
+
+
+def part_with(state: Mapping[str, Tensor], anchor: str, file: Path | str) -> State:
+    """The entries under the prefix that stands before the key `anchor`; others are left out.
+
+    BadCheckpoint where there is no such key, or where several prefixes stand before it.
+    """
+    prefix = _prefix_before(state, anchor, file)
+    if prefix is None:
+        raise BadCheckpoint(f"{file} has no key that ends in {anchor}: is it of another model?")
+    return part_of(state, prefix)
+
+
+def _prefix_before(state: Mapping[str, Tensor], anchor: str, file: Path | str) -> str | None:
     prefixes = [key.removesuffix(anchor) for key in state if f".{key}".endswith(f".{anchor}")]
     if len(prefixes) > 1:
         raise BadCheckpoint(
             f"{file} contains {anchor} {len(prefixes)} times, under "
             f"{', '.join(map(repr, sorted(prefixes)))}: save the model to evaluate to its own file"
         )
-    prefix = prefixes[0] if prefixes else ""
-    return {key.removeprefix(prefix): value for key, value in state.items()}
+    return prefixes[0] if prefixes else None
 
 
 def rename_parts(state: Mapping[str, Tensor], parts: Mapping[str, str]) -> State:

@@ -10,35 +10,45 @@ from torch import Tensor, nn
 from torchvision.models import resnet50
 from transformers import SwinConfig, SwinModel
 
+from g2dbench.pretrained.image.resnet import CHANNELS, STRIDES
 from g2dbench.pretrained.layouts import layers_in, renamed
 from g2dbench.pretrained.weights import State
 
 
 class ResNetTower(nn.Module):
-    """torchvision's ResNet-50 without its classifier; `network` has the official key names."""
+    """torchvision's ResNet-50 without its classifier; `network` has the official key names.
 
-    channels: tuple[int, ...] = (64, 256, 512, 1024, 2048)
-    strides: tuple[int, ...] = (2, 4, 8, 16, 32)
+    stages: how many of the four it has; MedKLIP's has three.
+    """
+
+    channels: tuple[int, ...] = CHANNELS
+    strides: tuple[int, ...] = STRIDES
     fixed_size = False
 
-    def __init__(self, in_channels: int = 3) -> None:
+    def __init__(self, in_channels: int = 3, stages: int = 4) -> None:
         super().__init__()
         self.network: Any = resnet50(weights=None)
         self.network.fc = nn.Identity()
         if in_channels != 3:
             self.network.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
+        self._stages = [f"layer{i}" for i in range(1, stages + 1)]
+        for i in range(stages + 1, 5):
+            delattr(self.network, f"layer{i}")
+        self.channels = CHANNELS[: stages + 1]
+        self.strides = STRIDES[: stages + 1]
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
-        """(B, C, S, S) -> five feature maps of strides 2 to 32."""
+        """(B, C, S, S) -> the feature maps of strides 2 to 32, or to that of the last stage."""
         net = self.network
         maps = [net.relu(net.bn1(net.conv1(images)))]
-        maps.append(net.layer1(net.maxpool(maps[0])))
-        for stage in (net.layer2, net.layer3, net.layer4):
-            maps.append(stage(maps[-1]))
+        below = net.maxpool(maps[0])
+        for name in self._stages:
+            below = getattr(net, name)(below)
+            maps.append(below)
         return maps
 
     def pooled(self, images: Tensor) -> Tensor:
-        """(B, C, S, S) -> (B, 2048): the mean of the last map."""
+        """(B, C, S, S) -> (B, channels of the last map): the mean of the last map."""
         return self.pyramid(images)[-1].mean(dim=(2, 3))
 
 
@@ -76,6 +86,10 @@ class SwinTower(nn.Module):
         """(B, 3, S, S) -> (B, N, C) tokens after the final norm, row by row."""
         states: Tensor = self.network(pixel_values=images).last_hidden_state
         return states
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, C): the mean of the tokens."""
+        return self.states(images).mean(dim=1)
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """(B, 3, S, S) -> feature maps of strides 4 to 32."""

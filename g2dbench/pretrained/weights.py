@@ -58,19 +58,27 @@ def state_digest(state: Mapping[str, Tensor]) -> str:
 def read_weights(path: Path | str) -> Any:
     """The content of a weights file, on the CPU: a state_dict, or the nested object around it.
 
-    A .safetensors file is recognized by its name; every other file by its content (the zip and
-    legacy formats of `torch.save`). Nothing in the file is executed; objects that are neither data
-    nor tensors become inert placeholders. Raises BadCheckpoint for a folder and for a file that is
-    missing, empty, broken, unsafe, or of another format.
+    A safetensors file is recognized by its name or its first bytes; every other file by its content
+    (the zip and legacy formats of `torch.save`). Nothing in the file is executed; objects that are
+    neither data nor tensors become inert placeholders. Raises BadCheckpoint for a folder and for a
+    file that is missing, empty, broken, unsafe, or of another format.
     """
     file = Path(path)
     _check_format(file)
-    if file.suffix == ".safetensors":
+    if file.suffix == ".safetensors" or _is_safetensors(file):
         return _read_safetensors(file)
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as refusal:
         return _read_restricted(file, refusal)
+
+
+def _is_safetensors(file: Path) -> bool:
+    """Whether the file begins with the length of a JSON header that fits into it, and its brace."""
+    with file.open("rb") as opened:
+        head = opened.read(9)
+    length = int.from_bytes(head[:8], "little")
+    return head[8:] == b"{" and length + 8 <= file.stat().st_size
 
 
 def _extracted_weights_file(file: Path) -> str:

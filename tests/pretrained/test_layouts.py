@@ -12,7 +12,7 @@ from torch import nn
 from g2dbench.errors import BadCheckpoint
 from g2dbench.pretrained.image import resnet
 from g2dbench.pretrained.image.vit import make_vit
-from g2dbench.pretrained.layouts import rename_parts, strip_to, strip_wrappers, without
+from g2dbench.pretrained.layouts import part_with, rename_parts, strip_to, strip_wrappers, without
 from g2dbench.pretrained.query_decoder import QueryLayer
 from g2dbench.pretrained.text.checkpoint_bert import bert_config
 
@@ -38,6 +38,13 @@ def test_the_prefix_before_a_known_key_is_stripped_and_others_stay() -> None:
     momentum = dict.fromkeys(("query.stem.weight", "key.stem.weight"), ONE)
     with pytest.raises(BadCheckpoint, match=r"2 times, under 'key\.', 'query\.'"):
         strip_to(momentum, "stem.weight", FILE)
+
+
+def test_the_part_with_a_known_key_is_taken_without_its_prefix() -> None:
+    state = dict.fromkeys(("net.visual.stem.weight", "net.visual.x", "net.text.y"), ONE)
+    assert list(part_with(state, "stem.weight", FILE)) == ["stem.weight", "x"]
+    with pytest.raises(BadCheckpoint, match=r"weights\.pth has no key that ends in absent"):
+        part_with(state, "absent", FILE)
 
 
 def test_parts_are_renamed_and_left_out() -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from support.models.weights_files import Tiny
 from torch import nn
@@ -14,6 +15,7 @@ from g2dbench.pretrained.weights import (
     find_state,
     load_state,
     matching_cards,
+    read_weights,
     select_prefix,
     strip_prefix,
 )
@@ -31,6 +33,20 @@ def test_the_state_is_found_under_the_usual_names_and_nested(tmp_path: Path) -> 
         find_state({"epoch": 3, "optimizer": {}}, "f.pt")
     with pytest.raises(BadCheckpoint, match="not a mapping"):
         find_state([1], "f.pt")
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pt", "w.bin"])
+def test_safetensors_are_read_under_any_name(tmp_path: Path, name: str) -> None:
+    safetensors.torch.save_file({"w": torch.arange(3.0)}, tmp_path / name)
+    assert read_weights(tmp_path / name)["w"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("length", [0, 10**6])
+def test_what_only_begins_like_safetensors_is_refused(tmp_path: Path, length: int) -> None:
+    file = tmp_path / "w.pt"
+    file.write_bytes(length.to_bytes(8, "little") + b"{broken")
+    with pytest.raises(BadCheckpoint, match=r"w\.pt is not a readable"):
+        read_weights(file)
 
 
 def test_prefixes_are_stripped_or_selected() -> None:

@@ -19,7 +19,6 @@ from transformers import (
     CLIPConfig,
     CLIPImageProcessor,
     CLIPModel,
-    CLIPTokenizerFast,
     PreTrainedTokenizerFast,
     SiglipConfig,
     SiglipImageProcessor,
@@ -29,7 +28,10 @@ from transformers import (
 from g2dbench.cards import ModelCard
 from g2dbench.model import Model
 from g2dbench.registry import Registry
+from support.models.encoder_releases import ENCODERS
 from support.models.small_releases import make_biovil, make_g2d, make_medklip
+from support.models.small_texts import save_clip_tokenizer
+from support.models.text_releases import WITH_TEXT
 from support.originals import (
     chexzero,
     convirt_benchx,
@@ -128,15 +130,6 @@ def save_bert_files(folder: Path) -> None:
     BertTokenizerFast.from_pretrained(folder).save_pretrained(folder)
 
 
-def save_clip_tokenizer(folder: Path) -> None:
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    pieces = [*letters, *(f"{letter}</w>" for letter in letters)]
-    vocabulary = {p: i for i, p in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    CLIPTokenizerFast.from_pretrained(folder).save_pretrained(folder)
-
-
 def make_hf_clip(folder: Path) -> Path:
     text = {"vocab_size": 54, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
             "num_attention_heads": 2, "max_position_embeddings": 14,
@@ -201,6 +194,8 @@ FACTORIES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "xrayclip": ("xrayclip", make_hf_clip),
     "xraysiglip": ("xrayclip", make_hf_siglip),
     "biomedclip": ("biomedclip", make_biomedclip),
+    **ENCODERS,
+    **WITH_TEXT,
     **{
         f"open_clip-{kind}": ("open_clip", lambda folder, kind=kind: make_open_clip(folder, kind))
         for kind in WHOLE

@@ -58,3 +58,11 @@ def settings(**values: Any) -> SimpleNamespace:
             for key, value in values.items()
         }
     )
+
+
+class ConfigDict(dict[str, Any]):
+    """Settings with attributes that can be set and deleted, as ml_collections gives them."""
+
+    __getattr__ = dict.get
+    __setattr__ = dict.__setitem__
+    __delattr__ = dict.__delitem__
