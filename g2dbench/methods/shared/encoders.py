@@ -101,9 +101,7 @@ class TextEncoder(nn.Module):
         saves = self._frozen_cache is not None or self._settings.buckets > 1
         return HostReports.read(tokens, attention) if self.training and saves else None
 
-    def forward(
-        self, tokens: Tensor, attention: Tensor, host: HostReports | None = None
-    ) -> Tensor:
+    def forward(self, tokens: Tensor, attention: Tensor, host: HostReports | None = None) -> Tensor:
         """(B, L) and (B, L) -> (B, L, E); host: of `read`, which is called if it is None."""
         host = host or self.read(tokens, attention)
         if host is None or self._settings.buckets == 1:

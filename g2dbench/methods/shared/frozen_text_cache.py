@@ -73,7 +73,9 @@ class FrozenTextCache:
         """(L_i,) tokens of several reports, on the CPU -> (L_i, E) each, in one padded pass."""
         lengths = torch.tensor([len(row) for row in rows])
         tokens = pad_sequence(list(rows), batch_first=True)
-        allowed = to_device((torch.arange(tokens.shape[1]) < lengths[:, None])[:, None, None], device)
+        allowed = to_device(
+            (torch.arange(tokens.shape[1]) < lengths[:, None])[:, None, None], device
+        )
         with torch.no_grad():
             hidden: Tensor = self._bert.embeddings(input_ids=to_device(tokens, device))
             hidden = run_layers(self._bert.encoder.layer[: self._layers], hidden, allowed)

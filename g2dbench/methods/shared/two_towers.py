@@ -72,9 +72,7 @@ class TextTower(BaseTextTower):
         self.projector = Projector(settings.projector, self.encoder.width, settings.width)
         self._text: TextSettings = settings.text
 
-    def forward(
-        self, tokens: Tensor, attention: Tensor, host: HostReports | None = None
-    ) -> Tensor:
+    def forward(self, tokens: Tensor, attention: Tensor, host: HostReports | None = None) -> Tensor:
         """(B, L) and (B, L) -> (B, D), not normalized; host: of the encoder's `read`."""
         return self.project(self.encoder(tokens, attention, host), attention)
 
