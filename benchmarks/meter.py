@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -18,6 +19,20 @@ def seconds(run: Callable[[], object], device: torch.device) -> float:
     run()
     wait()
     return time.perf_counter() - began
+
+
+def step_seconds(run: Callable[[], object], count: int, device: torch.device) -> list[float]:
+    """Seconds of each of `count` calls in a row; on a GPU between events in its queue."""
+    if device.type != "cuda":
+        return [seconds(run, device) for _ in range(count)]
+    marks = [torch.cuda.Event(enable_timing=True) for _ in range(count + 1)]
+    torch.cuda.synchronize()
+    marks[0].record()
+    for mark in marks[1:]:
+        run()
+        mark.record()
+    torch.cuda.synchronize()
+    return [a.elapsed_time(b) / 1e3 for a, b in pairwise(marks)]
 
 
 def matmul_flops_per_s(device: torch.device, dtype: torch.dtype) -> float:

@@ -56,11 +56,11 @@ class Job:
 
 
 JOBS = (
-    Job("tests", 150),
-    Job("train", 150),
+    Job("tests", 120),
+    Job("train", 170),
     Job("evaluate", 75),
-    Job("loader", 90),
-    Job("compile", 110),
+    Job("loader", 75),
+    Job("compile", 160),
 )
 
 

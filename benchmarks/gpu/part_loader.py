@@ -25,7 +25,7 @@ from g2dbench.training.batches.collate import LoaderSettings
 from g2dbench.training.batches.pair_loader import PairLoader, Pairs, find_pairs
 
 BATCH, STARTING = 128, 4
-WORKERS = (4, 8, 12, 15, 0)
+WORKERS = (4, 12, 0)
 
 
 def main() -> None:

@@ -70,7 +70,7 @@ def train(folder: Path) -> list[str]:
         "published, images/s": lambda r: f"{r['published']:.0f}",
         "ours, images/s": lambda r: f"{r['ours']:.0f}",
         "ratio": lambda r: f"**{r['ratio']:.2f}**",
-        "ours, first epoch": lambda r: f"{r['ours_first_epoch']:.0f}",
+        "ours, all reports new": lambda r: f"{r['ours_new_reports']:.0f}",
         "GFLOP an image, published / ours": lambda r: (
             f"{r['published_gflop_per_image']:.0f} / {r['ours_gflop_per_image']:.0f}"
         ),
@@ -80,15 +80,34 @@ def train(folder: Path) -> list[str]:
         "bandwidth, at most": lambda r: percent(r["ours_share_of_bandwidth_at_most"]),
         "pseudo mask": lambda r: percent(r["mask_share"], 1),
         "GiB, published / ours": lambda r: f"{gib(r['published_gib'])} / {gib(r['ours_gib'])}",
-        "spread": lambda r: percent(r["spread"], 1),
+        "spread, published / ours": lambda r: (
+            f"{percent(r['published_spread'], 1)} / {percent(r['spread'], 1)}"
+        ),
     }
     measured = [row for row in rows if "ratio" in row]
     lines += table({"size and batch": lambda r: r["name"], **columns}, measured) + errors(rows)
     lines += [
         "", "Bandwidth counts what every operation reads and writes, without fusion and caches: an "
-        "upper bound. GiB: weights, optimizer and the peak of a step.",
+        "upper bound. GiB: weights, optimizer and the peak of a step. All reports new: a step "
+        "of which no report is in the cache of the frozen layers, as in a first epoch. Spread: the "
+        "range of the middle half of the steps' times, over the median.", "",
     ]  # fmt: skip
+    graphs = {
+        "captured": lambda r: r["captured"],
+        "ours, images/s": lambda r: f"{r['graph_images_per_s']:.0f}",
+        "spread": lambda r: percent(r["spread"], 1),
+        "peak, GiB": lambda r: gib(r["peak_gib"]),
+        "losses": lambda r: ", ".join(f"{k} {v:.3f}" for k, v in r["losses"].items()),
+    }
+    captured = [row for row in rows if "captured" in row]
+    if captured:
+        lines += ["Experiment: parts of our step in CUDA graphs.", ""]
+        lines += table({"size and batch": lambda r: r["name"], **graphs}, captured)
     for row in rows:
+        if "host_top" in row:
+            calls = ", ".join(f"{k} {v:.0f}" for k, v in row["driver_calls_per_step"].items())
+            lines += ["", f"{row['name']}; calls to the driver a step: {calls or 'none'}", ""]
+            lines += [f"- {line}" for line in row["host_top"][:15]]
         if "busy" in row:
             lines += [
                 "", f"{row['name']}: the GPU computes {percent(row['busy'])} of the time, in "

@@ -78,8 +78,9 @@ class Convirt(PooledTwoTowers):
 
     def embed(self, batch: Batch) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         """Image and report in the shared space, (B, D) each."""
+        on_host = self.text.encoder.read(batch.tokens, batch.attention)
         image = self.embed_pyramid(self.pyramid(batch.images))
-        return (image, self.text(batch.tokens, batch.attention)), {}
+        return (image, self.text(batch.tokens, batch.attention, on_host)), {}
 
     def compare(self, *representations: Tensor) -> dict[str, Tensor]:
         """The contrastive loss of images and reports, (B, D) each."""

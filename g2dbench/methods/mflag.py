@@ -82,8 +82,9 @@ class Mflag(PooledTwoTowers):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """`align` and `orthogonal`."""
         check_pairs(batch)
+        on_host = self.text.encoder.read(batch.tokens, batch.attention)
         latent = self.pyramid(batch.images)[-1].mean((2, 3))
-        text = self.text(batch.tokens, batch.attention)
+        text = self.text(batch.tokens, batch.attention, on_host)
         geometry = orthogonality(latent, self._latent.off_diagonal)
         return {
             "align": alignment(self.projector(latent), text),

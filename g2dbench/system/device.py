@@ -1,6 +1,7 @@
 """The choice of device and precision: the meaning of `auto`, and what the machine supports."""
 
 import torch
+from torch import Tensor
 
 from g2dbench.errors import Misuse
 
@@ -41,6 +42,13 @@ def choose_precision(name: str, device: torch.device) -> str:
     if name == "fp16" and device.type == "cpu":
         raise Misuse("--precision fp16 needs a GPU; on the CPU choose fp32 or bf16")
     return name
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """A copy on the device; from pinned memory on CUDA, so that the host does not wait for it."""
+    if device.type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
 
 
 def native_bf16(device: torch.device) -> bool:

@@ -26,7 +26,8 @@ class Machine:
     Attributes:
         device: of models and tensors.
         precision: of forward passes: "fp32", "bf16" or "fp16". It can change a score, so it is part
-            of a cell's identity; everything else here changes the speed only.
+            of a cell's identity; everything else here changes the speed only. In this process fp32
+            is without TensorFloat-32 from then on.
         workers: processes that read images; None chooses by the device.
         batch_size: images per evaluation batch; a recipe sets that of training.
         progress: the progress display of long work.
@@ -39,6 +40,10 @@ class Machine:
     batch_size: int = 32
     progress: Progress = quiet
     features: FeatureFolder | None = None
+
+    def __post_init__(self) -> None:
+        """Make fp32 mean fp32: by default cuDNN rounds convolutions to TensorFloat-32's 10 bits."""
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
     @classmethod
     def choose(

@@ -71,10 +71,11 @@ class G2D(TwoTowers):
 
     def embed(self, batch: Batch) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         """Image and report in the shared space, (B, D) each, and `pa`."""
+        on_host = self.text.encoder.read(batch.tokens, batch.attention)
         pyramid = self.pyramid(batch.images)
         pixels = self.projected(pyramid)
         pooled, attention = self.pool(pixels)
-        report = self.text(batch.tokens, batch.attention)
+        report = self.text(batch.tokens, batch.attention, on_host)
         pixel = self._settings.pixel
         if pixel.target == "none" or batch.step < pixel.start:
             return (pooled, report), {}

@@ -201,8 +201,9 @@ def bilateral_filter(mask: Tensor, window: Tensor, sigma_range: float) -> Tensor
     k g / (k g + 1 - g) where it is 0. Borders are reflected without the edge (OpenCV's default).
     """
     g = _blur(mask, window)
-    k = math.exp(-1 / (2 * sigma_range**2))
-    inside, outside = g / (g + k * (1 - g)), k * g / (k * g + (1 - g))
+    k, rest = math.exp(-1 / (2 * sigma_range**2)), 1 - g
+    inside, weaker = g / (g + k * rest), k * g
+    outside = weaker / (weaker + rest)
     return torch.where(mask > 0.5, inside, outside)
 
 

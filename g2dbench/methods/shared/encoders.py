@@ -13,11 +13,12 @@ from torch.nn import functional as F
 from transformers import AutoConfig, BertConfig, BertModel
 
 from g2dbench.errors import BadCheckpoint, Misuse
-from g2dbench.methods.shared.frozen_text_cache import FrozenTextCache, run_layers
+from g2dbench.methods.shared.frozen_text_cache import FrozenTextCache, HostReports, run_layers
 from g2dbench.methods.shared.settings import ImageSettings, TextSettings
 from g2dbench.pretrained.text.tokenizer import SCRATCH
 from g2dbench.pretrained.weights import find_state, load_state, read_weights
 from g2dbench.registry import unknown_name
+from g2dbench.system.device import to_device
 
 _ATTENTION = "sdpa"
 """PyTorch's own attention, which takes a boolean mask; transformers' default may change."""
@@ -92,25 +93,36 @@ class TextEncoder(nn.Module):
                 module.eval()
         return self
 
-    def forward(self, tokens: Tensor, attention: Tensor) -> Tensor:
-        """(B, L) and (B, L) -> (B, L, E)."""
-        if not self.training or self._settings.buckets == 1:
-            return self._encode(tokens, attention)
-        lengths, width = attention.sum(1), tokens.shape[1]
-        order = lengths.argsort(stable=True)
+    def read(self, tokens: Tensor, attention: Tensor) -> HostReports | None:
+        """What `forward` reads on the host, (B, L) and (B, L); None if it reads nothing.
+
+        It waits for the device, so call it before the image encoder has filled the device's queue.
+        """
+        saves = self._frozen_cache is not None or self._settings.buckets > 1
+        return HostReports.read(tokens, attention) if self.training and saves else None
+
+    def forward(self, tokens: Tensor, attention: Tensor, host: HostReports | None = None) -> Tensor:
+        """(B, L) and (B, L) -> (B, L, E); host: of `read`, which is called if it is None."""
+        host = host or self.read(tokens, attention)
+        if host is None or self._settings.buckets == 1:
+            return self._encode(tokens, attention, host)
+        order, width, device = host.lengths.argsort(stable=True), tokens.shape[1], tokens.device
         parts = []
         for rows in order.tensor_split(min(self._settings.buckets, len(order))):
-            longest = int(lengths[rows].max())
-            part = self._encode(tokens[rows, :longest], attention[rows, :longest])
+            longest, chosen = int(host.lengths[rows].max()), to_device(rows, device)
+            part = self._encode(
+                tokens[chosen, :longest], attention[chosen, :longest], host.take(rows, longest)
+            )
             parts.append(F.pad(part, (0, 0, 0, width - longest)))
-        return torch.cat(parts)[order.argsort()]
+        return torch.cat(parts)[to_device(order.argsort(), device)]
 
-    def _encode(self, tokens: Tensor, attention: Tensor) -> Tensor:
-        if not self.training or self._frozen_cache is None:
+    def _encode(self, tokens: Tensor, attention: Tensor, host: HostReports | None) -> Tensor:
+        if host is None or self._frozen_cache is None:
             whole: Tensor = self.bert(input_ids=tokens, attention_mask=attention).last_hidden_state
             return whole
-        hidden = self._frozen_cache(tokens, attention)
-        allowed = None if attention.all() else attention.bool()[:, None, None]
+        hidden = self._frozen_cache(host, tokens.device)
+        full = int(host.lengths.min()) == tokens.shape[1]
+        allowed = None if full else attention.bool()[:, None, None]
         return run_layers(self.bert.encoder.layer[self._frozen_layers :], hidden, allowed)
 
     def states(self, tokens: Tensor, attention: Tensor) -> tuple[Tensor, ...]:

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from g2dbench.errors import Misuse
 from g2dbench.method import Batch, Method
 from g2dbench.methods.shared.encoders import TextEncoder, image_encoder
+from g2dbench.methods.shared.frozen_text_cache import HostReports
 from g2dbench.methods.shared.settings import (
     InputSettings,
     ProjectedSettings,
@@ -71,9 +72,9 @@ class TextTower(BaseTextTower):
         self.projector = Projector(settings.projector, self.encoder.width, settings.width)
         self._text: TextSettings = settings.text
 
-    def forward(self, tokens: Tensor, attention: Tensor) -> Tensor:
-        """(B, L) and (B, L) -> (B, D), not normalized."""
-        return self.project(self.encoder(tokens, attention), attention)
+    def forward(self, tokens: Tensor, attention: Tensor, host: HostReports | None = None) -> Tensor:
+        """(B, L) and (B, L) -> (B, D), not normalized; host: of the encoder's `read`."""
+        return self.project(self.encoder(tokens, attention, host), attention)
 
     def project(self, hidden: Tensor, attention: Tensor) -> Tensor:
         """The encoder's output (B, L, E) -> (B, D): pooled and projected."""

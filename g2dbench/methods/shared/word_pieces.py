@@ -46,8 +46,10 @@ def cls_attention(bert: Any, before: Tensor, attention: Tensor) -> Tensor:
 def clipped_weights(weights: Tensor) -> Tensor:
     """(B, W) >= 0 -> (B, W): positive weights clipped to their 1st and 9th decile, rows sum to 1.
 
-    Zeros stay zeros. Source: HKU-MedAI/MGCA mgca_module.py, word_atten_weights.
+    Zeros stay zeros; fp32, since torch has no quantile in bf16 or fp16.
+    Source: HKU-MedAI/MGCA mgca_module.py, word_atten_weights.
     """
+    weights = weights.float()
     positive = weights > 0
     known = weights.masked_fill(~positive, torch.nan)
     low, high = (known.nanquantile(q, dim=1, keepdim=True) for q in (0.1, 0.9))

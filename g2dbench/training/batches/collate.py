@@ -15,6 +15,7 @@ from g2dbench.method import Batch
 from g2dbench.preprocess import Preprocess
 from g2dbench.pretrained.text.tokenizer import Tokenize
 from g2dbench.recipes.recipe import AugmentPolicy
+from g2dbench.system.device import to_device
 
 LENGTH_MULTIPLE = 8
 """Token rows are padded to a multiple of this length."""
@@ -83,8 +84,8 @@ class Collator:
         return Batch(
             # an embedding of 256 rows normalizes and writes channels last in one pass
             images=F.embedding(on_device, self._normalized_levels).permute(0, 3, 1, 2),
-            tokens=tokens.to(self._device),
-            attention=attention.to(self._device),
+            tokens=to_device(tokens, self._device),
+            attention=to_device(attention, self._device),
             ids=ids,
             step=step,
         )

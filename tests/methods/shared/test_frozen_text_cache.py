@@ -8,7 +8,7 @@ from torch import Tensor
 
 from g2dbench.errors import Misuse
 from g2dbench.methods.shared.encoders import TextEncoder
-from g2dbench.methods.shared.frozen_text_cache import FrozenTextCache, run_layers
+from g2dbench.methods.shared.frozen_text_cache import FrozenTextCache, HostReports, run_layers
 from g2dbench.methods.shared.settings import TowerSettings, read_settings
 
 FROZEN = {"frozen_layers": 2, "frozen_embeddings": True, "frozen_mode": "eval"}
@@ -29,6 +29,10 @@ def reports(*lengths: int) -> tuple[Tensor, Tensor]:
     return words * attention, attention
 
 
+def through(cache: FrozenTextCache, *lengths: int) -> Tensor:
+    return cache(HostReports.read(*reports(*lengths)), torch.device("cpu"))
+
+
 def outcome(made: TextEncoder, tokens: Tensor, attention: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Hidden states of real tokens, and the gradients of a loss over them."""
     hidden = made(tokens, attention)[attention.bool()]
@@ -43,20 +47,21 @@ def test_cached_outputs_equal_computed_outputs(lower: torch.dtype | None) -> Non
     cached, anew = (FrozenTextCache(made.bert, 2, limit) for limit in (2**20, 0))
     with torch.autocast("cpu", dtype=lower, enabled=lower is not None):
         for lengths in ((5, 24, 9, 5), (9,), (24, 5), (3, 9, 17)):
-            assert torch.equal(cached(*reports(*lengths)), anew(*reports(*lengths)))
+            assert torch.equal(through(cached, *lengths), through(anew, *lengths))
     assert len(cached._cached) == 5
     assert anew.bytes == 0
 
 
-def test_each_report_is_computed_once_and_the_limit_holds(
+def test_each_report_is_computed_once_in_a_batch_and_the_limit_holds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     part = FrozenTextCache(encoder(**FROZEN).bert, 2, 10 * 32 * 4)
     asked: list[int] = []
     compute = part.compute
     monkeypatch.setattr(part, "compute", lambda row: asked.append(len(row)) or compute(row))
-    part(*reports(6, 6, 4))
-    part(*reports(4, 6, 8, 8))
+    through(part, 6, 6, 4)
+    through(part, 4, 6, 8, 8)
+    through(part, 8)
     assert asked == [6, 4, 8, 8]
     assert part.bytes == 10 * 32 * 4
 
@@ -64,13 +69,32 @@ def test_each_report_is_computed_once_and_the_limit_holds(
 def test_a_changed_weight_or_precision_invalidates_the_cache() -> None:
     made = encoder(**FROZEN)
     part = FrozenTextCache(made.bert, 2, 2**20)
-    before = part(*reports(7))
+    before = through(part, 7)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not torch.equal(part(*reports(7)).float(), before)
-    assert torch.equal(part(*reports(7)), before)
+        assert not torch.equal(through(part, 7).float(), before)
+    assert torch.equal(through(part, 7), before)
     made.load_state_dict({name: w * 1.5 for name, w in made.state_dict().items()})
-    assert torch.equal(part(*reports(7)), FrozenTextCache(made.bert, 2, 0)(*reports(7)))
-    assert not torch.equal(part(*reports(7)), before)
+    assert torch.equal(through(part, 7), through(FrozenTextCache(made.bert, 2, 0), 7))
+    assert not torch.equal(through(part, 7), before)
+
+
+def test_padding_is_zero_and_each_report_is_that_of_the_frozen_layers_alone() -> None:
+    made, (tokens, attention) = encoder(**FROZEN), reports(5, 24, 9)
+    found = through(FrozenTextCache(made.bert, 2, 2**20), 5, 24, 9)
+    assert not found[~attention.bool()].any()
+    for row, length in enumerate((5, 24, 9)):
+        hidden = made.bert.embeddings(input_ids=tokens[row : row + 1, :length])
+        alone = run_layers(made.bert.encoder.layer[:2], hidden)[0]
+        assert torch.equal(found[row, :length], alone)
+
+
+def test_reports_encoded_together_as_on_a_gpu_are_those_encoded_alone() -> None:
+    part = FrozenTextCache(encoder(**FROZEN).bert, 2, 0)
+    tokens, attention = reports(5, 24, 9, 5)
+    rows = [row[:length] for row, length in zip(tokens, attention.sum(1).tolist(), strict=True)]
+    together = part.compute_together(rows, torch.device("cpu"))
+    for row, found in zip(rows, together, strict=True):
+        torch.testing.assert_close(found, part.compute(row), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

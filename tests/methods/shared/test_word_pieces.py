@@ -1,5 +1,6 @@
 """Words from tokens: grouping, BERT's attention, and clipped weights."""
 
+import pytest
 import torch
 from support.methods.networks import REPORTS
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
@@ -44,3 +45,11 @@ def test_clipped_weights_by_hand() -> None:
     low, high = 1.2, 2.8  # deciles of 1, 2, 3
     wanted = torch.tensor([[0, low, 2, high], [0, 0, 0, 6.0], [0, 0, 0, 0]]) / 6
     torch.testing.assert_close(clipped_weights(weights), wanted)
+
+
+@pytest.mark.parametrize("lower", [torch.bfloat16, torch.float16])
+def test_weights_in_half_precision_are_clipped_in_fp32(lower: torch.dtype) -> None:
+    weights = torch.tensor([[0.125, 0.25, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    found = clipped_weights(weights.to(lower))
+    assert found.dtype == torch.float32
+    assert torch.equal(found, clipped_weights(weights))
