@@ -29,16 +29,6 @@ from transformers import (
 from g2dbench.cards import ModelCard
 from g2dbench.model import Model
 from g2dbench.registry import Registry
-from support.models.small_releases import make_biovil, make_g2d, make_medklip
-from support.originals import (
-    chexzero,
-    convirt_benchx,
-    gloria,
-    kad,
-    mflag,
-    mgca_vit,
-    mrm,
-)
 
 TEXTS = ["pleural effusion", "there is no pneumothorax", "left"]
 
@@ -172,41 +162,6 @@ def make_encoder(folder: Path, name: str = "test_vit") -> str:
     file = folder / f"{name}.safetensors"
     safetensors.torch.save_file(random_weights(lambda: timm.create_model(name)).state_dict(), file)
     return f"{name}@{file}"
-
-
-WHOLE = [kind for kind in OPEN_CLIPS if kind not in ("one_patch", "learned_positions")]
-"""The variants that can do all that the card says."""
-
-FACTORIES: dict[str, tuple[str, Callable[[Path], object]]] = {
-    "random-init": ("random-init", lambda folder: None),
-    "chance": ("chance", lambda folder: None),
-    "chexzero": ("chexzero", chexzero.write),
-    "gloria": ("gloria", gloria.write),
-    "gloria-mimic": ("gloria-mimic", gloria.write),
-    "imagenet": ("imagenet", lambda folder: make_encoder(folder, "test_resnet")),
-    "mgca": ("mgca", mgca_vit.write),
-    "convirt": ("convirt", convirt_benchx.write),
-    "mflag": ("mflag", mflag.write),
-    "kad": ("kad", kad.write),
-    "mrm": ("mrm", mrm.write),
-    "encoder-vit": ("encoder", make_encoder),
-    "encoder-cnn": ("encoder", lambda folder: make_encoder(folder, "test_resnet")),
-    "hf-clip": ("hf_clip", make_hf_clip),
-    "hf-siglip": ("hf_clip", make_hf_siglip),
-    "biovil": ("biovil", make_biovil),
-    "medklip": ("medklip", make_medklip),
-    "g2d": ("g2d", make_g2d),
-    "open_clip-bert": ("open_clip", make_open_clip_bert),
-    "medsiglip": ("medsiglip", make_hf_siglip),
-    "xrayclip": ("xrayclip", make_hf_clip),
-    "xraysiglip": ("xrayclip", make_hf_siglip),
-    "biomedclip": ("biomedclip", make_biomedclip),
-    **{
-        f"open_clip-{kind}": ("open_clip", lambda folder, kind=kind: make_open_clip(folder, kind))
-        for kind in WHOLE
-    },
-}
-"""Name of a case -> the card and what writes its SOURCE."""
 
 
 def load(card: str, source: object = None, seed: int = 0) -> Model:

@@ -55,3 +55,8 @@ def make_vision(folder: Path, kind: str, **changes: Any) -> Path:
             size={"shortest_edge": 64}, crop_size={"height": 56, "width": 56}
         ).save_pretrained(folder)
     return folder
+
+
+def make_rad_dino(folder: Path) -> Path:
+    """A DINOv2 with position embeddings for the size of RAD-DINO's images."""
+    return make_vision(folder, "dinov2", image_size=518)
