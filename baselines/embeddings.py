@@ -119,7 +119,8 @@ class StoredPairs(StoredImages):
             raise BadData(
                 f"{self.file} has no embedding of the text {_few(absent)}; it has "
                 f"{len(self.texts)} texts, such as {_few(self.texts[:1])}. Add one row for every "
-                "prompt of the task: its templates with the name of each finding"
+                "text of the task: its templates with the name of each finding, or the cleaned "
+                "reports"
             )
         stored = self.get_buffer("text_embeddings")
         return F.normalize(stored[torch.from_numpy(rows).to(stored.device)], dim=-1)

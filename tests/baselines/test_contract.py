@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from support.models import matrix
 from support.models.factories import FACTORIES
 from support.models.small_baselines import inputs, load
 
-from g2dbench.cards import ModelCard
+from g2dbench.cards import ModelCard, TaskCard
 from g2dbench.conformance.checks import names, run_check
 from g2dbench.conformance.subject import Subject
 from g2dbench.errors import BadCheckpoint, G2DBenchError, Misuse
@@ -106,6 +107,13 @@ def test_a_loaded_model_passes_every_check(
     if result.skipped:
         pytest.skip(result.skipped)
     assert result.faults == ()
+
+
+def test_a_loaded_model_runs_a_task(case: str, model: Model, tmp_path: Path) -> None:
+    """One cheap task; tests/baselines/test_matrix.py runs all of them, by night."""
+    name = "zeroshot" if {"embeds", "matches"} & set(model.card.capabilities) else "cls"
+    task = Registry().find(TaskCard, name).card
+    matrix.check(matrix.run(model, task, tmp_path), "")
 
 
 @pytest.mark.parametrize("card", ["open_clip", "hf_clip"])

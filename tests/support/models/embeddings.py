@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from g2dbench.data.reports.cleaning import DEFAULT, clean
 from g2dbench.data.synthetic.synthetic import CARD, generate
 from g2dbench.evaluation.prompts import load_prompts
 
@@ -16,7 +17,8 @@ def write(folder: Path) -> Path:
     samples = [generate(index, 64) for index in range(COUNT)]
     findings = load_prompts("g2d").promptable(CARD.findings)
     prompts = [text for name in findings for text in (name, f"no {name}")]
-    texts = list(dict.fromkeys([*prompts, *(sample.report for sample in samples)]))
+    reports = [text for sample in samples if (text := clean(sample.report, DEFAULT).text)]
+    texts = list(dict.fromkeys([*prompts, *reports]))
     random = np.random.default_rng(0)
     np.savez(
         folder / "embeddings.npz",

@@ -86,16 +86,21 @@ def make_biomedclip(folder: Path) -> Path:
     return make_open_clip_bert(folder, trunk("test_vit", "", "linear"))
 
 
-def make_open_clip_bert(folder: Path, vision: dict[str, Any] | None = None) -> Path:
-    """A text tower of transformers, its configuration and vocabulary beside it."""
+def make_open_clip_bert(
+    folder: Path, vision: dict[str, Any] | None = None, context: int = 12, **bert: Any
+) -> Path:
+    """A text tower of transformers, its configuration and vocabulary beside it.
+
+    context: tokens of a text. bert: other sizes of the text tower.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    save_bert_files(folder)
+    save_bert_files(folder, **bert)
     text = {
         "hf_model_name": "nobody/bert",
         "hf_tokenizer_name": "nobody/bert",
         "hf_proj_type": "mlp",
         "hf_pooler_type": "cls_last_hidden_state_pooler",
-        "context_length": 12,
+        "context_length": context,
     }
     config = {"embed_dim": 24, "vision_cfg": vision or VIT, "text_cfg": text}
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
@@ -104,16 +109,22 @@ def make_open_clip_bert(folder: Path, vision: dict[str, Any] | None = None) -> P
         "text_cfg": {**text, "hf_model_name": str(folder), "hf_model_pretrained": False},
     }
     clip = random_weights(lambda: open_clip.CustomTextCLIP(**local))
-    state = clip.state_dict() | {"text.transformer.embeddings.position_ids": torch.arange(12)[None]}
+    state = clip.state_dict() | {
+        "text.transformer.embeddings.position_ids": torch.arange(context)[None]
+    }
     safetensors.torch.save_file(state, folder / "open_clip_model.safetensors")
     return folder
 
 
-def save_bert_files(folder: Path) -> None:
-    BertConfig(
-        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=32, max_position_embeddings=16,
-    ).save_pretrained(folder)  # fmt: skip
+BERT: dict[str, Any] = {
+    "vocab_size": len(WORDS), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "intermediate_size": 32, "max_position_embeddings": 16,
+}  # fmt: skip
+
+
+def save_bert_files(folder: Path, **sizes: Any) -> None:
+    """Configuration and vocabulary; sizes: other ones than those of BERT."""
+    BertConfig(**{**BERT, **sizes}).save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(WORDS))
     BertTokenizerFast.from_pretrained(folder).save_pretrained(folder)
 

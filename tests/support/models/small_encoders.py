@@ -40,7 +40,7 @@ KINDS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 def build(kind: str, **changes: Any) -> Any:
     """The original class of transformers with random weights."""
     model, config, options = KINDS[kind]
-    return random_weights(lambda: model(config(**SIZES, **{**options, **changes})))
+    return random_weights(lambda: model(config(**{**SIZES, **options, **changes})))
 
 
 def make_vision(folder: Path, kind: str, **changes: Any) -> Path:
