@@ -45,7 +45,8 @@ CARD = ModelCard(
     text_needs="an embedding of every prompt in the same file",
     notes=(
         "Without text embeddings the model offers image features alone.",
-        "Linear classification, zero-shot classification and retrieval work; dense tasks do not.",
+        "Linear classification, zero-shot classification and retrieval work; dense tasks do not, "
+        "nor does what changes images or the encoder: fine-tuning, augmentation, robustness.",
         "The images on which the model was trained are not known.",
     ),
 )

@@ -68,11 +68,10 @@ BERT_BASE = {**BASE, "intermediate_size": 3072, **CLINICAL_BERT}
 
 @dataclass(frozen=True)
 class Official:
-    """size: of the image encoder in words. write: fills a folder, returns SOURCE. batch: images."""
+    """size: of the image encoder in words. write: fills a folder, returns SOURCE."""
 
     size: str
     write: Callable[[Path], object]
-    batch: int = 1
 
 
 def ark(folder: Path) -> Path:
