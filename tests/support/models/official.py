@@ -315,7 +315,7 @@ OFFICIAL: dict[str, Official] = {
     "mrm": Official("ViT-B/16", mrm),
     "open_clip": Official("ViT-B/32", open_clip_folder),
     "rad-dino": Official("ViT-B/14", dinov2),
-    "random-init": Official("ResNet-50", lambda folder: None),
+    "random-init": Official("ResNet-18", lambda folder: None),
     "torchxrayvision": Official("DenseNet-121", torchxrayvision),
     "xrayclip": Official("ViT-B/16", xrayclip),
     "xraydino": Official("ViT-B/14", dinov2),
