@@ -78,6 +78,14 @@ def random_state(module: nn.Module) -> State:
     return {name: value.detach().contiguous() for name, value in module.state_dict().items()}
 
 
+def extend_vocabulary(folder: Path, size: int = CLINICAL_BERT["vocab_size"]) -> None:
+    """Fill a folder's vocab.txt with unused word pieces."""
+    file = folder / "vocab.txt"
+    words = file.read_text(encoding="utf-8").split()
+    more = [f"[unused{number}]" for number in range(size - len(words))]
+    file.write_text("\n".join([*words, *more]) + "\n", encoding="utf-8")
+
+
 def edit_config(folder: Path, **sizes: Any) -> None:
     """Change values of a folder's config.json."""
     file = folder / "config.json"

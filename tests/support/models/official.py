@@ -38,6 +38,7 @@ from support.models.growth import (
     CLINICAL_BERT,
     deepened,
     edit_config,
+    extend_vocabulary,
     grown,
     random_state,
     rewrite,
@@ -63,6 +64,7 @@ from support.originals import kad as small_kad
 from support.originals import mrm as small_mrm
 
 BASE: dict[str, Any] = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
+WORKLOAD = Workload(steps=1, device="cpu", precision="fp32", random_weights=True)
 BERT_BASE = {**BASE, "intermediate_size": 3072, **CLINICAL_BERT}
 
 
@@ -164,7 +166,9 @@ def convirt(folder: Path) -> Path:
             state = grown(state, {128: 768, 96: 512}, head)
         return with_bert(state, "linguistic.encoder.")
 
-    return rewrite(convirt_benchx.write(folder), change, key="model")
+    file = convirt_benchx.write(folder)
+    extend_vocabulary(folder / "Bio_ClinicalBERT")
+    return rewrite(file, change, key="model")
 
 
 def cxr_clip(folder: Path) -> Path:
@@ -189,14 +193,13 @@ def _with_clinical_bert(folder: Path, case: str, prefix: str, key: str) -> Path:
 
 
 def g2d(folder: Path) -> Path:
-    job = make_jobs(["g2d-paper"], Workload(random_weights=True))[-1]
+    job = make_jobs(["g2d-paper"], WORKLOAD)[-1]
     tokenizer = train_wordpiece(["the heart is large", "no effusion", "lungs are clear"], 60)
     method = Registry().find(MethodCard, "g2d").load().build(job.recipe.model, tokenizer, 0)
     model = method.eval().as_model().eval()
     model.identity = Identity("g2d-paper", digest(model), 0)
     export(model, folder, "paper", recipes.load("g2d-paper").optim)
-    (checkpoint,) = folder.glob("*_checkpoint.pth")
-    return checkpoint
+    return folder / "paper_encoder_decoder.pth"
 
 
 def gloria(folder: Path) -> Path:
@@ -205,7 +208,9 @@ def gloria(folder: Path) -> Path:
             state = grown(state, {128: 768}, f"gloria.img_encoder.{head}_embedder.")
         return with_bert(state, "gloria.text_encoder.model.")
 
-    return rewrite(small_gloria.write(folder), change, key="state_dict")
+    file = small_gloria.write(folder)
+    extend_vocabulary(folder / "Bio_ClinicalBERT")
+    return rewrite(file, change, key="state_dict")
 
 
 def hf_clip(folder: Path) -> Path:
@@ -238,6 +243,7 @@ def medsiglip(folder: Path) -> Path:
 
 def kad(folder: Path) -> Path:
     file = small_kad.write(folder)
+    extend_vocabulary(folder / "Med-KEBERT")
     content = torch.load(file, weights_only=False)
     content["config"]["img_res"] = 512
     part = next(
@@ -258,7 +264,9 @@ def medklip(folder: Path) -> Path:
 
 
 def mflag_total(folder: Path) -> Path:
-    return rewrite(mflag.write(folder), lambda s: with_bert(s, "lm_model.bert.", vocab_size=30522))
+    file = mflag.write(folder)
+    extend_vocabulary(folder / "BiomedVLP-CXR-BERT-general", 30522)
+    return rewrite(file, lambda s: with_bert(s, "lm_model.bert.", vocab_size=30522))
 
 
 def mgca(folder: Path) -> Path:
@@ -270,7 +278,9 @@ def mgca(folder: Path) -> Path:
         state = deepened(state, r"^img_encoder_q\.model\.blocks\.(\d+)", 12)
         return with_bert(state, "text_encoder_q.model.")
 
-    return rewrite(mgca_vit.write(folder), change, key="state_dict")
+    file = mgca_vit.write(folder)
+    extend_vocabulary(folder / "Bio_ClinicalBERT")
+    return rewrite(file, change, key="state_dict")
 
 
 def open_clip_folder(folder: Path) -> Path:
@@ -300,7 +310,7 @@ OFFICIAL: dict[str, Official] = {
     "cxr-clip": Official("ResNet-50", cxr_clip),
     "encoder": Official("ViT-B/16", lambda folder: make_encoder(folder, "vit_base_patch16_224")),
     "eva-x": Official("ViT-B/16", eva_x),
-    "g2d": Official("ResNet-50", g2d),
+    "g2d": Official("ResNet-50 (and decoder, without texts)", g2d),
     "gloria": Official("ResNet-50", gloria),
     "gloria-mimic": Official("ResNet-50", gloria),
     "hf_clip": Official("ViT-B/32", hf_clip),
