@@ -23,7 +23,7 @@ from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import Preprocess
 from g2dbench.pretrained.image.feature_maps import cosine_similarity
 from g2dbench.pretrained.text import bert
-from g2dbench.pretrained.text.cxr_bert import MAX_TOKENS, UNUSED_TEXT_KEYS, CXRBert, smooth
+from g2dbench.pretrained.text.cxr_bert import UNUSED_TEXT_KEYS, CXRBert, smooth
 from g2dbench.pretrained.text.tokenizer import Tokenize
 from g2dbench.pretrained.weights import digest, find_state, load_state, read_weights
 
@@ -97,7 +97,7 @@ class BioViL(Model):
         super().__init__()
         self.image = image
         self.text = text
-        self.tokenize = Tokenize(tokenizer, MAX_TOKENS)
+        self.tokenize = Tokenize(tokenizer, text.max_tokens)
 
     def embed_images(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, D): the mean of the projected patches, normalized."""

@@ -45,7 +45,8 @@ CARD = ModelCard(
     text_needs="an embedding of every prompt in the same file",
     notes=(
         "Without text embeddings the model offers image features alone.",
-        "Linear classification, zero-shot classification and retrieval work; dense tasks do not.",
+        "Linear classification, zero-shot classification and retrieval work; dense tasks do not, "
+        "nor does what changes images or the encoder: fine-tuning, augmentation, robustness.",
         "The images on which the model was trained are not known.",
     ),
 )
@@ -119,7 +120,8 @@ class StoredPairs(StoredImages):
             raise BadData(
                 f"{self.file} has no embedding of the text {_few(absent)}; it has "
                 f"{len(self.texts)} texts, such as {_few(self.texts[:1])}. Add one row for every "
-                "prompt of the task: its templates with the name of each finding"
+                "text of the task: its templates with the name of each finding, or the cleaned "
+                "reports"
             )
         stored = self.get_buffer("text_embeddings")
         return F.normalize(stored[torch.from_numpy(rows).to(stored.device)], dim=-1)

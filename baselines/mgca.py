@@ -135,7 +135,8 @@ class MGCA(Model):
     def __init__(self, network: _Network, tokenizer: BertTokenizerFast) -> None:
         super().__init__()
         self.network = network
-        self.tokenize = Tokenize(tokenizer, MAX_TOKENS)
+        positions = network.text_encoder_q.model.config.max_position_embeddings
+        self.tokenize = Tokenize(tokenizer, min(MAX_TOKENS, positions))
         self.group = WordGrouping(tokenizer)
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:

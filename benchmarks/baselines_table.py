@@ -1,20 +1,24 @@
-"""The table of docs/baselines.md, from cards and tests: `python benchmarks/baselines_table.py`.
+"""Two tables of docs/baselines.md, from cards and tests: `python benchmarks/baselines_table.py`.
 
-Prints the table; --write puts it into the page. Columns: what each model can do, the layouts that
-it loads, how it is compared with its original, and the license of its weights.
+Prints the tables; --write puts them into the page. One says what each model can do, the layouts
+that it loads, how it is compared with its original, and the license of its weights; the other,
+which task each model runs.
 """
 
 import argparse
 import tomllib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from g2dbench.cards import ModelCard
+from g2dbench.cards import ModelCard, TaskCard
 from g2dbench.registry import Registry
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, TESTS = ROOT / "docs" / "baselines.md", ROOT / "tests"
 START, END = "<!-- table: python benchmarks/baselines_table.py --write -->", "<!-- end of table -->"
+TASKS_START = "<!-- tasks: python benchmarks/baselines_table.py --write -->"
+TASKS_END = "<!-- end of tasks -->"
 HEAD = (
     "model", "global", "dense", "text", "locate", "match", "decoder", "layouts", "parity live",
     "parity golden", "license",
@@ -30,21 +34,47 @@ def main() -> None:
     if args.write:
         PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     else:
-        print(table())
+        print(f"{table()}\n\n{task_table()}")
 
 
 def filled(page: str) -> str:
-    """The page with today's table between its two marks."""
-    before, _, rest = page.partition(START)
-    _, _, after = rest.partition(END)
-    return f"{before}{START}\n\n{table()}\n\n{END}{after}"
+    """The page with today's tables, each between its two marks."""
+    for start, end, content in ((START, END, table()), (TASKS_START, TASKS_END, task_table())):
+        before, _, rest = page.partition(start)
+        _, _, after = rest.partition(end)
+        page = f"{before}{start}\n\n{content}\n\n{end}{after}"
+    return page
 
 
 def table() -> str:
     """One row per registered model of this package, sorted by name."""
     parity = tomllib.loads((TESTS / "baselines" / "parity.toml").read_text(encoding="utf-8"))
     rows = [row(card, parity.get(card.name, {})) for card in Registry().cards(ModelCard)]
-    lines = [HEAD, ("---",) * len(HEAD), *rows]
+    return markdown(HEAD, rows)
+
+
+def task_table() -> str:
+    """Which task each model runs; tests/baselines/test_matrix.py runs every cell."""
+    tasks = sorted(Registry().cards(TaskCard), key=lambda card: card.order)
+    rows = [
+        (f"`{card.name}`", *("yes" if runs(card, task) else "-" for task in tasks))
+        for card in Registry().cards(ModelCard)
+    ]
+    return markdown(("model", *(task.name for task in tasks)), rows)
+
+
+def runs(model: ModelCard, task: TaskCard) -> bool:
+    """Whether the cards allow it, and tests/baselines/unsupported.toml does not except it."""
+    text = (TESTS / "baselines" / "unsupported.toml").read_text(encoding="utf-8")
+    for cells in tomllib.loads(text)["cells"]:
+        others = "except" in cells and model.name not in cells["except"]
+        if cells["task"] == task.name and (others or model.name in cells.get("models", ())):
+            return False
+    return bool(set(model.capabilities) & set(task.needs))
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
@@ -71,18 +101,23 @@ def license_of(card: ModelCard) -> str:
 
 
 def golden_of(name: str) -> str:
-    """The golden file of this name, by its path from the project's root."""
+    """The golden file of this name, or of its first size, by its path from the project's root."""
     wanted = plain(name)
-    files = [*TESTS.glob("golden/*.*"), *TESTS.glob("baselines/**/golden/*.*")]
-    found = [file for file in files if plain(file.stem) == wanted and file.suffix != ".py"]
+    files = [*TESTS.glob("golden/*.json"), *TESTS.glob("baselines/**/golden/*.json")]
+    exact = [file for file in files if plain(file.stem) == wanted]
+    found = exact or sorted(file for file in files if plain(file.stem).startswith(f"{wanted}_"))
     return found[0].relative_to(TESTS.parent).as_posix() if found else ""
 
 
 def live_of(name: str) -> str:
-    """The variable of the original's folder, if the tests of the baselines name it."""
-    variable = f"G2DBENCH_ORIGINAL_{plain(name).upper()}"
+    """The variable of the original's folder, if the tests of the baselines read it."""
+    own = plain(name).upper()
+    variable = f"G2DBENCH_ORIGINAL_{own}"
     files = [*TESTS.glob("baselines/**/*.py"), *TESTS.glob("support/**/*.py")]
-    return variable if any(variable in file.read_text(encoding="utf-8") for file in files) else ""
+    named = (variable, f'original("{own}")')
+    texts = [file.read_text(encoding="utf-8") for file in files]
+    described = (TESTS / "support" / "originals" / f"{plain(name)}.py").is_file()
+    return variable if described or any(w in text for text in texts for w in named) else ""
 
 
 def plain(name: str) -> str:

@@ -180,6 +180,15 @@ def missing_capability(model: Model, card: TaskCard) -> Unsupported:
     )
 
 
+def require_pixels(model: Model, why: str) -> None:
+    """Unsupported for a model whose outputs are stored by image id: no changed image changes them.
+
+    why: what is done with the pixels, the end of "..., but ".
+    """
+    if isinstance(model, ReadsSamples):
+        raise Unsupported(f"{model.identity.label} has stored outputs by image id, but {why}")
+
+
 class Baseline(Protocol):
     """The interface of a file in `baselines/`."""
 

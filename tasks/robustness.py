@@ -48,7 +48,7 @@ from g2dbench.metrics.labels import labeled, require_scores
 from g2dbench.metrics.ranking import RankedScores
 from g2dbench.metrics.ratio import ratio
 from g2dbench.metrics.statistic import Combined, Statistic, each_of, mean_over, undefined
-from g2dbench.model import Embeds, Features, Matches, Model, missing_capability
+from g2dbench.model import Embeds, Features, Matches, Model, missing_capability, require_pixels
 from g2dbench.result import Score
 from g2dbench.task import Run
 
@@ -112,6 +112,7 @@ def predict(model: Model, run: Run[Any]) -> pd.DataFrame:
     Columns id, patient, finding, truth, clean, noise_1 ... inversion_5. Scores are log-odds in
     `probe`, the difference of cosines in `zeroshot`, a model's probability if it matches.
     """
+    require_pixels(model, "robustness corrupts the images")
     scorer = _probe(model, run) if isinstance(run.protocol, Probe) else _zero_shot(model, run)
     features = scorer.encoder.clean(run.test, "robustness clean")
     columns = {CLEAN: scorer.scores(features)}

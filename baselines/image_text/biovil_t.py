@@ -22,7 +22,7 @@ from g2dbench.preprocess import Preprocess
 from g2dbench.pretrained.image.feature_maps import cosine_similarity
 from g2dbench.pretrained.layouts import renamed, unwrapped
 from g2dbench.pretrained.text import bert
-from g2dbench.pretrained.text.cxr_bert import MAX_TOKENS, UNUSED_TEXT_KEYS, CXRBert, smooth
+from g2dbench.pretrained.text.cxr_bert import UNUSED_TEXT_KEYS, CXRBert, smooth
 from g2dbench.pretrained.text.tokenizer import Tokenize
 from g2dbench.pretrained.towers import ResNetTower
 from g2dbench.pretrained.weights import digest, find_state, load_state, read_weights
@@ -99,7 +99,7 @@ class BioViLT(Model):
         super().__init__()
         self.image = image
         self.text = text
-        self.tokenize = Tokenize(tokenizer, MAX_TOKENS)
+        self.tokenize = Tokenize(tokenizer, text.max_tokens)
 
     def patches(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, D, h, w) projected patches, not normalized."""

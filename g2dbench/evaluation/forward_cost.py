@@ -116,9 +116,15 @@ def _seconds(compute: Callable[[], Tensor], machine: Machine, repeats: int) -> f
 
 
 def _flops(compute: Callable[[], Tensor]) -> int:
-    # torch does not count fused attention on the CPU, but counts its separate products.
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        compute()
+    # torch does not count fused attention on the CPU, nor the fast path of nn.MultiheadAttention,
+    # but counts their separate products.
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+            compute()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
     return int(counter.get_total_flops())
 
 

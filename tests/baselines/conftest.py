@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from support.models.small_baselines import FACTORIES
+from support.models.factories import FACTORIES
 
 
 @pytest.fixture(scope="session")

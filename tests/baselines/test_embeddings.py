@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from support.models import embeddings as stored_embeddings
 from support.models.small_baselines import load
 
 from g2dbench.data.store.store import Store
@@ -122,9 +123,16 @@ def test_parquet_without_columns_or_with_both_names_in_a_row_is_refused(tmp_path
         load("embeddings")
 
 
-def outcomes(model: str, store: Path, out: Path, *tasks: str) -> list[grid.Outcome]:
+def outcomes(
+    model: str, store: Path, out: Path, *tasks: str, protocol: str | None = None
+) -> list[grid.Outcome]:
     requested = grid.Grid(
-        models=[model], datasets=["synthetic:120"], tasks=tasks, store=store, size=64
+        models=[model],
+        datasets=["synthetic:120"],
+        tasks=tasks,
+        store=store,
+        size=64,
+        protocol=protocol,
     )
     bench = Workbench(Registry())
     machine = Machine(device=torch.device("cpu"))
@@ -153,6 +161,27 @@ def test_scores_are_those_of_the_model_that_computed_the_embeddings(
     assert [cell.result.status for cell in stored] == ["done", "done", "unsupported"]
     for name, score in computed[0].result.scores.items():
         assert stored[0].result.scores[name].value == pytest.approx(score.value, abs=0.02), name
+
+
+@pytest.mark.parametrize(
+    ("task", "protocol", "reason"),
+    [
+        ("finetune", "g2d", "fine-tuning changes the encoder"),
+        ("cls", "lora", "cls lora changes the encoder"),
+        ("cls", "mgca", "the augmentation 'mgca' changes the images"),
+        ("robustness", "probe", "robustness corrupts the images"),
+        ("robustness", "zeroshot", "robustness corrupts the images"),
+    ],
+)
+def test_a_task_that_changes_pixels_or_weights_is_unsupported(
+    small_store: Path, tmp_path: Path, task: str, protocol: str, reason: str
+) -> None:
+    """The stored outputs would be scored as those of images that nothing was computed from."""
+    file = stored_embeddings.write(tmp_path)
+    (cell,) = outcomes(f"embeddings:{file}", small_store, tmp_path / "r", task, protocol=protocol)
+    assert cell.result.status == "unsupported"
+    assert f"has stored outputs by image id, but {reason}" in str(cell.result.reason)
+    assert not cell.result.scores
 
 
 @torch.no_grad()

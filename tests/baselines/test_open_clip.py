@@ -15,10 +15,10 @@ import timm
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
+from support.models.factories import WHOLE
 from support.models.small_baselines import (
     TEXTS,
     VIT,
-    WHOLE,
     inputs,
     load,
     make_open_clip,

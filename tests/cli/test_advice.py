@@ -6,6 +6,8 @@ Collected from the sources as they are, so that a new message is checked without
 import ast
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from g2dbench.cards import DatasetCard, MethodCard, ModelCard, TaskCard
 from g2dbench.cli import app
@@ -22,7 +25,7 @@ from g2dbench.data.splits.published import OFFICIAL, OURS, published_splits
 from g2dbench.methods.g2d.settings import G2DSettings
 from g2dbench.methods.shared.settings import Settings
 from g2dbench.recipes import recipe
-from g2dbench.registry import Registry
+from g2dbench.registry import KINDS, Registry
 from g2dbench.system.overrides import settable
 
 ROOT = Path(__file__).parents[2]
@@ -219,6 +222,36 @@ def test_every_command_that_a_text_names_exists(place: str) -> None:
 def test_the_check_finds_faults(text: str) -> None:
     with pytest.raises(AssertionError):
         checked(Line("here", text))
+
+
+@pytest.mark.parametrize("kind", ["model", "task", "data", "method"])
+def test_every_command_that_show_prints_exists(kind: str) -> None:
+    """With the names filled in, not as the source has them."""
+    for card in REGISTRY.cards(KINDS[kind]):
+        place = f"show {kind} {card.name}"
+        shown = CliRunner().invoke(app, place.split())
+        assert shown.exit_code == 0, shown.output
+        text = " ".join(shown.output.split())
+        command = re.search(r" then: g2dbench (.+)$", text)  # the last fact
+        assert command or kind == "method", text
+        if command:
+            checked(Line(place, command[1]))
+        for reference in re.findall(r" give: --model (\S+)", text):
+            check_value("--model", reference, Line(place, reference))
+
+
+HF = """import sys
+from importlib.metadata import entry_points
+(script,) = entry_points(group="console_scripts", name="hf")
+sys.argv = ["hf", "download", "--help"]
+script.load()()
+"""
+
+
+@pytest.mark.integration
+def test_hf_download_that_messages_name_exists() -> None:
+    shown = subprocess.run([sys.executable, "-c", HF], capture_output=True, text=True)
+    assert "--local-dir" in shown.stdout, shown.stderr
 
 
 def test_every_option_that_a_message_names_is_one() -> None:

@@ -51,6 +51,28 @@ def test_parameters_and_flops_are_those_of_a_convolution_by_hand() -> None:
     assert cost.images_per_s > 0
 
 
+class Attends(Plain):
+    """16 tokens of width 4 that attend to each other: for two heads torch has a fast path."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 2, stride=2)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def pooled(self, images: Tensor) -> Tensor:
+        tokens = self.convolution(images).flatten(2).transpose(1, 2)
+        return self.attention(tokens, tokens, tokens, need_weights=False)[0].mean(1)
+
+
+def test_fused_attention_is_counted() -> None:
+    cost = measure(Attends(), machine(), batch_size=1, repeats=1)
+    projections = 2 * 16 * 4 * (3 * 4 + 4)
+    products = 2 * (2 * 16 * 16 * 4)
+    patches = 2 * 16 * 4 * 3 * 2 * 2
+    assert cost.gflop_per_image * 1e9 == pytest.approx(patches + projections + products)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_a_model_without_image_outputs_is_refused() -> None:
     class Nothing(Model):
         card = CARD

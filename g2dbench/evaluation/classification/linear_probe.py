@@ -18,7 +18,7 @@ from g2dbench.evaluation.fitted_task import fit_in_run
 from g2dbench.evaluation.frozen_features import FrozenEncoder, encode_dataset, pooled_features
 from g2dbench.evaluation.heads.linear import LinearHead
 from g2dbench.evaluation.heads.unet import linear
-from g2dbench.model import Features, Model
+from g2dbench.model import Features, Model, require_pixels
 from g2dbench.task import Run
 
 AUGMENT = 4
@@ -71,6 +71,7 @@ def _training_features(
         found = features(model, train, policy, run, "cls train features")
         return lambda rows: found[rows]
     assert isinstance(model, Features)
+    require_pixels(model, f"the augmentation {policy!r} changes the images")
     model.to(run.device).eval()
     pool, generator = model.pooled, run.generator(AUGMENT)
     flips = train.card.name == "chexpert"  # as MGCA, which mirrors CheXpert's images alone

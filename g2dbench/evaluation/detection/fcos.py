@@ -43,6 +43,10 @@ class FcosSettings:
     width: int = 256
     convolutions: int = 4
 
+    def __post_init__(self) -> None:
+        if self.width < 64 or self.width % 32:
+            raise ValueError(f"the width of FCOS is a multiple of 32 from 64 on, not {self.width}")
+
 
 class FcosHead(Detector):
     """Pyramid -> class logits, box distances and centerness of every cell of P3 to P7."""

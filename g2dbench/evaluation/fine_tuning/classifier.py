@@ -24,7 +24,7 @@ from g2dbench.evaluation.fit_head import INIT
 from g2dbench.evaluation.frozen_features import FrozenEncoder, encode_dataset
 from g2dbench.evaluation.heads.unet import linear
 from g2dbench.metrics.classification import macro_auc
-from g2dbench.model import Features, Model
+from g2dbench.model import Features, Model, require_pixels
 from g2dbench.preprocess import Preprocess
 from g2dbench.task import Run
 
@@ -94,6 +94,7 @@ class Classifier(nn.Module):
 
 def train_classifier(model: Model, training: Training, run: Run[Any], title: str) -> Classifier:
     """Train on a copy of the model; returns it in eval mode with the best epoch's weights."""
+    require_pixels(model, f"{title} changes the encoder")
     splits = training.splits
     classifier = Classifier(
         model, len(splits.findings), run, frozen_norms=training.adapters is not None

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from transformers import BertConfig, BertModel
 
 EMBED_DIM = 128
-MAX_TOKENS = 512
 UNUSED_TEXT_KEYS = (r"^cls\.", r"^bert\.pooler\.")
 """Keys that no embedding needs: the masked-language-modeling head and the pooler."""
 SMOOTHING_SIGMA, SMOOTHING_TRUNCATE = 1.5, 4.0
@@ -40,6 +39,7 @@ class CXRBert(nn.Module):
         super().__init__()
         self.bert = BertModel(config, add_pooling_layer=False)
         self.cls_projection_head = _Projection(config.hidden_size, width)
+        self.max_tokens: int = config.max_position_embeddings
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """(T, L) tokens and attention -> (T, D) embeddings, not normalized."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from support.models import golden
+from support.models.image_encoders import ark
 from support.models.small_baselines import load
 from torch import Tensor
 
@@ -21,24 +22,15 @@ NOTE = (
     "jlianglab/Ark cba3fad, Ark_MICCAI2023/models.py on timm 1.0.31; forward_features averages "
     "over locations, as timm 0.5.4 did"
 )
-SIDE = 64
-SWIN = {"img_size": SIDE, "patch_size": 4, "window_size": 4, "embed_dim": 16,
+SWIN = {"img_size": ark.SIDE, "patch_size": 4, "window_size": 4, "embed_dim": 16,
         "depths": (2, 1), "num_heads": (1, 2)}  # fmt: skip
 SIZES = {"ark_plus": ([14, 14, 14, 3, 6, 1], False), "ark_six": ([14, 14, 1], True)}
-MASK = {"layers.0.blocks.1.attn_mask": torch.zeros(16, 16, 16)}
 ASKED = ["Edema", "Effusion", "Tuberculosis", "Normal"]
-
-
-def save(case: str, file: Path) -> Path:
-    state = golden.seeded_state(golden.read(case)["shapes"]) | MASK
-    wrapped = {f"module.{key}": value for key, value in state.items()}
-    torch.save({"teacher": wrapped, "state_dict": {k: -v for k, v in wrapped.items()}}, file)
-    return file
 
 
 @torch.no_grad()
 def outputs(model: Any) -> dict[str, Tensor]:
-    images = golden.seeded_images(SIDE)
+    images = golden.seeded_images(ark.SIDE)
     found = {"pooled": model.pooled(images), "map": model.features(images)[-1]}
     if hasattr(model, "match"):
         found["match"] = model.match(images, ASKED)
@@ -47,9 +39,9 @@ def outputs(model: Any) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("case", SIZES)
 def test_outputs_are_the_stored_ones_of_the_original(tmp_path: Path, case: str) -> None:
-    model = load("ark", save(case, tmp_path / "a.pth.tar"))
+    model = load("ark", ark.write(tmp_path, case))
     golden.check_golden(case, outputs(model))
-    assert model.preprocess.size == SIDE
+    assert model.preprocess.size == ark.SIDE
     assert capabilities(model) == model.card.capabilities
     assert ("matches" in model.card.capabilities) == (case == "ark_plus")
 
@@ -83,7 +75,7 @@ def test_outputs_are_those_of_the_original_code(tmp_path: Path, case: str) -> No
         missing, unexpected = network.load_state_dict(own, strict=False)
         assert not unexpected
         assert all("attn_mask" in key or key.startswith("head.") for key in missing)
-        images = golden.seeded_images(SIDE)
+        images = golden.seeded_images(ark.SIDE)
         heads = torch.cat([out.sigmoid() for out in network(images)], dim=1)
         theirs = {
             "pooled": network.generate_embeddings(images)
@@ -95,13 +87,13 @@ def test_outputs_are_those_of_the_original_code(tmp_path: Path, case: str) -> No
         columns = [[5, 19, 37], [10, 24, 30, 45], [48, 51], [43]]
         theirs["match"] = torch.stack([heads[:, own].mean(1) for own in columns], dim=1)
     golden.check_live(case, shapes, theirs, NOTE)
-    golden.same(outputs(load("ark", save(case, tmp_path / "a.pth.tar"))), theirs)
+    golden.same(outputs(load("ark", ark.write(tmp_path, case))), theirs)
 
 
 def test_a_finding_without_a_head_and_another_file_are_refused(tmp_path: Path) -> None:
-    model: Any = load("ark", save("ark_plus", tmp_path / "a.pth.tar"))
+    model: Any = load("ark", ark.write(tmp_path))
     with pytest.raises(Unsupported, match="no head for 'COVID-19'"):
-        model.match(golden.seeded_images(SIDE), ["COVID-19"])
+        model.match(golden.seeded_images(ark.SIDE), ["COVID-19"])
     torch.save({"teacher": {"patch_embed.proj.weight": torch.zeros(2, 3, 4, 4)}}, tmp_path / "o")
     with pytest.raises(BadCheckpoint, match="is not Ark: it has no Swin"):
         load("ark", tmp_path / "o")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from support.models import golden
+from support.models.image_encoders import chexfound
 from support.models.small_baselines import load
 
 from g2dbench.errors import BadCheckpoint
@@ -18,13 +19,6 @@ torch.set_num_threads(1)
 NOTE = "RPIDIAL/CheXFound a4bac49, DinoVisionTransformer of 4 blocks in 2 chunks, xformers disabled"
 
 
-def save(file: Path, prefix: str = "module.backbone.") -> Path:
-    state = golden.seeded_state(golden.read("chexfound")["shapes"])
-    heads = {"module.dino_head.mlp.0.weight": torch.zeros(2, 2)} if prefix else {}
-    torch.save({"teacher": {prefix + k: v for k, v in state.items()} | heads}, file)
-    return file
-
-
 @torch.no_grad()
 def outputs(model: Any) -> dict[str, torch.Tensor]:
     pooled, patches = model.tokens(golden.seeded_images(64))
@@ -33,7 +27,7 @@ def outputs(model: Any) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("prefix", ["module.backbone.", "backbone.", ""])
 def test_outputs_are_the_stored_ones_of_the_original(tmp_path: Path, prefix: str) -> None:
-    golden.check_golden("chexfound", outputs(load("chexfound", save(tmp_path / "t.pth", prefix))))
+    golden.check_golden("chexfound", outputs(load("chexfound", chexfound.write(tmp_path, prefix))))
 
 
 @torch.no_grad()
@@ -53,11 +47,11 @@ def test_outputs_are_those_of_the_original_code(
         found = network.forward_features(golden.seeded_images(64))
     theirs = {"pooled": found["x_norm_clstoken"], "patches": found["x_norm_patchtokens"]}
     golden.check_live("chexfound", shapes, theirs, NOTE)
-    golden.same(outputs(load("chexfound", save(tmp_path / "t.pth"))), theirs)
+    golden.same(outputs(load("chexfound", chexfound.write(tmp_path))), theirs)
 
 
 def test_the_grey_levels_of_each_input_run_from_0_to_1(tmp_path: Path) -> None:
-    model = load("chexfound", save(tmp_path / "t.pth"))
+    model = load("chexfound", chexfound.write(tmp_path))
     image = np.random.default_rng(0).integers(50, 90, (80, 100), dtype=np.uint8)
     mean, std = (
         torch.tensor(v).view(3, 1, 1) for v in (model.preprocess.mean, model.preprocess.std)

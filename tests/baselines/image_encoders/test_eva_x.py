@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from support.models import golden
+from support.models.image_encoders import eva_x
 from support.models.small_baselines import load
 
 from g2dbench.errors import BadCheckpoint
@@ -23,17 +24,6 @@ SIZES = {
 }  # fmt: skip
 
 
-def save(size: str, file: Path, wrap: str = "") -> Path:
-    shapes = golden.read(f"eva_x_{size}")["shapes"]
-    state: Any = golden.seeded_state(shapes)
-    if wrap == "nested":
-        state = {"model": {"module": state}, "epoch": 3}
-    elif wrap:
-        state = {wrap + key: value for key, value in state.items()}
-    torch.save(state, file)
-    return file
-
-
 @torch.no_grad()
 def outputs(model: Any) -> dict[str, torch.Tensor]:
     pooled, patches = model.tokens(golden.seeded_images(224))
@@ -43,7 +33,7 @@ def outputs(model: Any) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("wrap", ["", "nested", "module."])
 def test_outputs_are_the_stored_ones_of_the_original(tmp_path: Path, size: str, wrap: str) -> None:
-    golden.check_golden(f"eva_x_{size}", outputs(load("eva-x", save(size, tmp_path / "e", wrap))))
+    golden.check_golden(f"eva_x_{size}", outputs(load("eva-x", eva_x.write(tmp_path, size, wrap))))
 
 
 def official_layout(network: Any) -> dict[str, tuple[int, ...]]:
@@ -67,14 +57,14 @@ def official_layout(network: Any) -> dict[str, tuple[int, ...]]:
 @pytest.mark.parametrize("size", SIZES)
 def test_outputs_are_those_of_the_original_code(tmp_path: Path, size: str) -> None:
     with golden.importable(golden.original("EVA_X")):
-        import eva_x
+        import eva_x as code
 
-        network = eva_x.EVA_X(
+        network = code.EVA_X(
             img_size=224, patch_size=16, mlp_ratio=4 * 2 / 3, swiglu_mlp=True,
             use_rot_pos_emb=True, ref_feat_shape=(14, 14), **SIZES[size],
         ).eval()  # fmt: skip
         shapes = official_layout(network)
-        state = eva_x.checkpoint_filter_fn(golden.seeded_state(shapes), network)
+        state = code.checkpoint_filter_fn(golden.seeded_state(shapes), network)
         missing, unexpected = network.load_state_dict(state, strict=False)
         assert not unexpected
         assert all(key.startswith("head.") or "rope" in key for key in missing)
@@ -85,11 +75,11 @@ def test_outputs_are_those_of_the_original_code(tmp_path: Path, size: str) -> No
             "patches": network.fc_norm(tokens[:, 1:]),
         }
     golden.check_live(f"eva_x_{size}", shapes, theirs, NOTE)
-    golden.same(outputs(load("eva-x", save(size, tmp_path / "e.pt"))), theirs)
+    golden.same(outputs(load("eva-x", eva_x.write(tmp_path, size))), theirs)
 
 
 def test_half_precision_is_read_and_other_files_are_refused(tmp_path: Path) -> None:
-    state = torch.load(save("tiny", tmp_path / "e.pt"))
+    state = torch.load(eva_x.write(tmp_path))
     torch.save({key: value.half() for key, value in state.items()}, tmp_path / "h.pt")
     assert load("eva-x", tmp_path / "h.pt").identity.label == "eva-x:h.pt"
     del state["blocks.1.mlp.w3.weight"]

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torchvision
 from support.models import golden
+from support.models.image_encoders.torchxrayvision import ALL, RESNET, SMALL, write, write_resnet
 from support.models.small_baselines import load
 
 from g2dbench.errors import BadCheckpoint, Unsupported
@@ -18,30 +19,8 @@ pytestmark = pytest.mark.integration
 torch.set_num_threads(1)
 
 NOTE = "mlmed/torchxrayvision f4087a0, models.py; downloads and scikit-image replaced by stand-ins"
-ALL = "nih-pc-chex-mimic_ch-google-openi-kaggle-densenet121-seed0-best.pt"
-RESNET = "pc-nih-rsna-siim-vin-resnet50-test512-e400-state.pt"
-SMALL = {"growth_rate": 8, "block_config": (2, 2, 3, 2), "num_init_features": 16}
 ASKED = ["Edema", "Pleural Effusion", "Lung Opacity"]
 COLUMNS = [4, 7, 16]
-
-
-def dense() -> torch.nn.Module:
-    """torchvision's DenseNet with the weights of the stored outputs: no original is needed."""
-    net = torchvision.models.DenseNet(**SMALL, num_classes=18)
-    net.features.conv0 = torch.nn.Conv2d(1, 16, 7, stride=2, padding=3, bias=False)
-    net.load_state_dict(golden.seeded_state(golden.read("xrv_dense")["shapes"]))
-    return net.eval()
-
-
-def save_dense(folder: Path, name: str = ALL, zipped: bool = True) -> Path:
-    """A whole pickled module, as published."""
-    torch.save(dense(), folder / name, _use_new_zipfile_serialization=zipped)
-    return folder / name
-
-
-def save_resnet(folder: Path) -> Path:
-    torch.save(golden.seeded_state(golden.read("xrv_resnet")["shapes"]), folder / RESNET)
-    return folder / RESNET
 
 
 @torch.no_grad()
@@ -56,12 +35,12 @@ def outputs(model: Any) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_pickled_densenet_gives_the_stored_outputs(tmp_path: Path, zipped: bool) -> None:
-    model = load("torchxrayvision", save_dense(tmp_path, zipped=zipped))
+    model = load("torchxrayvision", write(tmp_path, zipped=zipped))
     golden.check_golden("xrv_dense", outputs(model))
 
 
 def test_the_resnet_gives_the_stored_outputs(tmp_path: Path) -> None:
-    model = load("torchxrayvision", save_resnet(tmp_path))
+    model = load("torchxrayvision", write_resnet(tmp_path))
     assert model.preprocess.size == 512
     golden.check_golden("xrv_resnet", outputs(model))
 
@@ -134,7 +113,7 @@ def test_the_resnet_gives_the_outputs_of_the_original(
 
 
 def test_inputs_run_from_minus_1024_to_1024(tmp_path: Path) -> None:
-    model = load("torchxrayvision", save_dense(tmp_path))
+    model = load("torchxrayvision", write(tmp_path))
     ramp = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
     prepared = model.preprocess(np.kron(ramp, np.ones((4, 4), np.uint8)))
     assert prepared.shape == (1, 224, 224)
@@ -143,10 +122,10 @@ def test_inputs_run_from_minus_1024_to_1024(tmp_path: Path) -> None:
 
 
 def test_an_untrained_output_is_never_given(tmp_path: Path) -> None:
-    model: Any = load("torchxrayvision", save_dense(tmp_path, "kaggle-densenet121-best.pt"))
+    model: Any = load("torchxrayvision", write(tmp_path, "kaggle-densenet121-best.pt"))
     images = torch.zeros(1, 1, 64, 64)
     assert model.match(images, ["Pneumonia", "lung_opacity"]).shape == (1, 2)
     with pytest.raises(Unsupported, match=r"no trained output for 'Edema'; it has pneumonia, lung"):
         model.match(images, ["Pneumonia", "Edema"])
     with pytest.raises(BadCheckpoint, match="must start as published"):
-        load("torchxrayvision", save_dense(tmp_path, "best.pt"))
+        load("torchxrayvision", write(tmp_path, "best.pt"))

@@ -8,28 +8,16 @@ import pytest
 import torch
 from scipy import ndimage
 from support.models import golden
-from support.models.small_baselines import TEXTS, load, save_bert_files
-from transformers import BertConfig
+from support.models.image_text.biovil_t import IMAGE_FILE, write
+from support.models.small_baselines import TEXTS, load
 
 from g2dbench.errors import BadCheckpoint
-from g2dbench.pretrained.text.cxr_bert import CXRBert
 
 pytestmark = pytest.mark.integration
 
 torch.set_num_threads(1)
 
 NOTE = "microsoft/hi-ml b67c1d2, ImageModel of type resnet50_multi_image without a previous image"
-IMAGE_FILE = "biovil_t_image_model_proj_size_128.pt"
-
-
-def make(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    save_bert_files(folder)
-    text = golden.fill(CXRBert(BertConfig.from_pretrained(folder)))
-    torch.save(text.state_dict() | {"cls.predictions.bias": torch.zeros(9)},
-               folder / "pytorch_model.bin")  # fmt: skip
-    torch.save(golden.seeded_state(golden.read("biovil_t")["shapes"]), folder / IMAGE_FILE)
-    return folder
 
 
 @torch.no_grad()
@@ -44,7 +32,7 @@ def outputs(model: Any) -> dict[str, torch.Tensor]:
 
 
 def test_outputs_are_the_stored_ones_of_the_original(tmp_path: Path) -> None:
-    golden.check_golden("biovil_t", outputs(load("biovil-t", make(tmp_path / "m"))))
+    golden.check_golden("biovil_t", outputs(load("biovil-t", write(tmp_path / "m"))))
 
 
 @torch.no_grad()
@@ -66,12 +54,12 @@ def test_outputs_are_those_of_the_original_code(tmp_path: Path) -> None:
             "pooled": found.img_embedding,
         }
     golden.check_live("biovil_t", shapes, theirs, NOTE)
-    golden.same(outputs(load("biovil-t", make(tmp_path / "m"))), theirs)
+    golden.same(outputs(load("biovil-t", write(tmp_path / "m"))), theirs)
 
 
 @torch.no_grad()
 def test_maps_are_smoothed_cosines_and_prompts_lose_their_final_stop(tmp_path: Path) -> None:
-    model: Any = load("biovil-t", make(tmp_path / "m"))
+    model: Any = load("biovil-t", write(tmp_path / "m"))
     images = golden.seeded_images(224, count=1)
     patches = torch.nn.functional.normalize(model.patches(images)[0], dim=0)
     texts = model.embed_texts([f"{text}." for text in TEXTS])
@@ -84,7 +72,7 @@ def test_maps_are_smoothed_cosines_and_prompts_lose_their_final_stop(tmp_path: P
 
 
 def test_the_folder_must_be_whole_and_of_this_model(tmp_path: Path) -> None:
-    folder = make(tmp_path / "m")
+    folder = write(tmp_path / "m")
     state = torch.load(folder / IMAGE_FILE)
     del state["encoder.missing_previous_emb"]
     torch.save(state, folder / IMAGE_FILE)

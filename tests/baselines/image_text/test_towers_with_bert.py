@@ -8,6 +8,7 @@ import pytest
 import torch
 import torchvision
 from support.models import golden
+from support.models.image_text.towers_with_bert import CASES, write
 from support.models.small_baselines import TEXTS, load, save_bert_files
 from transformers import BertConfig, BertModel, BertTokenizerFast, SwinConfig, SwinModel
 
@@ -17,10 +18,6 @@ pytestmark = pytest.mark.integration
 
 torch.set_num_threads(1)
 
-CASES = {
-    "cxr_clip_r50": "cxr-clip", "cxr_clip_swin": "cxr-clip",
-    "medclip_r50": "medclip", "medclip_swin": "medclip",
-}  # fmt: skip
 SWIN = {"image_size": 224, "embed_dim": 8, "depths": [1, 1, 2, 1], "num_heads": [1, 1, 2, 2]}
 OLD = (
     ("attention.q_proj.", "attention.self.query."), ("attention.k_proj.", "attention.self.key."),
@@ -37,18 +34,6 @@ NOTES = {
 }
 
 
-def make(case: str, folder: Path, wrap: str = "") -> Path:
-    """The official folder of a case with seeded weights."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "Bio_ClinicalBERT").mkdir(exist_ok=True)
-    save_bert_files(folder / "Bio_ClinicalBERT")
-    state: Any = golden.seeded_state(golden.read(case)["shapes"])
-    if CASES[case] == "cxr-clip" or wrap:
-        state = {"model": {wrap + key: value for key, value in state.items()}, "epoch": 1}
-    torch.save(state, folder / ("m.tar" if CASES[case] == "cxr-clip" else "pytorch_model.bin"))
-    return folder
-
-
 @torch.no_grad()
 def outputs(model: Any) -> dict[str, torch.Tensor]:
     side = 224 if model.fixed_size else 96
@@ -62,19 +47,19 @@ def outputs(model: Any) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_outputs_are_the_stored_ones_of_the_original(tmp_path: Path, case: str) -> None:
-    model = load(CASES[case], make(case, tmp_path / "m"))
+    model = load(CASES[case], write(tmp_path / "m", case))
     golden.check_golden(case, outputs(model))
 
 
 def test_a_wrapped_checkpoint_gives_the_same_model(tmp_path: Path) -> None:
-    plain = load("medclip", make("medclip_swin", tmp_path / "a"))
-    wrapped = load("medclip", make("medclip_swin", tmp_path / "b", "module._orig_mod."))
+    plain = load("medclip", write(tmp_path / "a", "medclip_swin"))
+    wrapped = load("medclip", write(tmp_path / "b", "medclip_swin", "module._orig_mod."))
     assert plain.identity.digest == wrapped.identity.digest
 
 
 @pytest.mark.parametrize("case", ["cxr_clip_swin", "medclip_swin"])
 def test_faults_of_a_folder_are_named(tmp_path: Path, case: str) -> None:
-    card, folder = CASES[case], make(case, tmp_path / "m")
+    card, folder = CASES[case], write(tmp_path / "m", case)
     file = next(f for f in folder.iterdir() if f.is_file())
     (folder / "second.pth").write_bytes(b"x")
     with pytest.raises(Misuse, match=f"choose one of them, as --model {card}:"):
@@ -165,7 +150,7 @@ def test_cxr_clip_gives_the_outputs_of_the_original(tmp_path: Path, small: Path,
         theirs = {k: v / v.norm(dim=1, keepdim=True) for k, v in theirs.items()}
         theirs["pooled"] = pooled
     golden.check_live(f"cxr_clip_{size}", shapes, theirs, NOTES["cxr-clip"])
-    golden.same(outputs(load("cxr-clip", make(f"cxr_clip_{size}", tmp_path / "m"))), theirs)
+    golden.same(outputs(load("cxr-clip", write(tmp_path / "m", f"cxr_clip_{size}"))), theirs)
 
 
 def assemble(network: Any, vision: dict[str, str]) -> None:
@@ -212,7 +197,7 @@ def test_medclip_gives_the_outputs_of_the_original(tmp_path: Path, small: Path, 
         else:
             theirs["pooled"] = vision(images, project=False)
     golden.check_live(f"medclip_{size}", shapes, theirs, NOTES["medclip"])
-    golden.same(outputs(load("medclip", make(f"medclip_{size}", tmp_path / "m"))), theirs)
+    golden.same(outputs(load("medclip", write(tmp_path / "m", f"medclip_{size}"))), theirs)
 
 
 def widths(code: Any, size: str) -> None:

@@ -19,6 +19,12 @@ def pyramid(channels: list[int], strides: list[int], size: int, images: int = 2)
     ]
 
 
+@pytest.mark.parametrize("width", [16, 32, 80])
+def test_a_width_without_whole_groups_is_refused(width: int) -> None:
+    with pytest.raises(ValueError, match=f"a multiple of 32 from 64 on, not {width}"):
+        FcosSettings(width=width)
+
+
 @pytest.mark.parametrize(
     ("channels", "strides", "size"),
     [([8, 16, 32], [8, 16, 32], 64), ([48], [16], 224), ([48], [14], 518), ([4, 8], [2, 4], 64)],

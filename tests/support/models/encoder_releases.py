@@ -72,4 +72,4 @@ ENCODERS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         for name in ("refers", "ecamp", "ptunifier")
     },
 }
-"""Name of a case -> the card and what writes its SOURCE, as in `small_baselines.FACTORIES`."""
+"""Name of a case -> the card and what writes its SOURCE, as in `factories.FACTORIES`."""

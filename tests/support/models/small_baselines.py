@@ -28,19 +28,7 @@ from transformers import (
 from g2dbench.cards import ModelCard
 from g2dbench.model import Model
 from g2dbench.registry import Registry
-from support.models.encoder_releases import ENCODERS
-from support.models.small_releases import make_biovil, make_g2d, make_medklip
 from support.models.small_texts import save_clip_tokenizer
-from support.models.text_releases import WITH_TEXT
-from support.originals import (
-    chexzero,
-    convirt_benchx,
-    gloria,
-    kad,
-    mflag,
-    mgca_vit,
-    mrm,
-)
 
 TEXTS = ["pleural effusion", "there is no pneumothorax", "left"]
 
@@ -98,16 +86,21 @@ def make_biomedclip(folder: Path) -> Path:
     return make_open_clip_bert(folder, trunk("test_vit", "", "linear"))
 
 
-def make_open_clip_bert(folder: Path, vision: dict[str, Any] | None = None) -> Path:
-    """A text tower of transformers, its configuration and vocabulary beside it."""
+def make_open_clip_bert(
+    folder: Path, vision: dict[str, Any] | None = None, context: int = 12, **bert: Any
+) -> Path:
+    """A text tower of transformers, its configuration and vocabulary beside it.
+
+    context: tokens of a text. bert: other sizes of the text tower.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    save_bert_files(folder)
+    save_bert_files(folder, **bert)
     text = {
         "hf_model_name": "nobody/bert",
         "hf_tokenizer_name": "nobody/bert",
         "hf_proj_type": "mlp",
         "hf_pooler_type": "cls_last_hidden_state_pooler",
-        "context_length": 12,
+        "context_length": context,
     }
     config = {"embed_dim": 24, "vision_cfg": vision or VIT, "text_cfg": text}
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
@@ -116,16 +109,22 @@ def make_open_clip_bert(folder: Path, vision: dict[str, Any] | None = None) -> P
         "text_cfg": {**text, "hf_model_name": str(folder), "hf_model_pretrained": False},
     }
     clip = random_weights(lambda: open_clip.CustomTextCLIP(**local))
-    state = clip.state_dict() | {"text.transformer.embeddings.position_ids": torch.arange(12)[None]}
+    state = clip.state_dict() | {
+        "text.transformer.embeddings.position_ids": torch.arange(context)[None]
+    }
     safetensors.torch.save_file(state, folder / "open_clip_model.safetensors")
     return folder
 
 
-def save_bert_files(folder: Path) -> None:
-    BertConfig(
-        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=32, max_position_embeddings=16,
-    ).save_pretrained(folder)  # fmt: skip
+BERT: dict[str, Any] = {
+    "vocab_size": len(WORDS), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "intermediate_size": 32, "max_position_embeddings": 16,
+}  # fmt: skip
+
+
+def save_bert_files(folder: Path, **sizes: Any) -> None:
+    """Configuration and vocabulary; sizes: other ones than those of BERT."""
+    BertConfig(**{**BERT, **sizes}).save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(WORDS))
     BertTokenizerFast.from_pretrained(folder).save_pretrained(folder)
 
@@ -165,43 +164,6 @@ def make_encoder(folder: Path, name: str = "test_vit") -> str:
     file = folder / f"{name}.safetensors"
     safetensors.torch.save_file(random_weights(lambda: timm.create_model(name)).state_dict(), file)
     return f"{name}@{file}"
-
-
-WHOLE = [kind for kind in OPEN_CLIPS if kind not in ("one_patch", "learned_positions")]
-"""The variants that can do all that the card says."""
-
-FACTORIES: dict[str, tuple[str, Callable[[Path], object]]] = {
-    "random-init": ("random-init", lambda folder: None),
-    "chance": ("chance", lambda folder: None),
-    "chexzero": ("chexzero", chexzero.write),
-    "gloria": ("gloria", gloria.write),
-    "gloria-mimic": ("gloria-mimic", gloria.write),
-    "imagenet": ("imagenet", lambda folder: make_encoder(folder, "test_resnet")),
-    "mgca": ("mgca", mgca_vit.write),
-    "convirt": ("convirt", convirt_benchx.write),
-    "mflag": ("mflag", mflag.write),
-    "kad": ("kad", kad.write),
-    "mrm": ("mrm", mrm.write),
-    "encoder-vit": ("encoder", make_encoder),
-    "encoder-cnn": ("encoder", lambda folder: make_encoder(folder, "test_resnet")),
-    "hf-clip": ("hf_clip", make_hf_clip),
-    "hf-siglip": ("hf_clip", make_hf_siglip),
-    "biovil": ("biovil", make_biovil),
-    "medklip": ("medklip", make_medklip),
-    "g2d": ("g2d", make_g2d),
-    "open_clip-bert": ("open_clip", make_open_clip_bert),
-    "medsiglip": ("medsiglip", make_hf_siglip),
-    "xrayclip": ("xrayclip", make_hf_clip),
-    "xraysiglip": ("xrayclip", make_hf_siglip),
-    "biomedclip": ("biomedclip", make_biomedclip),
-    **ENCODERS,
-    **WITH_TEXT,
-    **{
-        f"open_clip-{kind}": ("open_clip", lambda folder, kind=kind: make_open_clip(folder, kind))
-        for kind in WHOLE
-    },
-}
-"""Name of a case -> the card and what writes its SOURCE."""
 
 
 def load(card: str, source: object = None, seed: int = 0) -> Model:

@@ -40,7 +40,7 @@ KINDS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 def build(kind: str, **changes: Any) -> Any:
     """The original class of transformers with random weights."""
     model, config, options = KINDS[kind]
-    return random_weights(lambda: model(config(**SIZES, **{**options, **changes})))
+    return random_weights(lambda: model(config(**{**SIZES, **options, **changes})))
 
 
 def make_vision(folder: Path, kind: str, **changes: Any) -> Path:
@@ -55,3 +55,8 @@ def make_vision(folder: Path, kind: str, **changes: Any) -> Path:
             size={"shortest_edge": 64}, crop_size={"height": 56, "width": 56}
         ).save_pretrained(folder)
     return folder
+
+
+def make_rad_dino(folder: Path) -> Path:
+    """A DINOv2 with position embeddings for the size of RAD-DINO's images."""
+    return make_vision(folder, "dinov2", image_size=518)

@@ -45,4 +45,4 @@ WITH_TEXT: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "maco": ("maco", make_maco),
     "medimageinsight": ("medimageinsight", make_medimageinsight),
 }
-"""Name of a case -> the card and what writes its SOURCE, as in `small_baselines.FACTORIES`."""
+"""Name of a case -> the card and what writes its SOURCE, as in `factories.FACTORIES`."""

@@ -1,0 +1,1 @@
+"""Small files of models of images and texts."""
