@@ -11,4 +11,5 @@ NAMES = (
     "mflag",
     "kad",
     "mrm",
+    "image_text.carzero",
 )

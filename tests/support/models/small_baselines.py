@@ -39,6 +39,7 @@ from support.originals import (
     mgca_vit,
     mrm,
 )
+from support.originals.image_text import carzero
 
 TEXTS = ["pleural effusion", "there is no pneumothorax", "left"]
 
@@ -189,6 +190,7 @@ FACTORIES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "mflag": ("mflag", mflag.write),
     "kad": ("kad", kad.write),
     "mrm": ("mrm", mrm.write),
+    "carzero": ("carzero", carzero.write),
     "encoder-vit": ("encoder", make_encoder),
     "encoder-cnn": ("encoder", lambda folder: make_encoder(folder, "test_resnet")),
     "hf-clip": ("hf_clip", make_hf_clip),
