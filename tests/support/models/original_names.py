@@ -12,4 +12,5 @@ NAMES = (
     "kad",
     "mrm",
     "image_text.carzero",
+    "image_text.mavl",
 )

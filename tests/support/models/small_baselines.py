@@ -39,7 +39,7 @@ from support.originals import (
     mgca_vit,
     mrm,
 )
-from support.originals.image_text import carzero
+from support.originals.image_text import carzero, mavl
 
 TEXTS = ["pleural effusion", "there is no pneumothorax", "left"]
 
@@ -191,6 +191,7 @@ FACTORIES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "kad": ("kad", kad.write),
     "mrm": ("mrm", mrm.write),
     "carzero": ("carzero", carzero.write),
+    "mavl": ("mavl", mavl.write),
     "encoder-vit": ("encoder", make_encoder),
     "encoder-cnn": ("encoder", lambda folder: make_encoder(folder, "test_resnet")),
     "hf-clip": ("hf_clip", make_hf_clip),

@@ -14,6 +14,7 @@ from torchvision import transforms
 
 from support.originals import gloria, seeded
 from support.originals.imports import imported, settings
+from support.originals.kad import decoder_layers
 
 CARD, CHECKOUT, COMMIT = "carzero", "laihaoran/CARZero", "fa4e09c"
 WIDTH, DEPTH, LAYERS = 128, 2, 3
@@ -22,14 +23,6 @@ TEXTS = (*seeded.TEXTS, "Pneumonia", "1. No effusion;\nclear lungs.")
 
 
 def fusion_layout() -> dict[str, Tensor]:
-    layer = {
-        **seeded.placed("self_attn.", nn.MultiheadAttention(WIDTH, 4)),
-        **seeded.placed("multihead_attn.", nn.MultiheadAttention(WIDTH, 4)),
-        **seeded.placed("linear1.", nn.Linear(WIDTH, 1024)),
-        **seeded.placed("linear2.", nn.Linear(1024, WIDTH)),
-    }
-    for norm in ("norm1.", "norm2.", "norm3."):
-        layer |= seeded.placed(norm, nn.LayerNorm(WIDTH))
     widths = (WIDTH, 1024, 512, 256, 1)
     head = [
         seeded.placed(f"mlp_head.{3 * i}.", nn.Linear(widths[i], widths[i + 1])) for i in range(4)
@@ -37,7 +30,7 @@ def fusion_layout() -> dict[str, Tensor]:
     return {
         "logit_scale": torch.empty(()),
         **seeded.placed("decoder_norm.", nn.LayerNorm(WIDTH)),
-        **{f"decoder.layers.{i}.{key}": value for i in range(4) for key, value in layer.items()},
+        **decoder_layers(WIDTH),
         **{key: value for part in head for key, value in part.items()},
     }
 
