@@ -13,4 +13,6 @@ NAMES = (
     "mrm",
     "image_text.carzero",
     "image_text.mavl",
+    "image_text.afloc",
+    "image_text.prior",
 )

@@ -39,7 +39,7 @@ from support.originals import (
     mgca_vit,
     mrm,
 )
-from support.originals.image_text import carzero, mavl
+from support.originals.image_text import afloc, carzero, mavl, prior
 
 TEXTS = ["pleural effusion", "there is no pneumothorax", "left"]
 
@@ -192,6 +192,8 @@ FACTORIES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "mrm": ("mrm", mrm.write),
     "carzero": ("carzero", carzero.write),
     "mavl": ("mavl", mavl.write),
+    "afloc": ("afloc", afloc.write),
+    "prior": ("prior", prior.write),
     "encoder-vit": ("encoder", make_encoder),
     "encoder-cnn": ("encoder", lambda folder: make_encoder(folder, "test_resnet")),
     "hf-clip": ("hf_clip", make_hf_clip),
