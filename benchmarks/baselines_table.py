@@ -79,8 +79,10 @@ def golden_of(name: str) -> str:
 
 
 def live_of(name: str) -> str:
-    """The variable of the original's folder, if the tests of the baselines name it."""
+    """The variable of the original's folder, if the tests of the baselines read it."""
     variable = f"G2DBENCH_ORIGINAL_{plain(name).upper()}"
+    if any(TESTS.glob(f"support/originals/**/{plain(name)}.py")):
+        return variable
     files = [*TESTS.glob("baselines/**/*.py"), *TESTS.glob("support/**/*.py")]
     return variable if any(variable in file.read_text(encoding="utf-8") for file in files) else ""
 

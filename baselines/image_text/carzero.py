@@ -122,13 +122,12 @@ class CARZero(Model):
     def __init__(self, network: _Network) -> None:
         super().__init__()
         self.network = network
-        self.trunk = network.img_encoder["model"]
-        self.channels = (self.trunk.embed_dim,)
-        self.strides = (self.trunk.patch_embed.patch_size[0],)
+        trunk = network.img_encoder["model"]
+        self.channels, self.strides = (trunk.embed_dim,), (trunk.patch_embed.patch_size[0],)
 
     def features(self, images: Tensor) -> list[Tensor]:
         """(B, 3, S, S) -> one map of patch tokens, after the final norm."""
-        return [patch_grid(self.trunk, images)]
+        return [patch_grid(self.network.img_encoder["model"], images)]
 
     def pooled(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, D): the class token after the final norm."""
@@ -136,7 +135,7 @@ class CARZero(Model):
 
     def image_tokens(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, 1 + P, D): the class token, then the patches."""
-        tokens: Tensor = self.trunk.forward_features(images)
+        tokens: Tensor = self.network.img_encoder["model"].forward_features(images)
         return tokens
 
     def text_tokens(self, texts: Sequence[str]) -> Tensor:

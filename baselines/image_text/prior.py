@@ -132,9 +132,10 @@ class PRIOREncoder(Model):
     channels, strides = resnet.CHANNELS, resnet.STRIDES
     fixed_size = False
 
-    def __init__(self, trunk: Any) -> None:
+    def __init__(self, network: Any) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.network = network
+        trunk = network.image_encoder["encoder"]
         is_gray = trunk.conv1.in_channels == 1
         self.preprocess = Preprocess(
             size=224,
@@ -145,7 +146,7 @@ class PRIOREncoder(Model):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """(B, C, S, S) -> the ResNet's maps of strides 2 to 32."""
-        return resnet.pyramid(self.trunk, images)
+        return resnet.pyramid(self.network.image_encoder["encoder"], images)
 
     def pooled(self, images: Tensor) -> Tensor:
         """(B, C, S, S) -> (B, 2048): the mean of the last map."""
@@ -156,8 +157,7 @@ class PRIOR(PRIOREncoder):
     """The whole model: also embeds images and texts, and decides among classes."""
 
     def __init__(self, network: _Network, tokenizer: BertTokenizerFast) -> None:
-        super().__init__(network.image_encoder["encoder"])
-        self.network = network
+        super().__init__(network)
         bert = network.text_encoder["encoder"].config
         self.tokenize = Tokenize(tokenizer, min(MAX_TOKENS, bert.max_position_embeddings))
 
@@ -175,7 +175,8 @@ class PRIOR(PRIOREncoder):
         """One text -> (N, D): each sentence as a mixture of prototypes."""
         bank: Tensor = self.network.sentence_bank["embed"].weight
         weights = (self._word_means(text) @ bank.T / TEMPERATURE).softmax(dim=1)
-        return weights @ bank
+        mixed: Tensor = weights @ bank
+        return mixed
 
     def class_probabilities(self, images: Tensor, findings: Sequence[str]) -> Tensor:
         """(B, C, 224, 224), T findings -> (B, T): "{finding} is observed", not normalized."""
@@ -185,8 +186,8 @@ class PRIOR(PRIOREncoder):
         cells = self.network.local_image_projection(last.reshape(len(last), -1, last.shape[1]))
         cosines = self._embed_map(last) @ self.embed_texts(prompts).T
         local = self._local_scores(cells, torch.cat([self.sentences(each) for each in prompts]))
-        global_part = (self.network.logit_scale * cosines).softmax(dim=1)
-        return global_part + LOCAL_SHARE * local.softmax(dim=1)
+        by_cosine: Tensor = (self.network.logit_scale * cosines).softmax(dim=1)
+        return by_cosine + LOCAL_SHARE * local.softmax(dim=1)
 
     def _embed_map(self, last: Tensor) -> Tensor:
         pooled = self.network.image_encoder["atten_pool"](last)
@@ -243,7 +244,7 @@ def load(source: str | None, seed: int) -> PRIOREncoder:
 def _read_encoder(state: State, file: Path) -> PRIOREncoder:
     trunk = ResNetTower(_channels(state, "conv1.weight", file)).network
     load_state(trunk, state, file, (r"^fc\.",))
-    return PRIOREncoder(trunk)
+    return PRIOREncoder(nn.ModuleDict({"image_encoder": nn.ModuleDict({"encoder": trunk})}))
 
 
 def _read_whole(state: State, file: Path) -> PRIOR:

@@ -114,7 +114,6 @@ class RadZero(PatchEncoder):
     def __init__(self, network: _Network, tokenizer: MPNetTokenizerFast, prepare: Preprocess):
         super().__init__(prepare)
         self.network = network
-        self.similarity = network.loss_fns["RadZeroLoss"]
         positions = network.text_model.config.max_position_embeddings - FIRST_POSITIONS
         self.tokenize = Tokenize(tokenizer, min(MAX_TOKENS, positions))
         self.measure()
@@ -138,7 +137,8 @@ class RadZero(PatchEncoder):
 
     def similarities(self, images: Tensor, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S), T texts -> logits (B, T), cosines over the temperature (B, T, N)."""
-        norm, temperature = self.similarity.layer_norm, self.similarity.loss_temperature.exp()
+        similarity = self.network.loss_fns["RadZeroLoss"]
+        norm, temperature = similarity.layer_norm, similarity.loss_temperature.exp()
         tokens = F.normalize(norm(self.image_tokens(images)), dim=-1)
         queries = F.normalize(norm(self.text_vectors(texts)), dim=-1)
         scores = queries @ tokens.transpose(1, 2) / temperature

@@ -18,8 +18,8 @@ SMOOTHING_SIGMA, SMOOTHING_TRUNCATE = 1.5, 4.0
 (vlp/inference_engine.py), and the number of standard deviations after which SciPy truncates it."""
 
 
-class _Projection(nn.Module):
-    """(T, 768) [CLS] states -> (T, D) text embeddings, not normalized."""
+class Projection(nn.Module):
+    """(T, 768) [CLS] states -> (T, D) text embeddings, not normalized; ALTA has one for images."""
 
     def __init__(self, hidden: int, width: int) -> None:
         super().__init__()
@@ -28,6 +28,7 @@ class _Projection(nn.Module):
         self.dense_to_output = nn.Linear(width, width)
 
     def forward(self, states: Tensor) -> Tensor:
+        """(T, 768) -> (T, D)."""
         hidden = self.LayerNorm(F.gelu(self.dense_to_hidden(states)))
         projected: Tensor = self.dense_to_output(hidden)
         return projected
@@ -39,7 +40,7 @@ class CXRBert(nn.Module):
     def __init__(self, config: BertConfig, width: int = EMBED_DIM) -> None:
         super().__init__()
         self.bert = BertModel(config, add_pooling_layer=False)
-        self.cls_projection_head = _Projection(config.hidden_size, width)
+        self.cls_projection_head = Projection(config.hidden_size, width)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """(T, L) tokens and attention -> (T, D) embeddings, not normalized."""

@@ -17,6 +17,7 @@ FILES = (
     "image_text.prior",
     "image_text.med_unic",
     "image_text.med_unic_vit",
+    "image_text.alta",
 )
 """Models whose source is one file, with what its text encoder needs beside it."""
 

@@ -39,7 +39,7 @@ from support.originals import (
     mgca_vit,
     mrm,
 )
-from support.originals.image_text import afloc, carzero, mavl, med_unic_vit, prior, radzero
+from support.originals.image_text import afloc, alta, carzero, mavl, med_unic_vit, prior, radzero
 
 TEXTS = ["pleural effusion", "there is no pneumothorax", "left"]
 
@@ -196,6 +196,7 @@ FACTORIES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "prior": ("prior", prior.write),
     "med-unic": ("med-unic", med_unic_vit.write),
     "radzero": ("radzero", radzero.write),
+    "alta": ("alta", alta.write),
     "encoder-vit": ("encoder", make_encoder),
     "encoder-cnn": ("encoder", lambda folder: make_encoder(folder, "test_resnet")),
     "hf-clip": ("hf_clip", make_hf_clip),
