@@ -3,11 +3,16 @@
 Shapes: T texts, D = 128. Source: microsoft/hi-ml at b67c1d2, hi-ml-multimodal.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertConfig, BertModel
+
+from g2dbench.pretrained.text.text_batches import encode_in_batches
+from g2dbench.pretrained.text.tokenizer import Tokenize
 
 EMBED_DIM = 128
 MAX_TOKENS = 512
@@ -46,6 +51,27 @@ class CXRBert(nn.Module):
         """(T, L) tokens and attention -> (T, D) embeddings, not normalized."""
         states = self.bert(input_ids=tokens, attention_mask=mask).last_hidden_state
         projected: Tensor = self.cls_projection_head(states[:, 0])
+        return projected
+
+
+class CXRBertTexts:
+    """The texts of BioViL and BioViL-T, for a model with their `text` encoder and `tokenize`."""
+
+    text: CXRBert
+    tokenize: Tokenize
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """T texts -> (T, D), normalized; final `.`, `!` and `?` are removed (text/data/io.py)."""
+        return F.normalize(self.project_texts(texts), dim=-1)
+
+    def project_texts(self, texts: Sequence[str]) -> Tensor:
+        """T texts -> (T, D), not normalized: the library averages these over prompts."""
+        return encode_in_batches(self._project_few, [text.rstrip("!?.") for text in texts])
+
+    def _project_few(self, texts: Sequence[str]) -> Tensor:
+        device = self.text.cls_projection_head.dense_to_output.weight.device
+        tokens, mask = (part.to(device) for part in self.tokenize(texts))
+        projected: Tensor = self.text(tokens, mask)
         return projected
 
 
