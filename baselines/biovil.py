@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import resnet50
@@ -23,7 +22,12 @@ from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import Preprocess
 from g2dbench.pretrained.image.feature_maps import cosine_similarity
 from g2dbench.pretrained.text import bert
-from g2dbench.pretrained.text.cxr_bert import UNUSED_TEXT_KEYS, CXRBert, smooth
+from g2dbench.pretrained.text.cxr_bert import (
+    UNUSED_TEXT_KEYS,
+    CXRBert,
+    CXRBertTexts,
+    smooth,
+)
 from g2dbench.pretrained.text.tokenizer import Tokenize
 from g2dbench.pretrained.weights import digest, find_state, load_state, read_weights
 
@@ -46,7 +50,7 @@ CARD = ModelCard(
 
 IMAGE_FILE = "biovil_image_resnet50_proj_size_128.pt"
 EMBED_DIM = 128
-TEXT_BATCH = 64
+
 UNUSED_IMAGE_KEYS = r"^encoder\.encoder\.fc\."
 """Keys of the classifier, which no embedding needs."""
 
@@ -82,7 +86,7 @@ class _ImageTower(nn.Module):
         return projected
 
 
-class BioViL(Model):
+class BioViL(CXRBertTexts, Model):
     """The published BioViL: global embeddings, feature maps, and phrase grounding by patches."""
 
     card = CARD
@@ -103,16 +107,6 @@ class BioViL(Model):
         """(B, 3, S, S) -> (B, D): the mean of the projected patches, normalized."""
         return F.normalize(self.image.patches(images).mean(dim=(2, 3)), dim=-1)
 
-    def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """T texts -> (T, D), normalized; final `.`, `!` and `?` are removed (text/data/io.py)."""
-        return F.normalize(self.project_texts(texts), dim=-1)
-
-    def project_texts(self, texts: Sequence[str]) -> Tensor:
-        """T texts -> (T, D), not normalized: the published ensembles average these."""
-        stripped = [text.rstrip("!?.") for text in texts]
-        starts = range(0, len(stripped), TEXT_BATCH)
-        return torch.cat([self._project_texts(stripped[at : at + TEXT_BATCH]) for at in starts])
-
     def features(self, images: Tensor) -> list[Tensor]:
         """(B, 3, S, S) -> the ResNet's maps of strides 2, 4, 8, 16 and 32."""
         return self.image.pyramid(images)
@@ -120,13 +114,6 @@ class BioViL(Model):
     def pooled(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, 2048): the input of its classifiers (image/model/model.py)."""
         return self.image.pyramid(images)[-1].mean(dim=(2, 3))
-
-    def _project_texts(self, texts: Sequence[str]) -> Tensor:
-        """T texts -> (T, D), not normalized."""
-        tokens, mask = self.tokenize(texts)
-        device = self.text.cls_projection_head.dense_to_output.weight.device
-        projected: Tensor = self.text(tokens.to(device), mask.to(device))
-        return projected
 
     def similarity(self, images: Tensor, texts: Sequence[str]) -> Tensor:
         """(B, 3, S, S), T texts -> (B, T, h, w) cosine similarity, not smoothed."""

@@ -13,23 +13,20 @@ recognized as CheXzero, because every CLIP of OpenAI has the same keys.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import open_clip
 import torch
-from numpy.typing import NDArray
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.model import Grounding, Identity, Model
-from g2dbench.preprocess import InputGeometry, Preprocess
 from g2dbench.pretrained.image.feature_maps import cosine_similarity, to_grid
+from g2dbench.pretrained.image.two_step_preprocess import chexzero_preprocess
 from g2dbench.pretrained.layouts import strip_to, strip_wrappers
 from g2dbench.pretrained.text.text_batches import encode_in_batches
 from g2dbench.pretrained.weights import State, digest, find_state, load_state, read_weights
@@ -67,46 +64,10 @@ CARD = ModelCard(
     ),
 )
 
-PADDED, MEAN, STD = 320, 101.48761 / 255, 83.43944 / 255
-"""Side of the padded square, mean and standard deviation of its gray levels (zero_shot.py)."""
 POSITIVE, NEGATIVE = "{}", "no {}"
 """Prompts of a finding's presence and absence (zero_shot.py)."""
 _NON_WEIGHTS = (r"^input_resolution$", r"^context_length$", r"^vocab_size$")
 _HEAD_WIDTH = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class TwoStepPreprocess(Preprocess):
-    """Pads to a square of side `resize`, normalizes, then resizes the tensor to `size`, bicubic."""
-
-    def __call__(self, image: NDArray[np.uint8]) -> Tensor:
-        """(H, W) uint8 -> (C, S, S) float32."""
-        if self.resize is None:
-            return super().__call__(image)
-        planes = self._padded()(image)[None]
-        # The original's torchvision did not smooth tensors before it reduced them.
-        reduced = F.interpolate(planes, (self.size, self.size), mode="bicubic", antialias=False)
-        return reduced[0]
-
-    def geometry(self, height: int, width: int) -> InputGeometry:
-        """The geometry for an image of this size in pixels."""
-        if self.resize is None:
-            return super().geometry(height, width)
-        padded, ratio = self._padded().geometry(height, width), self.size / self.resize
-        return replace(
-            padded,
-            size=self.size,
-            scale_x=padded.scale_x * ratio,
-            scale_y=padded.scale_y * ratio,
-            offset_x=padded.offset_x * ratio,
-            offset_y=padded.offset_y * ratio,
-        )
-
-    def _padded(self) -> Preprocess:
-        side = self.resize or self.size
-        return Preprocess(
-            size=side, fit="pad", mean=self.mean, std=self.std, resampling=self.resampling
-        )
 
 
 class CheXzero(Model):
@@ -121,7 +82,7 @@ class CheXzero(Model):
         super().__init__()
         self.clip = clip
         visual = clip.visual
-        self.preprocess = _preprocess(visual.image_size[0])
+        self.preprocess = chexzero_preprocess(visual.image_size[0])
         self.channels = (visual.conv1.out_channels,)
         self.strides = (visual.patch_size[0],)
         self._tokenize = open_clip.SimpleTokenizer(context_length=clip.context_length)
@@ -258,14 +219,3 @@ def _build(state: State, file: Path) -> Any:
 def _count(state: State, prefix: str) -> int:
     """Number of blocks under a prefix."""
     return len({key[len(prefix) :].partition(".")[0] for key in state if key.startswith(prefix)})
-
-
-def _preprocess(side: int) -> TwoStepPreprocess:
-    return TwoStepPreprocess(
-        size=side,
-        resize=None if side == PADDED else PADDED,
-        fit="pad",
-        mean=(MEAN,) * 3,
-        std=(STD,) * 3,
-        resampling="lanczos",
-    )

@@ -15,7 +15,6 @@ time, so that a prediction does not depend on the other texts. Difference from t
 first equalizes the histograms of RSNA's images, which is not done here.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -29,9 +28,16 @@ from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from g2dbench.pretrained.hub import read_json
+from g2dbench.pretrained.disease_book import (
+    ALIASES,
+    BERT_FOLDER,
+    BOOK_FILE,
+    find_bert_folder,
+    plain_name,
+    read_book,
+)
 from g2dbench.pretrained.query_decoder import QueryLayer
-from g2dbench.pretrained.text.bert import missing_files, read_encoder, read_tokenizer
+from g2dbench.pretrained.text.bert import read_encoder, read_tokenizer
 from g2dbench.pretrained.text.tokenizer import Tokenize
 from g2dbench.pretrained.weights import digest, find_state, load_state, read_weights, strip_prefix
 
@@ -56,27 +62,10 @@ CARD = ModelCard(
     signature=("module.disease_embedding_layer.weight", "module.res_features.6.5.conv3.weight"),
 )
 
-BOOK_FILE = "observation explanation.json"
-BERT_FOLDER = "Bio_ClinicalBERT"
-ENTRIES = 75
 MAX_TOKENS = 64
 WIDTH, HEADS, LAYERS, HIDDEN = 256, 4, 4, 1024
 UNUSED_KEYS = (r"^cl_fc\.",)
 """Keys of the head of the pre-training loss."""
-
-ALIASES = {
-    "pneumonia": "eumonia",
-    "fibrosis": "tail abnorm obs",
-    "infiltration": "infiltrate",
-    "pleural thickening": "thicken",
-    "pleural effusion": "effusion",
-    "lung opacity": "opacity",
-    "lung lesion": "lesion",
-}
-"""Name of a finding -> entry of the disease book, in the book's spelling ("eumonia").
-
-The first four follow the original's test.py for ChestX-ray14; the last three are ours, for the
-names of CheXpert."""
 
 
 class MedKLIP(Model):
@@ -101,7 +90,7 @@ class MedKLIP(Model):
     @torch.no_grad()
     def encode_book(self, book: Mapping[str, str]) -> None:
         """Encode the disease book (entry -> explanation); queries keep its order."""
-        self.entries = {_normalized(name): index for index, name in enumerate(book)}
+        self.entries = {plain_name(name): index for index, name in enumerate(book)}
         self.book = self.encode(list(book.values()))
 
     def encode(self, texts: Sequence[str]) -> Tensor:
@@ -112,7 +101,7 @@ class MedKLIP(Model):
 
     def entry(self, text: str) -> int | None:
         """Index of a finding's entry in the disease book; None for any other text."""
-        name = _normalized(text)
+        name = plain_name(text)
         return self.entries.get(name, self.entries.get(ALIASES.get(name, name)))
 
     def match(self, images: Tensor, findings: Sequence[str]) -> Tensor:
@@ -205,14 +194,14 @@ def load(source: str | None, seed: int) -> MedKLIP:
             f"{CARD.source}, {BOOK_FILE!r} and {BERT_FOLDER}/"
         )
     checkpoint = _find_checkpoint(Path(source).expanduser())
-    folder = _find_bert_folder(checkpoint.parent)
+    folder = find_bert_folder(checkpoint.parent, CARD)
     bert = read_encoder(folder)
     network = _Network(bert.config.hidden_size)
     state = strip_prefix(find_state(read_weights(checkpoint), checkpoint), "module.")
     load_state(network, state, checkpoint, UNUSED_KEYS)
     tokenizer = read_tokenizer(folder, bert.config.vocab_size)
     model = MedKLIP(network, bert, tokenizer).eval()
-    model.encode_book(_read_book(checkpoint.with_name(BOOK_FILE)))
+    model.encode_book(read_book(checkpoint.with_name(BOOK_FILE)))
     model.identity = Identity("medklip", digest(model))
     return model
 
@@ -230,31 +219,3 @@ def _find_checkpoint(path: Path) -> Path:
         names = ", ".join(file.name for file in found)
         raise Misuse(f"{path} contains {names}: choose one of them, as --model medklip:{found[0]}")
     return found[0]
-
-
-def _find_bert_folder(folder: Path) -> Path:
-    """ClinicalBERT's folder beside the checkpoint; BadCheckpoint lists the missing files."""
-    bert = folder / BERT_FOLDER
-    missing = missing_files(folder, [(BOOK_FILE,)]) + missing_files(bert)
-    if missing:
-        raise BadCheckpoint(
-            f"medklip reads its text encoder and disease book from the checkpoint's folder, but "
-            f"{folder} does not contain {', '.join(missing)}: copy the book from {CARD.source} "
-            f"into it, and the files of huggingface.co/emilyalsentzer/Bio_ClinicalBERT into {bert}"
-        )
-    return bert
-
-
-def _read_book(file: Path) -> dict[str, str]:
-    """The disease book: 75 entries with their explanations, in the order of the file."""
-    book = read_json(file)
-    if len(book) != ENTRIES or not all(isinstance(text, str) for text in book.values()):
-        raise BadCheckpoint(
-            f"{file} is not MedKLIP's disease book: expected {ENTRIES} entries with explanations"
-        )
-    return book
-
-
-def _normalized(name: str) -> str:
-    """A finding's name in lower case, with spaces in place of underscores and hyphens."""
-    return " ".join(re.sub(r"[_\-]", " ", name.lower()).split())

@@ -15,22 +15,18 @@ a text and each projected cell of the last map, as for our own methods.
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional as F
-from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from g2dbench.cards import ModelCard
-from g2dbench.errors import BadCheckpoint, Misuse
-from g2dbench.model import Grounding, Identity, Model, capabilities
+from g2dbench.errors import Misuse
+from g2dbench.model import Grounding, Identity, capabilities
 from g2dbench.preprocess import Preprocess
 from g2dbench.pretrained.image import resnet
 from g2dbench.pretrained.image.feature_maps import cosine_similarity
 from g2dbench.pretrained.layouts import rename_parts, strip_to, strip_wrappers
-from g2dbench.pretrained.text.checkpoint_bert import bert_config, find_tokenizer
-from g2dbench.pretrained.text.text_batches import encode_in_batches
-from g2dbench.pretrained.text.tokenizer import Tokenize
+from g2dbench.pretrained.projected import Projected, ProjectedEncoder, read_projected
+from g2dbench.pretrained.text.checkpoint_bert import find_tokenizer
 from g2dbench.pretrained.weights import State, digest, find_state, load_state, read_weights
 
 CARD = ModelCard(
@@ -70,86 +66,21 @@ _PARTS = {"lm_model.bert.": "lm_model."}
 _PREPROCESS = Preprocess(size=224, resize=256, mean=(0.5,) * 3, std=(0.5,) * 3, intensity="minmax")
 
 
-def _make_head(state: State, prefix: str) -> nn.Sequential:
-    first, last = state[f"{prefix}0.weight"], state[f"{prefix}3.weight"]
-    return nn.Sequential(
-        nn.Linear(first.shape[1], len(first)),
-        nn.BatchNorm1d(len(first)),
-        nn.ReLU(),
-        nn.Linear(last.shape[1], len(last)),
-        nn.BatchNorm1d(len(last), affine=False),
-    )
-
-
-class _Encoder(nn.Module):
-    """The image encoder, with the key names of `NAME_total.pth`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder = resnet.make_resnet()
-
-
-class _Network(_Encoder):
-    """Both encoders and their projections, with the key names of `NAME_total.pth`."""
-
-    def __init__(self, state: State, bert: BertConfig) -> None:
-        super().__init__()
-        self.lm_model: Any = BertModel(bert, add_pooling_layer=False)
-        self.proj_v = _make_head(state, "proj_v.")
-        self.proj_t = _make_head(state, "proj_t.")
-
-
-class MFLAGEncoder(Model):
+class MFLAGEncoder(ProjectedEncoder):
     """`NAME_encoder.pth`: the image encoder alone."""
 
     card = CARD
     preprocess = _PREPROCESS
-    channels, strides = resnet.CHANNELS, resnet.STRIDES
-    fixed_size = False
-
-    def __init__(self, network: _Encoder) -> None:
-        super().__init__()
-        self.network: Any = network
-
-    def features(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, S, S) -> the ResNet's maps of strides 2 to 32."""
-        return resnet.pyramid(self.network.encoder, images)
-
-    def pooled(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, 2048): the mean of the last map."""
-        return self.features(images)[-1].mean(dim=(2, 3))
 
 
-class MFLAG(MFLAGEncoder):
+class MFLAG(Projected, MFLAGEncoder):
     """`NAME_total.pth`: also embeds and locates texts."""
 
     grounding = Grounding("bilinear", None)
 
-    def __init__(self, network: _Network, tokenizer: BertTokenizerFast) -> None:
-        super().__init__(network)
-        positions = network.lm_model.config.max_position_embeddings
-        self.tokenize = Tokenize(tokenizer, min(MAX_TOKENS, positions))
-
-    def embed_images(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, D), each row of length 1."""
-        return F.normalize(self.network.proj_v(self.pooled(images)), dim=-1)
-
-    def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """T texts -> (T, D), each row of length 1: the projected [CLS] state."""
-        return encode_in_batches(self._embed_few, texts)
-
     def locate(self, images: Tensor, texts: Sequence[str]) -> Tensor:
         """(B, 3, S, S), T texts -> (B, T, h, w): cosine of each projected cell and text."""
-        cells = self.features(images)[-1].permute(0, 2, 3, 1)
-        projected = self.network.proj_v(cells.reshape(-1, cells.shape[-1]))
-        by_cell = projected.view(*cells.shape[:3], -1).permute(0, 3, 1, 2)
-        return cosine_similarity(by_cell, self.embed_texts(texts))
-
-    def _embed_few(self, texts: Sequence[str]) -> Tensor:
-        device = self.network.lm_model.embeddings.word_embeddings.weight.device
-        tokens, mask = (part.to(device) for part in self.tokenize(texts))
-        states = self.network.lm_model(tokens, mask).last_hidden_state
-        return F.normalize(self.network.proj_t(states[:, 0]), dim=-1)
+        return cosine_similarity(self.project_cells(images), self.embed_texts(texts))
 
 
 def load(source: str | None, seed: int) -> MFLAGEncoder:
@@ -172,16 +103,12 @@ def load(source: str | None, seed: int) -> MFLAGEncoder:
 
 
 def _read_encoder(state: State, file: Path) -> MFLAGEncoder:
-    network = _Encoder()
-    load_state(network.encoder, strip_to(state, "layer1.0.conv1.weight", file), file, (r"^fc\.",))
-    return MFLAGEncoder(network)
+    trunk = resnet.make_resnet()
+    load_state(trunk, strip_to(state, "layer1.0.conv1.weight", file), file, (r"^fc\.",))
+    return MFLAGEncoder(nn.ModuleDict({"encoder": trunk}))
 
 
 def _read_total(state: State, file: Path) -> MFLAG:
-    bert = bert_config(state, "lm_model.", file)
-    try:
-        network = _Network(state, bert)
-    except (KeyError, IndexError) as error:
-        raise BadCheckpoint(f"{file} has no complete projections; missing: {error}") from error
-    load_state(network, state, file, _UNUSED_KEYS)
-    return MFLAG(network, find_tokenizer(file, CXR_BERT, bert.vocab_size))
+    network = read_projected(state, resnet.make_resnet(), file, _UNUSED_KEYS)
+    tokenizer = find_tokenizer(file, CXR_BERT, network.lm_model.config.vocab_size)
+    return MFLAG(network, tokenizer, MAX_TOKENS)

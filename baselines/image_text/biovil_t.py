@@ -4,7 +4,8 @@ Shapes: B batch, S input side (448), D = 128, T texts, h w the patch grid (S / 3
 Source: microsoft/hi-ml at b67c1d2, hi-ml-multimodal/src/health_multimodal. SOURCE is a copy of the
 hub repository microsoft/BiomedVLP-BioViL-T (tag v1.0), where image and text weights lie side by
 side. Only the current image is used: the published embedding of a missing previous image takes the
-place of what the temporal pooler would give. A text is truncated to 512 tokens.
+place of what the temporal pooler would give. A text is truncated to 512 tokens. Averages of prompts
+are over rows that are not scaled to length 1, as for BioViL, in the same library.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,12 @@ from g2dbench.preprocess import Preprocess
 from g2dbench.pretrained.image.feature_maps import cosine_similarity
 from g2dbench.pretrained.layouts import renamed, unwrapped
 from g2dbench.pretrained.text import bert
-from g2dbench.pretrained.text.cxr_bert import UNUSED_TEXT_KEYS, CXRBert, smooth
+from g2dbench.pretrained.text.cxr_bert import (
+    UNUSED_TEXT_KEYS,
+    CXRBert,
+    CXRBertTexts,
+    smooth,
+)
 from g2dbench.pretrained.text.tokenizer import Tokenize
 from g2dbench.pretrained.towers import ResNetTower
 from g2dbench.pretrained.weights import digest, find_state, load_state, read_weights
@@ -51,7 +57,7 @@ CARD = ModelCard(
 )
 
 IMAGE_FILE = CARD.files[0]
-WIDTH, EMBED_DIM, TEXT_BATCH = 256, 128, 64
+WIDTH, EMBED_DIM = 256, 128
 UNUSED_IMAGE_KEYS = (r"^encoder\.network\.fc\.", r"^encoder\.vit_pooler\.")
 
 
@@ -85,7 +91,7 @@ class _ImageTower(nn.Module):
         self.projector = nn.ModuleDict({"model": layers})
 
 
-class BioViLT(Model):
+class BioViLT(CXRBertTexts, Model):
     """The published BioViL-T for single images."""
 
     card = CARD
@@ -109,19 +115,6 @@ class BioViLT(Model):
     def embed_images(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, D): the mean of the projected patches, normalized."""
         return F.normalize(self.patches(images).mean(dim=(2, 3)), dim=-1)
-
-    def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """T texts -> (T, D), normalized; final `.`, `!` and `?` are removed (text/data/io.py)."""
-        stripped = [text.rstrip("!?.") for text in texts]
-        starts = range(0, len(stripped), TEXT_BATCH)
-        rows = [self._project_texts(stripped[at : at + TEXT_BATCH]) for at in starts]
-        return F.normalize(torch.cat(rows), dim=-1)
-
-    def _project_texts(self, texts: Sequence[str]) -> Tensor:
-        device = self.text.cls_projection_head.dense_to_output.weight.device
-        tokens, mask = (part.to(device) for part in self.tokenize(texts))
-        projected: Tensor = self.text(tokens, mask)
-        return projected
 
     def features(self, images: Tensor) -> list[Tensor]:
         """(B, 3, S, S) -> the ResNet's maps of strides 2, 4, 8, 16 and 32."""

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from transformers import BertConfig, BertTokenizerFast
 
 from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse
@@ -34,19 +34,16 @@ from g2dbench.preprocess import Preprocess
 from g2dbench.pretrained.image import resnet
 from g2dbench.pretrained.layouts import rename_parts, strip_to, strip_wrappers
 from g2dbench.pretrained.text.checkpoint_bert import CLINICAL_BERT, bert_config, find_tokenizer
-from g2dbench.pretrained.text.report_words import clean_report
 from g2dbench.pretrained.text.text_batches import encode_in_batches
-from g2dbench.pretrained.text.tokenizer import Tokenize
-from g2dbench.pretrained.text.word_grouping import WordGrouping
+from g2dbench.pretrained.text.word_encoder import MAX_TOKENS, UNUSED_KEYS, WordEncoder
 from g2dbench.pretrained.weights import State, digest, find_state, load_state, read_weights
 
-WIDTH, MAX_TOKENS, LAST_LAYERS = 768, 97, 4
 UPSAMPLED = 299
 """Side to which the original stretches its input before the ResNet."""
 ATTENTION_SCALE, WORD_SCALE = 4.0, 5.0
 """The temperatures temp1 and temp2 (configs/chexpert_pretrain_config.yaml)."""
 PROMPT = "there is {}"
-_UNUSED_KEYS = (r"^text_encoder\.model\.pooler\.", r"^img_encoder\.model\.fc\.")
+_UNUSED_KEYS = (*UNUSED_KEYS, r"^img_encoder\.model\.fc\.")
 _BENCHX = {
     "visual.model.": "img_encoder.model.",
     "global_embedder.": "img_encoder.global_embedder.",
@@ -59,7 +56,9 @@ _TRUNK, _BERT = "img_encoder.model.", "text_encoder.model."
 class _Network(nn.Module):
     """Both encoders, with the key names of the official state_dict."""
 
-    def __init__(self, depth: int, bert: BertConfig, local_channels: int) -> None:
+    def __init__(
+        self, depth: int, bert: BertConfig, local_channels: int, tokenizer: BertTokenizerFast
+    ) -> None:
         super().__init__()
         trunk = resnet.make_resnet(depth)
         channels = trunk.layer4[-1].bn1.num_features * (4 if depth >= 50 else 1)
@@ -70,7 +69,7 @@ class _Network(nn.Module):
                 "local_embedder": nn.Conv2d(local_channels, bert.hidden_size, 1, bias=False),
             }
         )
-        self.text_encoder: Any = nn.ModuleDict({"model": BertModel(bert, add_pooling_layer=False)})
+        self.text_encoder = WordEncoder(bert, tokenizer)
 
     def upsampled_pyramid(self, images: Tensor) -> list[Tensor]:
         """(B, 3, S, S) -> the ResNet's maps of the image at 299 pixels."""
@@ -80,13 +79,6 @@ class _Network(nn.Module):
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """(B, 3, S, S) -> the ResNet's maps of strides 2 to 32."""
         return resnet.pyramid(self.img_encoder["model"], images)
-
-    def token_states(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """(T, L) -> (T, L, D): the sum of the last four hidden states."""
-        states = self.text_encoder["model"](
-            input_ids=tokens, attention_mask=mask, output_hidden_states=True
-        ).hidden_states
-        return torch.stack(states[-LAST_LAYERS:]).sum(dim=0)
 
 
 class GlobalGLoRIA(Model):
@@ -98,11 +90,9 @@ class GlobalGLoRIA(Model):
     strides = resnet.STRIDES
     fixed_size = False
 
-    def __init__(self, network: _Network, tokenizer: BertTokenizerFast) -> None:
+    def __init__(self, network: _Network) -> None:
         super().__init__()
         self.network = network
-        self.tokenize = Tokenize(tokenizer, MAX_TOKENS)
-        self.group = WordGrouping(tokenizer)
         last = network.img_encoder["global_embedder"].in_features
         self.channels: tuple[int, ...] = (64, *(last // 2**n for n in (3, 2, 1, 0)))
 
@@ -113,7 +103,9 @@ class GlobalGLoRIA(Model):
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """T texts -> (T, D), each row of length 1: the sum over the words, [CLS] and [SEP]."""
-        return encode_in_batches(lambda few: F.normalize(self._words(few).sum(1), dim=-1), texts)
+        return encode_in_batches(
+            lambda few: F.normalize(self.network.text_encoder(few).sum(1), dim=-1), texts
+        )
 
     def features(self, images: Tensor) -> list[Tensor]:
         """(B, 3, S, S) -> the ResNet's maps of strides 2 to 32, without stretching to 299."""
@@ -122,13 +114,6 @@ class GlobalGLoRIA(Model):
     def pooled(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, C): mean of the last map at 299 pixels, its classifiers' input."""
         return self.network.upsampled_pyramid(images)[-1].mean(dim=(2, 3))
-
-    def _words(self, texts: Sequence[str]) -> Tensor:
-        """T texts -> (T, W, D): sums of the pieces of each word, 0 where a text has ended."""
-        device = self.network.img_encoder["global_embedder"].weight.device
-        tokens, mask = (part.to(device) for part in self.tokenize(list(map(clean_report, texts))))
-        words: Tensor = self.group(tokens, mask) @ self.network.token_states(tokens, mask)
-        return words
 
 
 class GLoRIA(GlobalGLoRIA):
@@ -158,7 +143,7 @@ class GLoRIA(GlobalGLoRIA):
 
     def word_maps(self, regions: Tensor, text: str) -> Tensor:
         """(B, D, 19, 19), text -> (B, 1 + words, 19, 19): attention of [CLS] and of each word."""
-        return attend(self._words([text])[0, :-1], regions)[1]
+        return attend(self.network.text_encoder([text])[0, :-1], regions)[1]
 
     def embed_regions(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S) -> global embeddings (B, D) of length 1, regions (B, D, 19, 19)."""
@@ -169,8 +154,7 @@ class GLoRIA(GlobalGLoRIA):
     def _local_similarity(self, regions: Tensor, text: str) -> Tensor:
         """(B, D, 19, 19), text -> (B,)."""
         count = min(max(1, len(text) - text.count("[")), MAX_TOKENS - 1)
-        found = self._words([text])[0]
-        padded = F.pad(found, (0, 0, 0, MAX_TOKENS - len(found)))[1 : count + 1]
+        padded = self.network.text_encoder.padded([text])[0, 1 : count + 1]
         attended = attend(padded, regions)[0]
         cosines = F.cosine_similarity(padded[None], attended, dim=-1, eps=1e-8)
         return WORD_SCALE * cosines.max(dim=1).values
@@ -207,11 +191,11 @@ def load_gloria(card: ModelCard, source: str | None) -> GlobalGLoRIA:
     file = Path(source).expanduser()
     state = _read(file)
     depth = _depth(state, file)
-    network = _Network(depth, bert_config(state, _BERT, file), _local_channels(state, file))
+    bert = bert_config(state, _BERT, file)
+    tokenizer = find_tokenizer(file, CLINICAL_BERT, bert.vocab_size)
+    network = _Network(depth, bert, _local_channels(state, file), tokenizer)
     load_state(network, state, file, _UNUSED_KEYS)
-    tokenizer = find_tokenizer(file, CLINICAL_BERT, network.text_encoder["model"].config.vocab_size)
-    kind = GLoRIA if depth >= 50 else GlobalGLoRIA
-    model = kind(network, tokenizer)
+    model = (GLoRIA if depth >= 50 else GlobalGLoRIA)(network)
     model.card = replace(card, capabilities=capabilities(model))
     model.identity = Identity(card.name, digest(model))
     return model.eval()

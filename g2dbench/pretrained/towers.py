@@ -115,3 +115,16 @@ def modern_swin(state: Mapping[str, Tensor]) -> State:
             (r"(?<!attention\.)output\.dense\.", "mlp.fc2."),
         ],
     )
+
+
+def modern_dinov2(state: Mapping[str, Tensor]) -> State:
+    """A DINOv2's keys as transformers 5 names them; older files have longer names."""
+    return renamed(
+        state,
+        [
+            (r"attention\.attention\.query\.", "attention.q_proj."),
+            (r"attention\.attention\.key\.", "attention.k_proj."),
+            (r"attention\.attention\.value\.", "attention.v_proj."),
+            (r"attention\.output\.dense\.", "attention.o_proj."),
+        ],
+    )

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from support.models.original_names import NAMES
+from support.models.original_names import FILES
 from support.models.small_baselines import load
 from support.originals import gloria, mflag, seeded
+from support.originals.image_text import med_unic, med_unic_vit, prior
 
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.model import capabilities
@@ -18,7 +19,7 @@ from g2dbench.pretrained.weights import read_weights
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=FILES)
 def case(request: pytest.FixtureRequest) -> Any:
     return importlib.import_module(f"support.originals.{request.param}")
 
@@ -68,9 +69,11 @@ def test_keys_that_nobody_knows_are_refused(case: Any, tmp_path: Path) -> None:
 
 
 def test_a_missing_vocabulary_is_asked_for_with_a_command(case: Any, tmp_path: Path) -> None:
+    if not getattr(case, "HAS_PUBLIC_VOCABULARY", True):
+        pytest.skip("its vocabulary is that of the user's training")
     file = case.write(tmp_path)
     folders = list(tmp_path.rglob("vocab.txt"))
-    if not folders:
+    if not folders or not getattr(case, "HAS_TEXT_ENCODER_INSIDE", True):
         pytest.skip("has no text encoder of its own")
     for vocabulary in folders:
         vocabulary.unlink()
@@ -151,6 +154,56 @@ def test_an_encoder_of_mflag_gives_the_features_of_the_whole_file(tmp_path: Path
     assert capabilities(alone) == alone.card.capabilities == ("features",)
     images = whole.preprocess.batch(seeded.radiographs()[:1])
     assert torch.equal(alone.pooled(images), whole.pooled(images))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [med_unic, med_unic_vit])
+def test_an_encoder_of_med_unic_gives_the_features_of_the_whole_file(
+    kind: Any, tmp_path: Path
+) -> None:
+    whole = load("med-unic", kind.write(tmp_path))
+    trunk = {k.removeprefix("encoder."): v for k, v in kind.state().items() if "encoder." in k[:8]}
+    torch.save(trunk, tmp_path / "cross-lingual_multi-modal_encoder.pth")
+    alone = load("med-unic", tmp_path / "cross-lingual_multi-modal_encoder.pth")
+    assert capabilities(alone) == alone.card.capabilities == ("features",)
+    images = whole.preprocess.batch(seeded.radiographs()[:1])
+    assert torch.equal(alone.pooled(images), whole.pooled(images))
+
+
+def test_med_unic_asks_for_the_vocabulary_of_its_training(tmp_path: Path) -> None:
+    file = med_unic_vit.write(tmp_path)
+    vocabulary = tmp_path / "lm_model" / "vocab.txt"
+    words = vocabulary.read_text().splitlines()
+    vocabulary.write_text("\n".join(words[:-3]))
+    with pytest.raises(BadCheckpoint, match=r"embeddings of \d+ tokens"):
+        load("med-unic", file)
+    vocabulary.unlink()
+    with pytest.raises(BadCheckpoint, match=r"no vocabulary: copy vocab\.txt of your training"):
+        load("med-unic", file)
+
+
+@torch.no_grad()
+def test_prior_reads_a_file_of_its_image_encoder(tmp_path: Path) -> None:
+    whole = load("prior", prior.write(tmp_path))
+    start = "image_encoder.encoder."
+    trunk = {k.removeprefix(start): v for k, v in prior.state().items() if k.startswith(start)}
+    torch.save(trunk, tmp_path / "prior_resnet50.pt")
+    alone = load("prior", tmp_path / "prior_resnet50.pt")
+    assert capabilities(alone) == alone.card.capabilities == ("features",)
+    images = whole.preprocess.batch(seeded.radiographs()[:1])
+    assert torch.equal(alone.pooled(images), whole.pooled(images))
+    gray = trunk["conv1.weight"]
+    torch.save(trunk | {"conv1.weight": gray.repeat(1, 3, 1, 1)}, tmp_path / "colors.pt")
+    assert load("prior", tmp_path / "colors.pt").preprocess.channels == 3
+
+
+@torch.no_grad()
+def test_prior_splits_a_text_into_sentences_of_its_own_words(tmp_path: Path) -> None:
+    model: Any = load("prior", prior.write(tmp_path))
+    first, second = "There is pneumonia.", "No effusion of the left lung."
+    assert model.sentences(first).shape == (1, prior.WIDTH)
+    assert model.sentences(f"{first} {second}").shape == (2, prior.WIDTH)
+    assert model.embed_texts([f"{second} " * 60, "", first]).shape == (3, prior.WIDTH)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,16 @@
 Shapes: T texts, D = 128. Source: microsoft/hi-ml at b67c1d2, hi-ml-multimodal.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertConfig, BertModel
+
+from g2dbench.pretrained.text.text_batches import encode_in_batches
+from g2dbench.pretrained.text.tokenizer import Tokenize
 
 EMBED_DIM = 128
 UNUSED_TEXT_KEYS = (r"^cls\.", r"^bert\.pooler\.")
@@ -17,8 +22,8 @@ SMOOTHING_SIGMA, SMOOTHING_TRUNCATE = 1.5, 4.0
 (vlp/inference_engine.py), and the number of standard deviations after which SciPy truncates it."""
 
 
-class _Projection(nn.Module):
-    """(T, 768) [CLS] states -> (T, D) text embeddings, not normalized."""
+class Projection(nn.Module):
+    """(T, 768) [CLS] states -> (T, D) text embeddings, not normalized; ALTA has one for images."""
 
     def __init__(self, hidden: int, width: int) -> None:
         super().__init__()
@@ -27,6 +32,7 @@ class _Projection(nn.Module):
         self.dense_to_output = nn.Linear(width, width)
 
     def forward(self, states: Tensor) -> Tensor:
+        """(T, 768) -> (T, D)."""
         hidden = self.LayerNorm(F.gelu(self.dense_to_hidden(states)))
         projected: Tensor = self.dense_to_output(hidden)
         return projected
@@ -38,13 +44,34 @@ class CXRBert(nn.Module):
     def __init__(self, config: BertConfig, width: int = EMBED_DIM) -> None:
         super().__init__()
         self.bert = BertModel(config, add_pooling_layer=False)
-        self.cls_projection_head = _Projection(config.hidden_size, width)
+        self.cls_projection_head = Projection(config.hidden_size, width)
         self.max_tokens: int = config.max_position_embeddings
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """(T, L) tokens and attention -> (T, D) embeddings, not normalized."""
         states = self.bert(input_ids=tokens, attention_mask=mask).last_hidden_state
         projected: Tensor = self.cls_projection_head(states[:, 0])
+        return projected
+
+
+class CXRBertTexts:
+    """The texts of BioViL and BioViL-T, for a model with their `text` encoder and `tokenize`."""
+
+    text: CXRBert
+    tokenize: Tokenize
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """T texts -> (T, D), normalized; final `.`, `!` and `?` are removed (text/data/io.py)."""
+        return F.normalize(self.project_texts(texts), dim=-1)
+
+    def project_texts(self, texts: Sequence[str]) -> Tensor:
+        """T texts -> (T, D), not normalized: the library averages these over prompts."""
+        return encode_in_batches(self._project_few, [text.rstrip("!?.") for text in texts])
+
+    def _project_few(self, texts: Sequence[str]) -> Tensor:
+        device = self.text.cls_projection_head.dense_to_output.weight.device
+        tokens, mask = (part.to(device) for part in self.tokenize(texts))
+        projected: Tensor = self.text(tokens, mask)
         return projected
 
 

@@ -12,6 +12,7 @@ from support.models.image_text.biovil_t import IMAGE_FILE, write
 from support.models.small_baselines import TEXTS, load
 
 from g2dbench.errors import BadCheckpoint
+from g2dbench.model import ProjectsTexts
 
 pytestmark = pytest.mark.integration
 
@@ -64,6 +65,9 @@ def test_maps_are_smoothed_cosines_and_prompts_lose_their_final_stop(tmp_path: P
     patches = torch.nn.functional.normalize(model.patches(images)[0], dim=0)
     texts = model.embed_texts([f"{text}." for text in TEXTS])
     torch.testing.assert_close(texts, model.embed_texts(TEXTS))
+    assert isinstance(model, ProjectsTexts)
+    raw = model.project_texts(TEXTS)
+    torch.testing.assert_close(raw / raw.norm(dim=1, keepdim=True), texts)
     cosines = torch.einsum("dhw,td->thw", patches, texts).numpy()
     wanted = [ndimage.gaussian_filter(part, sigma=1.5) for part in cosines]
     found = model.locate(images, TEXTS)[0]

@@ -26,6 +26,7 @@ from support.models.small_encoders import make_rad_dino, make_vision
 from support.models.small_releases import make_biovil, make_g2d, make_medklip
 from support.models.text_releases import WITH_TEXT
 from support.originals import chexzero, convirt_benchx, gloria, kad, mflag, mgca_vit, mrm
+from support.originals.image_text import afloc, alta, carzero, mavl, med_unic_vit, prior, radzero
 
 Write = Callable[[Path], object]
 """Fills a folder that need not exist, and returns SOURCE of `--model NAME:SOURCE`."""
@@ -81,6 +82,13 @@ FACTORIES: dict[str, tuple[str, Write]] = {
     **{f"open_clip-{k}": ("open_clip", partial(make_open_clip, kind=k)) for k in WHOLE},
     "xrayclip": ("xrayclip", make_hf_clip),
     "xraysiglip": ("xrayclip", make_hf_siglip),
+    "afloc": ("afloc", afloc.write),
+    "alta": ("alta", alta.write),
+    "carzero": ("carzero", carzero.write),
+    "mavl": ("mavl", mavl.write),
+    "med-unic": ("med-unic", med_unic_vit.write),
+    "prior": ("prior", prior.write),
+    "radzero": ("radzero", radzero.write),
     # without weights
     "chance": ("chance", nothing),
     "embeddings": ("embeddings", embeddings.write),

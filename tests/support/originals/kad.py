@@ -22,20 +22,24 @@ FINDINGS = ("Pneumonia", "Effusion", "Mass", "Pleural_Thickening")
 QUERIES = ["pneumonia", "pleural effusion", "lung mass", "pleural thicken"]
 
 
-def decoder_layout() -> dict[str, Tensor]:
+def decoder_layers(width: int) -> dict[str, Tensor]:
+    """Four layers of a query decoder, as KAD and the models built on its code store them."""
     layer = {
-        **seeded.placed("self_attn.", nn.MultiheadAttention(WIDTH, 4)),
-        **seeded.placed("multihead_attn.", nn.MultiheadAttention(WIDTH, 4)),
-        **seeded.placed("linear1.", nn.Linear(WIDTH, 1024)),
-        **seeded.placed("linear2.", nn.Linear(1024, WIDTH)),
+        **seeded.placed("self_attn.", nn.MultiheadAttention(width, 4)),
+        **seeded.placed("multihead_attn.", nn.MultiheadAttention(width, 4)),
+        **seeded.placed("linear1.", nn.Linear(width, 1024)),
+        **seeded.placed("linear2.", nn.Linear(1024, width)),
     }
     for norm in ("norm1.", "norm2.", "norm3."):
-        layer |= seeded.placed(norm, nn.LayerNorm(WIDTH))
-    layers = {f"decoder.layers.{i}.{key}": v for i in range(4) for key, v in layer.items()}
+        layer |= seeded.placed(norm, nn.LayerNorm(width))
+    return {f"decoder.layers.{i}.{key}": v for i in range(4) for key, v in layer.items()}
+
+
+def decoder_layout() -> dict[str, Tensor]:
     return {
         "logit_scale": torch.empty(()),
         **seeded.placed("decoder_norm.", nn.LayerNorm(WIDTH)),
-        **layers,
+        **decoder_layers(WIDTH),
         **seeded.placed("mlp_head.0.", nn.Linear(WIDTH, 2)),
     }
 

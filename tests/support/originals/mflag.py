@@ -19,12 +19,12 @@ CARD, CHECKOUT, COMMIT = "mflag", "cheliu-computation/M-FLAG-MICCAI2023", "a7fea
 WIDTH, LAYERS = 768, 1
 
 
-def head(prefix: str, width: int) -> dict[str, Tensor]:
+def head(prefix: str, width: int, embed: int = 1024) -> dict[str, Tensor]:
     return {
         **seeded.placed(f"{prefix}.0.", nn.Linear(width, 2048)),
         **seeded.placed(f"{prefix}.1.", nn.BatchNorm1d(2048)),
-        **seeded.placed(f"{prefix}.3.", nn.Linear(2048, 1024)),
-        **seeded.placed(f"{prefix}.4.", nn.BatchNorm1d(1024, affine=False)),
+        **seeded.placed(f"{prefix}.3.", nn.Linear(2048, embed)),
+        **seeded.placed(f"{prefix}.4.", nn.BatchNorm1d(embed, affine=False)),
     }
 
 

@@ -1,6 +1,8 @@
 """Write tests/baselines/golden/NAME.json from the authors' code.
 
 G2DBENCH_ORIGINAL_NAME=checkout PYTHONPATH=tests python -m support.originals.write_golden NAME
+
+NAME is the module's, with its folder if it has one: image_text.carzero.
 """
 
 import importlib
@@ -30,6 +32,7 @@ def to_json(values: Tensor) -> list[object]:
 
 def main(name: str) -> None:
     case = importlib.import_module(f"support.originals.{name}")
+    name = name.rpartition(".")[2]
     with torch.no_grad():
         found = case.thinned(case.original(Path(os.environ[variable(name)])))
     GOLDEN.mkdir(exist_ok=True)

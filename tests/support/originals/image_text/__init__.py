@@ -1,0 +1,1 @@
+"""Originals of the models of `baselines/image_text`."""
