@@ -43,8 +43,8 @@ def predict(
     """Apply the fitted head of an evaluated cell to a folder of images."""
     import pandas as pd
 
-    from g2dbench.evaluation.grid import check_writable
     from g2dbench.evaluation.heads.apply import FittedCell, image_files, predict_files
+    from g2dbench.evaluation.sweep.grid import check_writable
     from g2dbench.registry import Registry
     from g2dbench.system.files import replace_file
     from g2dbench.system.machine import Machine

@@ -6,9 +6,9 @@ import pytest
 
 from g2dbench.cards import TaskCard
 from g2dbench.errors import BadData, Misuse
-from g2dbench.evaluation.grid import Grid
 from g2dbench.evaluation.planning import estimate
 from g2dbench.evaluation.planning.suite import read_suite, suite_cells, suite_names
+from g2dbench.evaluation.sweep.grid import Grid
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.registry import Registry
 

@@ -14,8 +14,9 @@ from g2dbench.cards import TaskCard
 from g2dbench.data.splits.fractions import Draw
 from g2dbench.errors import Misuse
 from g2dbench.evaluation.cell_spec import MAX_LABEL, CellSpec
+from g2dbench.evaluation.outcome import Outcome
 from g2dbench.evaluation.prompts import with_prompts
-from g2dbench.evaluation.runner import Outcome, run_cell
+from g2dbench.evaluation.runner import run_cell
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.registry import Registry
 from g2dbench.system.machine import Machine
