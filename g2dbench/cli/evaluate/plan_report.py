@@ -35,14 +35,16 @@ def print_cells(estimates: "Sequence[Estimate]") -> None:
 def print_total(total: "Total", workers: int = 1) -> None:
     """Print the sums of a plan."""
     to_run = total.cells - total.done
-    extra = f", and {total.unknown} without an earlier result to estimate from"
-    console.print(
-        f"{counted(total.cells, 'cell')}: {total.done} on disk, {to_run} to run; "
-        f"{to_run - total.unknown} of these take about {duration(total.seconds)} on "
-        f"{counted(workers, 'worker')}, {total.disk / 1e6:.1f} MB of disk and "
-        f"{total.memory / 1024:.1f} GiB of memory{extra if total.unknown else ''}",
-        soft_wrap=True,
-    )
+    text = f"{counted(total.cells, 'cell')}: {total.done} on disk, {to_run} to run"
+    if to_run > total.unknown:
+        text += (
+            f"; {to_run - total.unknown} of these take about {duration(total.seconds)} on "
+            f"{counted(workers, 'worker')}, {total.disk / 1e6:.1f} MB of disk and "
+            f"{total.memory / 1024:.1f} GiB of memory"
+        )
+    if total.unknown:
+        text += f"; {total.unknown} have no earlier result to estimate from"
+    console.print(text, soft_wrap=True)
 
 
 def duration(seconds: float | None) -> str:
@@ -51,7 +53,7 @@ def duration(seconds: float | None) -> str:
         return "time unknown"
     if seconds < 90:
         return f"{seconds:.3g} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.2g} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _group(spec: "CellSpec") -> str:

@@ -158,8 +158,10 @@ def sweep(
         bench.add_dataset(name, open_data(name, None, store, size, registry))
     if repeated:
         console.print(f"{counted(repeated, 'cell')} stand in the plan twice and run once")
-    timings = Timings(old for folder in (out, *(earlier or ())) for old in earlier_results(folder))
-    estimates = estimate.estimate(cells, bench, timings, estimate.cached_features(features))
+    others = [old for folder in earlier or () for old in earlier_results(folder)]
+    timings = Timings(earlier_results(out), others)
+    cached = estimate.cached_features(features)
+    estimates = estimate.estimate(cells, bench, timings, cached, rerun)
     settings = JobSettings(
         machine=machine, out=out.resolve(), rerun=rerun, save_heads=save_heads, threads=threads
     )

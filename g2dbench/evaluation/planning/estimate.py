@@ -58,13 +58,17 @@ def estimate(
     bench: Workbench,
     timings: Timings,
     cached: Collection[tuple[str, str]] = (),
+    rerun: bool = False,
 ) -> list[Estimate]:
-    """The estimate of each cell. cached: weights and data sets whose features are on disk."""
+    """The estimate of each cell.
+
+    cached: weights and data sets whose features are on disk. rerun: cells on disk run again.
+    """
     found: list[Estimate] = []
     encoded: set[object] = set()
     for spec in sorted(specs, key=lambda spec: -spec.fraction):  # as `CellQueue` orders a group
         data = bench.dataset(spec)
-        done = timings.is_done(spec, data, bench.reference(spec.model).per_seed)
+        done = not rerun and timings.is_done(spec, data, bench.reference(spec.model).per_seed)
         known = any((digest, data.fingerprint) in cached for digest in timings.weights(spec))
         group = group_of(spec)
         found.append(

@@ -67,15 +67,22 @@ def earlier_results(folder: Path) -> list[Earlier]:
 
 
 class Timings:
-    """Earlier results by task, protocol, model and data set."""
+    """Earlier results by task, protocol, model and data set.
 
-    def __init__(self, earlier: Iterable[Earlier]) -> None:
+    stored: those of the results folder of the plan, which are on disk already; others: further
+    ones.
+    """
+
+    def __init__(self, stored: Iterable[Earlier], others: Iterable[Earlier] = ()) -> None:
         self._similar: dict[Key, list[Earlier]] = defaultdict(list)
         self._encoding: dict[Key, list[float]] = defaultdict(list)
         self._loading: dict[Key, list[float]] = defaultdict(list)
         self._weights: dict[str, set[str]] = defaultdict(set)
         self._keys: set[Key] = set()
-        for old in earlier:
+        for old in stored:
+            self._add(old)
+            self._add_key(old)
+        for old in others:
             self._add(old)
 
     def _add(self, old: Earlier) -> None:
@@ -90,6 +97,9 @@ class Timings:
             if seconds := old.cost("loading"):
                 self._loading[key].append(seconds)
         self._weights[origin.source].add(origin.weights)
+
+    def _add_key(self, old: Earlier) -> None:
+        cell, origin = old.result.cell, old.result.provenance
         for seed in (cell.model_seed, ANY):
             for label in (cell.model, ANY):
                 fits = cell.fraction > 0
