@@ -114,6 +114,10 @@ Protocol = Annotated[str, typer.Option("--protocol", help=_PROTOCOL)]
 TaskProtocol = Annotated[
     str | None, typer.Option("--protocol", help=_PROTOCOL, show_default="the task's first")
 ]
+OptionalProtocols = Annotated[
+    list[str] | None,
+    typer.Option("--protocol", help=_PROTOCOL + REPEATS, show_default="the task's first"),
+]
 Fraction = Annotated[float, typer.Option("--fraction", help=_FRACTION)]
 Fractions = Annotated[list[float], typer.Option("--fraction", help=_FRACTION + REPEATS)]
 DEFAULT_FRACTIONS = [1.0]

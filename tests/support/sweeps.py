@@ -2,7 +2,7 @@
 
 The model writes a line per encoded image to `images.log`, the task a line per prediction to
 `cells.log`. A cell whose seed S has a file `kill-S` in the folder removes the file and kills its
-process; while there is a file `wait-S`, it waits.
+process; while there is a file `wait-S`, it waits, with a line in `waiting.log`.
 """
 
 import hashlib
@@ -90,6 +90,9 @@ def predict(model, run):
     if kill.exists():
         kill.unlink()
         os.kill(os.getpid(), signal.SIGKILL)
+    if (FOLDER / f"wait-{{run.seed}}").exists():
+        with open(FOLDER / "waiting.log", "a") as log:
+            log.write("waiting\\n")
     while (FOLDER / f"wait-{{run.seed}}").exists():
         time.sleep(0.05)
     test = pooled_features(model, run.test, run, "test")

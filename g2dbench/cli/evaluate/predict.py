@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from g2dbench.cli.console import console, track
-from g2dbench.cli.options import Device, Plugins, Size
+from g2dbench.cli.options import Device, EvaluationBatch, Plugins, Size
 from g2dbench.cli.panels import EVALUATE
 
 EPILOG = """Examples:
@@ -37,7 +37,7 @@ def predict(
     ] = None,
     size: Size = None,
     device: Device = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Speed only.")] = 32,
+    batch_size: EvaluationBatch = 32,
     plugin: Plugins = None,
 ) -> None:
     """Apply the fitted head of an evaluated cell to a folder of images."""
