@@ -27,8 +27,11 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    options = {"object_store_memory": 80 << 20, "include_dashboard": False}
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **options})
+    head = {
+        "num_cpus": 0, "object_store_memory": 80 << 20, "include_dashboard": False,
+        "_system_config": {"health_check_period_ms": 500, "health_check_failure_threshold": 3},
+    }  # fmt: skip
+    found = Cluster(initialize_head=True, head_node_args=head)
     found.nodes = [found.add_node(num_cpus=1, object_store_memory=80 << 20) for _ in range(2)]
     yield found
     if ray.is_initialized():
@@ -53,6 +56,7 @@ def test_a_node_is_removed_and_every_cell_is_done_once_with_the_bytes_of_one_pro
         while small.log("waiting").total() < 2:
             time.sleep(0.2)
         cluster.remove_node(cluster.nodes[0], allow_graceful=False)
+        time.sleep(8)  # the cluster needs some seconds to see it
         (small.folder / "wait-1").unlink()
 
     remover = threading.Thread(target=remove_a_node, daemon=True)
