@@ -87,7 +87,11 @@ def prepare(folder: Path, plan: str, images: int, seeds: int) -> None:
 
 
 def shortened(text: str, lines: int = 12) -> str:
-    found = [f"    {line}" for line in text.splitlines()]
+    noise = ("[state-dump]", "(raylet)")  # what Ray prints of a lost node
+    kept = [
+        line for line in text.splitlines() if line.strip() and not any(n in line for n in noise)
+    ]
+    found = [f"    {line}" for line in kept]
     return "\n".join(
         found if len(found) <= lines else [*found[: lines - 4], "    ...", *found[-3:]]
     )
