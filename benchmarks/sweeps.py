@@ -146,7 +146,8 @@ def speed(folder: Path) -> None:
     _, output = g2dbench(folder, "again", *earlier, "--plan")
     line = output.splitlines()[-1]
     print(f"plan of the second run: {line}")
-    second, _ = g2dbench(folder, "again", *earlier)
+    _, output = g2dbench(folder, "again", *earlier)
+    second = float(re.findall(r"(\d+) s: wrote", output)[0])
     number, unit = re.findall(r"take about (\S+) (s|min|h)", line)[0]
     expected = float(number) * {"s": 1, "min": 60, "h": 3600}[unit]
     print(f"expected {expected:.0f} s, real {second:.0f} s, ratio {second / expected:.2f}")

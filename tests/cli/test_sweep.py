@@ -1,6 +1,7 @@
 """`g2dbench sweep`: what is printed before and while cells run, and wrong requests."""
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from g2dbench.evaluation.sweep.local import worker_devices
 from g2dbench.result import Cell, Provenance, Result
 from g2dbench.system.available_memory import available_mib
 from g2dbench.system.machine import Machine
+from g2dbench.system.process_age import process_age
 
 PLAN = """
 models = ["random-init"]
@@ -143,3 +145,10 @@ def test_workers_share_cores_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_available_memory_is_below_that_of_the_machine() -> None:
     total = int(Path("/proc/meminfo").read_text().split()[1]) / 1024
     assert 0 < available_mib() < total
+
+
+def test_the_age_of_this_process_grows_and_is_above_its_processor_time() -> None:
+    before = process_age()
+    time.sleep(0.05)
+    assert 0.03 < process_age() - before < 5
+    assert process_age() > time.process_time() / 4

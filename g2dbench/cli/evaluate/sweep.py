@@ -1,6 +1,5 @@
 """`g2dbench sweep`: many cells on the cores and GPUs of this machine, on Ray, or on Slurm."""
 
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -130,6 +129,7 @@ def sweep(
     from g2dbench.evaluation.workbench import Workbench
     from g2dbench.registry import Registry
     from g2dbench.system.machine import Machine
+    from g2dbench.system.process_age import process_age
 
     registry = Registry(plugin or ())
     given = {
@@ -167,7 +167,7 @@ def sweep(
     engine, workers = make_engine(
         on, bench, settings, len(cells), need, jobs, gpu_share, address, parse_parameters(slurm)
     )
-    total = estimate.total(estimates, workers, start=time.process_time())
+    total = estimate.total(estimates, workers, start=process_age())  # a worker imports the same
     if plan:
         print_cells(estimates)
         print_total(total, workers)
