@@ -30,8 +30,8 @@ from g2dbench.cards import DatasetCard
 from g2dbench.data import prepare
 from g2dbench.data.store.memory import MemoryDataset
 from g2dbench.dataset import Dataset
-from g2dbench.evaluation import grid
-from g2dbench.evaluation.runner import Outcome
+from g2dbench.evaluation.outcome import Outcome
+from g2dbench.evaluation.sweep import grid
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.pretrained.weights import find_state, read_weights
 from g2dbench.progress import quiet

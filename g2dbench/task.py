@@ -47,6 +47,19 @@ PROMPTS_MARK = "@"
 """In the name of a cell's protocol, before the name of the user's prompts."""
 
 
+@dataclass
+class EncodingCost:
+    """What one cell's frozen encoders cost; plans of later cells are computed from it.
+
+    images, cached: outputs that were computed, and that were read from the cache of features.
+    seconds: of computing, with reading the images.
+    """
+
+    images: int = 0
+    cached: int = 0
+    seconds: float = 0.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run(Generic[Settings]):
     """The data and settings of one cell; in `Run[Protocol]`, Protocol is the type of `protocol`.
@@ -56,7 +69,8 @@ class Run(Generic[Settings]):
     folder: where the task may write extra files. save_heads: whether to write the fitted head
     there. details: JSON values for the result, which the task adds: chosen epoch, validation
     curve, counts of labels. prompt_sensitivity: whether a task with text prompts adds the spread of
-    its main score over paraphrases to `details`.
+    its main score over paraphrases to `details`. encoding: what frozen encoders cost, counted by
+    `evaluation/frozen_features.py`.
     """
 
     train: Dataset
@@ -70,6 +84,7 @@ class Run(Generic[Settings]):
     save_heads: bool = False
     prompt_sensitivity: bool = False
     details: dict[str, Any] = field(default_factory=dict)
+    encoding: EncodingCost = field(default_factory=EncodingCost)
 
     @property
     def device(self) -> torch.device:

@@ -13,8 +13,8 @@ from statistics import fmean, stdev
 from g2dbench.ablation.studies import arm_recipes, published_values
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadCheckpoint
-from g2dbench.evaluation import grid as sweep
-from g2dbench.evaluation.runner import Outcome
+from g2dbench.evaluation.outcome import Outcome
+from g2dbench.evaluation.sweep import grid as sweep
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.metrics.bootstrap import holm
 from g2dbench.recipes.recipe import Recipe

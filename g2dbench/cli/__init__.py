@@ -6,7 +6,7 @@ Only typer and rich are imported at start; a command imports what it uses, so `-
 from g2dbench.cli.app import app
 from g2dbench.cli.compare import align, analyses, compare, merge, regress, report, results
 from g2dbench.cli.datasets import cache, data
-from g2dbench.cli.evaluate import ablate, demo, eval, import_file, predict, rerun, suite
+from g2dbench.cli.evaluate import ablate, demo, eval, import_file, predict, rerun, suite, sweep
 from g2dbench.cli.extend import check_model, new
 from g2dbench.cli.look import doctor, errors, figure, show
 from g2dbench.cli.look import list as listing
@@ -22,6 +22,7 @@ profile.register(app)
 export.register(app)
 eval.register(app)
 suite.register(app)
+sweep.register(app)
 predict.register(app)
 import_file.register(app)
 rerun.register(app)

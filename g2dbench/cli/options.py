@@ -26,7 +26,9 @@ DataList = Annotated[list[str], typer.Option("--data", help=_DATA + REPEATS)]
 DEFAULT_DATA = ["synthetic"]
 OptionalDataList = Annotated[
     list[str] | None,
-    typer.Option("--data", help=_DATA + REPEATS, show_default="synthetic, or the suite's"),
+    typer.Option(
+        "--data", help=_DATA + REPEATS, show_default="synthetic, or the suite's or plan's"
+    ),
 ]
 
 Root = Annotated[
@@ -98,22 +100,32 @@ Changes = Annotated[
 Seed = Annotated[int, typer.Option("--seed", min=0, help=_SEED)]
 Seeds = Annotated[list[int], typer.Option("--seed", min=0, help=_SEED + REPEATS)]
 DEFAULT_SEEDS = [0]
+OptionalSeeds = Annotated[
+    list[int] | None,
+    typer.Option("--seed", min=0, help=_SEED + REPEATS, show_default="0, or the plan's"),
+]
 
 _TASK = f"Task; `g2dbench list tasks`.{REPEATS}"
 Tasks = Annotated[list[str], typer.Option("--task", help=_TASK)]
 OptionalTasks = Annotated[
-    list[str] | None, typer.Option("--task", help=_TASK, show_default="the suite's")
+    list[str] | None, typer.Option("--task", help=_TASK, show_default="the suite's or plan's")
 ]
 Protocol = Annotated[str, typer.Option("--protocol", help=_PROTOCOL)]
 TaskProtocol = Annotated[
     str | None, typer.Option("--protocol", help=_PROTOCOL, show_default="the task's first")
+]
+OptionalProtocols = Annotated[
+    list[str] | None,
+    typer.Option("--protocol", help=_PROTOCOL + REPEATS, show_default="the task's first"),
 ]
 Fraction = Annotated[float, typer.Option("--fraction", help=_FRACTION)]
 Fractions = Annotated[list[float], typer.Option("--fraction", help=_FRACTION + REPEATS)]
 DEFAULT_FRACTIONS = [1.0]
 OptionalFractions = Annotated[
     list[float] | None,
-    typer.Option("--fraction", help=_FRACTION + REPEATS, show_default="1, or the suite's"),
+    typer.Option(
+        "--fraction", help=_FRACTION + REPEATS, show_default="1, or the suite's or plan's"
+    ),
 ]
 
 Models = Annotated[
@@ -125,6 +137,28 @@ Models = Annotated[
     ),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most N test images.")]
+
+SubsetSeeds = Annotated[
+    list[int] | None,
+    typer.Option("--subset-seed", min=0, help=f"Seed that samples the fraction.{REPEATS}"),
+]
+Rerun = Annotated[bool, typer.Option("--rerun", help="Evaluate again the cells that are on disk.")]
+SaveHeads = Annotated[
+    bool, typer.Option("--save-heads", help="Store fitted heads, for `g2dbench predict`.")
+]
+FeatureCacheGb = Annotated[
+    float,
+    typer.Option(
+        "--feature-cache-gb", min=0, help="Limit of the feature cache; 0 does not use it."
+    ),
+]
+EvaluationBatch = Annotated[
+    int,
+    typer.Option("--batch-size", min=1, help="Images per batch; it affects speed, not scores."),
+]
+PlanOnly = Annotated[
+    bool, typer.Option("--plan", help="Print cells, expected time and disk; evaluate nothing.")
+]
 
 Out = Annotated[Path, typer.Option("--out", help=_OUT)]
 RunOut = Annotated[Path | None, typer.Option("--out", help=_OUT, show_default="runs/RECIPE-sSEED")]

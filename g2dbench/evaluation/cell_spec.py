@@ -55,6 +55,13 @@ class CellSpec(BaseModel):
     size: int | None = None
     plugins: tuple[Path, ...] = ()
 
+    @property
+    def title(self) -> str:
+        """The cell in a few words, for progress and messages."""
+        share = f"{self.shots}-shot" if self.shots is not None else f"{self.fraction * 100:g}%"
+        name = f"{self.label or self.model} {self.task}:{self.protocol} {self.data} {share}"
+        return f"{name} seed {self.seed or self.model_seed}"
+
     def command(self, size: int, batch_size: int) -> list[str]:
         """The words after `g2dbench` that evaluate this cell, without --store, --out and --device.
 

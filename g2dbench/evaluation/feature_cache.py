@@ -15,6 +15,7 @@ import platform
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -65,7 +66,7 @@ class CacheEntry:
         self._rows: dict[str, tuple[str, int]] = {}
         self._pending: dict[str, Maps] = {}
         self._pending_bytes = 0
-        self._refresh()
+        self.refresh()
         if self.folder.is_dir():
             (self.folder / KEY_FILE).touch()  # the time of last use, for eviction
 
@@ -91,7 +92,7 @@ class CacheEntry:
 
     def flush(self) -> None:
         """Write what is not on disk as a segment, and remove old entries beyond the size limit."""
-        self._refresh()  # another process may have written the same images meanwhile
+        self.refresh()  # another process may have written the same images meanwhile
         new = {name: row for name, row in self._pending.items() if name not in self._rows}
         self._pending, self._pending_bytes = {}, 0
         if not new or self._size() + _size_of(new) > self._limit:
@@ -100,7 +101,7 @@ class CacheEntry:
         key = self.folder / KEY_FILE
         replace_file(key, lambda temporary: temporary.write_text(self._key, encoding="utf-8"))
         _write_segment(self.folder / f"{secrets.token_hex(8)}{SEGMENT_SUFFIX}", new)
-        self._refresh()
+        self.refresh()
         evict(self._root, self._limit, keep=self.folder)
 
     def _row(self, name: str) -> Maps | None:
@@ -112,7 +113,7 @@ class CacheEntry:
     def _size(self) -> int:
         return sum(level.nbytes for maps in self._segments.values() for level in maps)
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
         """Open segments that are new on disk."""
         for path in sorted(self.folder.glob(f"[!.]*{SEGMENT_SUFFIX}")):
             if path.name in self._segments:
@@ -122,6 +123,37 @@ class CacheEntry:
                 names, self._segments[path.name] = found
                 for number, name in enumerate(names):
                     self._rows.setdefault(name, (path.name, number))
+
+
+class Turn:
+    """The right to compute features of an entry, which one process has at a time.
+
+    A process that has a turn already waits for no other, so that two processes never wait for each
+    other; both then compute the same features.
+    """
+
+    _taken = False
+    """Whether this process has a turn."""
+
+    def __init__(self, entry: CacheEntry) -> None:
+        self._entry = entry
+        self._lock = ExitStack()
+        self._mine = False
+
+    def wait(self) -> bool:
+        """Wait for the turn; True if it is new, and the entry may have new features now."""
+        if Turn._taken:
+            return False
+        self._lock.enter_context(locked(self._entry.folder))
+        Turn._taken = self._mine = True
+        self._entry.refresh()
+        return True
+
+    def end(self) -> None:
+        """Give the turn to the next process."""
+        if self._mine:
+            self._lock.close()
+            Turn._taken = self._mine = False
 
 
 def entry(machine: Machine, **key: Any) -> CacheEntry | None:

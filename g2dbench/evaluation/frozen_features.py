@@ -9,6 +9,7 @@ ResNet-50, ViT-S/16), and as deterministic as the kernels on a GPU. So cached fe
 (`feature_cache`) are those that would be computed, to the last bit.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -109,6 +110,8 @@ class EncodedDataset:
     """A frozen encoder's outputs for a data set, read from the cache or computed.
 
     Use it as a context: features that were computed are on disk when it ends, also after an error.
+    Within the context only one process computes features of an entry of the cache; others wait
+    for it and read what it has written.
     """
 
     def __init__(self, frozen: FrozenEncoder, dataset: Dataset, run: Run[Any]) -> None:
@@ -116,6 +119,8 @@ class EncodedDataset:
         self._dataset = dataset
         self._device = run.device
         self._machine = run.machine
+        self._cost = run.encoding
+        self._turn: feature_cache.Turn | None = None
         self._ids = dataset.table["id"].astype(str).tolist()
         self._entry: CacheEntry | None = None
         if frozen.output is not None and dataset.table["id"].is_unique:
@@ -133,23 +138,48 @@ class EncodedDataset:
             )
 
     def __enter__(self) -> "EncodedDataset":
+        if self._entry is not None:
+            self._turn = feature_cache.Turn(self._entry)
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._entry is not None:
-            self._entry.flush()
+        try:
+            if self._entry is not None:
+                self._entry.flush()
+        finally:
+            self._end_turn()
 
     def maps(self, rows: Sequence[int]) -> Maps:
         """The outputs for the images at these indices, (B, ...) on the run's device."""
         ids = [self._ids[row] for row in rows]
-        if self._entry is not None and (found := self._entry.read(ids)) is not None:
+        if (found := self._read(ids)) is not None:
+            self._cost.cached += len(ids)
             return [level.to(self._device) for level in found]
+        began = time.perf_counter()
         maps = self._frozen.encode_samples([self._dataset[row] for row in rows])
         if self._entry is not None:
             image_bytes = sum(level[0].nbytes for level in maps)
             if feature_cache.worth_caching(self._machine, image_bytes):
                 self._entry.add(ids, maps)
+            else:
+                self._end_turn()  # nothing is written that others could wait for
+        self._cost.images += len(ids)
+        self._cost.seconds += time.perf_counter() - began
         return maps
+
+    def _read(self, ids: Sequence[str]) -> Maps | None:
+        """Cached outputs; if there are none, wait until no other process computes them."""
+        if self._entry is None:
+            return None
+        found = self._entry.read(ids)
+        if found is None and self._turn is not None and self._turn.wait():
+            found = self._entry.read(ids)
+        return found
+
+    def _end_turn(self) -> None:
+        if self._turn is not None:
+            self._turn.end()
+            self._turn = None
 
     def chunks(self, run: Run[Any], title: str) -> Iterator[tuple[range, Maps]]:
         """Yield the row numbers of each chunk and its outputs, on the run's device."""

@@ -6,17 +6,15 @@ and only if one of these has changed, and results of different settings never mi
 """
 
 import dataclasses
-import datetime
 import math
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-import g2dbench
 from g2dbench.cards import TaskCard
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, G2DBenchError, Unsupported
@@ -38,6 +36,7 @@ from g2dbench.evaluation.cell_identity import (
 from g2dbench.evaluation.cell_spec import CellSpec
 from g2dbench.evaluation.failure import describe_failure, write_traceback
 from g2dbench.evaluation.heads.saved_head import HEAD_FILE
+from g2dbench.evaluation.outcome import Outcome, not_run, provenance
 from g2dbench.evaluation.prompts import SENSITIVITY, with_prompts
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.model import Model, capabilities, missing_capability
@@ -51,24 +50,10 @@ from g2dbench.result import (
     save,
     sealed,
 )
-from g2dbench.system.environment import hardware, package_versions, source_state
 from g2dbench.system.files import full_disk
 from g2dbench.system.machine import Machine
 from g2dbench.system.peak_memory import PeakMemory
-from g2dbench.task import Run, Task, main_metric
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A cell's result, its folder, and whether the result was on disk already.
-
-    folder: None if the result is not stored: the model cannot be loaded, so that the folder's name
-    is not known, or the cell was finished before and has failed now.
-    """
-
-    result: Result
-    folder: Path | None
-    reused: bool
+from g2dbench.task import EncodingCost, Run, Task, main_metric
 
 
 def run_cell(
@@ -83,12 +68,16 @@ def run_cell(
 
     Raises Misuse or BadData if the task or the data set is not available.
     """
+    began = time.perf_counter()
     task, data = bench.task(spec.task), bench.dataset(spec)
     try:
         model = bench.model(spec)
     except Exception as error:  # a plug-in may raise anything
-        return _not_loaded(spec, task, data, machine, error)
-    return evaluate(spec, model, task, data, machine, out, rerun, save_heads)
+        known = isinstance(error, G2DBenchError)
+        reason = str(error) if known else describe_failure(error, ())
+        return not_run(spec, task, data, machine, f"the model cannot be loaded: {reason}")
+    loading = time.perf_counter() - began
+    return evaluate(spec, model, task, data, machine, out, rerun, save_heads, loading)
 
 
 def evaluate(
@@ -100,10 +89,12 @@ def evaluate(
     out: Path,
     rerun: bool = False,
     save_heads: bool = False,
+    loading: float = 0.0,
 ) -> Outcome:
     """Evaluate a loaded model on a loaded data set, or return the stored result if nothing changed.
 
-    save_heads: store the fitted head too; a finished cell without one is then run again.
+    save_heads: store the fitted head too; a finished cell without one is then run again. loading:
+    seconds that loading took, for plans.
 
     The spec's precision overrides the machine's. A model that lacks a capability gives the status
     "unsupported", an error while predicting or scoring "failed"; both are stored with the reason.
@@ -124,7 +115,7 @@ def evaluate(
         command = spec.command(data.size, machine.batch_size)
         extras = {"save_heads": save_heads, "prompt_sensitivity": spec.prompt_sensitivity}
         run = _CellRun(
-            cell, model, task, parts, settings, machine, partial, identity, command, extras
+            cell, model, task, parts, settings, machine, partial, identity, command, extras, loading
         )
         result = sealed(run.run())
         save(result, partial)
@@ -149,7 +140,9 @@ class _CellRun:
     identity: dict[str, Any]
     command: list[str]
     extras: dict[str, bool]
+    loading: float
     details: dict[str, Any] = field(default_factory=dict)
+    encoding: EncodingCost = field(default_factory=EncodingCost)
 
     @property
     def _metric(self) -> str:
@@ -199,6 +192,7 @@ class _CellRun:
             fraction=self.cell.fraction,
             folder=self.folder,
             details=self.details,
+            encoding=self.encoding,
             **self.extras,
         )
         predictions = self.task.predict(self.model.to(self.machine.device).eval(), run)
@@ -247,6 +241,7 @@ class _CellRun:
                 "batch_size": self.machine.batch_size,
                 "image_size": self.parts.test.size,
                 "command": self.command,
+                "cost": {"loading": self.loading, **asdict(self.encoding)},
                 **{name: self.identity[name] for name in _REPORTED_IDENTITY},
             },
             **measured,
@@ -266,35 +261,3 @@ def _check(card: TaskCard, model: Model, test: Dataset) -> None:
         )
     if not set(card.needs) & set(capabilities(model)):
         raise missing_capability(model, card)
-
-
-def provenance(machine: Machine, **known: Any) -> Provenance:
-    """The provenance of a result that this process computes now."""
-    commit, dirty = source_state()
-    return Provenance(
-        version=g2dbench.__version__,
-        commit=commit,
-        dirty=dirty,
-        packages=package_versions(),
-        hardware=hardware(machine.device),
-        device=str(machine.device),
-        precision=machine.precision,
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        **known,
-    )
-
-
-def _not_loaded(
-    spec: CellSpec, task: Task, data: Dataset, machine: Machine, error: Exception
-) -> Outcome:
-    """The outcome of a cell whose model cannot be loaded."""
-    known = isinstance(error, G2DBenchError)
-    reason = str(error) if known else describe_failure(error, ())
-    result = Result(
-        cell=cell_of(spec, spec.label or spec.model, None, task.CARD, data, spec.protocol),
-        status="failed",
-        reason=f"the model cannot be loaded: {reason}",
-        metric=main_metric(task, data.card),
-        provenance=provenance(machine, weights="", data=data.fingerprint, subset=""),
-    )
-    return Outcome(result, None, reused=False)

@@ -10,7 +10,7 @@ from multiprocessing import get_context
 def process_pool(workers: int) -> ProcessPoolExecutor:
     """A pool of spawned processes. A fork would copy locks that torch's threads hold."""
     return ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=_die_with, initargs=(os.getpid(),)
+        workers, get_context("spawn"), initializer=end_with, initargs=(os.getpid(),)
     )
 
 
@@ -20,7 +20,7 @@ def default_workers() -> int:
     return count if count > 1 else 0
 
 
-def _die_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """End this process when its parent is killed; a pool's workers would wait forever."""
 
     def watch() -> None:

@@ -12,8 +12,8 @@ from support.models.small_baselines import load
 
 from g2dbench.data.store.store import Store
 from g2dbench.errors import BadCheckpoint, BadData, Misuse, Unsupported
-from g2dbench.evaluation import grid
 from g2dbench.evaluation.prompts import load_prompts
+from g2dbench.evaluation.sweep import grid
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.model import Model, capabilities
 from g2dbench.registry import Registry

@@ -7,9 +7,10 @@ import pytest
 import typer
 
 from g2dbench.cli import eval as evaluating
+from g2dbench.cli.evaluate import cell_report
 from g2dbench.cli.evaluate.demo import METHODS
 from g2dbench.errors import Misuse
-from g2dbench.evaluation.runner import Outcome
+from g2dbench.evaluation.outcome import Outcome
 from g2dbench.result import Cell, Provenance, Result
 from g2dbench.runs import folder as runs
 
@@ -41,7 +42,7 @@ def test_the_exit_code_and_the_counts_of_a_grid(
 ) -> None:
     found = 0
     try:
-        evaluating.report(map(outcome, statuses), Path("results"))
+        cell_report.report(map(outcome, statuses), Path("results"))
     except typer.Exit as end:
         found = end.exit_code
     assert (found, said in " ".join(capsys.readouterr().out.split())) == (code, True)
@@ -72,13 +73,13 @@ def test_the_newest_run_is_named_with_how_many_others_there_are(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Misuse, match="demo/runs"):
-        evaluating._newest_run()
+        evaluating.newest_run_name()
     fake_run("b", "2026-01-02T00:00:00", info)
-    assert evaluating._newest_run() == "runs/b"
+    assert evaluating.newest_run_name() == "runs/b"
     assert "--model" not in capsys.readouterr().out
     fake_run("a", "2026-01-03T00:00:00", info)
     fake_run("c", None, info)
-    assert evaluating._newest_run() == "runs/a"
+    assert evaluating.newest_run_name() == "runs/a"
     assert "runs/a (of 2 in runs/; --model chooses another)" in " ".join(
         capsys.readouterr().out.split()
     )

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from g2dbench.cli.evaluate.eval import report
-from g2dbench.evaluation.runner import Outcome
+from g2dbench.cli.evaluate.cell_report import report
+from g2dbench.evaluation.outcome import Outcome
 from g2dbench.result import Cell, Provenance, Result, Score
 
 LABEL = "encoder:vit@best.pth"

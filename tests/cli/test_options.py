@@ -15,7 +15,7 @@ from g2dbench.cli import app
 from g2dbench.cli.options import REPEATS
 
 SPECIFIC = {
-    "--batch-size": {"eval": "images of a forward pass", "profile": "pairs of a step"},
+    "--batch-size": {"profile": "pairs of a step"},
     "--format": {
         "leaderboard": "a text format",
         "compare": "the same without LaTeX",

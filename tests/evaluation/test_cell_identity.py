@@ -8,9 +8,11 @@ import pytest
 import torch
 from support import plugins
 
-from g2dbench.evaluation import cell_identity, grid
+from g2dbench.evaluation import cell_identity
 from g2dbench.evaluation.cell_spec import CellSpec
-from g2dbench.evaluation.runner import Outcome, run_cell
+from g2dbench.evaluation.outcome import Outcome
+from g2dbench.evaluation.runner import run_cell
+from g2dbench.evaluation.sweep import grid
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.registry import Registry
 from g2dbench.result import Cell

@@ -6,8 +6,8 @@ import pytest
 import torch
 from support import plugins
 
-from g2dbench.evaluation import grid
 from g2dbench.evaluation.failure import TRACEBACK_FILE
+from g2dbench.evaluation.sweep import grid
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.registry import Registry
 from g2dbench.system.machine import Machine

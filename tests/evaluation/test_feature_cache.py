@@ -1,6 +1,7 @@
 """The cache of features on disk: exact, safe with several writers, limited in size."""
 
 import multiprocessing
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -157,8 +158,9 @@ def test_least_recently_used_entries_leave_and_large_ones_are_not_stored(tmp_pat
 
 def _write(folder: Path) -> None:
     data = images(30)
-    run = cached_run(data, folder)
-    encode_dataset(encoder(Net(), run), data, run, "")
+    run, net = cached_run(data, folder), Net()
+    encode_dataset(encoder(net, run), data, run, "")
+    (folder / f"{os.getpid()}.count").write_text(str(net.images))
 
 
 @pytest.mark.integration
@@ -176,6 +178,21 @@ def test_several_writers_leave_one_right_entry(tmp_path: Path) -> None:
     expected = encode_dataset(encoder(Net(), plain), data, plain, "")
     assert torch.equal(encode_dataset(encoder(net, run), data, run, ""), expected)
     assert net.images == 0
+    encoded = sum(int(path.read_text()) for path in tmp_path.glob("*.count"))
+    assert encoded == 32  # once each, in four batches of eight
+
+
+def test_a_process_with_a_turn_waits_for_no_other_entry(tmp_path: Path) -> None:
+    """Otherwise two processes could wait for each other."""
+    one, other = (feature_cache.CacheEntry(tmp_path, 10**9, {"output": o}) for o in "ab")
+    first, second = feature_cache.Turn(one), feature_cache.Turn(other)
+    assert first.wait()
+    assert not second.wait()
+    second.end()
+    assert not feature_cache.Turn(other).wait()  # the first turn has not ended
+    first.end()
+    assert second.wait()
+    second.end()
 
 
 def test_show_and_clear(tmp_path: Path) -> None:

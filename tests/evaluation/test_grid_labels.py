@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from g2dbench.cli import app
 from g2dbench.conformance.template import write_template
 from g2dbench.errors import Misuse
-from g2dbench.evaluation.grid import label_models
+from g2dbench.evaluation.sweep.grid import label_models
 from g2dbench.result import load_all
 
 

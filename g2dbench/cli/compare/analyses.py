@@ -129,7 +129,7 @@ def fairness(
     plugin: Plugins = None,
 ) -> None:
     """Gaps between groups of patients, with intervals and a permutation test."""
-    from g2dbench.evaluation.grid import load_tasks
+    from g2dbench.evaluation.sweep.grid import load_tasks
     from g2dbench.registry import Registry
     from g2dbench.reporting import fairness as analysis
     from g2dbench.reporting.patient_groups import GroupSource

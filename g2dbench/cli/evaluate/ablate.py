@@ -90,7 +90,7 @@ def ablate(
     contains the results of the paper.
     """
     from g2dbench.ablation import run, studies
-    from g2dbench.evaluation import grid
+    from g2dbench.evaluation.sweep import grid
     from g2dbench.recipes import recipe as recipes
     from g2dbench.registry import Registry
     from g2dbench.system.machine import Machine

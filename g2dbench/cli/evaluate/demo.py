@@ -9,7 +9,7 @@ import typer
 from g2dbench.cli.compare.report import write_report
 from g2dbench.cli.compare.results import report_problems
 from g2dbench.cli.console import console, track
-from g2dbench.cli.evaluate.eval import report
+from g2dbench.cli.evaluate.cell_report import report
 from g2dbench.cli.open_data import open_data
 from g2dbench.cli.options import DEFAULT_SEEDS, DEFAULT_STORE, Out, Seeds, Store
 from g2dbench.cli.panels import START
@@ -42,7 +42,7 @@ def demo(
 
     It needs no data and no network. The same command resumes after a stop.
     """
-    from g2dbench.evaluation import grid as sweep
+    from g2dbench.evaluation.sweep import grid as sweep
     from g2dbench.registry import Registry
 
     sweep.check_writable(out)
@@ -123,7 +123,7 @@ def _evaluate(
     out: Path,
     registry: "Registry",
 ) -> None:
-    from g2dbench.evaluation import grid as sweep
+    from g2dbench.evaluation.sweep import grid as sweep
     from g2dbench.evaluation.workbench import Workbench
     from g2dbench.system.machine import Machine
 

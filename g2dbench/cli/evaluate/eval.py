@@ -1,7 +1,6 @@
 """`g2dbench eval`."""
 
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from g2dbench.cli.console import console, track
+from g2dbench.cli.evaluate.cell_report import report
 from g2dbench.cli.open_data import check_name, open_data
 from g2dbench.cli.options import (
     DEFAULT_DATA,
@@ -18,7 +18,9 @@ from g2dbench.cli.options import (
     DEFAULT_SEEDS,
     DEFAULT_STORE,
     Device,
+    EvaluationBatch,
     FeatureCache,
+    FeatureCacheGb,
     Limit,
     Models,
     OptionalDataList,
@@ -27,22 +29,23 @@ from g2dbench.cli.options import (
     Out,
     Plugins,
     Precision,
+    Rerun,
     Root,
+    SaveHeads,
     Seeds,
     Size,
     Store,
+    SubsetSeeds,
     TaskProtocol,
 )
 from g2dbench.cli.panels import EVALUATE
 from g2dbench.errors import BadData, Misuse
-from g2dbench.system.counts import counted
 
 if TYPE_CHECKING:
     from g2dbench.evaluation.cell_spec import CellSpec
-    from g2dbench.evaluation.grid import Grid
-    from g2dbench.evaluation.runner import Outcome
+    from g2dbench.evaluation.sweep.grid import Grid
     from g2dbench.evaluation.workbench import Workbench
-    from g2dbench.result import Result
+    from g2dbench.system.machine import FeatureFolder
 
 EPILOG = """Examples:
 
@@ -107,9 +110,7 @@ def evaluate(
         ),
     ] = None,
     seed: Seeds = DEFAULT_SEEDS,
-    subset_seed: Annotated[
-        list[int] | None, typer.Option(min=0, help="Seed that samples the fraction. Repeats.")
-    ] = None,
+    subset_seed: SubsetSeeds = None,
     shots: Annotated[
         list[int] | None,
         typer.Option(min=1, help="Positive patients of each finding, not a fraction. Repeats."),
@@ -130,30 +131,24 @@ def evaluate(
     ] = False,
     limit: Limit = None,
     out: Out = Path("results"),
-    rerun: Annotated[
-        bool, typer.Option("--rerun", help="Evaluate again the cells that are on disk.")
-    ] = False,
-    save_heads: Annotated[
-        bool, typer.Option("--save-heads", help="Store fitted heads, for `g2dbench predict`.")
-    ] = False,
+    rerun: Rerun = False,
+    save_heads: SaveHeads = False,
     feature_cache: FeatureCache = DEFAULT_FEATURE_CACHE,
-    feature_cache_gb: Annotated[
-        float, typer.Option(min=0, help="Limit of the feature cache; 0 does not use it.")
-    ] = 20,
+    feature_cache_gb: FeatureCacheGb = 20,
     device: Device = "auto",
     precision: Precision = "fp32",
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Images per batch; it affects speed, not scores.")
-    ] = 32,
+    batch_size: EvaluationBatch = 32,
     size: Size = None,
     store: Store = DEFAULT_STORE,
     plugin: Plugins = None,
 ) -> None:
     """Evaluate models on tasks: predict, store the predictions, score, write a result per cell."""
-    from g2dbench.evaluation import grid
+    from g2dbench.evaluation.sweep import grid
+    from g2dbench.evaluation.sweep.engine import InProcess, outcomes
+    from g2dbench.evaluation.sweep.job import JobSettings
     from g2dbench.evaluation.workbench import Workbench
     from g2dbench.registry import Registry
-    from g2dbench.system.machine import FeatureFolder, Machine
+    from g2dbench.system.machine import Machine
 
     registry = Registry(plugin or ())
     names = list(dict.fromkeys(data or ([] if suite else DEFAULT_DATA)))
@@ -163,12 +158,11 @@ def evaluate(
         raise Misuse("say what to evaluate: --task NAME (`g2dbench list tasks`) or --suite NAME")
     grid.load_tasks(task or (), registry)
     grid.check_writable(out)
-    folder = FeatureFolder(feature_cache.expanduser(), int(feature_cache_gb * 1e9))
-    features = folder if folder.limit else None
+    features = feature_folder(feature_cache, feature_cache_gb)
     machine = Machine.choose(
         device, precision, batch_size=batch_size, progress=track, features=features
     )
-    models = list(dict.fromkeys(model or [_newest_run()]))
+    models = list(dict.fromkeys(model or [newest_run_name()]))
     requested = grid.Grid(
         models=models,
         labels=grid.label_models(models, labels or ()),
@@ -199,7 +193,8 @@ def evaluate(
     if suite:
         cells = _suite_cells(suite, requested, bench, fraction or ())
     shared = _shared_names(requested, bench)
-    report(grid.run(cells, bench, machine, out, rerun, save_heads), out, shared)
+    settings = JobSettings(machine=machine, out=out, rerun=rerun, save_heads=save_heads)
+    report(outcomes(InProcess(bench, settings).run(cells)), out, shared)
 
 
 def _shared_names(requested: "Grid", bench: "Workbench") -> Sequence[str]:
@@ -235,52 +230,16 @@ def _suite_cells(
     return [cell.spec for cell in cells]
 
 
-def report(outcomes: Iterable["Outcome"], out: Path, shared: Sequence[str] = ()) -> None:
-    """Print a line per finished cell, then the counts by status; `EPILOG` states the exit codes.
+def feature_folder(path: Path, gigabytes: float) -> "FeatureFolder | None":
+    """The cache of features; None for a limit of 0, which does not use it."""
+    from g2dbench.system.machine import FeatureFolder
 
-    shared: labels that several models have.
-    """
-    from g2dbench.reporting import model_names
-
-    start, reused = time.perf_counter(), 0
-    count = dict.fromkeys(("done", "unsupported", "failed"), 0)
-    results: list[Result] = []
-    for outcome in outcomes:
-        results.append(outcome.result)
-        name = model_names.name_models(results, shared).of(outcome.result)
-        console.print(_line(outcome, name), soft_wrap=True)
-        count[outcome.result.status] += 1
-        reused += outcome.reused
-    for note in model_names.name_models(results).notes():
-        console.print(escape(note), soft_wrap=True)
-    seconds = time.perf_counter() - start
-    done, unsupported, failed = count.values()
-    console.print(
-        f"{counted(done, 'cell')} done ({reused} already on disk), {unsupported} unsupported, "
-        f"{failed} failed, {seconds:.0f} s: wrote {out}",
-        soft_wrap=True,
-    )
-    if failed or not done:
-        raise typer.Exit(1)
+    limit = int(gigabytes * 1e9)
+    return FeatureFolder(path.expanduser(), limit) if limit else None
 
 
-def _line(outcome: "Outcome", model: str) -> str:
-    from g2dbench.reporting.model_names import describe_seeds
-
-    cell, result = outcome.result.cell, outcome.result
-    share = "zero-shot" if cell.fraction == 0 else f"{cell.fraction * 100:g}%"
-    if cell.shots is not None:
-        share = f"{cell.shots}-shot"
-    name = f"{model} {cell.task}:{cell.protocol} {cell.data} {share} {describe_seeds(cell)}"
-    if result.status != "done" or result.main is None:
-        return f"{escape(name)}  [yellow]{result.status}[/]: {escape(result.reason or '')}"
-    score = result.main
-    mark = "  [dim](on disk)[/]" if outcome.reused else f"  {result.provenance.seconds:.1f} s"
-    limits = escape(f"[{score.low:.3f}, {score.high:.3f}]")
-    return f"{escape(name)}  {result.metric} [bold]{score.value:.3f}[/] {limits}{mark}"
-
-
-def _newest_run() -> str:
+def newest_run_name() -> str:
+    """The folder of the newest run in `runs/`, which it prints; Misuse if there is none."""
     from g2dbench.runs.folder import RUNS, newest_run, scan_runs
 
     runs, problems = scan_runs(RUNS)

@@ -61,8 +61,8 @@ def import_file(
     """Score predictions that were made elsewhere, and store them as a result."""
     from g2dbench.errors import Misuse
     from g2dbench.evaluation.cell_spec import CellSpec
-    from g2dbench.evaluation.grid import check_writable
     from g2dbench.evaluation.imported.imported_cell import import_cell
+    from g2dbench.evaluation.sweep.grid import check_writable
     from g2dbench.evaluation.workbench import Workbench
     from g2dbench.registry import Registry
     from g2dbench.task import check_fraction, protocol_of

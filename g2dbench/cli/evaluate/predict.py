@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from g2dbench.cli.console import console, track
-from g2dbench.cli.options import Device, Plugins, Size
+from g2dbench.cli.options import Device, EvaluationBatch, Plugins, Size
 from g2dbench.cli.panels import EVALUATE
 
 EPILOG = """Examples:
@@ -37,14 +37,14 @@ def predict(
     ] = None,
     size: Size = None,
     device: Device = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Speed only.")] = 32,
+    batch_size: EvaluationBatch = 32,
     plugin: Plugins = None,
 ) -> None:
     """Apply the fitted head of an evaluated cell to a folder of images."""
     import pandas as pd
 
-    from g2dbench.evaluation.grid import check_writable
     from g2dbench.evaluation.heads.apply import FittedCell, image_files, predict_files
+    from g2dbench.evaluation.sweep.grid import check_writable
     from g2dbench.registry import Registry
     from g2dbench.system.files import replace_file
     from g2dbench.system.machine import Machine

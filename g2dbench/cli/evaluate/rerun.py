@@ -34,7 +34,7 @@ def rerun(
     store: Store = DEFAULT_STORE,
 ) -> None:
     """Print the command that repeats a result, or run it."""
-    from g2dbench.evaluation.runner import provenance
+    from g2dbench.evaluation.outcome import provenance
     from g2dbench.reporting.markup import one_line
     from g2dbench.reporting.reproduction import command_of, differences
     from g2dbench.result import RESULT_FILE, load

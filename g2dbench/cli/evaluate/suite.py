@@ -8,12 +8,14 @@ from rich.markup import escape
 
 from g2dbench.cli.blocks import Block, show
 from g2dbench.cli.console import console
+from g2dbench.cli.evaluate.plan_report import print_cells, print_total
 from g2dbench.cli.options import (
     DEFAULT_SEEDS,
     DEFAULT_STORE,
     Limit,
     Models,
     OptionalDataList,
+    PlanOnly,
     Plugins,
     Seeds,
     Store,
@@ -22,8 +24,7 @@ from g2dbench.cli.panels import EVALUATE
 from g2dbench.errors import Misuse
 
 if TYPE_CHECKING:
-    from g2dbench.evaluation.planning.estimate import Estimate
-    from g2dbench.evaluation.planning.suite import Skipped, SuiteCell
+    from g2dbench.evaluation.planning.suite import Skipped
 
 EPILOG = """Examples:
 
@@ -44,9 +45,7 @@ def register(app: typer.Typer) -> None:
 
 def suite(
     name: Annotated[str | None, typer.Argument(help="Suite, or a TOML file of your own.")] = None,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Print cells, time and disk; needs --model.")
-    ] = False,
+    plan: PlanOnly = False,
     model: Models = None,
     data: OptionalDataList = None,
     seed: Seeds = DEFAULT_SEEDS,
@@ -56,9 +55,10 @@ def suite(
     plugin: Plugins = None,
 ) -> None:
     """List the suites, show the rows of one, or plan its evaluation without running anything."""
-    from g2dbench.evaluation.grid import Grid
     from g2dbench.evaluation.planning import estimate
     from g2dbench.evaluation.planning import suite as suites
+    from g2dbench.evaluation.planning.timings import Timings, earlier_results
+    from g2dbench.evaluation.sweep.grid import Grid
     from g2dbench.evaluation.workbench import Workbench
     from g2dbench.registry import Registry
 
@@ -94,40 +94,11 @@ def suite(
     )
     bench = Workbench(Registry(plugin or ()))
     cells, skipped = suites.suite_cells(chosen, template, bench, data=data or ())
-    estimates = estimate.estimate(
-        [cell.spec for cell in cells], bench.datasets, estimate.earlier_results(results)
-    )
-    print_plan(cells, estimates, skipped)
-
-
-def print_plan(
-    cells: "list[SuiteCell]", estimates: "list[Estimate]", skipped: "list[Skipped]"
-) -> None:
-    """Print a line per cell, what is skipped and why, and the totals."""
-    for cell, cost in zip(cells, estimates, strict=True):
-        spec = cell.spec
-        share = f"{spec.shots}-shot" if spec.shots else f"{spec.fraction:.0%}"
-        state = "on disk" if cost.done else _duration(cost.seconds)
-        console.print(
-            escape(
-                f"{spec.model} {spec.task}:{spec.protocol} {spec.data} {share} seed {spec.seed}"
-                f"  {state}"
-            ),
-            soft_wrap=True,
-        )
+    specs = [cell.spec for cell in cells]
+    estimates = estimate.estimate(specs, bench, Timings(earlier_results(results)))
+    print_cells(estimates)
     print_skipped(skipped)
-    todo = [cost for cost in estimates if not cost.done]
-    known = [cost for cost in todo if cost.seconds is not None]
-    seconds = sum(cost.seconds or 0 for cost in known)
-    disk = sum(cost.predictions or 0 for cost in known)
-    unknown = len(todo) - len(known)
-    extra = f", and {unknown} without an earlier result to estimate from" if unknown else ""
-    console.print(
-        f"{len(estimates)} cells: {len(estimates) - len(todo)} on disk, {len(todo)} to run; "
-        f"{len(known)} of these take about {_duration(seconds)} and {disk / 1e6:.0f} MB of "
-        f"predictions{extra}",
-        soft_wrap=True,
-    )
+    print_total(estimate.total(estimates, slots=1))
 
 
 def print_skipped(skipped: "list[Skipped]") -> None:
@@ -135,14 +106,6 @@ def print_skipped(skipped: "list[Skipped]") -> None:
     for row in skipped:
         line = f"skipped: {row.title}, {row.data}: {row.reason}"
         console.print(f"[yellow]{escape(line)}[/]", soft_wrap=True)
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "time unknown"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _shares(fractions: tuple[float, ...]) -> str:

@@ -30,7 +30,7 @@ from g2dbench.evaluation.cell_identity import (
     settings_of,
 )
 from g2dbench.evaluation.cell_spec import CellSpec
-from g2dbench.evaluation.runner import Outcome, provenance
+from g2dbench.evaluation.outcome import Outcome, provenance
 from g2dbench.result import PREDICTIONS_FILE, Cell, Result, save, sealed
 from g2dbench.system.files import file_digest
 from g2dbench.system.machine import Machine

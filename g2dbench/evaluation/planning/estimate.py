@@ -1,110 +1,128 @@
-"""What a list of cells will cost, from the results of earlier cells: time and disk.
+"""What a list of cells will cost: per cell, and together on several workers.
 
-The estimate of a cell is that of the most similar earlier result: the same task and protocol, then,
-as far as there is one, the same model and data set. Time grows with the number of images that the
-cell reads. A cell without a similar result has no estimate; it is not guessed.
+A cell without a similar earlier result has no estimate; it is not guessed.
 """
 
-from collections.abc import Iterable, Sequence
+import heapq
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from g2dbench.dataset import Dataset
-from g2dbench.errors import BadResult
+from g2dbench.evaluation import feature_cache
 from g2dbench.evaluation.cell_spec import CellSpec
-from g2dbench.result import PREDICTIONS_FILE, Result, load, result_files
-
-
-@dataclass(frozen=True)
-class Earlier:
-    """An earlier result, and the size of its predictions in bytes."""
-
-    result: Result
-    predictions: int
+from g2dbench.evaluation.planning.timings import Cost, Timings
+from g2dbench.evaluation.sweep.order import CellQueue, group_of, model_of
+from g2dbench.evaluation.workbench import Workbench
+from g2dbench.system.machine import FeatureFolder
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """seconds and predictions (bytes): None without a similar earlier result.
+    """The expected cost of one cell; None without a similar earlier result.
 
-    done: whether a result with the same key is on disk. It is used again only if weights, code and
-    settings are the same, which is known after the model has been loaded.
+    done: whether a result with the same key is on disk; it costs loading the model, to see whether
+    its weights are still the same. encodes: whether the cell computes features that are not cached.
     """
 
     spec: CellSpec
     done: bool
-    seconds: float | None
-    predictions: int | None
+    cost: Cost | None
+    encodes: bool = True
+
+    @property
+    def seconds(self) -> float | None:
+        """Expected time without loading."""
+        if self.cost is None:
+            return None
+        return self.cost.seconds + (self.cost.encoding if self.encodes else 0.0)
 
 
-def earlier_results(folder: Path) -> list[Earlier]:
-    """The finished results of a folder; broken files are left out: a plan needs no other."""
-    found: list[Earlier] = []
-    for path in result_files(folder) if folder.is_dir() else ():
-        try:
-            result = load(path)
-        except BadResult:
-            continue
-        stored = path.with_name(PREDICTIONS_FILE)
-        if result.status == "done" and stored.is_file():
-            found.append(Earlier(result, stored.stat().st_size))
-    return found
+@dataclass(frozen=True)
+class Total:
+    """The cells of a plan together.
+
+    unknown: number of cells to run without an estimate, which the other numbers leave out.
+    seconds: from the start to the end; disk: bytes of results; memory: MiB of the largest cells
+    that run at the same time.
+    """
+
+    cells: int
+    done: int
+    unknown: int
+    seconds: float
+    disk: int
+    memory: float
 
 
 def estimate(
-    specs: Iterable[CellSpec], datasets: dict[str, Dataset], earlier: Sequence[Earlier]
+    specs: Sequence[CellSpec],
+    bench: Workbench,
+    timings: Timings,
+    cached: Collection[tuple[str, str]] = (),
+    rerun: bool = False,
 ) -> list[Estimate]:
-    """The estimate of each cell. datasets: open data sets by their names in the specs."""
-    return [_estimate(spec, datasets[spec.data], earlier) for spec in specs]
+    """The estimate of each cell.
 
-
-def _estimate(spec: CellSpec, data: Dataset, earlier: Sequence[Earlier]) -> Estimate:
-    alike = [old for old in earlier if _is_alike(old.result, spec)]
-    done = any(_is_same(old.result, spec, data) for old in alike)
-    if not alike:
-        return Estimate(spec, done, None, None)
-    best = max(alike, key=lambda old: _similarity(old.result, spec, data))
-    images, tests = _images(spec, data, fits=best.result.cell.fraction > 0)
-    counts = best.result.counts
-    before = max(1, sum(counts.values()))
-    seconds = best.result.provenance.seconds * images / before
-    size = best.predictions * tests / max(1, counts.get("test", 1))
-    return Estimate(spec, done, seconds, int(size))
-
-
-def _is_alike(result: Result, spec: CellSpec) -> bool:
-    return (result.cell.task, result.cell.protocol) == (spec.task, spec.protocol)
-
-
-def _is_same(result: Result, spec: CellSpec, data: Dataset) -> bool:
-    cell, source = result.cell, result.provenance.source
-    fits = cell.fraction > 0
-    return (
-        source == spec.model
-        and result.provenance.data == data.fingerprint
-        and (cell.limit, cell.precision) == (spec.limit, spec.precision)
-        and (
-            not fits
-            or (cell.fraction, cell.shots, cell.seed, cell.subset_seed, cell.draw, cell.validation)
-            == (spec.fraction, spec.shots, spec.seed, spec.subset_seed, spec.draw, spec.validation)
+    cached: weights and data sets whose features are on disk. rerun: cells on disk run again.
+    """
+    found: list[Estimate] = []
+    encoded: set[object] = set()
+    for spec in sorted(specs, key=lambda spec: -spec.fraction):  # as `CellQueue` orders a group
+        data = bench.dataset(spec)
+        done = not rerun and timings.is_done(spec, data, bench.reference(spec.model).per_seed)
+        known = any((digest, data.fingerprint) in cached for digest in timings.weights(spec))
+        group = group_of(spec)
+        found.append(
+            Estimate(spec, done, timings.cost(spec, data), group not in encoded and not known)
         )
+        if not done:
+            encoded.add(group)
+    by_spec = {each.spec: each for each in found}
+    return [by_spec[spec] for spec in specs]
+
+
+def cached_features(folder: FeatureFolder | None) -> set[tuple[str, str]]:
+    """Weights and data sets whose features are on disk."""
+    entries = feature_cache.entries(folder.path) if folder is not None else ()
+    return {(str(e.key.get("weights")), str(e.key.get("data"))) for e in entries}
+
+
+def total(estimates: Sequence[Estimate], slots: int, start: float = 0.0) -> Total:
+    """All cells on `slots` workers, each of which needs `start` seconds before its first cell."""
+    to_run = [each for each in estimates if not each.done]
+    known = [each.cost for each in to_run if each.cost is not None]
+    largest = sorted((cost.memory for cost in known), reverse=True)
+    return Total(
+        cells=len(estimates),
+        done=len(estimates) - len(to_run),
+        unknown=len(to_run) - len(known),
+        seconds=_makespan(estimates, slots, start),
+        disk=sum(cost.disk for cost in known),
+        memory=sum(largest[:slots]),
     )
 
 
-def _similarity(result: Result, spec: CellSpec, data: Dataset) -> tuple[bool, bool, float]:
-    return (
-        result.provenance.source == spec.model,
-        result.provenance.data == data.fingerprint,
-        -abs(result.cell.fraction - spec.fraction),
-    )
+def _makespan(estimates: Iterable[Estimate], slots: int, start: float) -> float:
+    """When the last worker ends, if they take the cells as in `CellQueue`."""
+    by_spec = {each.spec: each for each in estimates if each.cost is not None}
+    queue = CellQueue(by_spec)
+    last: dict[int, CellSpec | None] = dict.fromkeys(range(slots))
+    free = [(start, slot) for slot in range(min(slots, len(by_spec)))]
+    running: list[tuple[float, int, CellSpec]] = []
+    end = 0.0
+    while queue or running:
+        while free and (spec := queue.take(last[free[0][1]])) is not None:
+            now, slot = heapq.heappop(free)
+            seconds = _worker_seconds(by_spec[spec], last[slot])
+            last[slot] = spec
+            heapq.heappush(running, (now + seconds, slot, spec))
+        end, slot, spec = heapq.heappop(running)
+        queue.ended(spec)
+        heapq.heappush(free, (end, slot))
+    return end
 
 
-def _images(spec: CellSpec, data: Dataset, fits: bool) -> tuple[int, int]:
-    """The number of images that the cell reads, and of its test images."""
-    splits = data.table["split"].value_counts()
-    tests = int(splits.get("test", 0))
-    if spec.limit is not None:
-        tests = min(tests, spec.limit)
-    valid = int(splits.get("valid", 0))
-    train = int(splits.get("train", 0) * spec.fraction) if fits else 0
-    return train + valid + tests, tests
+def _worker_seconds(each: Estimate, last: CellSpec | None) -> float:
+    assert each.cost is not None
+    loads = last is None or model_of(last) != model_of(each.spec)
+    loading = each.cost.loading if loads else 0.0
+    return loading + (0.0 if each.done else each.seconds or 0.0)

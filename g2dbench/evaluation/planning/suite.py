@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from g2dbench.data import opening
 from g2dbench.errors import BadData, G2DBenchError, Misuse
 from g2dbench.evaluation.cell_spec import CellSpec
-from g2dbench.evaluation.grid import Grid
+from g2dbench.evaluation.sweep.grid import Grid
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.registry import unknown_name
 

@@ -7,9 +7,10 @@ import pytest
 
 from g2dbench.cards import TaskCard
 from g2dbench.errors import BadData, Misuse
-from g2dbench.evaluation.grid import Grid
 from g2dbench.evaluation.planning import estimate
 from g2dbench.evaluation.planning.suite import read_suite, suite_cells, suite_names
+from g2dbench.evaluation.planning.timings import Timings
+from g2dbench.evaluation.sweep.grid import Grid
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.registry import Registry
 from g2dbench.system.overrides import join_name
@@ -65,7 +66,7 @@ def test_own_suite_and_what_is_not_prepared(tmp_path: Path, small_store: Path) -
     assert [cell.spec.task for cell in only] == ["zeroshot"]
     with pytest.raises(Misuse, match="task of the suite mine"):
         suite_cells(suite, template(small_store), bench, tasks=["seg"])
-    costs = estimate.estimate([cell.spec for cell in cells], bench.datasets, [])
+    costs = estimate.estimate([cell.spec for cell in cells], bench, Timings([]))
     assert [(cost.done, cost.seconds) for cost in costs] == [(False, None)] * 3
 
 

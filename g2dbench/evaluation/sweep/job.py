@@ -1,0 +1,87 @@
+"""One cell as the job of a worker: any worker process, of any engine, runs `run_job`."""
+
+import os
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from g2dbench.errors import G2DBenchError
+from g2dbench.evaluation.cell_spec import CellSpec
+from g2dbench.evaluation.failure import describe_failure
+from g2dbench.evaluation.outcome import Outcome
+from g2dbench.evaluation.runner import run_cell
+from g2dbench.evaluation.workbench import Workbench
+from g2dbench.registry import Registry
+from g2dbench.system.files import full_disk
+from g2dbench.system.machine import Machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSettings:
+    """What all jobs of a sweep share; it can be sent to another process.
+
+    threads: of each worker. They can change the last bit of a score, so every engine uses the same
+    number.
+    """
+
+    machine: Machine
+    out: Path
+    rerun: bool = False
+    save_heads: bool = False
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What a worker sends back.
+
+    outcome: None if the cell could not be run at all; `reason` says why then. disk: the errno if
+    the reason is a full disk, because of which all later cells would fail too. notes: sentences for
+    the user, such as the license of a model.
+    """
+
+    outcome: Outcome | None
+    reason: str = ""
+    disk: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+def run_job(spec: CellSpec, settings: JobSettings) -> JobResult:
+    """Run a cell in this process; never raises an Exception, as not every one can be sent."""
+    torch.set_num_threads(settings.threads)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = _run(spec, settings)
+    notes = [str(w.message) for w in caught if w.category.__module__.startswith("g2dbench.")]
+    return JobResult(result.outcome, result.reason, result.disk, tuple(dict.fromkeys(notes)))
+
+
+def run_job_in(folder: Path, spec: CellSpec, settings: JobSettings) -> JobResult:
+    """The same in another current folder: relative paths mean what they mean for the user."""
+    os.chdir(folder)
+    return run_job(spec, settings)
+
+
+def _run(spec: CellSpec, settings: JobSettings) -> JobResult:
+    try:
+        bench = _workbench(spec.plugins)
+        return JobResult(
+            run_cell(
+                spec, bench, settings.machine, settings.out, settings.rerun, settings.save_heads
+            )
+        )
+    except G2DBenchError as error:
+        return JobResult(None, str(error))
+    except Exception as error:  # a plug-in may raise anything
+        disk = full_disk(error)
+        reason = describe_failure(error, ()) if disk is None else os.strerror(disk)
+        return JobResult(None, reason, disk)
+
+
+@lru_cache(maxsize=1)
+def _workbench(plugins: tuple[Path, ...]) -> Workbench:
+    """The workbench of this process: the next cell of the same model does not load it again."""
+    return Workbench(Registry(plugins))

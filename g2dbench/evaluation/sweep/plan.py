@@ -1,0 +1,147 @@
+"""A plan: one or more grids of cells in a small TOML file.
+
+    models = ["runs/g2d-tiny-s0", "random-init"]
+    data = ["synthetic"]
+    seeds = [0, 1, 2]
+
+    [[grids]]
+    tasks = ["cls"]
+    protocols = ["sweep", "knn"]
+    fractions = [0.01, 0.1, 1.0]
+
+    [[grids]]
+    tasks = ["zeroshot", "ground"]
+
+What stands before the first `[[grids]]` holds for every grid that does not say otherwise. A plan
+without `[[grids]]` is one grid. Paths are relative to the current folder, as on the command line.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from g2dbench.data.splits.fractions import Draw
+from g2dbench.errors import BadData, Misuse
+from g2dbench.evaluation.cell_spec import CellSpec
+from g2dbench.evaluation.sweep.grid import Grid, label_models
+from g2dbench.evaluation.workbench import Workbench
+
+MAX_BYTES = 1 << 20
+MAX_CELLS = 1_000_000
+
+Names = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, strict=False)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+class GridTable(BaseModel):
+    """One grid of a plan: the product of its lists; the fields mean what `Grid`'s mean.
+
+    protocols: of every task of the grid; the task's first protocol if none is given. labels: one
+    for each model, in the same order. set: `FIELD=VALUE` changes of the protocols' settings.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    models: Names
+    tasks: Names
+    data: Names
+    protocols: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    fractions: Annotated[tuple[Fraction, ...], Field(min_length=1, strict=False)] = (1.0,)
+    seeds: Seeds = (0,)
+    subset_seeds: Seeds = (0,)
+    shots: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = ()
+    labels: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    set: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    draw: Draw = "covering"
+    validation: Literal["full", "budget"] = "full"
+    limit: int | None = Field(default=None, ge=1)
+    prompts: Annotated[Path | None, Field(strict=False)] = None
+    prompt_sensitivity: bool = False
+
+    def size(self) -> int:
+        """An upper bound of the number of cells."""
+        shares = len(self.shots or self.fractions) * len(self.subset_seeds) * len(self.seeds)
+        names = len(self.models) * len(self.tasks) * len(self.data) * max(1, len(self.protocols))
+        return names * shares
+
+    def grids(self, **machine: Any) -> list[Grid]:
+        """A grid for each protocol. machine: the fields of `Grid` that no plan has."""
+        models = list(dict.fromkeys(self.models))
+        return [
+            Grid(
+                models=models,
+                datasets=list(dict.fromkeys(self.data)),
+                tasks=self.tasks,
+                fractions=self.fractions,
+                seeds=self.seeds,
+                protocol=protocol,
+                changes=self.set,
+                subset_seeds=self.subset_seeds,
+                draw=self.draw,
+                shots=self.shots,
+                validation=self.validation,
+                limit=self.limit,
+                prompts=self.prompts,
+                prompt_sensitivity=self.prompt_sensitivity,
+                labels=label_models(models, self.labels),
+                **machine,
+            )
+            for protocol in dict.fromkeys(self.protocols or (None,))
+        ]
+
+
+def read_plan(path: Path, changes: Mapping[str, Any]) -> list[GridTable]:
+    """The grids of a plan's file; Misuse if there is no such file, BadData if it is broken.
+
+    changes: fields of `GridTable` that replace those of every grid.
+    """
+    if not path.is_file():
+        raise Misuse(f"there is no plan {path}: docs/sweeps.md shows how to write one")
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise BadData(f"{path} has more than {MAX_BYTES:,} bytes: it is not a plan")
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: TOML and Unicode
+        raise BadData(f"{path} cannot be read as a plan: {error}") from error
+    tables = raw.pop("grids", [{}])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise BadData(f"{path}: write each grid as [[grids]], with two brackets")
+    return [
+        _parsed(f"{path}, grid {number}", {**raw, **table, **changes})
+        for number, table in enumerate(tables, 1)
+    ]
+
+
+def plan_of(fields: Mapping[str, Any]) -> list[GridTable]:
+    """A plan of one grid from the command line; BadData names a wrong or missing field."""
+    return [_parsed("the command line", dict(fields))]
+
+
+def plan_cells(
+    tables: Sequence[GridTable], bench: Workbench, **machine: Any
+) -> tuple[list[CellSpec], int]:
+    """The cells of all grids, those of a model together, and how many were named repeatedly.
+
+    Raises Misuse for every error that can be found before a model is loaded.
+    """
+    if (size := sum(table.size() for table in tables)) > MAX_CELLS:
+        raise Misuse(f"the plan has up to {size:,} cells; one sweep takes {MAX_CELLS:,} at most")
+    grids = [grid for table in tables for grid in table.grids(**machine)]
+    cells = [cell for grid in grids for cell in grid.cells(bench)]
+    unique = list(dict.fromkeys(cells))
+    order = {model: at for at, model in enumerate(dict.fromkeys(cell.model for cell in unique))}
+    unique.sort(key=lambda cell: (order[cell.model], cell.model_seed))
+    return unique, len(cells) - len(unique)
+
+
+def _parsed(place: str, table: dict[str, Any]) -> GridTable:
+    try:
+        return GridTable.model_validate(table)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadData(f"{place}: {where}: {first['msg']}") from error

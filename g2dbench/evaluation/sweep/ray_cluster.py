@@ -1,0 +1,134 @@
+"""Runs cells on a Ray cluster: `--on ray`, with the extra `g2dbench[ray]`.
+
+Each cell is a Ray task with its share of cores, GPU and memory. Leaders, which compute features,
+come first (`order.py`). Ray starts a task again on another node when its worker or node is lost; a
+cell that had ended before is found on disk then, so that it is not computed twice. The results
+folder, the store and the cache of features are folders that all nodes share.
+"""
+
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from g2dbench.errors import Misuse
+from g2dbench.evaluation.cell_spec import CellSpec
+from g2dbench.evaluation.sweep.engine import Ended, Event, Notice, Receiver, Started
+from g2dbench.evaluation.sweep.job import JobResult, JobSettings, run_job_in
+from g2dbench.evaluation.sweep.order import CellQueue
+from g2dbench.evaluation.workbench import Workbench
+from g2dbench.progress import quiet
+
+POLL_SECONDS = 2.0
+"""How often the nodes of the cluster are counted."""
+
+RETRIES = 3
+"""How often a cell is started again after its worker or node was lost."""
+
+
+@dataclass
+class RayCluster:
+    """A running cluster (address: "auto" or HOST:PORT), or one on this machine (None).
+
+    jobs: the most cells at the same time; None counts the cores or GPUs of the cluster. gpus: share
+    of a GPU that a cell takes; 0 evaluates on the CPU. need: expected memory of a cell in MiB.
+    """
+
+    bench: Workbench
+    settings: JobSettings
+    address: str | None = None
+    jobs: int | None = None
+    gpus: float = 0.0
+    need: Callable[[CellSpec], float | None] = lambda spec: None
+
+    def run(self, cells: Sequence[CellSpec]) -> Generator[Event, None, None]:
+        """Yield the events of all cells; cancels those that run when it is closed early."""
+        ray = _ray()
+        connected = ray.is_initialized()
+        if not connected:
+            _connect(ray, self.address)
+        running: dict[Any, CellSpec] = {}
+        try:
+            yield from self._run_queue(ray, CellQueue(cells), running)
+        finally:
+            for reference in running:
+                ray.cancel(reference, force=True)
+            if not connected:
+                ray.shutdown()
+
+    def _run_queue(
+        self, ray: Any, queue: CellQueue, running: dict[Any, CellSpec]
+    ) -> Iterator[Event]:
+        receiver = Receiver(self.bench, self.settings)
+        last: CellSpec | None = None
+        nodes = _alive(ray)
+        while queue or running:
+            while len(running) < self._slots(ray) and (spec := queue.take(last)) is not None:
+                yield Started(spec)
+                running[self._submit(ray, spec)] = spec
+            done, _ = ray.wait(list(running), timeout=POLL_SECONDS)
+            for reference in done:
+                last = running.pop(reference)
+                queue.ended(last)
+                yield from self._received(ray, reference, last, receiver)
+            if gone := nodes - (nodes := _alive(ray)):
+                yield Notice(f"{len(gone)} of the cluster's nodes left; their cells start again")
+
+    def _submit(self, ray: Any, spec: CellSpec) -> Any:
+        settings = replace(self.settings, machine=replace(self.settings.machine, progress=quiet))
+        memory = self.need(spec)
+        task = ray.remote(run_job_in).options(
+            num_cpus=settings.threads,
+            num_gpus=self.gpus,
+            memory=None if memory is None else int(memory * 2**20),
+            max_retries=RETRIES,
+            retry_exceptions=False,
+        )
+        return task.remote(Path.cwd(), spec, settings)
+
+    def _received(
+        self, ray: Any, reference: Any, spec: CellSpec, receiver: Receiver
+    ) -> Iterator[Event]:
+        try:
+            result: JobResult = ray.get(reference)
+        except ray.exceptions.RayError as error:
+            lines = str(error).strip().splitlines() or ["no message"]
+            reason = f"its worker was lost {RETRIES + 1} times ({type(error).__name__}: {lines[0]})"
+            yield Ended(spec, receiver.failed(spec, reason))
+            return
+        yield from receiver.events(spec, result)
+
+    def _slots(self, ray: Any) -> int:
+        """The most cells that run at the same time; more would not start, and keep no order."""
+        if self.jobs is not None:
+            return self.jobs
+        resources = ray.cluster_resources()
+        slots = resources.get("CPU", 1) // self.settings.threads
+        if self.gpus:
+            slots = min(slots, resources.get("GPU", 0) // self.gpus)
+        return max(1, int(slots))
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise Misuse("--on ray needs Ray: pip install 'g2dbench[ray]'") from error
+    return ray
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    options = {} if address else {"include_dashboard": False}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="warning", **options)
+    except (ConnectionError, ValueError) as error:
+        raise Misuse(
+            f"no Ray cluster answers at --address {address}: {error}; "
+            "start one with `ray start --head`, or leave out --address"
+        ) from error
+
+
+def _alive(ray: Any) -> set[str]:
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}

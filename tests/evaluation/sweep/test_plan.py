@@ -1,0 +1,88 @@
+"""Plans: files, options that replace their fields, errors, repeated cells."""
+
+from pathlib import Path
+
+import pytest
+
+from g2dbench.errors import BadData, Misuse
+from g2dbench.evaluation.sweep.plan import MAX_BYTES, plan_cells, plan_of, read_plan
+from g2dbench.evaluation.workbench import Workbench
+from g2dbench.registry import Registry
+
+PLAN = """
+models = ["random-init"]
+data = ["synthetic"]
+seeds = [0, 1]
+
+[[grids]]
+tasks = ["cls"]
+protocols = ["sweep", "knn"]
+fractions = [0.1, 1]
+
+[[grids]]
+tasks = ["zeroshot", "seg"]
+seeds = [0]
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "plan.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_plan_is_the_sum_of_its_grids_each_with_the_fields_above(tmp_path: Path) -> None:
+    tables = read_plan(write(tmp_path, PLAN), {})
+    cells, repeated = plan_cells(tables, Workbench(Registry()), store=tmp_path)
+    assert [cell.task for cell in cells].count("cls") == 2 * 2 * 2
+    assert sorted({cell.protocol for cell in cells if cell.task == "cls"}) == ["knn", "sweep"]
+    assert [cell.seed for cell in cells if cell.task == "seg"] == [0]
+    assert (len(cells), repeated) == (10, 0)
+    # random-init has other weights for each seed: the cells of one model stand together
+    assert [cell.model_seed for cell in cells] == sorted(cell.model_seed for cell in cells)
+
+
+def test_options_replace_the_fields_of_every_grid(tmp_path: Path) -> None:
+    tables = read_plan(write(tmp_path, PLAN), {"seeds": [7], "models": ["a", "b"]})
+    assert {table.seeds for table in tables} == {(7,)}
+    assert {table.models for table in tables} == {("a", "b")}
+
+
+def test_a_cell_that_two_grids_name_is_one_cell(tmp_path: Path) -> None:
+    tables = plan_of({"models": ["random-init"], "data": ["synthetic"], "tasks": ["cls"]})
+    cells, repeated = plan_cells([*tables, *tables], Workbench(Registry()), store=tmp_path)
+    assert (len(cells), repeated) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("models = ", "cannot be read as a plan"),
+        ("a = " + "[" * 5000, "cannot be read as a plan"),
+        (PLAN.replace("seeds = [0, 1]", "seeds = [-1]"), r"grid 1: seeds"),
+        (PLAN.replace("seeds = [0]", "seeds = []"), r"grid 2: seeds"),
+        (PLAN.replace("fractions", "fraction"), "grid 1: fraction: Extra"),
+        (PLAN.replace('tasks = ["cls"]', ""), "grid 1: tasks: Field required"),
+        (PLAN.replace("[0.1, 1]", "[2]"), "grid 1: fractions"),
+        ("grids = 3", "two brackets"),
+        (PLAN.replace("[[grids]]", "[grids]", 1).split("[[")[0], "two brackets"),
+        ("#" * (MAX_BYTES + 1), "bytes: it is not a plan"),
+    ],
+)
+def test_broken_plans_are_sentences_with_the_file(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(BadData, match=message) as error:
+        read_plan(path, {})
+    assert str(path) in str(error.value)
+
+
+def test_a_missing_plan_a_wrong_protocol_and_too_many_cells_are_misuse(tmp_path: Path) -> None:
+    with pytest.raises(Misuse, match="there is no plan"):
+        read_plan(tmp_path / "none.toml", {})
+    bench = Workbench(Registry())
+    grid = {"models": ["random-init"], "data": ["synthetic"], "tasks": ["cls"]}
+    with pytest.raises(Misuse, match="protocol of cls"):
+        plan_cells(plan_of({**grid, "protocols": ["swep"]}), bench)
+    many = {"seeds": list(range(2000)), "subset_seeds": list(range(2000))}
+    with pytest.raises(Misuse, match="4,000,000 cells"):
+        plan_cells(plan_of({**grid, **many}), bench)
