@@ -33,6 +33,7 @@ from g2dbench.evaluation.cell_identity import (
     data_of,
     folder_of,
     identity_of,
+    model_facts,
     module_of,
 )
 from g2dbench.evaluation.cell_spec import CellSpec
@@ -248,13 +249,13 @@ class _CellRun:
                 "image_size": self.parts.test.size,
                 "command": self.command,
                 **{name: self.identity[name] for name in _REPORTED_IDENTITY},
+                "model": model_facts(self.model),
             },
             **measured,
         )
 
 
-_REPORTED_IDENTITY = ("model_settings", "model_code", "task_code")
-"""Parts of the identity in the result, to find out why a cell was run again."""
+_REPORTED_IDENTITY = ("model_settings", "model_code", "task_code")  # why a cell was run again
 
 
 def _check(card: TaskCard, model: Model, test: Dataset) -> None:
@@ -288,8 +289,7 @@ def _not_loaded(
     spec: CellSpec, task: Task, data: Dataset, machine: Machine, error: Exception
 ) -> Outcome:
     """The outcome of a cell whose model cannot be loaded."""
-    known = isinstance(error, G2DBenchError)
-    reason = str(error) if known else describe_failure(error, ())
+    reason = str(error) if isinstance(error, G2DBenchError) else describe_failure(error, ())
     result = Result(
         cell=cell_of(spec, spec.label or spec.model, None, task.CARD, data, spec.protocol),
         status="failed",

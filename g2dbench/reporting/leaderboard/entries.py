@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -66,6 +66,10 @@ class Entry:
     def is_fragile(self) -> bool:
         """Whether fewer than ten patients bear the score."""
         return self.bearers is not None and self.bearers < FEW_BEARERS
+
+
+FactTable = Mapping[tuple[str, Column], Mapping[str, str]]
+"""Model and column -> name of a fact -> its text, see `facts.py`."""
 
 
 def entry_of(group: Sequence[Result]) -> Entry | None:
