@@ -8,6 +8,7 @@ from rich.text import Text
 
 from g2dbench.reporting.leaderboard.entries import Entry, FactTable
 from g2dbench.reporting.leaderboard.formats import (
+    DASH,
     NO_FACTS,
     RANK_HEADS,
     fact_rows,
@@ -29,6 +30,13 @@ MAX_NAME = 36
 
 MAX_CELL = 24
 """Facts with a longer text are printed as lines below the table."""
+
+
+_BORDER = 2
+"""Characters of a table that each column adds to its own width."""
+
+_Block = tuple[Text, list[Text]]
+"""Heading and cells of a column."""
 
 
 def show(
@@ -59,27 +67,25 @@ def to_tables(board: Leaderboard, width: int) -> list[Table]:
     A single column that is wider still gets a table of its own.
     """
     names = [Text(one_line(model)) for model in board.models]
-    longest = max((name.cell_len for name in names), default=0)
-    free = width - 1 - _BORDER - max(len("model"), min(longest, MAX_NAME))
-    groups: list[list[_Block]] = [[]]
-    room = free
-    for head, cells in _blocks(board):
-        needed = _BORDER + max(_width(text) for text in (head, *cells))
-        if needed > room and groups[-1]:
-            groups.append([])
-            room = free
-        groups[-1].append((head, cells))
-        room -= needed
-    tables = [_table(names, group) for group in groups]
+    tables = _tables("model", names, _blocks(board), width)
     tables[0].title = "g2dbench leaderboard"
     return tables
 
 
-_BORDER = 2
-"""Characters of a table that each column adds to its own width."""
-
-_Block = tuple[Text, list[Text]]
-"""Heading and cells of a column."""
+def _tables(head: str, names: Sequence[Text], blocks: Sequence[_Block], width: int) -> list[Table]:
+    """Tables that begin with the names and have as many of the blocks as fit."""
+    longest = max((_width(name) for name in names), default=0)
+    free = width - 1 - _BORDER - max(len(head), min(longest, MAX_NAME))
+    groups: list[list[_Block]] = [[]]
+    room = free
+    for block in blocks:
+        needed = _BORDER + max(_width(text) for text in (block[0], *block[1]))
+        if needed > room and groups[-1]:
+            groups.append([])
+            room = free
+        groups[-1].append(block)
+        room -= needed
+    return [_table(head, names, group) for group in groups]
 
 
 def _blocks(board: Leaderboard) -> list[_Block]:
@@ -104,11 +110,11 @@ def _width(text: Text) -> int:
     return max(line.cell_len for line in text.split("\n", allow_blank=True))
 
 
-def _table(names: Sequence[Text], blocks: Sequence[_Block]) -> Table:
+def _table(head: str, names: Sequence[Text], blocks: Sequence[_Block]) -> Table:
     table = Table(title_justify="left", padding=(0, 1, 0, 0))
-    table.add_column("model", overflow="fold", max_width=MAX_NAME)
-    for head, _ in blocks:
-        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column(head, overflow="fold", max_width=MAX_NAME)
+    for heading_of_block, _ in blocks:
+        table.add_column(heading_of_block, justify="right", no_wrap=True)
     for at, name in enumerate(names):
         table.add_row(name, *(cells[at] for _, cells in blocks))
     return table
@@ -130,12 +136,10 @@ def _show_facts(board: Leaderboard, facts: FactTable, console: Console) -> None:
     names = [name for name in (rows[0] if rows else ()) if name not in ("model", "column")]
     short = [name for name in names if all(len(row[name]) <= MAX_CELL for row in rows)]
     if short:
-        table = Table(padding=(0, 1, 0, 0))
-        for name in ("model", "column", *short):
-            table.add_column(name, overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(one_line(row[name])) for name in ("model", "column", *short)))
-        console.print(table)
+        cells = [Text(one_line(row["model"]) + "\n" + one_line(row["column"])) for row in rows]
+        blocks = [(Text(n), [Text(one_line(row[n]) or DASH) for row in rows]) for n in short]
+        for table in _tables("model, column", cells, blocks, console.width):
+            console.print(table)
     for name in names:
         if name not in short:
             for line in _fact_lines(name, rows):
