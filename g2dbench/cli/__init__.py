@@ -4,7 +4,16 @@ Only typer and rich are imported at start; a command imports what it uses, so `-
 """
 
 from g2dbench.cli.app import app
-from g2dbench.cli.compare import align, analyses, compare, merge, regress, report, results
+from g2dbench.cli.compare import (
+    align,
+    analyses,
+    compare,
+    merge,
+    regress,
+    report,
+    results,
+    variance,
+)
 from g2dbench.cli.datasets import cache, data
 from g2dbench.cli.evaluate import ablate, demo, eval, import_file, predict, rerun, suite
 from g2dbench.cli.extend import check_model, new
@@ -28,6 +37,7 @@ rerun.register(app)
 ablate.register(app)
 results.register(app)
 compare.register(app)
+variance.register(app)
 regress.register(app)
 analyses.register(app)
 align.register(app)
