@@ -17,9 +17,9 @@ from g2dbench.cli.compare import (
 from g2dbench.cli.datasets import cache, data
 from g2dbench.cli.evaluate import ablate, demo, eval, import_file, predict, rerun, suite
 from g2dbench.cli.extend import check_model, new
-from g2dbench.cli.look import doctor, errors, figure, show
+from g2dbench.cli.look import doctor, errors, result_figures, show
 from g2dbench.cli.look import list as listing
-from g2dbench.cli.panels import DATA
+from g2dbench.cli.panels import DATA, LOOK
 from g2dbench.cli.train import export, pretrain, profile
 
 __all__ = ["app"]
@@ -47,7 +47,7 @@ app.add_typer(data.app, name="data", rich_help_panel=DATA)
 app.add_typer(cache.app, name="cache", rich_help_panel=DATA)
 listing.register(app)
 show.register(app)
-figure.register(app)
+app.add_typer(result_figures.app, name="figure", rich_help_panel=LOOK)
 errors.register(app)
 doctor.register(app)
 new.register(app)

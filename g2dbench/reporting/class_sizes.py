@@ -21,7 +21,7 @@ def class_sizes(predictions: pd.DataFrame) -> dict[str, tuple[int, int]]:
     height = known.get("height", pd.Series(0, known.index))
     width = known.get("width", pd.Series(0, known.index))
     present = np.array([
-        _is_present(truth, size)
+        is_present(truth, (int(size[0]), int(size[1])))
         for truth, *size in zip(known["truth"], height, width, strict=True)
     ], dtype=object)  # fmt: skip
     found = {}
@@ -31,10 +31,10 @@ def class_sizes(predictions: pd.DataFrame) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _is_present(truth: object, size: list[int]) -> bool | None:
+def is_present(truth: object, size: tuple[int, int]) -> bool | None:
     """Whether a stored truth shows the finding: a label, run lengths of a mask, or boxes."""
     if isinstance(truth, str):
-        return rle.area(truth, (int(size[0]), int(size[1]))) > 0
+        return rle.area(truth, size) > 0
     if isinstance(truth, list | tuple | np.ndarray):
         return len(truth) > 0
     label = float(truth)  # type: ignore[arg-type]

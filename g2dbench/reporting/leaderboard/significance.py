@@ -63,7 +63,7 @@ def mark_best(
             "them."
         )
         return replace(board, notes=(*board.notes, note))
-    runs, tested = _stored_runs(board, stored), _Tested()
+    runs, tested = runs_on_disk(board, stored), _Tested()
     for column, models in progress(list(ranked.items()), "testing"):
         if len(models) > 1:
             _test_column(column, models, board, runs, registry, tested)
@@ -72,7 +72,7 @@ def mark_best(
     return replace(board, entries=entries, notes=notes, bold=BOLD if tested.bold else "")
 
 
-def _stored_runs(board: Leaderboard, stored: Iterable[StoredResult]) -> _Runs:
+def runs_on_disk(board: Leaderboard, stored: Iterable[StoredResult]) -> _Runs:
     """Where the finished results behind each entry are stored."""
     places = {id(each.result): each for each in stored}
     return {
