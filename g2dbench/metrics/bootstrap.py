@@ -194,7 +194,7 @@ def paired_bootstrap(
     one, other = evaluate([first, second], np.ones((1, codes.size), dtype=np.int64))
     whole = float(one[0] - other[0])
     defined = values[~np.isnan(values)]
-    p_value = _expanded_p(_two_sided_p(defined), count)
+    p_value = expanded_p(_two_sided_p(defined), count)
     error = float(defined.std(ddof=1)) if count > 1 and defined.size > 1 else float("nan")
     return Difference(whole, interval.low, interval.high, p_value, interval.undefined, error)
 
@@ -207,7 +207,7 @@ def _expanded_level(level: float, units: int) -> float:
     return min(1 - 2 * float(stats.norm.sf(reach)), float(np.nextafter(1.0, 0.0)))
 
 
-def _expanded_p(p_value: float, units: int) -> float:
+def expanded_p(p_value: float, units: int) -> float:
     """The p of the percentile interval after the expansion for few units."""
     if units < 2:
         return float("nan")

@@ -85,8 +85,9 @@ def draw(board: Leaderboard) -> Any:
     for axes in grid[: len(panels)]:
         handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=min(3, len(handles))
-    )
+        handles.values(), handles.keys(), loc="outside lower center", ncols=min(3, len(handles)),
+        title="Mean over seeds; bars: 95 % intervals over patients",
+    )  # fmt: skip
     return figure
 
 

@@ -16,6 +16,7 @@ from g2dbench.reporting.leaderboard.ranks import by_column
 from g2dbench.reporting.leaderboard.significance import runs_on_disk
 from g2dbench.reporting.model_comparison import SIGNIFICANCE, compare_runs
 from g2dbench.reporting.stored_results import StoredResult
+from g2dbench.system.counts import counted
 
 MAX_ROWS = 60
 
@@ -85,33 +86,37 @@ def find_differences(
 def draw(differences: Sequence[Difference]) -> Any:
     """The figure; call it within `canvas.style`."""
     lines = _lines(differences)
-    figure = new_figure(6.5, 1.0 + 0.22 * len(lines))
-    axes = figure.subplots()
-    for at, (_, each) in enumerate(lines):
-        if each is None:
-            continue
-        clear = each.p_holm < SIGNIFICANCE
-        axes.plot([each.low, each.high], [at, at], color=COLORS[0], linewidth=1.2)
-        axes.plot(
-            [each.value], [at], marker="o", markersize=5, color=COLORS[0],
-            markerfacecolor=COLORS[0] if clear else "white",
-        )  # fmt: skip
-        axes.annotate(
-            f"{each.value:+.1f} [{each.low:+.1f}, {each.high:+.1f}]", (1.01, at),
-            xycoords=("axes fraction", "data"), va="center", annotation_clip=False,
-        )  # fmt: skip
+    figure = new_figure(6.5, 0.9 + 0.22 * len(lines))
+    names, axes = figure.subplots(1, 2, sharey=True, width_ratios=(3, 4))
+    for at, (text, each) in enumerate(lines):
+        weight = "bold" if each is None else "normal"
+        # A heading may run over the plot, where its line is empty.
+        x = 0 if each is None else 0.05
+        names.text(x, at, text, va="center", weight=weight).set_in_layout(False)
+        if each is not None:
+            _draw_row(axes, at, each)
     axes.axvline(0, color="#666666", linewidth=0.8, linestyle="--", zorder=0)
     axes.set_ylim(len(lines) - 0.5, -0.5)
-    axes.set_yticks(range(len(lines)), [text for text, _ in lines])
-    axes.tick_params(axis="y", length=0)
-    for tick, (_, each) in zip(axes.get_yticklabels(), lines, strict=True):
-        tick.set_fontweight("bold" if each is None else "normal")
+    axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel(
-        "difference in points with 95 % interval; right of 0: better than the reference.\n"
-        f"Filled: significant at 5 % after Holm's correction for {len(differences)} comparisons"
-    )
+    axes.set_xlabel("difference in points; right of 0: better")
+    names.set_axis_off()
+    names.set_zorder(2)
+    figure.supxlabel(
+        "Lines: 95 % intervals. Filled: significant at 5 % after Holm's correction for "
+        f"{counted(len(differences), 'comparison')}.", fontsize=7,
+    )  # fmt: skip
     return figure
+
+
+def _draw_row(axes: Any, at: int, each: Difference) -> None:
+    fill = COLORS[0] if each.p_holm < SIGNIFICANCE else "white"
+    axes.plot([each.low, each.high], [at, at], color=COLORS[0], linewidth=1.2)
+    axes.plot([each.value], [at], marker="o", markersize=5, color=COLORS[0], markerfacecolor=fill)
+    axes.annotate(
+        f"{each.value:+.1f} [{each.low:+.1f}, {each.high:+.1f}]", (1.01, at),
+        xycoords=("axes fraction", "data"), va="center", annotation_clip=False,
+    )  # fmt: skip
 
 
 def _lines(differences: Sequence[Difference]) -> list[tuple[str, Difference | None]]:
@@ -120,8 +125,8 @@ def _lines(differences: Sequence[Difference]) -> list[tuple[str, Difference | No
     last = None
     for each in differences:
         if each.column != last:
-            title = " ".join(heading(each.column))
-            lines.append((label(f"{title}: minus {each.reference}", 60), None))
+            title = label(" ".join(heading(each.column)), 44)
+            lines.append((f"{title}, minus {label(each.reference, 30)}", None))
             last = each.column
-        lines.append((label(each.model), each))
+        lines.append((label(each.model, 30), each))
     return lines

@@ -129,7 +129,7 @@ def _record(table: pd.DataFrame, case: Case, model: str) -> dict[Any, Any]:
 def draw(sheet: Sheet) -> Any:
     """The figure; call it within `canvas.style`."""
     rows, columns = len(sheet.rows), len(sheet.models)
-    figure = new_figure(0.8 + 1.9 * columns, 0.7 + 1.9 * rows)
+    figure = new_figure(max(3.4, 0.8 + 1.9 * columns), 0.7 + 1.9 * rows)
     grid = figure.subplots(rows, columns, squeeze=False)
     for line, row in zip(grid, sheet.rows, strict=True):
         for axes, overlay in zip(line, row.overlays, strict=True):
