@@ -1,5 +1,6 @@
 """Columns and entries of the leaderboard: what is one setting, and how its runs are summarized."""
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -124,14 +125,13 @@ def reason_of(group: Sequence[Result]) -> str:
 
 def columns_of(results: Sequence[Result]) -> list[Column]:
     """The column of each result."""
-    seen: dict[tuple[str, str], list[object]] = defaultdict(list)
+    seen: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     numbers = []
     for result in results:
         settings = result.provenance.config.get("protocol")
         known = seen[result.cell.task, result.cell.protocol]
-        if settings is not None and settings not in known:
-            known.append(settings)
-        numbers.append(0 if settings is None else known.index(settings) + 1)
+        text = "" if settings is None else json.dumps(settings, sort_keys=True)
+        numbers.append(known.setdefault(text, len(known) + 1) if text else 0)
     return [
         _column(result, number if len(seen[result.cell.task, result.cell.protocol]) > 1 else 0)
         for result, number in zip(results, numbers, strict=True)

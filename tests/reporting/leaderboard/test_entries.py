@@ -155,3 +155,17 @@ def test_a_hundred_thousand_results_take_under_five_seconds(models: int, columns
     seconds = time.process_time() - began
     assert len(board.entries) == 100_000
     assert seconds < 5
+
+
+def test_many_settings_of_one_protocol_take_linear_time() -> None:
+    results = [result(0.5, config={"protocol": {"lr": k, "b": {"x": [1, 2]}}}) for k in range(5000)]
+    began = time.process_time()
+    board = build_leaderboard(results)
+    assert time.process_time() - began < 3
+    assert len(board.columns) == 5000
+
+
+def test_the_order_of_settings_does_not_matter() -> None:
+    configs = [{"protocol": {"a": 1, "b": 2}}, {"protocol": {"b": 2, "a": 1}}]
+    board = build_leaderboard([result(0.5, config=each, seed=k) for k, each in enumerate(configs)])
+    assert len(board.columns) == 1
