@@ -64,7 +64,8 @@ def demo(
     _report(out, {"synthetic": data, "synthetic-rsna": films}, registry)
     newest = runs[seeds[-1]][-1]
     console.print(
-        f"look at the maps of the model: g2dbench figure {newest} --data synthetic", soft_wrap=True
+        f"look at the maps of the model: g2dbench figure maps {newest} --data synthetic",
+        soft_wrap=True,
     )
 
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 EPILOG = """Examples:
 
-g2dbench figure runs/g2d-tiny-s0 --data synthetic --id s0-i000011 --id s0-i000046
+g2dbench figure maps runs/g2d-tiny-s0 --data synthetic --id s0-i000011 --id s0-i000046
 
-g2dbench figure runs/g2d-tiny-s0 --images film.dcm --text "pleural effusion" --out film.png
+g2dbench figure maps runs/g2d-tiny-s0 --images film.dcm --text "pleural effusion" --out film.png
 """
 
 

@@ -13,7 +13,7 @@ from g2dbench.cli.options import DEFAULT_STORE, Plugins, Results, Store
 
 
 class FigureGroup(Group):
-    """`g2dbench figure RUN` is short for `g2dbench figure maps RUN`."""
+    """Commands of figures; `maps` may be left out."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Insert `maps` before arguments that name no command."""
