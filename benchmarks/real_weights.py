@@ -36,8 +36,8 @@ from g2dbench.evaluation.workbench import Workbench
 from g2dbench.pretrained.weights import find_state, read_weights
 from g2dbench.progress import quiet
 from g2dbench.registry import Registry
-from g2dbench.reporting.leaderboard import build_leaderboard
-from g2dbench.reporting.leaderboard_formats import to_markdown
+from g2dbench.reporting.leaderboard.formats import to_markdown
+from g2dbench.reporting.leaderboard.leaderboard import build_leaderboard
 from g2dbench.reporting.paired_comparison import compare
 from g2dbench.sample import Sample
 from g2dbench.system.machine import FeatureFolder, Machine

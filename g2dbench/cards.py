@@ -85,7 +85,8 @@ class TaskCard(Card):
         needs: capabilities; the model must have at least one of them.
         annotations: kinds of annotation; the data set must offer at least one of them.
         protocols: names of versioned settings; the first is the default.
-        metric: the main score's name, shown in the leaderboard; higher is better.
+        metric: the main score's name, shown in the leaderboard; higher is better, but for the
+            names in `g2dbench/reporting/direction.py`.
         source: where the protocol and the metric are defined.
         fits: whether the task trains a head (then fractions and seeds matter) or is zero-shot.
         order: place of its columns in a leaderboard; small numbers come first.

@@ -137,9 +137,9 @@ def test_plugins_share_code_through_the_engine_only(project: Path) -> None:
 
 def test_results_never_read_models_and_leaderboards_never_read_predictions(project: Path) -> None:
     pure = (
-        "reporting/leaderboard.py",
+        "reporting/leaderboard/leaderboard.py",
         "reporting/gate/regression_gate.py",
-        "reporting/leaderboard_formats.py",
+        "reporting/leaderboard/formats.py",
         "result.py",
     )
     for name in pure:

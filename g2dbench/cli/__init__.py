@@ -4,13 +4,22 @@ Only typer and rich are imported at start; a command imports what it uses, so `-
 """
 
 from g2dbench.cli.app import app
-from g2dbench.cli.compare import align, analyses, compare, merge, regress, report, results
+from g2dbench.cli.compare import (
+    align,
+    analyses,
+    compare,
+    merge,
+    regress,
+    report,
+    results,
+    variance,
+)
 from g2dbench.cli.datasets import cache, data
 from g2dbench.cli.evaluate import ablate, demo, eval, import_file, predict, rerun, suite, sweep
 from g2dbench.cli.extend import check_model, new
-from g2dbench.cli.look import doctor, errors, figure, show
+from g2dbench.cli.look import doctor, errors, result_figures, show
 from g2dbench.cli.look import list as listing
-from g2dbench.cli.panels import DATA
+from g2dbench.cli.panels import DATA, LOOK
 from g2dbench.cli.train import export, pretrain, profile
 
 __all__ = ["app"]
@@ -29,6 +38,7 @@ rerun.register(app)
 ablate.register(app)
 results.register(app)
 compare.register(app)
+variance.register(app)
 regress.register(app)
 analyses.register(app)
 align.register(app)
@@ -38,7 +48,7 @@ app.add_typer(data.app, name="data", rich_help_panel=DATA)
 app.add_typer(cache.app, name="cache", rich_help_panel=DATA)
 listing.register(app)
 show.register(app)
-figure.register(app)
+app.add_typer(result_figures.app, name="figure", rich_help_panel=LOOK)
 errors.register(app)
 doctor.register(app)
 new.register(app)

@@ -97,6 +97,14 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help=f"Change a setting of the recipe.{REPEATS}"),
 ]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        help="Metric instead of the main one, such as f1 or dice:nodule.",
+        show_default="the task's main one",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help=_SEED)]
 Seeds = Annotated[list[int], typer.Option("--seed", min=0, help=_SEED + REPEATS)]
 DEFAULT_SEEDS = [0]

@@ -124,6 +124,15 @@ def module_of(task: Task) -> str:
     return str(getattr(task, "__name__", type(task).__module__))
 
 
+def model_facts(model: Model) -> dict[str, Any]:
+    """What tables say of a model beside its score: card, parameters, pre-training data sets."""
+    return {
+        "card": model.card.name,
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "trained_on": list(model.card.trained_on),
+    }
+
+
 def folder_of(out: Path, cell: Cell, identity: dict[str, Any]) -> Path:
     """The folder of the cell's files; its name ends in a digest of the identity."""
     text = json.dumps(identity, sort_keys=True)

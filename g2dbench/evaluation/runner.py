@@ -31,6 +31,7 @@ from g2dbench.evaluation.cell_identity import (
     data_of,
     folder_of,
     identity_of,
+    model_facts,
     module_of,
 )
 from g2dbench.evaluation.cell_spec import CellSpec
@@ -243,13 +244,13 @@ class _CellRun:
                 "command": self.command,
                 "cost": {"loading": self.loading, **asdict(self.encoding)},
                 **{name: self.identity[name] for name in _REPORTED_IDENTITY},
+                "model": model_facts(self.model),
             },
             **measured,
         )
 
 
-_REPORTED_IDENTITY = ("model_settings", "model_code", "task_code")
-"""Parts of the identity in the result, to find out why a cell was run again."""
+_REPORTED_IDENTITY = ("model_settings", "model_code", "task_code")  # why a cell was run again
 
 
 def _check(card: TaskCard, model: Model, test: Dataset) -> None:

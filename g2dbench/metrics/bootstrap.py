@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from g2dbench.metrics.ratio import ratio
 from g2dbench.metrics.statistic import Statistic as Statistic
@@ -180,20 +181,38 @@ def paired_bootstrap(
     """Difference of two statistics on the same resamples: value, confidence interval, p-value.
 
     The two-sided p inverts the percentile interval: twice the smaller share of resamples on one
-    side of 0, with 1 added to count and total, so at least 2 / (resamples + 1). NaN with fewer
-    than two units. Source: Davison & Hinkley 1997, 4.2.
+    side of 0, with 1 added to count and total. Both are expanded for few units: normal quantiles
+    become Student's t with P - 1 degrees, and the bootstrap's variance, of divisor P, that of
+    divisor P - 1. Without it, 6.4 % of 4,000 comparisons of equal AUCs of 30 patients had p < .05.
+    NaN with fewer than two units. Sources: Davison & Hinkley 1997, 4.2; Hesterberg 2015, What
+    Teachers Should Know About the Bootstrap, 5.3 (expanded percentile interval).
     """
-
     one, other = _resampled([first, second], units, resamples, seed)
     values = one - other
     codes, count = _unit_codes(units)
-    interval = _percentiles(values, level, count)
+    interval = _percentiles(values, _expanded_level(level, count), count)
     one, other = evaluate([first, second], np.ones((1, codes.size), dtype=np.int64))
     whole = float(one[0] - other[0])
     defined = values[~np.isnan(values)]
-    p_value = _two_sided_p(defined) if count > 1 else float("nan")
+    p_value = expanded_p(_two_sided_p(defined), count)
     error = float(defined.std(ddof=1)) if count > 1 and defined.size > 1 else float("nan")
     return Difference(whole, interval.low, interval.high, p_value, interval.undefined, error)
+
+
+def _expanded_level(level: float, units: int) -> float:
+    """The level of the percentile interval that has this level after the expansion."""
+    if units < 2:
+        return level
+    reach = stats.t.isf((1 - level) / 2, units - 1) * np.sqrt(units / (units - 1))
+    return min(1 - 2 * float(stats.norm.sf(reach)), float(np.nextafter(1.0, 0.0)))
+
+
+def expanded_p(p_value: float, units: int) -> float:
+    """The p of the percentile interval after the expansion for few units."""
+    if units < 2:
+        return float("nan")
+    normal = stats.norm.isf(p_value / 2)
+    return float(2 * stats.t.sf(normal * np.sqrt((units - 1) / units), units - 1))
 
 
 def _two_sided_p(values: NDArray[np.float64]) -> float:

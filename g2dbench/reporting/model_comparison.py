@@ -20,12 +20,12 @@ from g2dbench.metrics.bootstrap import holm
 from g2dbench.metrics.intervals.paired_difference import PairedDifference, paired_difference
 from g2dbench.registry import Registry, unknown_name
 from g2dbench.reporting import model_names
+from g2dbench.reporting.direction import lower_is_better
 from g2dbench.reporting.paired_comparison import read_pair
 from g2dbench.reporting.stored_results import StoredResult, newest
 from g2dbench.result import Cell
 
 SIGNIFICANCE = 0.05
-LOWER_IS_BETTER = ("hd95", "assd", "ece", "brier", "median_rank")
 
 Verdict = Literal["better", "worse", "equivalent", "open"]
 
@@ -54,7 +54,7 @@ class ComparedCell:
         """What is shown of the first model at 5 %, after Holm's correction."""
         if self.p_holm < SIGNIFICANCE:
             up = self.difference.value > 0
-            return "better" if up != _lower_is_better(self.metric) else "worse"
+            return "better" if up != lower_is_better(self.metric) else "worse"
         return "equivalent" if self.p_equivalence < SIGNIFICANCE else "open"
 
 
@@ -98,7 +98,7 @@ def compare_models(
             )
             if missing:
                 raise BadResult(f"{missing} has no result")
-            compared.append(_compare_cell(key, ours[key], theirs[key], registry, metric))
+            compared.append(compare_runs(ours[key], theirs[key], registry, metric))
         except G2DBenchError as error:
             refused.append((setting_of(key), str(error)))
     if not compared:
@@ -120,24 +120,31 @@ def setting_of(cell: Cell) -> str:
     return " ".join([f"{cell.task}:{cell.protocol}", cell.data, share, *filter(None, special)])
 
 
+def neutral_cell(cell: Cell) -> Cell:
+    """The setting of a cell: the same for all models and seeds."""
+    neutral = {"model": "", "model_seed": None, "seed": 0, "subset_seed": 0}
+    return cell.model_copy(update=neutral)
+
+
 def _runs_of_models(stored: Sequence[StoredResult]) -> dict[str, dict[Cell, list[StoredResult]]]:
     """Model -> setting -> its runs."""
     named = model_names.name_models([each.result for each in stored])
     found: dict[str, dict[Cell, list[StoredResult]]] = defaultdict(lambda: defaultdict(list))
     for each in stored:
-        neutral = {"model": "", "model_seed": None, "seed": 0, "subset_seed": 0}
-        key = each.result.cell.model_copy(update=neutral)
-        found[named.of(each.result)][key].append(each)
+        found[named.of(each.result)][neutral_cell(each.result.cell)].append(each)
     return found
 
 
-def _compare_cell(
-    key: Cell,
+def compare_runs(
     ours: Sequence[StoredResult],
     theirs: Sequence[StoredResult],
     registry: Registry,
-    metric: str | None,
+    metric: str | None = None,
 ) -> ComparedCell:
+    """Compare the runs of two models in one cell, paired by their seeds; p is not corrected.
+
+    metric: None for the task's main score. BadResult where runs cannot be paired or compared.
+    """
     pairs = _paired(ours, theirs)
     if not pairs:
         raise BadResult("the two models have no run with the same seeds")
@@ -156,7 +163,7 @@ def _compare_cell(
     found = paired_difference([(a.statistic, b.statistic) for a, b in read], patients, seeds)
     used = {id(each) for pair in pairs for each in pair}
     return ComparedCell(
-        cell=key,
+        cell=neutral_cell(pairs[0][0].result.cell),
         metric=name,
         first=float(np.mean([a.value for a, _ in read])),
         second=float(np.mean([b.value for _, b in read])),
@@ -223,7 +230,3 @@ def _adjusted(cells: Sequence[ComparedCell], margin: float | None) -> tuple[Comp
         replace(each, p_holm=float(h), p_fdr=float(f), p_equivalence=e)
         for each, h, f, e in zip(cells, holm(p_values), fdr, equivalence, strict=True)
     )
-
-
-def _lower_is_better(metric: str) -> bool:
-    return metric.partition(":")[0].partition("@")[0] in LOWER_IS_BETTER

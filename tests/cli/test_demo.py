@@ -13,7 +13,7 @@ from g2dbench.cli.evaluate import demo
 from g2dbench.data.opening import open_prepared
 from g2dbench.dataset import Dataset
 from g2dbench.registry import Registry
-from g2dbench.reporting.leaderboard import build_leaderboard
+from g2dbench.reporting.leaderboard.leaderboard import build_leaderboard
 from g2dbench.result import load_all
 
 

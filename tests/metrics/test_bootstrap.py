@@ -109,7 +109,31 @@ def test_paired_difference_uses_the_same_resamples_for_both():
     values = np.random.default_rng(0).normal(size=50)
     found = bs.paired_bootstrap(bs.mean_of(values + 0.25), bs.mean_of(values), np.arange(50))
     assert (found.value, found.low, found.high) == pytest.approx((0.25, 0.25, 0.25))
-    assert found.p_value == pytest.approx(2 / 1001)
+    expanded = 2 * stats.t.sf(stats.norm.isf(1 / 1001) * np.sqrt(49 / 50), 49)
+    assert found.p_value == pytest.approx(expanded)
+
+
+@pytest.mark.parametrize(("units", "tail"), [(10, 0.0086), (20, 0.0159), (40, 0.0203)])
+def test_the_paired_interval_is_expanded_for_few_units(units: int, tail: float) -> None:
+    """The tails by hand: t of .975 with n - 1 degrees, times sqrt(n / (n - 1)), as a normal's."""
+    values = np.random.default_rng(units).normal(size=units)
+    rows = np.arange(units)
+    zero = bs.mean_of(np.zeros(units))
+    found = bs.paired_bootstrap(bs.mean_of(values), zero, rows, resamples=4000)
+    blocks = bs.multiplicities(rows, resamples=4000)
+    plain = np.concatenate([bs.mean_of(values)(weights) for weights in blocks])
+    wanted = np.quantile(plain, [tail, 1 - tail])
+    assert (found.low, found.high) == pytest.approx(tuple(wanted), abs=0.01)
+
+
+def test_p_is_below_5_per_cent_if_and_only_if_the_paired_interval_excludes_0() -> None:
+    rng = np.random.default_rng(0)
+    agree = 0
+    for _ in range(60):
+        values, zero = rng.normal(0.5, 1, 20), bs.mean_of(np.zeros(20))
+        found = bs.paired_bootstrap(bs.mean_of(values), zero, np.arange(20))
+        agree += (found.p_value < 0.05) == (found.low > 0 or found.high < 0)
+    assert agree >= 57  # the added 1 in p may decide a close case
 
 
 def test_equal_models_do_not_differ():

@@ -4,9 +4,11 @@ import pytest
 from support.results import stored
 
 from g2dbench.evaluation.model_reference import ModelReference, same_names
-from g2dbench.reporting import leaderboard, leaderboard_formats, model_names
+from g2dbench.reporting import model_names
 from g2dbench.reporting.gate import regression_gate
 from g2dbench.reporting.gate.gate_formats import junit
+from g2dbench.reporting.leaderboard import formats as leaderboard_formats
+from g2dbench.reporting.leaderboard import leaderboard
 from g2dbench.result import Cell, Provenance, Result, Score
 
 LABEL = "encoder:resnet50@best.pth"

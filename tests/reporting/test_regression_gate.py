@@ -1,6 +1,8 @@
 """The score gate: verdicts, exit codes, formats, noise, and what it refuses to pass."""
 
 import math
+import time
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -220,3 +222,12 @@ def test_a_broken_file_is_named_and_does_not_hide_the_others(tmp_path: Path) -> 
     assert code == 1
     assert "1 same" in text
     assert str(broken) in text.replace("\n", "")
+
+
+def test_many_failures_take_linear_time() -> None:
+    (change,) = compare([result(0.5)], [result(0.1)])
+    changes = [replace(change, model=f"m{k}") for k in range(20_000)]
+    began = time.process_time()
+    text = gate_formats.junit(changes)
+    assert time.process_time() - began < 4
+    assert text.count("<failure ") == 20_000

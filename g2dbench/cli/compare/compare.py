@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from g2dbench.cli.console import console
-from g2dbench.cli.options import Plugins, Results
+from g2dbench.cli.options import Metric, Plugins, Results
 from g2dbench.cli.panels import COMPARE
 
 EPILOG = """Examples:
@@ -39,9 +39,7 @@ def compare(
     first: Annotated[str, typer.Argument(help="Model A, as the leaderboard names it.")],
     second: Annotated[str, typer.Argument(help="Model B.")],
     results: Results = Path("results"),
-    metric: Annotated[
-        str | None, typer.Option(help="The metric to compare.", show_default="the task's main one")
-    ] = None,
+    metric: Metric = None,
     equivalence: Annotated[
         float | None,
         typer.Option(

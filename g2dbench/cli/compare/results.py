@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from g2dbench.cli.console import console, track
-from g2dbench.cli.options import Plugins, Results
+from g2dbench.cli.options import DEFAULT_STORE, Plugins, Results, Store
 from g2dbench.cli.panels import COMPARE
 from g2dbench.errors import Misuse
 from g2dbench.reporting.markup import one_line
@@ -23,6 +23,21 @@ class Format(StrEnum):
     csv = "csv"
     latex = "latex"
     json = "json"
+
+
+class Rank(StrEnum):
+    """What the models are sorted by."""
+
+    mean = "mean"
+    borda = "borda"
+
+
+class Bold(StrEnum):
+    """When the paired tests are made that decide what is bold."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
 
 
 class Source(StrEnum):
@@ -54,17 +69,38 @@ def leaderboard(
         Source | None,
         typer.Option("--against", help="Print published scores, and the results beside them."),
     ] = None,
+    rank: Annotated[
+        Rank, typer.Option(help="Sort the models by their mean rank or by their Borda count.")
+    ] = Rank.mean,
+    bold: Annotated[
+        Bold,
+        typer.Option(
+            help="Make the paired tests that decide what is bold: auto makes up to 60 of them."
+        ),
+    ] = Bold.auto,
+    columns: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Also print facts on each entry, with commas between them: n, positives, params, "
+            "cost, openness, overlap, oracle, imported, command, versions, split.",
+        ),
+    ] = "",
+    store: Store = DEFAULT_STORE,
+    plugin: Plugins = None,
 ) -> None:
     """Print models by (task, data, fraction): mean and standard deviation over seeds."""
     from g2dbench.errors import BadResult
     from g2dbench.registry import Registry
-    from g2dbench.reporting import leaderboard_formats
-    from g2dbench.reporting.leaderboard import build_leaderboard, without_limited
+    from g2dbench.reporting.leaderboard import formats, significance, terminal
+    from g2dbench.reporting.leaderboard.facts import FactSources, collect_facts, parse_facts
+    from g2dbench.reporting.leaderboard.leaderboard import build_leaderboard, without_limited
     from g2dbench.reporting.stored_results import read_results
 
     if against is not None:
         _print_paper(results, format_, with_limited)
         return
+    names = parse_facts(columns)
     stored, problems = read_results(results)
     every = [each.result for each in stored]
     shown, limited = (every, 0) if with_limited else without_limited(every)
@@ -73,11 +109,16 @@ def leaderboard(
             f"all {counted(limited, 'result')} of {results} were run with --limit: --with-limited "
             "shows them"
         )
-    board = build_leaderboard(shown, Registry().task_order())
+    registry = Registry(plugin or ())
+    board = build_leaderboard(shown, registry.task_order(), rank.value)
+    if bold is not Bold.never:
+        most = None if bold is Bold.always else significance.MAX_TESTS
+        board = significance.mark_best(board, stored, registry, most, track)
+    facts = collect_facts(board, names, FactSources.of(registry, store, stored)) if names else {}
     if format_ is not Format.rich:
-        typer.echo(leaderboard_formats.TEXT_FORMATS[format_.value](board))
+        typer.echo(formats.TEXT_FORMATS[format_.value](board, facts))
     else:
-        leaderboard_formats.show(board, console, reasons=reasons)
+        terminal.show(board, console, reasons=reasons, facts=facts)
     if limited:
         left_out = f"{counted(limited, 'result')} run with --limit left out"
         typer.echo(f"{left_out}: --with-limited shows them", err=True)
@@ -86,7 +127,7 @@ def leaderboard(
 
 def _print_paper(results: Path, format_: Format, with_limited: bool) -> None:
     """Print the paper's tables; without a results folder, the published scores alone."""
-    from g2dbench.reporting.leaderboard import without_limited
+    from g2dbench.reporting.leaderboard.leaderboard import without_limited
     from g2dbench.reporting.published import formats
     from g2dbench.reporting.published.comparison import beside_paper
     from g2dbench.reporting.stored_results import read_results

@@ -64,7 +64,8 @@ def demo(
     _report(out, {"synthetic": data, "synthetic-rsna": films}, registry)
     newest = runs[seeds[-1]][-1]
     console.print(
-        f"look at the maps of the model: g2dbench figure {newest} --data synthetic", soft_wrap=True
+        f"look at the maps of the model: g2dbench figure maps {newest} --data synthetic",
+        soft_wrap=True,
     )
 
 
@@ -157,12 +158,14 @@ def _report(out: Path, datasets: "dict[str, Dataset]", registry: "Registry") -> 
 
 
 def _rank(results: Path, registry: "Registry") -> None:
-    from g2dbench.reporting import leaderboard_formats
-    from g2dbench.reporting.leaderboard import build_leaderboard
-    from g2dbench.result import load_all
+    from g2dbench.reporting.leaderboard import terminal
+    from g2dbench.reporting.leaderboard.leaderboard import build_leaderboard
+    from g2dbench.reporting.leaderboard.significance import mark_best
+    from g2dbench.reporting.stored_results import read_results
 
-    board = build_leaderboard(load_all(results), registry.task_order())
-    leaderboard_formats.show(board, console, reasons=False)
+    stored, _ = read_results(results)
+    board = build_leaderboard([each.result for each in stored], registry.task_order())
+    terminal.show(mark_best(board, stored, registry), console, reasons=False)
     console.print(
         f"predictions and scores are in {results}; print again: g2dbench leaderboard {results}",
         soft_wrap=True,

@@ -26,7 +26,8 @@ EPILOG = """Files, for all test images of the prepared data set:
 
 zeroshot, cls, finetune: a CSV with the columns id, finding, score, or id and one column per finding
 
-seg: a CSV with the columns id, finding, counts: COCO's run lengths, as numbers or compressed
+seg: a CSV with the columns id, finding, and counts (COCO's run lengths, as numbers or compressed)
+or mask (path of a PNG); or a folder of PNGs, FINDING/ID.png, or ID.png for a single finding
 
 det: COCO's results as JSON: image_id, bbox, score, category_id
 
@@ -43,7 +44,10 @@ def register(app: typer.Typer) -> None:
 
 
 def import_file(
-    file: Annotated[Path, typer.Argument(help="The predictions.", show_default=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(help="The predictions: a file, or a folder.", show_default=False),
+    ],
     task: Annotated[str, typer.Option(help="The task that they are for.", show_default=False)],
     model: Annotated[str, typer.Option(help="The model's name in tables.", show_default=False)],
     data: Data = "synthetic",
@@ -71,8 +75,8 @@ def import_file(
     bench = Workbench(registry)
     chosen = bench.task(task)
     check_name(data, store, registry)
-    if not file.is_file():
-        raise Misuse(f"there is no file {file}")
+    if not file.exists():
+        raise Misuse(f"there is no file or folder {file}")
     if not model.strip() or not model.isprintable():
         raise Misuse("--model is the model's name in tables: printable text")
     check_writable(out)

@@ -1,4 +1,4 @@
-"""`g2dbench figure`: maps of a model on images."""
+"""`g2dbench figure maps`, short `figure`: maps of a model on images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +8,6 @@ import typer
 from g2dbench.cli.console import console
 from g2dbench.cli.open_data import open_data
 from g2dbench.cli.options import DEFAULT_STORE, Device, OptionalData, Plugins, Root, Size, Store
-from g2dbench.cli.panels import LOOK
 from g2dbench.errors import Misuse
 from g2dbench.system.counts import counted
 
@@ -18,15 +17,15 @@ if TYPE_CHECKING:
 
 EPILOG = """Examples:
 
-g2dbench figure runs/g2d-tiny-s0 --data synthetic --id s0-i000011 --id s0-i000046
+g2dbench figure maps runs/g2d-tiny-s0 --data synthetic --id s0-i000011 --id s0-i000046
 
-g2dbench figure runs/g2d-tiny-s0 --images film.dcm --text "pleural effusion" --out film.png
+g2dbench figure maps runs/g2d-tiny-s0 --images film.dcm --text "pleural effusion" --out film.png
 """
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog=EPILOG, rich_help_panel=LOOK)(figure)
+    app.command("maps", epilog=EPILOG)(figure)
 
 
 def figure(

@@ -6,6 +6,7 @@ author's statement: which model it was, and that it was trained on the stated su
 """
 
 import hashlib
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from g2dbench.evaluation.cell_identity import (
     settings_of,
 )
 from g2dbench.evaluation.cell_spec import CellSpec
+from g2dbench.evaluation.imported.mask_images import pictures_of
 from g2dbench.evaluation.outcome import Outcome, provenance
 from g2dbench.result import PREDICTIONS_FILE, Cell, Result, save, sealed
 from g2dbench.system.files import file_digest
@@ -52,7 +54,7 @@ def import_cell(path: Path, spec: CellSpec, task: Task, data: Dataset, out: Path
         )
     name, settings = protocol_of(task, spec.protocol)
     cell = cell_of(spec, spec.model, None, task.CARD, data, name)
-    parts, source = data_of(task.CARD, data, cell), file_digest(path)
+    parts, source = data_of(task.CARD, data, cell), _digest(path)
     identity = _identity(cell, task, data, parts.digest, settings, source)
     folder = folder_of(out, cell, identity)
     with reserved(folder, out) as partial:
@@ -90,6 +92,16 @@ def import_cell(path: Path, spec: CellSpec, task: Task, data: Dataset, out: Path
         save(result, partial)
         publish(partial, folder)
     return Outcome(result, folder, reused=False)
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file; of a folder, or a table that names PNGs, also of all these PNGs."""
+    pictures = pictures_of(path)
+    if path.is_file() and not pictures:
+        return file_digest(path)
+    files = [*([path] if path.is_file() else []), *pictures]
+    lines = [f"{os.path.relpath(file, path.parent)} {file_digest(file)}" for file in files]
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 _REPORTED = ("protocol", "model_settings", "model_code", "task_code")

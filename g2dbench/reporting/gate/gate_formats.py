@@ -19,7 +19,7 @@ def count_verdicts(changes: Iterable[Change]) -> str:
 def junit(changes: Iterable[Change]) -> str:
     """JUnit XML: one test case per cell and metric; cells that cannot be compared are errors."""
     listed = list(changes)
-    wrong = failing(listed)
+    wrong = {id(change) for change in failing(listed)}
     errors = [change for change in listed if change.verdict == "incomparable"]
     suite = ElementTree.Element(
         "testsuite",
@@ -31,9 +31,9 @@ def junit(changes: Iterable[Change]) -> str:
     for change in listed:
         names = {"classname": _xml_text(change.name), "name": _xml_text(change.metric)}
         case = ElementTree.SubElement(suite, "testcase", names)
-        if change in wrong:
+        if id(change) in wrong:
             ElementTree.SubElement(case, "failure", message=_xml_text(_sentence(change)))
-        elif change in errors:
+        elif change.verdict == "incomparable":
             ElementTree.SubElement(case, "error", message=_xml_text(_sentence(change)))
     ElementTree.indent(suite)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)

@@ -3,8 +3,9 @@
 Two cells are paired if all fields of `Cell` agree: model, task, data, protocol, fraction, seeds,
 limit; if a label names several models, the digests of their weights must agree too. A score fails
 the gate if it fell by more than its tolerance and a paired test over patients does not call the
-fall noise; without stored predictions on both sides the tolerance decides alone. For every metric,
-higher is better.
+fall noise; without stored predictions on both sides the tolerance decides alone. "Fell" and "rose"
+mean worse and better: a metric that is better when it is lower (`reporting/direction.py`) falls by
+growing.
 """
 
 import math
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from g2dbench.errors import BadResult, Misuse
+from g2dbench.reporting.direction import improvement
 from g2dbench.reporting.model_names import with_digest
 from g2dbench.reporting.stored_results import StoredResult
 from g2dbench.result import Cell, Result
@@ -23,7 +25,8 @@ Verdict = Literal["same", "rose", "noise", "fell", "new", "missing", "failed", "
 VERDICTS: tuple[Verdict, ...] = (
     "same", "rose", "noise", "fell", "new", "missing", "failed", "incomparable",
 )  # fmt: skip
-"""noise: a fall beyond the tolerance that the paired test does not distinguish from chance.
+"""rose: better by more than the tolerance. fell: worse by more than the tolerance.
+noise: a fall beyond the tolerance that the paired test does not distinguish from chance.
 failed: a new cell that failed. incomparable: other data, subset or protocol settings."""
 
 DEFAULT_TOLERANCE = 0.01
@@ -231,7 +234,7 @@ def _compare_metric(
     score = other.result.scores.get(metric)
     now = math.nan if score is None else score.value
     tolerance = tolerances.get(metric, tolerances[""])
-    verdict, reason, p_value = _verdict(before, now, tolerance), "", None
+    verdict, reason, p_value = _verdict(metric, before, now, tolerance), "", None
     if math.isnan(before):
         verdict, reason = "incomparable", "the baseline's score is undefined"
     elif verdict == "fell" and paired_test is not None and not math.isnan(now):
@@ -245,11 +248,12 @@ def _compare_metric(
     )
 
 
-def _verdict(before: float, now: float, tolerance: float) -> Verdict:
+def _verdict(metric: str, before: float, now: float, tolerance: float) -> Verdict:
     """Compare two scores; an undefined new score is a fall."""
-    if math.isnan(now) or before - now > tolerance + ROUNDING:
+    gain = improvement(metric, before, now)
+    if math.isnan(gain) or -gain > tolerance + ROUNDING:
         return "fell"
-    return "rose" if now - before > tolerance + ROUNDING else "same"
+    return "rose" if gain > tolerance + ROUNDING else "same"
 
 
 def _unpaired(result: Result, model: str, verdict: Verdict, reason: str = "") -> Change:

@@ -8,8 +8,9 @@ from typing import Any
 from g2dbench.metrics.bootstrap import holm
 from g2dbench.progress import Progress
 from g2dbench.registry import Registry
+from g2dbench.reporting.direction import lower_is_better
 from g2dbench.reporting.html.records import number
-from g2dbench.reporting.leaderboard import Column, Leaderboard
+from g2dbench.reporting.leaderboard.leaderboard import Column, Leaderboard
 from g2dbench.reporting.paired_comparison import compare
 from g2dbench.result import Cell
 from g2dbench.system.counts import counted
@@ -70,7 +71,8 @@ def _pairs(board: Leaderboard) -> list[tuple[str, str, int]]:
     found = []
     for at, column in enumerate(board.columns):
         means = by_column[column]
-        ranked = sorted(means, key=lambda model, means=means: (-means[model], model))  # type: ignore[misc]
+        sign = 1 if lower_is_better(column.metric) else -1
+        ranked = [model for _, model in sorted((sign * mean, name) for name, mean in means.items())]
         found += [(ranked[0], model, at) for model in ranked[1:]]
     return found
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from g2dbench.errors import BadResult
 from g2dbench.reporting import reproduction
-from g2dbench.reporting.leaderboard import Column, Leaderboard
+from g2dbench.reporting.leaderboard.leaderboard import Column, Leaderboard
 from g2dbench.reporting.model_names import ModelNames, describe_seeds
 from g2dbench.result import Cell, Result, Score
 

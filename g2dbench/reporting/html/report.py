@@ -14,13 +14,14 @@ from g2dbench.errors import G2DBenchError
 from g2dbench.evaluation.cell_folder import read_predictions
 from g2dbench.progress import Progress, quiet
 from g2dbench.registry import Registry
-from g2dbench.reporting import leaderboard_formats
 from g2dbench.reporting.errors.case_overlays import Films
 from g2dbench.reporting.html import curves, records
 from g2dbench.reporting.html.differences import Pairing, difference_records, pairing
 from g2dbench.reporting.html.gallery import Pictures, gallery_cards
 from g2dbench.reporting.html.page import Page
-from g2dbench.reporting.leaderboard import Column, Leaderboard, build_leaderboard
+from g2dbench.reporting.leaderboard import formats as leaderboard_formats
+from g2dbench.reporting.leaderboard.leaderboard import Column, Leaderboard, build_leaderboard
+from g2dbench.reporting.leaderboard.significance import mark_best
 from g2dbench.reporting.model_names import name_models
 from g2dbench.reporting.stored_results import StoredResult
 from g2dbench.system.counts import counted
@@ -57,6 +58,7 @@ def build_report(
     gathering = _Gathering(stored, registry, progress)
     results = [each.result for each in stored]
     board = build_leaderboard(results, registry.task_order())
+    board = mark_best(board, stored, registry, progress=progress)
     names = name_models(results)
     first = _representatives(stored, names.of, board)
     folders: dict[tuple[str, Column], dict[Pairing, Path]] = defaultdict(dict)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from g2dbench.reporting import model_names
-from g2dbench.reporting.leaderboard_entries import Column, columns_of
+from g2dbench.reporting.leaderboard.entries import Column, columns_of
 from g2dbench.reporting.published.scores import (
     DATASETS,
     TASKS,

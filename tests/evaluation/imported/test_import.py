@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from g2dbench.cli import app
@@ -207,6 +208,36 @@ def test_true_masks_have_a_dice_of_one(
         assert words in text
     sized = table.assign(height=1024, width=1024)
     assert "resize" in imports(written(sized, tmp_path), "seg", "--protocol", "small")[1]
+
+
+def test_pngs_in_a_folder_or_named_by_a_table_are_the_same_masks(
+    imports: Callable[..., tuple[int, str]], test_split: Dataset, tmp_path: Path
+) -> None:
+    table = masks(test_split, True)
+    sizes = {sample.id: sample.image.shape for sample in test_split}
+    folder, names = tmp_path / "masks", []
+    for row in table.to_dict("records"):
+        file = folder / row["finding"] / f"{row['id']}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pixels = rle.decode(row["counts"], sizes[row["id"]]).astype(np.uint8) * 255
+        Image.fromarray(pixels).save(file)
+        names.append(str(file.relative_to(tmp_path)))
+    code, text = imports(folder, "seg", "--protocol", "small", model="folder")
+    assert code == 0, text
+    named = written(table.drop(columns="counts").assign(mask=names), tmp_path)
+    assert imports(named, "seg", "--protocol", "small", model="table")[0] == 0
+    assert "imported before" in imports(named, "seg", "--protocol", "small", model="table")[1]
+    assert [r.scores["dice"].value for r in load_all(tmp_path / "results")] == [1, 1]
+    for task in ("zeroshot", "cls", "det"):
+        code, text = imports(folder, task)
+        assert code == 1
+        assert "masks" in text
+    wrong = tmp_path / names[0]  # a changed picture is another import, and is seen
+    Image.fromarray(np.zeros((3, 3), np.uint8)).save(wrong)
+    code, text = imports(named, "seg", "--protocol", "small", model="table")
+    assert (code, "3 x 3 pixels" in text) == (1, True)
+    wrong.unlink()
+    assert "1 of" in imports(folder, "seg", "--protocol", "small", model="folder")[1]
 
 
 def boxes(test: Dataset) -> list[dict[str, object]]:

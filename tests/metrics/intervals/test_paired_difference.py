@@ -48,6 +48,29 @@ def test_the_detectable_difference_is_found_in_four_of_five_experiments() -> Non
     assert power == pytest.approx(0.8, abs=0.01)
 
 
+def test_a_p_beyond_the_resamples_is_that_of_the_t_test() -> None:
+    values = np.random.default_rng(0).normal(1.0, 1.0, 60)
+    patients = np.arange(60).astype(str).astype(object)
+    found = paired_difference([(mean_of(values), mean_of(np.zeros(60)))], patients)
+    wanted = stats.ttest_1samp(values, 0.0).pvalue
+    assert wanted < 1e-6
+    assert found.test == "permutation"
+    assert found.p_value == pytest.approx(wanted)
+    few = paired_difference([(mean_of(values[:8]), mean_of(np.zeros(8)))], patients[:8])
+    assert few.p_value >= 2 / 2**8  # all swaps were tried: this p is exact
+
+
+def test_a_bootstrap_p_beyond_the_resamples_is_small_enough_for_many_comparisons() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.repeat([0.0, 1.0], 60)
+    good, bad = truth * 3 + rng.normal(size=120), rng.normal(size=120)
+    pair = (partial(weighted_auc, truth, good), partial(weighted_auc, truth, bad))
+    found = paired_difference([pair], np.arange(120).astype(str).astype(object))
+    assert found.test == "bootstrap"
+    assert found.p_value < 1e-6
+    assert found.low > 0
+
+
 def test_equivalence_agrees_with_statsmodels() -> None:
     """`ttost_paired(a, b, -.05, .05)` of statsmodels 0.15."""
     random = np.random.default_rng(1)

@@ -33,7 +33,7 @@ function entryCell(model, column) {
 }
 
 function leaderboardSection() {
-  const body = addSection("leaderboard", "Leaderboard", "Per cent: the mean over seeds, ± their standard deviation, and below it the 95 % confidence interval over patients. ★ marks the highest mean of a column, which need not differ significantly. Press a number to see the results behind it.");
+  const body = addSection("leaderboard", "Leaderboard", "Per cent: the mean over seeds, ± their standard deviation, and below it the 95 % confidence interval over patients. ★ marks the best of a column and all that are not significantly worse (paired test over patients, Holm within the column, 5 %); without stored predictions nothing is marked. Press a number to see the results behind it.");
   const holder = el("div");
   const picker = choice("Columns", [["0", ""]], draw);
   body.append(picker.node, holder);

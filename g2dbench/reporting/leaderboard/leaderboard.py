@@ -3,36 +3,43 @@
 Rows are models; two models with the same label are distinguished by their weights. Columns are
 (task, data, protocol, fraction, ...). An entry is the mean over seeds with their
 standard deviation. A missing entry is printed as a dash with its reason; no average over columns is
-computed.
+computed. What is bold needs the predictions: see `significance.py`.
 """
 
 import math
-from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from statistics import fmean
 
 from g2dbench.reporting import model_names
-from g2dbench.reporting.leaderboard_entries import Column as Column
-from g2dbench.reporting.leaderboard_entries import Entry as Entry
-from g2dbench.reporting.leaderboard_entries import columns_of, entry_of, reason_of
+from g2dbench.reporting.leaderboard.entries import Column as Column
+from g2dbench.reporting.leaderboard.entries import Entry as Entry
+from g2dbench.reporting.leaderboard.entries import columns_of, entry_of, reason_of
+from g2dbench.reporting.leaderboard.ranks import Rank, RankKind, rank_models
 from g2dbench.result import Result
 from g2dbench.system.counts import counted
 
 Entries = dict[tuple[str, Column], Entry]
+Runs = Mapping[tuple[str, Column], Sequence[Result]]
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The table. `reasons`: why entries are missing. `notes`: what readers need to know."""
+    """The table. `reasons`: why entries are missing. `notes`: what readers need to know.
+
+    runs: the results behind each entry. ranks: over the columns, of models with a score. bold: what
+    bold means in this table, "" if nothing is bold.
+    """
 
     models: tuple[str, ...]
     columns: tuple[Column, ...]
     entries: Entries
     reasons: dict[tuple[str, Column], str]
     notes: tuple[str, ...] = field(default=())
+    runs: Runs = field(default_factory=dict)
+    ranks: Mapping[str, Rank] = field(default_factory=dict)
+    bold: str = ""
 
 
 def without_limited(results: Iterable[Result]) -> tuple[list[Result], int]:
@@ -42,10 +49,13 @@ def without_limited(results: Iterable[Result]) -> tuple[list[Result], int]:
     return kept, len(every) - len(kept)
 
 
-def build_leaderboard(results: Iterable[Result], task_order: Sequence[str] = ()) -> Leaderboard:
+def build_leaderboard(
+    results: Iterable[Result], task_order: Sequence[str] = (), rank: RankKind = "mean"
+) -> Leaderboard:
     """The leaderboard of these results; of several results of one cell and model, the newest.
 
-    task_order: tasks in the order of their columns; other tasks follow, sorted by name.
+    task_order: tasks in the order of their columns; other tasks follow, sorted by name. rank: the
+    order of the models.
     """
     newest, superseded = _newest(results)
     named = model_names.name_models(result for result, _ in newest)
@@ -60,12 +70,11 @@ def build_leaderboard(results: Iterable[Result], task_order: Sequence[str] = ())
         if key not in entries or entries[key].seeds < entries[key].runs
     }
     columns = sorted({c for _, c in groups}, key=partial(_column_order, order=task_order))
-    means = _sorted_means(entries)
-    entries = {key: _mark_best(entry, means[key[1]]) for key, entry in entries.items()}
-    ranks = _ranks(entries, means)
-    models = sorted({model for model, _ in groups}, key=lambda m: (ranks.get(m, math.inf), m))
+    ranks = rank_models(entries)
+    keys = {model: each.key(rank) for model, each in ranks.items()}
+    models = sorted({model for model, _ in groups}, key=lambda m: (keys.get(m, math.inf), m))
     notes = (*named.notes(), *_notes(groups, entries, superseded, columns))
-    return Leaderboard(tuple(models), tuple(columns), entries, reasons, notes)
+    return Leaderboard(tuple(models), tuple(columns), entries, reasons, notes, dict(groups), ranks)
 
 
 def _newest(results: Iterable[Result]) -> tuple[list[tuple[Result, Column]], int]:
@@ -83,29 +92,6 @@ def _column_order(column: Column, order: Sequence[str]) -> tuple[object, ...]:
     share = (column.shots or 0, column.fraction, column.limit or 0, column.precision)
     rest = (column.draw, column.validation, column.settings, column.metric)
     return (position, column.task, column.data, column.protocol, *share, *rest)
-
-
-def _sorted_means(entries: Entries) -> dict[Column, list[float]]:
-    means: dict[Column, list[float]] = defaultdict(list)
-    for (_, column), entry in entries.items():
-        means[column].append(entry.mean)
-    return {column: sorted(values) for column, values in means.items()}
-
-
-def _mark_best(entry: Entry, means: Sequence[float]) -> Entry:
-    """The best of a column is marked, unless few patients bear its score."""
-    if entry.mean < means[-1] or entry.is_fragile:
-        return entry
-    return replace(entry, best=True)
-
-
-def _ranks(entries: Entries, means: dict[Column, list[float]]) -> dict[str, float]:
-    """Mean rank of each model over the columns in which it has a score."""
-    ranks: dict[str, list[int]] = defaultdict(list)
-    for (model, column), entry in entries.items():
-        above = len(means[column]) - bisect_right(means[column], entry.mean)
-        ranks[model].append(1 + above)
-    return {model: fmean(each) for model, each in ranks.items()}
 
 
 def _notes(
@@ -150,7 +136,7 @@ def _fragile(entries: Entries, columns: Sequence[Column]) -> list[str]:
     return [
         f"{column.task} on {column.data}, {column.share}: fewer than 10 patients bear the score of "
         f"{counted(len(models[column]), 'model')}, so its interval hangs on single patients, and "
-        "it is not marked as the best."
+        "it is never bold."
         for column in columns
         if column in models
     ]

@@ -1,8 +1,9 @@
 """Columns and entries of the leaderboard: what is one setting, and how its runs are summarized."""
 
+import json
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -68,6 +69,10 @@ class Entry:
         return self.bearers is not None and self.bearers < FEW_BEARERS
 
 
+FactTable = Mapping[tuple[str, Column], Mapping[str, str]]
+"""Model and column -> name of a fact -> its text, see `facts.py`."""
+
+
 def entry_of(group: Sequence[Result]) -> Entry | None:
     """The summary of the runs of one model in one column; None if none has a score."""
     scored = [(result, score) for result in group if (score := _score(result)) is not None]
@@ -120,14 +125,13 @@ def reason_of(group: Sequence[Result]) -> str:
 
 def columns_of(results: Sequence[Result]) -> list[Column]:
     """The column of each result."""
-    seen: dict[tuple[str, str], list[object]] = defaultdict(list)
+    seen: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     numbers = []
     for result in results:
         settings = result.provenance.config.get("protocol")
         known = seen[result.cell.task, result.cell.protocol]
-        if settings is not None and settings not in known:
-            known.append(settings)
-        numbers.append(0 if settings is None else known.index(settings) + 1)
+        text = "" if settings is None else json.dumps(settings, sort_keys=True)
+        numbers.append(known.setdefault(text, len(known) + 1) if text else 0)
     return [
         _column(result, number if len(seen[result.cell.task, result.cell.protocol]) > 1 else 0)
         for result, number in zip(results, numbers, strict=True)

@@ -1,0 +1,1 @@
+"""The leaderboard: its entries, what is bold in it, facts about its rows, and its formats."""
