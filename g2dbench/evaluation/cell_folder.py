@@ -5,10 +5,7 @@ into its place when it is complete: readers see the old cell or the new one, nev
 stopped process leaves the hidden folder; the next run of the same cell goes on in it.
 """
 
-import ctypes
-import errno
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +16,8 @@ import pyarrow as pa
 
 from g2dbench.errors import BadResult
 from g2dbench.result import PREDICTIONS_FILE, RESULT_FILE, SUBSET_FILE, Result, load
-from g2dbench.system.files import file_digest, locked, replace_file, sync_folder
+from g2dbench.system.files import exchange, file_digest, replace_file, sync_folder
+from g2dbench.system.locks import locked
 
 LOCKS = ".locks"
 """Folder of the locks, in the results folder."""
@@ -47,7 +45,7 @@ def publish(partial: Path, folder: Path) -> None:
     if not folder.exists():
         partial.rename(folder)
     else:
-        _exchange(partial, folder)
+        exchange(partial, folder)
         shutil.rmtree(partial)
     sync_folder(folder.parent)
 
@@ -86,24 +84,3 @@ def read_predictions(path: Path) -> pd.DataFrame:
             f"{path} cannot be read, so its predictions cannot be scored: {error}; run the cell "
             "again (--rerun)"
         ) from error
-
-
-_EXCHANGE, _CURRENT_FOLDER = 2, -100
-"""RENAME_EXCHANGE and AT_FDCWD of Linux's renameat2."""
-
-
-def _exchange(one: Path, other: Path) -> None:
-    """Exchange two folders in one step; in two where the file system cannot."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    names = os.fsencode(one), os.fsencode(other)
-    failed = True
-    if hasattr(libc, "renameat2"):
-        failed = libc.renameat2(_CURRENT_FOLDER, names[0], _CURRENT_FOLDER, names[1], _EXCHANGE)
-        if failed and ctypes.get_errno() not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(other))
-    if failed:
-        old = other.with_name(f".{other.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        other.rename(old)
-        one.rename(other)
-        old.rename(one)

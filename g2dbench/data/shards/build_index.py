@@ -29,7 +29,8 @@ from g2dbench.data.shards.index import (
 )
 from g2dbench.data.shards.remote import StorageLocation, expand_braces
 from g2dbench.errors import BadData
-from g2dbench.system.files import locked, replace_file
+from g2dbench.system.files import replace_file
+from g2dbench.system.locks import locked
 
 if TYPE_CHECKING:
     from g2dbench.progress import Progress

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from g2dbench.data.images.border import KEEP
 from g2dbench.data.splits.published import OURS
+from g2dbench.data.store.source_files import SourceFiles
 from g2dbench.errors import BadData
 
 SCHEMA = 1
@@ -37,7 +38,8 @@ class Summary(BaseModel):
 class Manifest(BaseModel):
     """The description of a store; `card` as it was when preparing, `origin`: source of the images.
 
-    reader: name of the data set whose reader was used; empty in stores of older versions.
+    reader: name of the data set whose reader was used; empty in stores of older versions. source:
+    the files of the origin; None for generated data, data of a hub, and in older stores.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,6 +56,7 @@ class Manifest(BaseModel):
     bytes: int
     fingerprint: str
     summary: Summary
+    source: SourceFiles | None = None
 
 
 def start_fingerprint(size: int, border: str = KEEP) -> "hashlib._Hash":
