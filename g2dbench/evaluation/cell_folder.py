@@ -6,6 +6,7 @@ stopped process leaves the hidden folder; the next run of the same cell goes on 
 """
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import pyarrow as pa
 from g2dbench.errors import BadResult
 from g2dbench.result import PREDICTIONS_FILE, RESULT_FILE, SUBSET_FILE, Result, load
 from g2dbench.system.files import exchange, file_digest, replace_file, sync_folder
-from g2dbench.system.locks import locked
+from g2dbench.system.locks import locked, try_lock
 
 LOCKS = ".locks"
 """Folder of the locks, in the results folder."""
@@ -31,7 +32,8 @@ def reserved(folder: Path, out: Path) -> Iterator[Path]:
     """
     (out / LOCKS).mkdir(parents=True, exist_ok=True)
     with locked(out / LOCKS / folder.name):
-        partial = folder.with_name(f".{folder.name}.partial")
+        partial = _partial(folder)
+        _clean(folder)
         partial.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
@@ -46,8 +48,57 @@ def publish(partial: Path, folder: Path) -> None:
         partial.rename(folder)
     else:
         exchange(partial, folder)
-        shutil.rmtree(partial)
+        partial.rename(_replaced(folder))
+        shutil.rmtree(_replaced(folder))
     sync_folder(folder.parent)
+
+
+def remove_abandoned(out: Path) -> None:
+    """Remove what killed evaluations left in a results folder and no later one goes on in.
+
+    A hidden folder is kept while a process holds its cell's lock, and if it has a checkpoint.
+    """
+    for hidden in out.glob("*/*/*/.*"):
+        kept = _HIDDEN.fullmatch(hidden.name)
+        if kept is None or not hidden.is_dir() or _is_resumable(hidden):
+            continue
+        folder = hidden.with_name(kept[1])
+        (out / LOCKS).mkdir(exist_ok=True)
+        with try_lock(out / LOCKS / folder.name) as holder:
+            if holder is None:
+                _clean(folder)
+                shutil.rmtree(_partial(folder), ignore_errors=True)
+
+
+_HIDDEN = re.compile(r"\.(.+)\.(?:partial|old)")
+
+
+def _is_resumable(partial: Path) -> bool:
+    """Whether an unfinished cell holds more than every run of it writes anew."""
+    names = {path.name for path in partial.iterdir() if not path.name.startswith(".")}
+    return RESULT_FILE not in names and bool(names - {PREDICTIONS_FILE, SUBSET_FILE})
+
+
+def _clean(folder: Path) -> None:
+    """Remove a replaced cell that a killed process left; the caller holds the lock.
+
+    A hidden folder with a result is one too: a cell is published right after its result is written.
+    """
+    partial, old = _partial(folder), _replaced(folder)
+    if old.is_dir() and not folder.exists():  # killed between two renames, see `exchange`
+        old.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    if (partial / RESULT_FILE).is_file():
+        partial.rename(old)
+        shutil.rmtree(old)
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.partial")
+
+
+def _replaced(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
 
 
 def store_subset(digest: str, ids: Sequence[str], folder: Path) -> None:

@@ -4,20 +4,23 @@ import ctypes
 import errno
 import hashlib
 import os
-import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+from g2dbench.system.temporaries import remove_dead, temporary_path
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file whole or not at all: `write` gets a temporary path beside it, then it moves.
 
-    The file gets the permissions that the umask leaves. A full disk is an OSError that names
+    Temporary files of killed processes in the same folder are removed. The file gets the
+    permissions that the umask leaves. A full disk is an OSError that names
     `path`, whatever the library that writes raises for it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
+    remove_dead(path.parent)
+    temporary = temporary_path(path)
     try:
         # Made here and not by `tempfile`, whose files only their owner may read; safetensors makes
         # such a file in its place, so that the mode is set again.
