@@ -19,6 +19,7 @@ from g2dbench.errors import BadResult
 from g2dbench.result import PREDICTIONS_FILE, RESULT_FILE, SUBSET_FILE, Result, load
 from g2dbench.system.files import exchange, file_digest, replace_file, sync_folder
 from g2dbench.system.locks import locked, try_lock
+from g2dbench.system.parquet_files import read_frame
 
 LOCKS = ".locks"
 """Folder of the locks, in the results folder."""
@@ -129,7 +130,7 @@ def store_predictions(predictions: pd.DataFrame, folder: Path) -> str:
 def read_predictions(path: Path) -> pd.DataFrame:
     """The table of stored predictions; BadResult if the file is missing or broken."""
     try:
-        return pd.read_parquet(path).reset_index(drop=True)
+        return read_frame(path).reset_index(drop=True)
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise BadResult(
             f"{path} cannot be read, so its predictions cannot be scored: {error}; run the cell "

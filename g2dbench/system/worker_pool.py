@@ -20,6 +20,14 @@ def default_workers() -> int:
     return count if count > 1 else 0
 
 
+def max_workers() -> int:
+    """The most worker processes that a command starts: two per core, and four on a small machine.
+
+    Each takes some hundred megabytes, so that a slip of the finger could end the machine.
+    """
+    return max(4, 2 * len(os.sched_getaffinity(0)))
+
+
 def _die_with(parent: int) -> None:
     """End this process when its parent is killed; a pool's workers would wait forever."""
 

@@ -1,7 +1,6 @@
 """`manifest.json` describes a prepared store. It is written last and marks a complete store."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,10 @@ from g2dbench.data.images.border import KEEP
 from g2dbench.data.splits.published import OURS
 from g2dbench.data.store.source_files import SourceFiles
 from g2dbench.errors import BadData
+from g2dbench.system.bounded_files import read_json
 
 SCHEMA = 1
+MAX_BYTES = 64 << 20
 ROWS_FILE, MANIFEST_FILE, QUARANTINE_FILE = "rows.arrow", "manifest.json", "quarantine.csv"
 
 
@@ -71,14 +72,14 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise broken(folder, f"it has no {MANIFEST_FILE}, so preparing it never finished")
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = read_json(path, MAX_BYTES)
         version = raw.get("schema_version") if isinstance(raw, dict) else None
         if version != SCHEMA:
             raise broken(folder, f"its schema version is {version!r}, this g2dbench has {SCHEMA}")
         manifest = Manifest.model_validate(raw)
     except BadData:
         raise
-    except (OSError, RecursionError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise broken(folder, f"its {MANIFEST_FILE} cannot be read: {error}") from error
     rows = folder / ROWS_FILE
     found = rows.stat().st_size if rows.is_file() else 0
