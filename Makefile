@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 LOWEST := build/lowest
 
 .DEFAULT_GOAL := help
-.PHONY: help baseline demo test unit gate check format lint types nightly gate-processors lowest wheel clean
+.PHONY: help baseline demo test unit gate check format lint types nightly gate-processors lowest wheel stress clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: *.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 17
@@ -73,3 +73,6 @@ baseline: $(STAMP) ## make the committed baseline of the project's own gate anew
 	rm -rf tests/gate/baseline build/gate
 	OMP_NUM_THREADS=1 $(BIN)/python tests/gate/suite.py tests/gate/baseline build/gate
 	find tests/gate/baseline -type f ! -name result.json -delete
+
+stress: $(STAMP) ## kills, writers, full disks, strangers' files: a table (25 minutes; STRESS=quick: 3)
+	$(BIN)/python benchmarks/stress $(STRESS)

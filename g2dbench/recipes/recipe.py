@@ -3,8 +3,7 @@
     name, method, summary
     [data]      the data set it was written for, the prepared size, views, report cleaning
     [model]     passed to the method, which checks its keys
-    [augment]   a policy of `g2dbench.training.batches.augmentation`
-    [optim]     optimizer, learning-rate schedule, batches
+    [augment]   a policy of `training.batches.augmentation`; [optim]: optimizer, schedule, batches
 
 A changed recipe gets a new name, `g2d-tiny+1a2b3c`, so that a leaderboard never mixes the two.
 """
