@@ -110,7 +110,17 @@ def make(base: Path) -> Material:
         made.reference["prepare seconds"] = seconds
     must(
         command(
-            ["data", "prepare", f"synthetic:{COUNT}", "--size", SIZE, "--store", made.store]
+            [
+                "data",
+                "prepare",
+                f"synthetic:{COUNT}",
+                "--size",
+                SIZE,
+                "--workers",
+                0,
+                "--store",
+                made.store,
+            ]
         ).wait()
     )
     made.reference["pretrain seconds"] = must(

@@ -18,7 +18,7 @@ import g2dbench
 from g2dbench.cli.panels import PANELS
 from g2dbench.errors import Busy, G2DBenchError, Misuse
 from g2dbench.system.files import full_disk
-from g2dbench.system.memory import ADVICE, out_of_memory
+from g2dbench.system.memory import memory_sentence
 
 CLOSED_PIPE = 141
 """128 + SIGPIPE, the exit code of a program whose output `head` or a pager closed."""
@@ -34,12 +34,13 @@ def guarded(run: Callable[[], Any]) -> Any:
     except OSError as error:
         if isinstance(error, BrokenPipeError) and _is_output_closed():
             raise
-        _print_error(ADVICE if out_of_memory(error) else _disk_sentence(error))
+        _print_error(memory_sentence(error) or _disk_sentence(error))
         raise typer.Exit(1) from error
     except Exception as error:
-        if full_disk(error) is None and not out_of_memory(error):
+        sentence = memory_sentence(error)
+        if full_disk(error) is None and sentence is None:
             raise
-        _print_error(ADVICE if out_of_memory(error) else _disk_sentence(error))
+        _print_error(sentence or _disk_sentence(error))
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
         _print_error("stopped; finished work is kept, and the same command resumes it")

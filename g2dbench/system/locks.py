@@ -69,7 +69,7 @@ def _held(lock: IO[str]) -> Iterator[None]:
         yield
     finally:
         _open_locks.discard(lock)
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # closed in a forked child
             lock.truncate(0)
 
 
@@ -87,7 +87,7 @@ def _give_back() -> None:
     """In a forked child: close the copies of the parent's locks."""
     for lock in list(_open_locks):
         with suppress(OSError):
-            os.close(lock.fileno())
+            lock.close()
     _open_locks.clear()
 
 

@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +17,6 @@ _TEXTS = (
     "Unable to allocate",  # numpy
     "failed to map segment",  # a library that cannot be loaded
     "can't start new thread",
-    "terminated abruptly",  # a worker process that the system ended
     "killed by signal: Killed",
     "Insufficient memory",  # OpenCV
     "malloc of size",  # pyarrow
@@ -24,10 +24,19 @@ _TEXTS = (
 """What errors say that are no MemoryError."""
 
 ADVICE = (
-    "the memory did not suffice; finished work is kept: run the same command with smaller batches "
+    "finished work is kept: run the same command with smaller batches "
     "(eval: --batch-size; pretrain: --set optim.micro_batch=8), fewer --workers or a smaller "
     "--size, on a larger machine, or with a higher limit (`ulimit -v`)"
 )
+
+
+def memory_sentence(error: BaseException) -> str | None:
+    """What to tell a user whose memory ran out; None for other errors."""
+    if out_of_memory(error):
+        return f"the memory did not suffice; {ADVICE}"
+    if isinstance(error, BrokenExecutor):
+        return f"a worker process ended early, most often because memory ran out; {ADVICE}"
+    return None
 
 
 def out_of_memory(error: BaseException) -> bool:
