@@ -1,6 +1,7 @@
 """A full disk, a read-only folder, few file descriptors, little memory; then none of these."""
 
 import ctypes
+import json
 import os
 import random
 import resource
@@ -72,6 +73,9 @@ def _prepare(
         row.ended(ended, "prepare")
         if prepare is None and ended.code:
             row.add("lost", f"prepare, without the limit: {ended.text[-500:]}")
+        for path in store.glob("rsna-*/manifest.json"):
+            if json.loads(path.read_text())["fingerprint"] != made.reference["root"]:
+                row.add("torn", f"a store that lacks images, exit {ended.code}")
     if rest := leftovers(store):
         row.add("lost", f"leftovers {rest}")
 

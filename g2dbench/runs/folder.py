@@ -218,7 +218,8 @@ def load_run(folder: Path, registry: Registry | None = None) -> Model:
 def _rebuild(folder: Path, info: RunInfo, registry: Registry) -> Method:
     """The method that `run.json` describes, with fresh weights."""
     module = registry.find(MethodCard, info.recipe.method).load()
-    weights = _required_file(folder, WEIGHTS_FILE).stat().st_size
+    file = folder / WEIGHTS_FILE
+    weights = file.stat().st_size if file.is_file() else 0
     _check_sizes(folder, "architecture", info.architecture)
     with no_network() as refused, bounded_memory(4 * weights + SPARE_BYTES):
         try:

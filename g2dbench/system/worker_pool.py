@@ -3,8 +3,11 @@
 import os
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from multiprocessing import get_context
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def process_pool(workers: int) -> ProcessPoolExecutor:
@@ -12,6 +15,27 @@ def process_pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(
         workers, get_context("spawn"), initializer=_die_with, initargs=(os.getpid(),)
     )
+
+
+def result_of(future: "Future[T]", pool: ProcessPoolExecutor) -> T:
+    """The result of a task; BrokenExecutor if the pool can no longer give one.
+
+    Where no memory is left for a thread, the pool's own thread ends and its tasks never do.
+    """
+    while True:
+        try:
+            return future.result(timeout=_CHECK_SECONDS)
+        except TimeoutError:
+            if future.done():  # the task itself raised it
+                raise
+            thread = getattr(pool, "_executor_manager_thread", None)
+            if thread is not None and not thread.is_alive():
+                for process in dict(getattr(pool, "_processes", None) or {}).values():
+                    process.kill()
+                raise BrokenExecutor("the thread that feeds the worker processes ended") from None
+
+
+_CHECK_SECONDS = 5.0
 
 
 def default_workers() -> int:

@@ -57,6 +57,6 @@ def _try(file: str, digest: str) -> str:
         return f"it takes more than {SECONDS} seconds"
     if done.returncode == 0 and done.stdout.strip() == "fine":
         return ""
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    lines = [line for line in done.stderr.splitlines() if line.strip() and line[:5] != "note:"]
     said = lines[-1][:300] if lines else "no message"
     return f"{said} (exit {done.returncode})"
