@@ -33,6 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("amount", nargs="?", default="full", choices=("full", "quick", "smoke"))
     parser.add_argument("--only", default=",".join(PARTS))
+    parser.add_argument("--tries", type=int, help="of each row, instead of the usual number")
     parser.add_argument("--seed", type=int, default=None)
     asked = parser.parse_args()
     kill, some, limit, mutation = {
@@ -40,6 +41,8 @@ def main() -> int:
         "quick": (12, [2, 8], 2, 60),
         "smoke": (4, [2], 1, 10),
     }[asked.amount]
+    if asked.tries:
+        kill = limit = mutation = asked.tries
     random.seed(asked.seed)
     torch.set_num_threads(1)  # this process computes nothing: a forked one may
     base = Path(tempfile.mkdtemp(prefix="g2dbench-stress-"))

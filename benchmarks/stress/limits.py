@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from children import command
+from children import Ended, command
 from material import Material, leftovers, scores_in, sha256, torn_cells
 from table import Row, Table
 
@@ -23,8 +23,8 @@ def run(made: Material, table: Table, tries: int) -> None:
             resource.RLIMIT_FSIZE, int(10 ** random.uniform(1, 5.7))
         ),
         "read-only folder": lambda: _read_only,
-        "few file descriptors": lambda: _limit(resource.RLIMIT_NOFILE, random.randint(5, 40)),
-        "little memory": lambda: _memory(random.randint(0, 500 << 20)),
+        "few file descriptors": lambda: _limit(resource.RLIMIT_NOFILE, random.randint(4, 20)),
+        "little memory": lambda: _memory(int(10 ** random.uniform(5, 8.3))),
     }
     for name, choose in kinds.items():
         with table.row(name) as row:
@@ -68,9 +68,8 @@ def _prepare(
         store.mkdir()
     for prepare in (limit, None):
         _free(place, prepare is None)
-        row.tried += prepare is not None
         ended = command(made.prepare(made.base / "root", store), prepare).wait()
-        row.ended(ended, "prepare")
+        _count(row, ended, prepare, "prepare")
         if prepare is None and ended.code:
             row.add("lost", f"prepare, without the limit: {ended.text[-500:]}")
         for path in store.glob("rsna-*/manifest.json"):
@@ -87,12 +86,11 @@ def _pretrain(
     shutil.rmtree(out, ignore_errors=True)
     for prepare in (limit, None):
         _free(place, prepare is None)
-        row.tried += prepare is not None
         resume = (out / "run.json").is_file()
         if not resume:
             shutil.rmtree(out, ignore_errors=True)
         ended = command(made.pretrain(out, resume), prepare).wait()
-        row.ended(ended, "pretrain")
+        _count(row, ended, prepare, "pretrain")
     if ended.code or sha256(out / "model.safetensors") != made.reference["weights"]:
         row.add("lost", f"pretrain, without the limit: {ended.text[-500:]}")
     if rest := leftovers(out):
@@ -107,15 +105,22 @@ def _eval(
     more: list[Any] = []
     for prepare in (limit, None):
         _free(place, prepare is None)
-        row.tried += prepare is not None
         ended = command(made.eval(out, *more), prepare).wait()
-        row.ended(ended, "eval")
+        _count(row, ended, prepare, "eval")
         for fault in torn_cells(out) if prepare is None else ():
             row.add("torn", fault)
     if ended.code or scores_in(out) != made.reference["scores"]:
         row.add("lost", f"eval, without the limit: exit {ended.code} {ended.text[-500:]}")
     if rest := leftovers(out):
         row.add("lost", f"leftovers {rest}")
+
+
+def _count(row: Row, ended: Ended, limit: Callable[[], object] | None, what: str) -> None:
+    """Count a try, and whether the limit ended it; without a limit nothing is tried."""
+    row.ended(ended, what)
+    if limit is not None:
+        row.tried += 1
+        row.stopped += ended.code != 0
 
 
 def _free(place: Path | None, now: bool) -> None:
@@ -135,7 +140,8 @@ def _tmpfs(made: Material, row: Row, tries: int) -> None:
     place = made.base / "disk"
     place.mkdir()
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"none", bytes(place), b"tmpfs", 0, b"size=96m"):
+    size = 50_000_000 + 2 * sum(path.stat().st_size for path in made.run.rglob("*"))
+    if libc.mount(b"none", bytes(place), b"tmpfs", 0, f"size={size}".encode()):
         row.notes.append(f"not tried: no tmpfs can be mounted ({os.strerror(ctypes.get_errno())})")
         return
     try:

@@ -20,7 +20,7 @@ size = 64
 [model]
 width = 8
 [model.image]
-encoder = "resnet18"
+encoder = "tu-mobilenetv3_small_050"
 size = 32
 depth = 3
 [model.text]

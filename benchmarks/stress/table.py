@@ -17,6 +17,7 @@ class Row:
     name: str
     tried: int = 0
     faults: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in COLUMNS[1:]})
+    stopped: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
 
@@ -56,6 +57,8 @@ class Table:
         counts = [row.tried, *(len(found) for found in row.faults.values())]
         line = "".join(f"{count:>10,}" for count in counts)
         print(f"{row.name:34}{line}{row.seconds:>9.0f}", flush=True)
+        if row.stopped:
+            print(f"    (the limit ended {row.stopped} of them)", flush=True)
         for note in row.notes:
             print(f"    ({note})", flush=True)
 

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import IO
 
 from g2dbench.errors import Busy
+
+GRACE_SECONDS = 1.0
 
 
 @contextmanager
@@ -30,25 +33,37 @@ def locked(folder: Path) -> Iterator[None]:
 def locked_at_once(folder: Path, lock_file: Path | None = None) -> Iterator[None]:
     """The same, but Busy, which says who holds it, where another process holds the lock.
 
-    lock_file: the file to lock, by default a hidden one beside `folder`.
+    lock_file: the file to lock, by default a hidden one beside `folder`. A process that was killed
+    just now may need a moment to end, so that the lock is tried for `GRACE_SECONDS`.
     """
-    with try_lock(folder, lock_file) as holder:
+    with try_lock(folder, lock_file, GRACE_SECONDS) as holder:
         if holder is not None:
             raise Busy(f"{holder} is at work on {folder}: wait until it ends, or stop it")
         yield
 
 
 @contextmanager
-def try_lock(folder: Path, lock_file: Path | None = None) -> Iterator[str | None]:
-    """Hold the lock if it is free; yields None then, else who holds it."""
+def try_lock(
+    folder: Path, lock_file: Path | None = None, seconds: float = 0.0
+) -> Iterator[str | None]:
+    """Hold the lock if it is free within `seconds`; yields None then, else who holds it."""
+    limit = time.monotonic() + seconds
     with (lock_file or _lock_file(folder)).open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield _holder(lock)
-            return
+        while not _take(lock):
+            if time.monotonic() >= limit:
+                yield _holder(lock)
+                return
+            time.sleep(0.05)
         with _held(lock):
             yield None
+
+
+def _take(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 _open_locks: set[IO[str]] = set()

@@ -17,6 +17,9 @@ _TEXTS = (
     "Unable to allocate",  # numpy
     "failed to map segment",  # a library that cannot be loaded
     "can't start new thread",
+    "Resource temporarily unavailable",  # the same, of C++
+    "could not create a primitive",  # oneDNN
+    "could not create a memory",
     "killed by signal: Killed",
     "Insufficient memory",  # OpenCV
     "malloc of size",  # pyarrow
