@@ -38,9 +38,9 @@ def _prepare(made: Material, row: Row, tries: int) -> None:
     shutil.copytree(made.base / names[0], source)
     fingerprints = [made.reference[name] for name in names]
     seconds = made.reference["prepare seconds"]
-    complete = False
+    complete, starts = False, 0
     while row.tried < tries:
-        last = row.tried % 5 == 4
+        last, starts = starts % 5 == 4, starts + 1
         ended = command(made.prepare(source, store)).wait(
             None if last else random.random() * 1.1 * seconds
         )
@@ -55,7 +55,6 @@ def _prepare(made: Material, row: Row, tries: int) -> None:
             row.tried += 1
             continue
         row.ended(ended, "prepare")
-        row.tried += last
         if call(_verify, stores[0]) != made.reference[names[0]]:
             row.add("lost", "another store than without kills")
         if rest := leftovers(store):
@@ -76,13 +75,13 @@ def _newest(out: Path) -> tuple[int, str]:
 
 def _pretrain(made: Material, row: Row, tries: int) -> None:
     out, seconds = made.base / "kill-pretrain", made.reference["pretrain seconds"]
-    step = 0
+    step = starts = 0
     while row.tried < tries:
         resume = (out / "run.json").is_file()
         if not resume:
             shutil.rmtree(out, ignore_errors=True)
             step = 0
-        last = row.tried % 7 == 6
+        last, starts = starts % 7 == 6, starts + 1
         ended = command(made.pretrain(out, resume)).wait(
             None if last else random.random() * 1.1 * seconds
         )
@@ -94,7 +93,6 @@ def _pretrain(made: Material, row: Row, tries: int) -> None:
         if ended.signal:
             row.tried += 1
             continue
-        row.tried += last
         row.ended(ended, "pretrain")
         if ended.code or sha256(out / "model.safetensors") != made.reference["weights"]:
             row.add("lost", f"other weights than without kills, exit {ended.code}: {ended.text}")
@@ -111,9 +109,9 @@ def _eval(made: Material, row: Row, tries: int, options: tuple[str, ...]) -> Non
     seconds, reference = made.reference["eval seconds"], made.reference["scores"]
     if options:
         shutil.copytree(made.results, out)
-    done = set(scores_in(out))
+    done, starts = set(scores_in(out)), 0
     while row.tried < tries:
-        last = row.tried % 5 == 4
+        last, starts = starts % 5 == 4, starts + 1
         ended = command(made.eval(out, *options)).wait(
             None if last else random.random() * 1.1 * seconds
         )
@@ -128,7 +126,6 @@ def _eval(made: Material, row: Row, tries: int, options: tuple[str, ...]) -> Non
         if ended.signal:
             row.tried += 1
             continue
-        row.tried += last
         row.ended(ended, "eval")
         if ended.code or found != reference:
             row.add("lost", f"exit {ended.code}: {ended.text[-500:]}")
