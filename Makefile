@@ -10,7 +10,7 @@ LOWEST := build/lowest
 GPU_PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help baseline demo test unit gate check format lint types nightly gate-processors lowest wheel gpu gpu-study clean
+.PHONY: help baseline demo test unit gate check format lint types nightly gate-processors lowest wheel gpu gpu-study stress clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: *.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 17
@@ -84,3 +84,6 @@ baseline: $(STAMP) ## make the committed baseline of the project's own gate anew
 	rm -rf tests/gate/baseline build/gate
 	OMP_NUM_THREADS=1 $(BIN)/python tests/gate/suite.py tests/gate/baseline build/gate
 	find tests/gate/baseline -type f ! -name result.json -delete
+
+stress: $(STAMP) ## kills, writers, full disks, strangers' files: a table (25 minutes; STRESS=quick: 3)
+	$(BIN)/python benchmarks/stress $(STRESS)

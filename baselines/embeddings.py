@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -33,6 +32,7 @@ from g2dbench.model import Identity, Model
 from g2dbench.preprocess import Preprocess
 from g2dbench.pretrained.weights import digest
 from g2dbench.sample import Sample
+from g2dbench.system.parquet_files import read_frame
 
 CARD = ModelCard(
     name="embeddings",
@@ -180,7 +180,7 @@ def _read_npz(file: Path) -> _Tables:
 
 
 def _read_parquet(file: Path) -> _Tables:
-    frame = pq.ParquetFile(file).read().to_pandas()
+    frame = read_frame(file)
     is_text = frame["text"].notna() if "text" in frame else frame["id"].isna() & False
     if bool((is_text == frame["id"].notna()).any()):
         raise ValueError("each row has either an `id` or a `text`")

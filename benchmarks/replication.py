@@ -31,12 +31,12 @@ from g2dbench.data import prepare
 from g2dbench.data.opening import open_prepared
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadResult
-from g2dbench.evaluation import grid
+from g2dbench.evaluation.sweep import grid
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.progress import quiet
 from g2dbench.registry import Registry
-from g2dbench.reporting.leaderboard import build_leaderboard
-from g2dbench.reporting.leaderboard_formats import to_markdown
+from g2dbench.reporting.leaderboard.formats import to_markdown
+from g2dbench.reporting.leaderboard.leaderboard import build_leaderboard
 from g2dbench.reporting.paired_comparison import compare
 from g2dbench.reporting.stored_results import read_results
 from g2dbench.system.machine import FeatureFolder, Machine
@@ -225,9 +225,7 @@ def print_tables(folders: Folders, seeds: int) -> None:
     print(*problems, sep="\n")
     print(to_markdown(build_leaderboard([stored.result for stored in results])))
     cells: dict[tuple[str, str, str], dict[str, list[Path]]] = {}
-    for stored in sorted(
-        results, key=lambda one: (one.result.cell.model_seed, one.result.cell.seed)
-    ):
+    for stored in sorted(results, key=lambda one: one.result.cell.seed):
         cell = stored.result.cell
         by_arm = cells.setdefault((cell.task, cell.protocol, cell.data), {})
         by_arm.setdefault(cell.model, []).append(stored.folder)

@@ -6,6 +6,7 @@
     ├── BadCheckpoint           a weights file is broken, unsafe, or of another architecture
     ├── BadResult               a result file is broken, edited, or not comparable
     ├── Unsupported             a model cannot do what a task needs: a dash in the table
+    ├── Busy                    another process writes the same folder (exit 75)
     └── Stopped                 training was interrupted
 
 A message states the request, what was found, and what to do next; it names the file and the row.
@@ -34,6 +35,10 @@ class BadResult(G2DBenchError):
 
 class Unsupported(G2DBenchError):
     """A model lacks the capability that a task needs."""
+
+
+class Busy(G2DBenchError):
+    """Another process is at work on the same run or store; the message says which one."""
 
 
 class Stopped(G2DBenchError):

@@ -13,10 +13,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from g2dbench.errors import BadResult
+from g2dbench.system.bounded_files import parse_json, read_text
 from g2dbench.system.files import replace_file
 
 SCHEMA = 4
-MAX_BYTES = 64 << 20
+MAX_BYTES, MAX_SUBSET_BYTES = 16 << 20, 256 << 20
 RESULT_FILE, PREDICTIONS_FILE, SUBSET_FILE = "result.json", "predictions.parquet", "subset.json"
 VALID_PREDICTIONS_FILE = "valid_predictions.parquet"
 """Predictions on the validation split, in the columns of the test predictions; optional. Their
@@ -161,10 +162,8 @@ def checksum_of(raw: dict[str, Any]) -> str:
 def load(path: Path) -> Result:
     """Read one result; BadResult if the file is missing, broken or not a result."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise BadResult(f"{path} has more than {MAX_BYTES:,} bytes: it is no result")
-        text = path.read_text(encoding="utf-8")
-        raw = json.loads(text)
+        text = read_text(path, MAX_BYTES)
+        raw = parse_json(text)
         if "\\u" in text:  # an escape may name half a character, which no output can show
             json.dumps(raw, ensure_ascii=False).encode("utf-8")
         if not isinstance(raw, dict):

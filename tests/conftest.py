@@ -47,7 +47,7 @@ def real_data() -> Path:
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """A folder that all workers of a test session share; the first to ask makes it."""
-    from g2dbench.system.files import locked
+    from g2dbench.system.locks import locked
 
     base = factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name

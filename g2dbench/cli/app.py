@@ -1,6 +1,7 @@
 """The Typer application: prints errors as one line, and sets the exit code.
 
-0 done, 1 failed, 2 misuse, 130 stopped by Ctrl-C, 141 the output was closed by its reader.
+0 done, 1 failed, 2 misuse, 75 another process is at work on the same folder, 130 stopped by Ctrl-C,
+141 the output was closed by its reader.
 """
 
 import os
@@ -15,8 +16,9 @@ from typer.core import TyperGroup
 
 import g2dbench
 from g2dbench.cli.panels import PANELS
-from g2dbench.errors import G2DBenchError, Misuse
+from g2dbench.errors import Busy, G2DBenchError, Misuse
 from g2dbench.system.files import full_disk
+from g2dbench.system.memory import memory_sentence
 
 CLOSED_PIPE = 141
 """128 + SIGPIPE, the exit code of a program whose output `head` or a pager closed."""
@@ -28,20 +30,31 @@ def guarded(run: Callable[[], Any]) -> Any:
         return run()
     except G2DBenchError as error:
         _print_error(str(error))
-        raise typer.Exit(2 if isinstance(error, Misuse) else 1) from error
+        raise typer.Exit(_exit_code(error)) from error
     except OSError as error:
         if isinstance(error, BrokenPipeError) and _is_output_closed():
             raise
-        _print_error(_disk_sentence(error))
+        _print_error(memory_sentence(error) or _disk_sentence(error))
         raise typer.Exit(1) from error
     except Exception as error:
-        if full_disk(error) is None:
+        sentence = memory_sentence(error)
+        if full_disk(error) is None and sentence is None:
             raise
-        _print_error(_disk_sentence(error))
+        _print_error(sentence or _disk_sentence(error))
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
         _print_error("stopped; finished work is kept, and the same command resumes it")
         raise typer.Exit(130) from error
+
+
+BUSY = 75
+"""The exit code for "try again later", as sysexits.h has it."""
+
+
+def _exit_code(error: G2DBenchError) -> int:
+    if isinstance(error, Busy):
+        return BUSY
+    return 2 if isinstance(error, Misuse) else 1
 
 
 def _print_error(sentence: str) -> None:
@@ -125,7 +138,7 @@ app = typer.Typer(
     name="g2dbench",
     help="Train G2D, wrap other vision-language models, and evaluate them on chest radiographs.",
     epilog="First time? Run `g2dbench demo`: it needs no data and no network. Exit codes: 0 done, "
-    "1 failed, 2 a wrong request, 130 stopped by Ctrl-C.",
+    "1 failed, 2 a wrong request, 75 another process is at work on it, 130 stopped by Ctrl-C.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

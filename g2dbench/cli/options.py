@@ -75,12 +75,25 @@ ReaderOptions = Annotated[
         help=f"Option of the data set's reader, such as a column name.{REPEATS}",
     ),
 ]
+
+
+def _bounded_workers(asked: int | None) -> int | None:
+    """At most two workers per core; a note says so."""
+    from g2dbench.system.worker_pool import max_workers
+
+    if asked is None or asked <= (most := max_workers()):
+        return asked
+    typer.echo(f"note: --workers {asked}: on this machine {most} start, not more", err=True)
+    return most
+
+
 Workers = Annotated[
     int | None,
     typer.Option(
         "--workers",
         min=0,
         help="Worker processes that read images; 0 reads in the main process.",
+        callback=_bounded_workers,
         show_default="prepare: one per core; pretrain: 4, on the CPU 0",
     ),
 ]

@@ -215,7 +215,7 @@ def _prepared_otherwise(
     """Return the error for a data set that is prepared too small or under another split."""
     lacks_split = split is not None and other.split != split
     wanted = split if lacks_split and split else other.split
-    command = _command(other, store_root, max(size or 0, other.size), wanted)
+    command = prepare_command(other, store_root, max(size or 0, other.size), wanted)
     if lacks_split:
         return BadData(f"{name!r} is prepared, but not under the split {split!r}: run `{command}`")
     return BadData(
@@ -224,7 +224,7 @@ def _prepared_otherwise(
     )
 
 
-def _command(manifest: Manifest, store_root: Path, size: int, split: str) -> str:
+def prepare_command(manifest: Manifest, store_root: Path, size: int, split: str) -> str:
     """Return the command that prepares the same data at another size or under another split."""
     name, reader = str(manifest.card["name"]), manifest.reader or str(manifest.card["name"])
     root, _, options = manifest.origin.partition(" with {")

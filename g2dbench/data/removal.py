@@ -9,7 +9,7 @@ from g2dbench.data.reference import DataReference
 from g2dbench.data.store.manifest import QUARANTINE_FILE, Manifest, read_manifest
 from g2dbench.data.store.request import GenerationSettings
 from g2dbench.errors import BadData, Misuse
-from g2dbench.system.files import alone_at_once
+from g2dbench.system.locks import locked_at_once
 
 _STORE_FILE = re.compile(
     rf"\.?(.+-\d+-[0-9a-f]{{8}})(?:\.partial|\.journal|\.broken|\.{re.escape(QUARANTINE_FILE)})?"
@@ -61,8 +61,8 @@ def find_removable(reference: DataReference, store_root: Path, size: int | None)
 
 
 def remove(item: Removable) -> None:
-    """Delete all files of a store; Misuse if another process is preparing it."""
-    with alone_at_once(item.paths[0].with_name(item.store)):
+    """Delete all files of a store; Busy if another process is preparing it."""
+    with locked_at_once(item.paths[0].with_name(item.store)):
         for path in item.paths:
             if path.is_dir():
                 shutil.rmtree(path)

@@ -5,10 +5,8 @@ into its place when it is complete: readers see the old cell or the new one, nev
 stopped process leaves the hidden folder; the next run of the same cell goes on in it.
 """
 
-import ctypes
-import errno
 import json
-import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +17,9 @@ import pyarrow as pa
 
 from g2dbench.errors import BadResult
 from g2dbench.result import PREDICTIONS_FILE, RESULT_FILE, SUBSET_FILE, Result, load
-from g2dbench.system.files import file_digest, locked, replace_file, sync_folder
+from g2dbench.system.files import exchange, file_digest, replace_file, sync_folder
+from g2dbench.system.locks import locked, try_lock
+from g2dbench.system.parquet_files import read_frame
 
 LOCKS = ".locks"
 """Folder of the locks, in the results folder."""
@@ -33,7 +33,8 @@ def reserved(folder: Path, out: Path) -> Iterator[Path]:
     """
     (out / LOCKS).mkdir(parents=True, exist_ok=True)
     with locked(out / LOCKS / folder.name):
-        partial = folder.with_name(f".{folder.name}.partial")
+        partial = _partial(folder)
+        _clean(folder)
         partial.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
@@ -47,9 +48,58 @@ def publish(partial: Path, folder: Path) -> None:
     if not folder.exists():
         partial.rename(folder)
     else:
-        _exchange(partial, folder)
-        shutil.rmtree(partial)
+        exchange(partial, folder)
+        partial.rename(_replaced(folder))
+        shutil.rmtree(_replaced(folder))
     sync_folder(folder.parent)
+
+
+def remove_abandoned(out: Path) -> None:
+    """Remove what killed evaluations left in a results folder and no later one goes on in.
+
+    A hidden folder is kept while a process holds its cell's lock, and if it has a checkpoint.
+    """
+    for hidden in out.glob("*/*/*/.*"):
+        kept = _HIDDEN.fullmatch(hidden.name)
+        if kept is None or not hidden.is_dir() or _is_resumable(hidden):
+            continue
+        folder = hidden.with_name(kept[1])
+        (out / LOCKS).mkdir(exist_ok=True)
+        with try_lock(out / LOCKS / folder.name) as holder:
+            if holder is None:
+                _clean(folder)
+                shutil.rmtree(_partial(folder), ignore_errors=True)
+
+
+_HIDDEN = re.compile(r"\.(.+)\.(?:partial|old)")
+
+
+def _is_resumable(partial: Path) -> bool:
+    """Whether an unfinished cell holds more than every run of it writes anew."""
+    names = {path.name for path in partial.iterdir() if not path.name.startswith(".")}
+    return RESULT_FILE not in names and bool(names - {PREDICTIONS_FILE, SUBSET_FILE})
+
+
+def _clean(folder: Path) -> None:
+    """Remove a replaced cell that a killed process left; the caller holds the lock.
+
+    A hidden folder with a result is one too: a cell is published right after its result is written.
+    """
+    partial, old = _partial(folder), _replaced(folder)
+    if old.is_dir() and not folder.exists():  # killed between two renames, see `exchange`
+        old.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    if (partial / RESULT_FILE).is_file():
+        partial.rename(old)
+        shutil.rmtree(old)
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.partial")
+
+
+def _replaced(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
 
 
 def store_subset(digest: str, ids: Sequence[str], folder: Path) -> None:
@@ -80,30 +130,9 @@ def store_predictions(predictions: pd.DataFrame, folder: Path, name: str = PREDI
 def read_predictions(path: Path) -> pd.DataFrame:
     """The table of stored predictions; BadResult if the file is missing or broken."""
     try:
-        return pd.read_parquet(path).reset_index(drop=True)
+        return read_frame(path).reset_index(drop=True)
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise BadResult(
             f"{path} cannot be read, so its predictions cannot be scored: {error}; run the cell "
             "again (--rerun)"
         ) from error
-
-
-_EXCHANGE, _CURRENT_FOLDER = 2, -100
-"""RENAME_EXCHANGE and AT_FDCWD of Linux's renameat2."""
-
-
-def _exchange(one: Path, other: Path) -> None:
-    """Exchange two folders in one step; in two where the file system cannot."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    names = os.fsencode(one), os.fsencode(other)
-    failed = True
-    if hasattr(libc, "renameat2"):
-        failed = libc.renameat2(_CURRENT_FOLDER, names[0], _CURRENT_FOLDER, names[1], _EXCHANGE)
-        if failed and ctypes.get_errno() not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(other))
-    if failed:
-        old = other.with_name(f".{other.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        other.rename(old)
-        one.rename(other)
-        old.rename(one)

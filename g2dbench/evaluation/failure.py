@@ -12,6 +12,7 @@ from pathlib import Path
 
 import g2dbench
 from g2dbench.system.files import replace_file
+from g2dbench.system.memory import memory_sentence
 
 TRACEBACK_FILE = "error.txt"
 
@@ -21,7 +22,8 @@ def describe_failure(error: BaseException, modules: Iterable[str]) -> str:
     text = " ".join(str(error).split()) or "no message"
     frame = _frame(traceback.extract_tb(error.__traceback__), [*modules])
     place = f", in {frame.filename}, line {frame.lineno}: {frame.line}" if frame else ""
-    return f"{type(error).__name__}: {text}{place}"
+    advice = memory_sentence(error)
+    return f"{type(error).__name__}: {text}{place}" + (f"; {advice}" if advice else "")
 
 
 def write_traceback(error: BaseException, folder: Path) -> Path:

@@ -26,7 +26,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from g2dbench.system.environment import package_versions
-from g2dbench.system.files import locked, replace_file
+from g2dbench.system.files import replace_file
+from g2dbench.system.locks import locked
 from g2dbench.system.machine import Machine
 
 SEGMENT_BYTES = 256 << 20

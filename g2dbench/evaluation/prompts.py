@@ -18,7 +18,6 @@ import hashlib
 import itertools
 import json
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +27,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from g2dbench.errors import Misuse
 from g2dbench.registry import unknown_name
+from g2dbench.system.bounded_files import MAX_TOML_BYTES, parse_toml, read_text
 from g2dbench.task import PROMPTS_MARK, Task, protocol_of
 
 PHRASES = {
@@ -143,14 +143,14 @@ def load_prompts(name: str) -> PromptSet:
 def read_prompts(path: Path) -> PromptSet:
     """A prompt file; Misuse that names the file if it cannot be read or makes no sense."""
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = parse_toml(read_text(path, MAX_TOML_BYTES))
         found = TypeAdapter(PromptSet).validate_python({**raw, "name": path.stem})
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise Misuse(f"cannot read the prompts {path}: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise Misuse(f"the prompts {path} are not valid: {where}: {first['msg']}") from error
+    except (OSError, ValueError) as error:
+        raise Misuse(f"cannot read the prompts {path}: {error}") from error
     if wrong := _problem(found):
         raise Misuse(f"the prompts {path} are not valid: {wrong}")
     return found

@@ -3,8 +3,7 @@
     name, method, summary
     [data]      the data set it was written for, the prepared size, views, report cleaning
     [model]     passed to the method, which checks its keys
-    [augment]   a policy of `g2dbench.training.batches.augmentation`
-    [optim]     optimizer, learning-rate schedule, batches
+    [augment]   a policy of `training.batches.augmentation`; [optim]: optimizer, schedule, batches
 
 A changed recipe gets a new name, `g2d-tiny+1a2b3c`, so that a leaderboard never mixes the two.
 """
@@ -12,7 +11,6 @@ A changed recipe gets a new name, `g2d-tiny+1a2b3c`, so that a leaderboard never
 import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -27,6 +25,7 @@ from g2dbench.errors import Misuse
 from g2dbench.recipes.lr_schedule import Schedule, learning_rate
 from g2dbench.registry import Registry, unknown_name
 from g2dbench.sample import ViewFilter
+from g2dbench.system.bounded_files import MAX_TOML_BYTES, parse_toml, read_text
 
 AugmentPolicy = Literal["none", "light", "paper", "code"]
 
@@ -159,8 +158,8 @@ def load(name: str | Path) -> Recipe:
     if path.suffix != ".toml" or not path.is_file():
         raise Misuse(unknown_name("recipe", str(name), names()))
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, MAX_TOML_BYTES)
+    except (OSError, ValueError) as error:
         raise Misuse(f"the recipe {path} cannot be read: {error}") from error
     recipe = parse(text, str(path))
     if recipe.name in names() and recipe.digest() != _shipped_recipe(recipe.name).digest():
@@ -171,9 +170,10 @@ def load(name: str | Path) -> Recipe:
 def parse(text: str, where: str) -> Recipe:
     """Parse TOML text; raises Misuse with the place, the key and the reason if it is invalid."""
     try:
-        return _validated(tomllib.loads(text), where)
-    except tomllib.TOMLDecodeError as error:
+        table = parse_toml(text)
+    except ValueError as error:
         raise Misuse(f"the recipe {where} is not valid TOML: {error}") from error
+    return _validated(table, where)
 
 
 def override(recipe: Recipe, changes: Iterable[str]) -> Recipe:
@@ -272,14 +272,14 @@ def _check_key(key: str) -> None:
 
 def _value(text: str, change: str) -> Any:
     try:
-        parsed = tomllib.loads(f"value = {text}")
-        if parsed.keys() == {"value"}:  # a line break would add keys, which nobody would read
-            return parsed["value"]
-        raise Misuse(f"--set {change!r} holds several lines: write one KEY=VALUE for each --set")
-    except tomllib.TOMLDecodeError as error:
+        parsed = parse_toml(f"value = {text}")
+    except ValueError as error:
         if _BARE_WORD.fullmatch(text):
             return text
         raise Misuse(f"--set {change!r}: {text!r} is no TOML value ({error})") from error
+    if parsed.keys() == {"value"}:  # a line break would add keys, which nobody would read
+        return parsed["value"]
+    raise Misuse(f"--set {change!r} holds several lines: write one KEY=VALUE for each --set")
 
 
 def _set_value(table: dict[str, Any], path: list[str], value: Any) -> None:

@@ -1,6 +1,5 @@
 """Joins results folders, for example of several machines, without losing or mixing a cell."""
 
-import json
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from g2dbench.errors import BadResult, Misuse
 from g2dbench.evaluation.cell_folder import publish, reserved
 from g2dbench.evaluation.cell_identity import folder_of
 from g2dbench.reporting.stored_results import StoredResult, read_results
-from g2dbench.result import RESULT_FILE, checksum_of, load
+from g2dbench.result import MAX_BYTES, RESULT_FILE, checksum_of, load
+from g2dbench.system.bounded_files import read_json
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def merge(folders: Iterable[Path], out: Path) -> Merged:
 
 def _merge_cell(each: StoredResult, out: Path) -> bool:
     """Whether the cell was copied; False if `out` has it already. BadResult for an edited one."""
-    raw = json.loads((each.folder / RESULT_FILE).read_text(encoding="utf-8"))
+    raw = read_json(each.folder / RESULT_FILE, MAX_BYTES)
     if raw.get("checksum") not in (None, checksum_of(raw)):
         raise BadResult(f"{each.folder} was edited: `g2dbench verify` says more")
     if each.result.status == "done" and each.predictions() is None:

@@ -14,6 +14,7 @@ from g2dbench.data.store.store import Store
 from g2dbench.errors import BadData, Misuse
 from g2dbench.reporting.fairness import age_bands
 from g2dbench.reporting.stored_cells import StoredCell
+from g2dbench.system.parquet_files import read_frame
 
 STORED = ("sex", "age", "view")
 """What prepared data sets know of an image or its patient."""
@@ -96,7 +97,7 @@ def _read(file: Path) -> pd.DataFrame:
     """A table of texts."""
     try:
         if file.suffix == ".parquet":
-            return pd.read_parquet(file).astype(object).map(_text)
+            return read_frame(file).astype(object).map(_text)
         separator = "\t" if file.suffix == ".tsv" else ","
         return pd.read_csv(file, dtype=str, sep=separator, keep_default_na=False)
     except (OSError, ValueError, pa.ArrowException) as error:

@@ -8,14 +8,11 @@ signature, so someone who rewrites a whole cell consistently is not found.
 
 import datetime
 import hashlib
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from g2dbench.cards import TaskCard
 from g2dbench.errors import BadResult, G2DBenchError
@@ -23,6 +20,8 @@ from g2dbench.evaluation.cell_identity import folder_of
 from g2dbench.evaluation.rescore import differences, rescore
 from g2dbench.registry import Registry
 from g2dbench.result import (
+    MAX_BYTES,
+    MAX_SUBSET_BYTES,
     PREDICTIONS_FILE,
     SUBSET_FILE,
     VALID_PREDICTIONS,
@@ -31,7 +30,9 @@ from g2dbench.result import (
     checksum_of,
     load,
 )
+from g2dbench.system.bounded_files import read_json
 from g2dbench.system.files import file_digest
+from g2dbench.system.parquet_files import read_frame
 
 _IDENTITY_SCHEMA, _CHECKSUM_SCHEMA = 3, 4
 """The schema versions since which a folder's name and a checksum can be recomputed."""
@@ -52,7 +53,7 @@ def verify(path: Path, registry: Registry) -> Verification:
     """Check one result file against its folder; never raises for what the files contain."""
     try:
         result = load(path)
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = read_json(path, MAX_BYTES)
     except (BadResult, OSError, ValueError) as error:
         return Verification(path, (str(error),))
     version = raw["schema_version"]
@@ -126,7 +127,7 @@ def _provenance(result: Result) -> Iterator[str]:
 def _subset(result: Result, folder: Path) -> Iterator[str]:
     path = folder / SUBSET_FILE
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_json(path, MAX_SUBSET_BYTES)
         ids, digest = [str(name) for name in stored["ids"]], stored["digest"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         yield f"{SUBSET_FILE} cannot be read: {type(error).__name__}"
@@ -155,7 +156,7 @@ def _scores(result: Result, folder: Path, registry: Registry) -> Iterator[str]:
     try:
         task = registry.find(TaskCard, result.cell.task).load()
         stored, computed = rescore(folder, task)
-        table = pd.read_parquet(folder / PREDICTIONS_FILE, columns=["id"])
+        table = read_frame(folder / PREDICTIONS_FILE, ["id"])
     except G2DBenchError as error:
         yield str(error)
         return

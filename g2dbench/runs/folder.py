@@ -10,7 +10,6 @@ A folder may be untrusted: no code in it is executed, and invalid content is ref
 """
 
 import datetime
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -21,23 +20,28 @@ from torch import Tensor
 
 import g2dbench
 from g2dbench.cards import MethodCard, ModelCard
-from g2dbench.data.tables.files import open_file
 from g2dbench.dataset import DataSource
-from g2dbench.errors import BadCheckpoint, BadData
+from g2dbench.errors import BadCheckpoint
 from g2dbench.method import Method
 from g2dbench.model import Identity, Model
-from g2dbench.pretrained.text.tokenizer import TOKENIZER_FILE, load_tokenizer
+from g2dbench.pretrained.text.tokenizer import MAX_VOCAB_SIZE, TOKENIZER_FILE, load_tokenizer
 from g2dbench.pretrained.weights import digest, find_state, load_state, read_weights, state_digest
 from g2dbench.recipes.recipe import Recipe
 from g2dbench.registry import Registry
+from g2dbench.system.bounded_files import read_json
 from g2dbench.system.environment import source_state
 from g2dbench.system.files import replace_file
+from g2dbench.system.memory import bounded_memory, out_of_memory
 from g2dbench.system.offline import no_network
 
 SCHEMA = 1
 RUN_FILE, WEIGHTS_FILE, LOG_FILE = "run.json", "model.safetensors", "log.csv"
 CHECKPOINTS = "checkpoints"
-MAX_BYTES = 16 << 20
+MAX_BYTES = 1 << 20
+MAX_SETTING = 1 << 16
+"""Largest number in `architecture`: widths, depths, image sizes; vocabularies may be larger."""
+SPARE_BYTES = 2 << 30
+"""What building a model may take besides four times its weights."""
 RUNS = Path("runs")
 """Default parent of run folders, relative to the working directory."""
 
@@ -168,9 +172,8 @@ def read_info(folder: Path) -> RunInfo:
     """Read a folder's `run.json`; raises BadCheckpoint if it is invalid."""
     path = folder / RUN_FILE
     try:
-        with open_file(path, max_bytes=MAX_BYTES) as file:  # neither a pipe nor a device
-            raw = json.loads(file.read().decode("utf-8"))
-    except (OSError, ValueError, RecursionError, BadData) as error:
+        raw = read_json(path, MAX_BYTES)
+    except (OSError, ValueError) as error:
         raise BadCheckpoint(f"{path} cannot be read: {error}") from error
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if version not in range(1, SCHEMA + 1):
@@ -215,18 +218,40 @@ def load_run(folder: Path, registry: Registry | None = None) -> Model:
 def _rebuild(folder: Path, info: RunInfo, registry: Registry) -> Method:
     """The method that `run.json` describes, with fresh weights."""
     module = registry.find(MethodCard, info.recipe.method).load()
-    with no_network() as refused:
+    file = folder / WEIGHTS_FILE
+    weights = file.stat().st_size if file.is_file() else 0
+    _check_sizes(folder, "architecture", info.architecture)
+    with no_network() as refused, bounded_memory(4 * weights + SPARE_BYTES):
         try:
             tokenizer = load_tokenizer(_required_file(folder, TOKENIZER_FILE))
             method: Method = module.build(info.architecture, tokenizer, info.seed)
         except Exception as error:  # a stranger's values may raise anything in the libraries
             if isinstance(error, BadCheckpoint):
                 raise
-            detail = _network_sentence(refused) if refused else error
+            detail: object = _network_sentence(refused) if refused else error
+            if out_of_memory(error):
+                detail = f"its {RUN_FILE} describes a model larger than its {WEIGHTS_FILE}"
             raise BadCheckpoint(f"the run in {folder} cannot be rebuilt: {detail}") from error
     if refused:
         raise BadCheckpoint(f"the run in {folder} was not rebuilt: {_network_sentence(refused)}")
     return method
+
+
+def _check_sizes(folder: Path, name: str, value: object) -> None:
+    """BadCheckpoint for a number in `architecture` that no model has."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_sizes(folder, f"{name}.{key}", inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_sizes(folder, name, inner)
+    elif isinstance(value, int | float):
+        most = MAX_VOCAB_SIZE if name.endswith(".vocab_size") else MAX_SETTING
+        if not abs(value) <= most:
+            raise BadCheckpoint(
+                f"{folder / RUN_FILE}: {name} is {value:g}; the numbers of a model are at most "
+                f"{most:,}"
+            )
 
 
 def _network_sentence(refused: list[str]) -> str:

@@ -1,11 +1,29 @@
 """The folder that a training writes: a new one, or that of the run it resumes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from g2dbench.dataset import DataSource
 from g2dbench.errors import Misuse
 from g2dbench.recipes.recipe import Recipe, differences
 from g2dbench.runs.folder import RUN_FILE, RUNS, RunFolder, all_runs, label_of, read_info
+from g2dbench.system.locks import locked_at_once
+
+LOCK_FILE = ".lock"
+"""Held by the training that writes the folder."""
+
+
+@contextmanager
+def reserved(folder: Path, *, new: bool) -> Iterator[None]:
+    """Hold the lock of a run folder: one training at a time writes it.
+
+    Busy if another training does; Misuse if a `new` folder was filled in the meantime.
+    """
+    with locked_at_once(folder, folder / LOCK_FILE):
+        if new:
+            _check_empty(folder)
+        yield
 
 
 def new_folder(out: Path | None, label: str, seed: int) -> Path:
@@ -32,14 +50,21 @@ def _numbered(name: str) -> Path:
 
 
 def _empty(out: Path) -> Path:
+    if (out / LOCK_FILE).exists():
+        with reserved(out, new=False):  # Busy if a training is at work there
+            pass
+    out.mkdir(parents=True, exist_ok=True)
+    _check_empty(out)
+    return out
+
+
+def _check_empty(out: Path) -> None:
     if (out / RUN_FILE).is_file():
         raise Misuse(
             f"{out} already holds a run: give another --out, or --resume to continue that one"
         )
-    out.mkdir(parents=True, exist_ok=True)
-    if any(out.iterdir()):
+    if any(child.name != LOCK_FILE for child in out.iterdir()):
         raise Misuse(f"{out} holds other files: give an empty or a new folder as --out")
-    return out
 
 
 def find_run_to_resume(

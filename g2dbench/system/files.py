@@ -1,49 +1,26 @@
-"""Atomic file writes, file locks, full disks, digests."""
+"""Atomic writes of files and folders, full disks, digests."""
 
+import ctypes
 import errno
-import fcntl
 import hashlib
 import os
-import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-from g2dbench.errors import Misuse
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold an exclusive lock for a path; the system releases it when the process ends."""
-    with _lock(folder).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def alone_at_once(folder: Path) -> Iterator[None]:
-    """The same, but Misuse where another process holds the lock."""
-    with _lock(folder).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Misuse(f"another process writes {folder}: wait for it, or stop it") from error
-        yield
-
-
-def _lock(folder: Path) -> Path:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return folder.with_name(f".{folder.name}.lock")
+from g2dbench.system.temporaries import remove_dead, temporary_path
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file whole or not at all: `write` gets a temporary path beside it, then it moves.
 
-    The file gets the permissions that the umask leaves. A full disk is an OSError that names
+    Temporary files of killed processes in the same folder are removed. The file gets the
+    permissions that the umask leaves. A full disk is an OSError that names
     `path`, whatever the library that writes raises for it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
+    remove_dead(path.parent)
+    temporary = temporary_path(path)
     try:
         # Made here and not by `tempfile`, whose files only their owner may read; safetensors makes
         # such a file in its place, so that the mode is set again.
@@ -101,3 +78,24 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_EXCHANGE, _CURRENT_FOLDER = 2, -100
+"""RENAME_EXCHANGE and AT_FDCWD of Linux's renameat2."""
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Exchange two folders in one step; in two where the file system cannot."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(one), os.fsencode(other)
+    failed = True
+    if hasattr(libc, "renameat2"):
+        failed = libc.renameat2(_CURRENT_FOLDER, names[0], _CURRENT_FOLDER, names[1], _EXCHANGE)
+        if failed and ctypes.get_errno() not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(other))
+    if failed:
+        old = other.with_name(f".{other.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        other.rename(old)
+        one.rename(other)
+        old.rename(one)

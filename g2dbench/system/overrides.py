@@ -7,7 +7,6 @@ has it (`epochs`), or by its path (`fit.epochs`). Values are as in TOML; a bare 
 import dataclasses
 import json
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
@@ -15,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from g2dbench.errors import Misuse
 from g2dbench.registry import unknown_name
+from g2dbench.system.bounded_files import parse_toml
 
 S = TypeVar("S")
 
@@ -78,8 +78,8 @@ def _parse(change: str, fields: Mapping[str, _Field]) -> tuple[str, Any]:
     if not found:
         raise Misuse(unknown_name("setting of the protocol", key, list(fields)))
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"value = {text}")["value"]
+    except ValueError:
         value = text
     try:
         return found[0], TypeAdapter(fields[found[0]].type).validate_python(value)

@@ -3,8 +3,11 @@
 import os
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from multiprocessing import get_context
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def process_pool(workers: int) -> ProcessPoolExecutor:
@@ -14,10 +17,39 @@ def process_pool(workers: int) -> ProcessPoolExecutor:
     )
 
 
+def result_of(future: "Future[T]", pool: ProcessPoolExecutor) -> T:
+    """The result of a task; BrokenExecutor if the pool can no longer give one.
+
+    Where no memory is left for a thread, the pool's own thread ends and its tasks never do.
+    """
+    while True:
+        try:
+            return future.result(timeout=_CHECK_SECONDS)
+        except TimeoutError:
+            if future.done():  # the task itself raised it
+                raise
+            thread = getattr(pool, "_executor_manager_thread", None)
+            if thread is not None and not thread.is_alive():
+                for process in dict(getattr(pool, "_processes", None) or {}).values():
+                    process.kill()
+                raise BrokenExecutor("the thread that feeds the worker processes ended") from None
+
+
+_CHECK_SECONDS = 5.0
+
+
 def default_workers() -> int:
     """The number of cores that this process may use; 0 if there is only one."""
     count = len(os.sched_getaffinity(0))
     return count if count > 1 else 0
+
+
+def max_workers() -> int:
+    """The most worker processes that a command starts: two per core, and four on a small machine.
+
+    Each takes some hundred megabytes, so that a slip of the finger could end the machine.
+    """
+    return max(4, 2 * len(os.sched_getaffinity(0)))
 
 
 def end_with(parent: int) -> None:

@@ -5,7 +5,7 @@ before they are written and split again when they are read.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
@@ -27,7 +27,7 @@ from g2dbench.errors import G2DBenchError, Misuse
 from g2dbench.method import Method
 from g2dbench.pretrained.text.tokenizer import save_tokenizer
 from g2dbench.runs import location
-from g2dbench.runs.folder import RunFolder, RunInfo
+from g2dbench.runs.folder import RunFolder, RunInfo, read_info
 
 Strategy = Literal["ddp", "fsdp"]
 T = TypeVar("T")
@@ -200,16 +200,26 @@ def _shard(value: Any, like: Tensor | None) -> Any:
     )
 
 
+def lock_run(run: RunFolder, accelerator: Accelerator, held: ExitStack) -> RunFolder:
+    """The run to resume, as it is once it is locked; Busy if another training writes it."""
+    on_main_process(
+        accelerator, lambda: held.enter_context(location.reserved(run.folder, new=False))
+    )
+    return RunFolder(run.folder, read_info(run.folder))
+
+
 def start_run(
-    info: RunInfo, out: Path | None, method: Method, accelerator: Accelerator
+    info: RunInfo, out: Path | None, method: Method, accelerator: Accelerator, held: ExitStack
 ) -> RunFolder:
-    """A new run folder with its tokenizer and `run.json`.
+    """A new run folder with its tokenizer and `run.json`, locked until `held` is left.
 
     The main process makes it and sends its path to the others.
     """
 
     def make() -> Path:
-        run = RunFolder(location.new_folder(out, info.label, info.seed), info)
+        folder = location.new_folder(out, info.label, info.seed)
+        held.enter_context(location.reserved(folder, new=True))
+        run = RunFolder(folder, info)
         save_tokenizer(method.tokenize.tokenizer, run.folder)
         run.write_info()
         return run.folder

@@ -9,7 +9,7 @@ docs/training.md describes its use.
 
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,7 +37,7 @@ from g2dbench.training.batches import source
 from g2dbench.training.batches.collate import LoaderSettings
 from g2dbench.training.batches.pair_loader import Pairs
 from g2dbench.training.batches.source import BatchLoader, TrainingPairs
-from g2dbench.training.distributed import Strategy, make_accelerator, on_main_process, start_run
+from g2dbench.training.distributed import Strategy, make_accelerator, on_main_process
 from g2dbench.training.gradient_cache import check_separable
 from g2dbench.training.interrupts import Interrupts
 from g2dbench.training.monitoring.held_out import HeldOut
@@ -82,7 +82,7 @@ def fit(
     Raises:
         Misuse: unknown method or setting, a folder that is not empty, nothing to resume.
         BadData: no pairs. Stopped: interrupted, a loss that is not finite, or a full disk.
-        BadCheckpoint: all checkpoints to resume from are damaged.
+        BadCheckpoint: all checkpoints to resume from are damaged. Busy: another process trains it.
     """
     registry = registry or Registry()
     if epochs is not None:
@@ -92,30 +92,32 @@ def fit(
     if not accelerator.is_main_process:
         machine, echo = replace(machine, progress=quiet), lambda _: None
     processes = accelerator.num_processes
-    started = None
-    if resume:
-        started = location.find_run_to_resume(
-            out, recipe, dataset, seed, machine.precision, processes
+    with ExitStack() as held:
+        started = None
+        if resume:
+            started = location.find_run_to_resume(
+                out, recipe, dataset, seed, machine.precision, processes
+            )
+        if started is not None and started.info.status != "complete":
+            started = distributed.lock_run(started, accelerator, held)
+        if started is not None and started.info.status == "complete":
+            echo(f"{started.folder} is already complete")
+            return started
+        pairs = source.training_pairs(dataset, recipe.data, recipe.optim.batch_size * processes)
+        method = _build(recipe, pairs, seed, started, registry)
+        info = runs.new_run_info(
+            recipe, dataset, method, seed, len(pairs),
+            device=str(machine.device), precision=machine.precision, processes=processes,
+        )  # fmt: skip
+        _check(method, recipe, strategy)
+        run = started or distributed.start_run(info, out, method, accelerator, held)
+        trainer = Trainer(
+            run, method, pairs, accelerator, machine, checkpointing or CheckpointPolicy(), echo
         )
-    if started is not None and started.info.status == "complete":
-        echo(f"{started.folder} is already complete")
-        return started
-    min_pairs = recipe.optim.batch_size * processes
-    pairs = source.training_pairs(dataset, recipe.data, min_pairs)
-    method = _build(recipe, pairs, seed, started, registry)
-    info = runs.new_run_info(
-        recipe, dataset, method, seed, len(pairs),
-        device=str(machine.device), precision=machine.precision, processes=processes,
-    )  # fmt: skip
-    _check(method, recipe, strategy)
-    run = started or start_run(info, out, method, accelerator)
-    trainer = Trainer(
-        run, method, pairs, accelerator, machine, checkpointing or CheckpointPolicy(), echo
-    )
-    trainer.set_held_out(source.held_out_pairs(dataset, recipe.data))
-    trainer.restore()
-    monitoring = monitoring or MonitorSettings()
-    trainer.train(monitoring.for_sharded_weights() if strategy == "fsdp" else monitoring)
+        trainer.set_held_out(source.held_out_pairs(dataset, recipe.data))
+        trainer.restore()
+        monitoring = monitoring or MonitorSettings()
+        trainer.train(monitoring.for_sharded_weights() if strategy == "fsdp" else monitoring)
     return run
 
 

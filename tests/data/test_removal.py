@@ -11,7 +11,7 @@ from g2dbench.data.prepare import prepare
 from g2dbench.data.reference import parse
 from g2dbench.data.removal import find_removable, remove
 from g2dbench.data.store.request import GenerationSettings
-from g2dbench.errors import Misuse
+from g2dbench.errors import Busy, Misuse
 from g2dbench.progress import quiet
 from g2dbench.registry import Registry
 
@@ -72,7 +72,7 @@ def test_a_store_in_preparation_is_not_removed(store: Path) -> None:
     (item,) = find_removable(parse("rsna"), store, None)
     with (store / f".rsna-256-{KEY}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(Misuse, match="another process"):
+        with pytest.raises(Busy, match="another process"):
             remove(item)
     assert all(path.exists() for path in item.paths)
 

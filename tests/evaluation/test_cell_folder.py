@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from g2dbench.evaluation.cell_folder import finished, publish, reserved
+from g2dbench.evaluation.cell_folder import finished, publish, remove_abandoned, reserved
 from g2dbench.result import (
     PREDICTIONS_FILE,
     RESULT_FILE,
@@ -153,3 +153,30 @@ def test_readers_never_see_a_mixture(tmp_path: Path) -> None:
     assert mixed == 0
     assert whole > 0
     assert load(tmp_path / "cell" / RESULT_FILE).status == "done"
+
+
+def test_leftovers_of_killed_evaluations_are_removed(tmp_path: Path) -> None:
+    def place(name: str) -> Path:
+        return tmp_path / "cls" / "data" / "model" / name
+
+    for name in ("replaced", "running", "old"):
+        write(place(name), 1.0)
+    write(place(".replaced.partial"), 0.0)
+    write(place(".old.old"), 0.0)
+    place(".empty.partial").mkdir()
+    (place(".half.partial") / PREDICTIONS_FILE).parent.mkdir()
+    (place(".half.partial") / PREDICTIONS_FILE).write_text("half")
+    place(".training.partial").mkdir()
+    (place(".training.partial") / "fine_tuning.pt").write_text("an epoch")
+    with reserved(place("running"), tmp_path) as partial:
+        (partial / PREDICTIONS_FILE).write_text("now")
+        remove_abandoned(tmp_path)
+        left = {path.name for path in place("x").parent.iterdir()}
+    assert left == {"replaced", "running", "old", ".running.partial", ".training.partial"}
+
+
+def test_a_cell_between_two_renames_comes_back(tmp_path: Path) -> None:
+    place = tmp_path / "a" / "b" / "c" / "cell"
+    write(place.with_name(".cell.old"), 1.0)
+    with reserved(place, tmp_path):
+        assert finished(place) is not None

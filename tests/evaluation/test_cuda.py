@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from support.gpu import CPU, GPU, MARKS
 
-from g2dbench.evaluation.grid import Grid
 from g2dbench.evaluation.runner import run_cell
+from g2dbench.evaluation.sweep.grid import Grid
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.registry import Registry
 from g2dbench.system.machine import FeatureFolder, Machine

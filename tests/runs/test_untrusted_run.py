@@ -74,3 +74,20 @@ def test_broken_runs_are_named_and_the_others_found(
     done = CliRunner().invoke(app, ["doctor"])
     assert done.exit_code == 1
     assert "left out" in done.output
+
+
+@pytest.mark.parametrize(
+    ("table", "values", "said"),
+    [
+        ("text", {"vocab_size": 10**9}, r"architecture\.text\.vocab_size is 1e\+09"),
+        ("text", {"depth": 10**6}, r"architecture\.text\.depth is 1e\+06"),
+        ("text", {"width": 65536}, "larger than its model.safetensors|cannot be rebuilt"),
+        ("text", {"width": float("inf")}, "width is inf"),
+    ],
+)
+def test_sizes_are_bounded_before_memory_is_taken(
+    run: Path, table: str, values: dict[str, float], said: str
+) -> None:
+    edit(run, table, **values)
+    with pytest.raises(BadCheckpoint, match=said):
+        load_run(run)

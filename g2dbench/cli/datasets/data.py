@@ -84,6 +84,7 @@ def prepare(
         options=parse_options(option),
         own_name=own_name,
         border=border,
+        echo=lambda sentence: console.print(sentence, soft_wrap=True, markup=False),
     )
     if own_name is not None:
         console.print(data.card.summary, markup=False)
@@ -112,15 +113,27 @@ def list_(
 @app.command(epilog="Example: g2dbench data verify rsna")
 def verify(
     name: Name, root: Root = None, size: Size = None, store: Store = DEFAULT_STORE,
-    split: Split = None, plugin: Plugins = None,
+    split: Split = None, workers: Workers = None, plugin: Plugins = None,
+    rows: Annotated[
+        bool, typer.Option("--source", help="Also read the source again and compare every row.")
+    ] = False,
 ) -> None:  # fmt: skip
-    """Check a prepared data set: fingerprint, patients shared between splits, duplicates."""
+    """Check a prepared data set: fingerprint, shared patients, duplicates, changes of its source.
+
+    The names, sizes and times of the source's files are compared, if the source is there.
+    """
     from g2dbench.cli.open_data import open_prepared
     from g2dbench.data import prepare as preparing
+    from g2dbench.data import source_check
     from g2dbench.registry import Registry
 
-    data = open_prepared(name, root, store, size, Registry(plugin or ()), split)
+    registry = Registry(plugin or ())
+    data = open_prepared(name, root, store, size, registry, split)
     console.print(str(preparing.verify(data, progress=track)), markup=False)
+    console.print(source_check.check_files(data, registry), soft_wrap=True, markup=False)
+    if rows:
+        told = source_check.check_rows(data, registry, track, workers)
+        console.print(told, soft_wrap=True, markup=False)
 
 
 @app.command(epilog="Example: g2dbench data show mimic_cxr --cleaning mgca")

@@ -22,6 +22,7 @@ from g2dbench.data.tables.files import is_present
 from g2dbench.data.tables.paths import is_absolute, portable
 from g2dbench.errors import BadData, Misuse
 from g2dbench.sample import Record
+from g2dbench.system.parquet_files import read_frame
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 
@@ -152,7 +153,7 @@ def _read(path: Path) -> pd.DataFrame:
         raise BadData(f"there is no table {path}")
     try:
         if path.suffix == ".parquet":
-            raw = pd.read_parquet(path)
+            raw = read_frame(path)
             table = raw.astype(object).where(raw.notna(), "").map(_text)
         else:
             separator = "\t" if ".tsv" in path.suffixes else ","

@@ -7,14 +7,13 @@ makes it available to others.
 
 import hashlib
 import re
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from g2dbench.data.custom._splits import SPLIT_NAMES
 from g2dbench.data.shards.columns import Columns
-from g2dbench.data.shards.download_cache import fetch_shard, file_sha256
+from g2dbench.data.shards.download_cache import download_folder, fetch_shard, file_sha256
 from g2dbench.data.shards.files import open_shard
 from g2dbench.data.shards.index import (
     INDEX_FILE,
@@ -29,7 +28,8 @@ from g2dbench.data.shards.index import (
 )
 from g2dbench.data.shards.remote import StorageLocation, expand_braces
 from g2dbench.errors import BadData
-from g2dbench.system.files import locked, replace_file
+from g2dbench.system.files import replace_file
+from g2dbench.system.locks import locked
 
 if TYPE_CHECKING:
     from g2dbench.progress import Progress
@@ -116,7 +116,7 @@ def _index_shards(
     columns: Columns = {}
     shards = []
     for name in progress(names, f"counting {location.address}"):
-        with tempfile.TemporaryDirectory(prefix="g2dbench-stream-") as folder:
+        with download_folder() as folder:
             path = fetch_shard(location, name, Path(folder), 2**40)
             reader = open_shard(path, kind, location.address_of(name))
             columns = columns or reader.columns(options)

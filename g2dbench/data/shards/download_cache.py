@@ -18,6 +18,7 @@ from types import TracebackType
 from g2dbench.data.shards.index import Shard
 from g2dbench.data.shards.remote import StorageLocation
 from g2dbench.errors import BadData
+from g2dbench.system.temporaries import owner, remove_dead
 
 Version = tuple[int, int]
 
@@ -29,6 +30,15 @@ class VerifiedShards:
     versions: dict[str, Version] = field(default_factory=dict)
 
 
+def download_folder() -> "tempfile.TemporaryDirectory[str]":
+    """A new temporary folder for shards; those of killed processes are removed."""
+    remove_dead(Path(tempfile.gettempdir()), _PREFIX)
+    return tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{owner()}-")
+
+
+_PREFIX = "g2dbench-stream-"
+
+
 class DownloadCache(AbstractContextManager["DownloadCache"]):
     """Provides shards as local files; a context manager, whose end deletes all downloads.
 
@@ -37,7 +47,7 @@ class DownloadCache(AbstractContextManager["DownloadCache"]):
 
     def __init__(self, location: StorageLocation, verified: VerifiedShards | None = None) -> None:
         self._location, self._verified = location, verified or VerifiedShards()
-        self._folder = tempfile.TemporaryDirectory(prefix="g2dbench-stream-")
+        self._folder = download_folder()
         self._thread, self._closed = ThreadPoolExecutor(1), Event()
         self._downloads: dict[str, Future[Path]] = {}
 

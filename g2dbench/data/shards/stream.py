@@ -10,7 +10,6 @@ docs/streaming.md states what is guaranteed.
 """
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from g2dbench.cards import DatasetCard
 from g2dbench.data.shards.build_index import build_index
-from g2dbench.data.shards.download_cache import DownloadCache, VerifiedShards
+from g2dbench.data.shards.download_cache import DownloadCache, VerifiedShards, download_folder
 from g2dbench.data.shards.index import INDEX_FILE, Index, parse_index
 from g2dbench.data.shards.remote import StorageLocation, split_address
 from g2dbench.data.tables.files import MAX_BYTES, read_bytes
@@ -114,7 +113,7 @@ def open_stream(
 def _read_index(location: StorageLocation) -> Index | None:
     """Return the index beside the shards, or None if there is none."""
     where = location.address_of(INDEX_FILE)
-    with tempfile.TemporaryDirectory(prefix="g2dbench-stream-") as folder:
+    with download_folder() as folder:
         try:
             data = read_bytes(location.fetch(INDEX_FILE, Path(folder), MAX_BYTES))
         except (FileNotFoundError, NotADirectoryError):

@@ -7,7 +7,6 @@ the hidden folder whose records have not changed, and continues after them; see 
 
 import csv
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -26,9 +25,18 @@ from g2dbench.data.store.manifest import (
     Summary,
     start_fingerprint,
 )
+from g2dbench.data.store.publish import (
+    journal_of,
+    partial_of,
+    publish,
+    remove_leftovers,
+    replaced_of,
+    sync,
+)
 from g2dbench.data.store.records import Losses, RecordList, records_digest
 from g2dbench.data.store.request import Request
 from g2dbench.data.store.row import Row, pack
+from g2dbench.data.store.source_files import SourceFiles
 from g2dbench.data.store.store import card_fields
 from g2dbench.data.tables.files import layout_hint, trusted_roots
 from g2dbench.data.tables.records import Rejected
@@ -74,24 +82,32 @@ class Source(Protocol):
         ...
 
 
-def build(asked: Request, folder: Path, workers: int, progress: "Progress") -> None:
+def build(
+    asked: Request,
+    folder: Path,
+    workers: int,
+    progress: "Progress",
+    files: SourceFiles | None = None,
+) -> None:
     """Build the store `folder`; it replaces an existing one, unless BadData is raised.
 
-    workers: processes that decode images; 0 means this process.
+    workers: processes that decode images; 0 means this process. files: of the source, which the
+    manifest records.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
-    log = folder.with_name(f".{folder.name}.journal")
+    partial = partial_of(folder)
+    log = journal_of(folder)
+    shutil.rmtree(replaced_of(folder), ignore_errors=True)
     partial.mkdir(exist_ok=True)
-    source = _source(asked, workers, progress)
+    source = open_source(asked, workers, progress)
     fingerprint_start = start_fingerprint(asked.size, asked.border)
     with Journal(partial / ROWS_FILE, log, _journal_header(asked), fingerprint_start) as journal:
         _fill(journal, source, asked, progress)
         fingerprint, written = journal.finish(), journal.written
     _write_quarantine(partial / QUARANTINE_FILE, source.losses, written)
     _check_losses(asked, partial, source.losses, written)
-    _write_manifest(asked, partial, source.losses, written, fingerprint)
-    _publish(partial, folder)
-    log.unlink()
+    _write_manifest(asked, partial, source.losses, written, fingerprint, files)
+    publish(partial, folder)
+    remove_leftovers(folder)
 
 
 class _OfficialRows:
@@ -136,7 +152,8 @@ class _SyntheticRows:
         return (pack(sample) for sample in samples)
 
 
-def _source(asked: Request, workers: int, progress: "Progress") -> Source:
+def open_source(asked: Request, workers: int, progress: "Progress") -> Source:
+    """The rows of a request; errors as `RecordList`."""
     if asked.root is None:
         return _SyntheticRows(asked, workers)
     return _OfficialRows(asked, asked.root, workers, progress)
@@ -208,7 +225,12 @@ def _write_quarantine(path: Path, losses: Losses, written: Written) -> None:
 
 
 def _write_manifest(
-    asked: Request, partial: Path, losses: Losses, written: Written, fingerprint: str
+    asked: Request,
+    partial: Path,
+    losses: Losses,
+    written: Written,
+    fingerprint: str,
+    files: SourceFiles | None,
 ) -> None:
     """Write the manifest after the rows have reached the disk."""
     rejected, missing = len(losses.rejected) + len(written.rejected), len(losses.missing)
@@ -234,29 +256,10 @@ def _write_manifest(
         bytes=(partial / ROWS_FILE).stat().st_size,
         fingerprint=fingerprint,
         summary=summary,
+        source=files,
     )
-    _sync(partial / ROWS_FILE)
-    _sync(partial / QUARANTINE_FILE)
+    sync(partial / ROWS_FILE)
+    sync(partial / QUARANTINE_FILE)
     (partial / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
-    _sync(partial / MANIFEST_FILE)
-    _sync(partial)
-
-
-def _sync(path: Path) -> None:
-    """Flush a file, or the names in a folder, to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _publish(partial: Path, folder: Path) -> None:
-    """Move a finished store into place; an existing damaged one is removed."""
-    broken = folder.with_name(f".{folder.name}.broken")
-    shutil.rmtree(broken, ignore_errors=True)
-    if folder.exists():
-        folder.rename(broken)
-    partial.rename(folder)
-    _sync(folder.parent)
-    shutil.rmtree(broken, ignore_errors=True)
+    sync(partial / MANIFEST_FILE)
+    sync(partial)

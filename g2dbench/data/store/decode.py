@@ -4,25 +4,26 @@ Worker processes decode a limited number of images in advance, which limits the 
 in the order of the records, for any number of processes.
 """
 
+import errno
 import hashlib
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from g2dbench.data.annotations.geometry import Geometry, check_frame
 from g2dbench.data.images.border import CROP, KEEP, Border, content_window
-from g2dbench.data.images.image_file import decode_image, shrink
+from g2dbench.data.images.image_file import MAX_PIXELS, decode_image, shrink
 from g2dbench.data.store.row import TEXTS, Row, pack
 from g2dbench.data.tables.files import is_within, read_bytes, relative_name
 from g2dbench.data.tables.records import Rejected
 from g2dbench.errors import BadData
 from g2dbench.sample import ABSENT, PRESENT, SPLITS, UNCERTAIN, Record, Sample
-from g2dbench.system.worker_pool import process_pool
+from g2dbench.system.memory import out_of_memory
+from g2dbench.system.worker_pool import process_pool, result_of
 
 CHUNK = 8
 CHUNKS_AHEAD = 4
@@ -60,10 +61,10 @@ def decode_all(
         for chunk in chunks:
             pending.append(processes.submit(_decode_chunk, chunk, settings))
             if len(pending) >= workers * CHUNKS_AHEAD:
-                yield from pending.popleft().result()
+                yield from result_of(pending.popleft(), processes)
         while pending:
-            yield from pending.popleft().result()
-    except BrokenProcessPool as error:
+            yield from result_of(pending.popleft(), processes)
+    except BrokenExecutor as error:
         raise BadData(
             f"a process that decodes images of {settings.root} ended, perhaps for lack of memory; "
             f"try fewer workers than {workers}"
@@ -83,19 +84,36 @@ def _decode_chunk(chunk: list[Record], settings: DecodeSettings) -> list[Row | R
 
 
 def decode(record: Record, settings: DecodeSettings) -> Row | Rejected:
-    """Return a record as a packed row, or the reason why it cannot be used."""
+    """Return a record as a packed row, or the reason why it cannot be used.
+
+    MemoryError, or OSError for too many open files, where another machine could use it.
+    """
     name = record.id or record.path.name
     try:
         check(record)
         data = file_bytes(record, settings)
         sample = load(record, data, settings.size, settings.border)
     except OSError as error:
+        if error.errno in _OF_THE_MACHINE:
+            raise
         return Rejected(name, record.path, f"cannot be read: {error.strerror}")
     except MemoryError:
+        _check_memory()
         return Rejected(name, record.path, "there is not enough memory to decode it")
     except BadData as error:
+        if out_of_memory(error):
+            _check_memory()
         return Rejected(name, record.path, str(error))
     return pack(sample, relative_name(record.path, settings.root), hashlib.sha256(data).hexdigest())
+
+
+_OF_THE_MACHINE = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+"""Errors of this process, not of the file: without it the store would lack good images."""
+
+
+def _check_memory() -> None:
+    """MemoryError unless the largest image would fit: then it is the machine, not the file."""
+    bytearray(4 * MAX_PIXELS)
 
 
 def file_bytes(record: Record, settings: DecodeSettings) -> bytes:

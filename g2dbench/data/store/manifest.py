@@ -1,7 +1,6 @@
 """`manifest.json` describes a prepared store. It is written last and marks a complete store."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,12 @@ from pydantic import BaseModel, ConfigDict
 
 from g2dbench.data.images.border import KEEP
 from g2dbench.data.splits.published import OURS
+from g2dbench.data.store.source_files import SourceFiles
 from g2dbench.errors import BadData
+from g2dbench.system.bounded_files import read_json
 
 SCHEMA = 1
+MAX_BYTES = 64 << 20
 ROWS_FILE, MANIFEST_FILE, QUARANTINE_FILE = "rows.arrow", "manifest.json", "quarantine.csv"
 
 
@@ -37,7 +39,8 @@ class Summary(BaseModel):
 class Manifest(BaseModel):
     """The description of a store; `card` as it was when preparing, `origin`: source of the images.
 
-    reader: name of the data set whose reader was used; empty in stores of older versions.
+    reader: name of the data set whose reader was used; empty in stores of older versions. source:
+    the files of the origin; None for generated data, data of a hub, and in older stores.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,6 +57,7 @@ class Manifest(BaseModel):
     bytes: int
     fingerprint: str
     summary: Summary
+    source: SourceFiles | None = None
 
 
 def start_fingerprint(size: int, border: str = KEEP) -> "hashlib._Hash":
@@ -68,14 +72,14 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise broken(folder, f"it has no {MANIFEST_FILE}, so preparing it never finished")
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = read_json(path, MAX_BYTES)
         version = raw.get("schema_version") if isinstance(raw, dict) else None
         if version != SCHEMA:
             raise broken(folder, f"its schema version is {version!r}, this g2dbench has {SCHEMA}")
         manifest = Manifest.model_validate(raw)
     except BadData:
         raise
-    except (OSError, RecursionError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise broken(folder, f"its {MANIFEST_FILE} cannot be read: {error}") from error
     rows = folder / ROWS_FILE
     found = rows.stat().st_size if rows.is_file() else 0

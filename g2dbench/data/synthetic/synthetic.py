@@ -22,7 +22,7 @@ from g2dbench.data.synthetic._report import write_report
 from g2dbench.data.synthetic._scene import Scene, draw_scene, split_of
 from g2dbench.errors import Misuse
 from g2dbench.sample import ABSENT, PRESENT, Box, Sample
-from g2dbench.system.worker_pool import process_pool
+from g2dbench.system.worker_pool import process_pool, result_of
 
 __all__ = ["CARD", "boxes_of", "generate", "generate_many", "render", "split_of"]
 
@@ -117,4 +117,6 @@ def generate_many(
     pending = iter(indices)
     with process_pool(workers) as processes:
         while batch := list(islice(pending, 64 * workers)):
-            yield from processes.map(one, batch, chunksize=8)
+            tasks = [processes.submit(one, index) for index in batch]
+            for task in tasks:
+                yield result_of(task, processes)

@@ -3,12 +3,12 @@
 import io
 import os
 import shlex
-import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from g2dbench.errors import BadData
+from g2dbench.system.bounded_files import open_regular
 
 MAX_BYTES = 2**30
 """Largest file that is read; a larger one is not a radiograph."""
@@ -21,18 +21,11 @@ def open_file(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[io.BufferedRea
     BadData: the file is too large, or it is a folder, a device or a pipe, which would block.
     OSError as from `open`.
     """
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except ValueError as error:
-        raise BadData(f"{str(path)!r} names no file: {error}") from error
-    with os.fdopen(handle, "rb") as file:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
-            raise BadData(f"{path} is no regular file")
-        if found.st_size > max_bytes:
-            raise BadData(
-                f"{path} has {found.st_size:,} bytes; g2dbench reads at most {max_bytes:,}"
-            )
+    with ExitStack() as opened:
+        try:
+            file = opened.enter_context(open_regular(path, max_bytes))
+        except ValueError as error:
+            raise BadData(f"{str(path)!r} cannot be read: {error}") from error
         yield file
 
 

@@ -14,7 +14,6 @@ A suite is a TOML file, one of those in this folder or the user's own:
     settings = ["fit.epochs=20"]   # changes of the protocol, as `--set`; may be left out
 """
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,9 +27,10 @@ from g2dbench.evaluation.cell_spec import CellSpec
 from g2dbench.evaluation.sweep.grid import Grid
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.registry import unknown_name
+from g2dbench.system.bounded_files import MAX_TOML_BYTES, parse_toml, read_text
 
 FOLDER = Path(__file__).parent
-MAX_BYTES = 1 << 20
+
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
@@ -93,16 +93,14 @@ def read_suite(name: str) -> Suite:
             f"{unknown_name('suite', name, suite_names())}; a suite of your own is a TOML file"
         )
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise BadData(f"{path} has more than {MAX_BYTES:,} bytes: it is not a suite")
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = parse_toml(read_text(path, MAX_TOML_BYTES))
         return Suite.model_validate({"name": path.stem, **raw})
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise BadData(f"{path} cannot be read as a suite: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BadData(f"{path} is not a suite: {where}: {first['msg']}") from error
+    except (OSError, ValueError) as error:
+        raise BadData(f"{path} cannot be read as a suite: {error}") from error
 
 
 def suite_cells(

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from g2dbench.cards import TaskCard
 from g2dbench.data.splits.fractions import Draw
 from g2dbench.errors import Misuse
+from g2dbench.evaluation.cell_folder import remove_abandoned
 from g2dbench.evaluation.cell_spec import MAX_LABEL, CellSpec
 from g2dbench.evaluation.outcome import Outcome
 from g2dbench.evaluation.prompts import with_prompts
@@ -131,6 +132,7 @@ def run(
     save_heads: bool = False,
 ) -> Iterator[Outcome]:
     """Yield the outcome of each cell when it ends; rerun: run cells on disk again too."""
+    remove_abandoned(out)
     for spec in cells:
         yield run_cell(spec, bench, machine, out, rerun, save_heads)
 

@@ -22,6 +22,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from g2dbench.errors import BadData, Misuse
 from g2dbench.pretrained.hub import read_json
+from g2dbench.pretrained.text.tokenizer_check import check_tokenizer
 
 TOKENIZER_FILE = "tokenizer.json"
 """The file in which a run stores its tokenizer."""
@@ -31,6 +32,8 @@ SCRATCH = "scratch"
 
 DEFAULT_VOCAB_SIZE = 8192
 """The default of `text.vocab_size`."""
+
+MAX_VOCAB_SIZE = 1 << 20
 
 _SPECIAL_TOKENS = {
     "pad_token": "[PAD]",
@@ -56,13 +59,19 @@ class Tokenize:
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """T texts -> tokens (T, L) and attention (T, L), int64 on the CPU."""
-        coded = self.tokenizer(
-            list(texts),
-            padding=self.padding,
-            truncation=True,
-            max_length=self.max_length,
-            return_tensors="pt",
-        )
+        try:
+            coded = self.tokenizer(
+                list(texts),
+                padding=self.padding,
+                truncation=True,
+                max_length=self.max_length,
+                return_tensors="pt",
+            )
+        except BaseException as error:
+            # A stranger's tokenizer may raise anything, also Rust's panic, which is no Exception.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            raise BadData(f"the tokenizer cannot encode {texts[0][:80]!r}, ...: {error}") from error
         return coded["input_ids"], coded["attention_mask"]
 
 
@@ -86,9 +95,10 @@ def train_wordpiece(corpus: Iterable[str], vocab_size: int) -> PreTrainedTokeniz
     hash map and breaks ties by number, so two runs would differ; giving it those tokens in advance
     makes it deterministic.
     """
-    if not isinstance(vocab_size, int) or vocab_size < _MIN_VOCAB_SIZE:
+    if not isinstance(vocab_size, int) or not _MIN_VOCAB_SIZE <= vocab_size <= MAX_VOCAB_SIZE:
         raise Misuse(
-            f"text.vocab_size is {vocab_size!r}; it is a whole number from {_MIN_VOCAB_SIZE}"
+            f"text.vocab_size is {vocab_size!r}; it is a whole number from {_MIN_VOCAB_SIZE} to "
+            f"{MAX_VOCAB_SIZE:,}"
         )
     texts = [text for text in corpus if text.strip()]
     if not texts:
@@ -171,6 +181,7 @@ def apply_special_token_settings(tokenizer: Any, folder: Path) -> None:
 
 
 def _read(file: Path) -> PreTrainedTokenizerFast:
+    check_tokenizer(file)
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # the Rust code raises a plain Exception for every broken file

@@ -1,5 +1,6 @@
 """Building a store: fingerprints, damaged files, requests, concurrent and killed runs."""
 
+import errno
 import fcntl
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from PIL import Image
 from support.data.stores import REGISTRY, make, make_root, quiet, same
 
 from g2dbench.data.prepare import find_store, open_or_prepare, prepare, require_store, stores_in
+from g2dbench.data.store import decode
 from g2dbench.data.store.manifest import QUARANTINE_FILE, ROWS_FILE
 from g2dbench.data.store.request import GenerationSettings
 from g2dbench.data.store.store import Store
@@ -200,3 +203,22 @@ def wait_for(happened, seconds: float = 30) -> None:
     while not happened():
         assert time.monotonic() < end, "nothing happened in time"
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("fault", [OSError(errno.EMFILE, "Too many open files"), MemoryError()])
+def test_a_fault_of_the_machine_costs_no_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    """Good images are not stored as damaged ones because files or memory ran out."""
+    root, real, calls = make_root(tmp_path / "root", count=40), decode.file_bytes, count()
+
+    def once(*args):
+        if next(calls) == 7:
+            raise fault
+        return real(*args)
+
+    monkeypatch.setattr(decode, "file_bytes", once)
+    monkeypatch.setattr(decode, "MAX_PIXELS", 2**60)
+    with pytest.raises((BadData, MemoryError)):
+        make(root, tmp_path / "s")
+    assert make(root, tmp_path / "s").manifest.summary.rejected == 0
