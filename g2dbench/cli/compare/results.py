@@ -60,12 +60,12 @@ def leaderboard(
     from g2dbench.registry import Registry
     from g2dbench.reporting import leaderboard_formats
     from g2dbench.reporting.leaderboard import build_leaderboard, without_limited
-    from g2dbench.reporting.stored_results import read_results
+    from g2dbench.reporting.result_index import read_summaries
 
     if against is not None:
         _print_paper(results, format_, with_limited)
         return
-    stored, problems = read_results(results)
+    stored, problems = read_summaries(results)
     every = [each.result for each in stored]
     shown, limited = (every, 0) if with_limited else without_limited(every)
     if not shown:

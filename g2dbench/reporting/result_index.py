@@ -1,0 +1,243 @@
+"""An index beside many results, so that a leaderboard does not open 100,000 small files each time.
+
+The index is one Parquet file in the results folder. A row is the summary of one result: without
+details, and without the scores beside the main one. The result files are the truth: a row counts
+only while its file has the same times, size and inode. No program can set the time of change
+(ctime), so a file that was edited in place is read again, and an index that came with a copied
+folder is not used. A file that changed less than `SETTLED_SECONDS` ago gets no row: another change
+within the resolution of the clock would go unseen.
+
+Several processes may write the index at once: each writes a complete file and moves it into place.
+"""
+
+import json
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+from pyarrow import parquet
+from pydantic import BaseModel
+
+import g2dbench
+from g2dbench.errors import BadResult
+from g2dbench.reporting.stored_results import StoredResult, no_readable_result
+from g2dbench.result import SCHEMA, Result, load, result_paths
+from g2dbench.system.counts import counted
+from g2dbench.system.files import replace_file
+
+INDEX_FILE = ".results-index.parquet"
+MIN_RESULTS = 1000
+"""Fewer results are read from their files alone, in less than a second."""
+
+MAX_STALE = 0.01
+"""The index is written again when more than this share of the results are not in it."""
+
+SETTLED_SECONDS = 2.0
+"""Coarser than the clock of any common file system (FAT: 2 s)."""
+
+_BATCH = 4096
+_STAMPS = ("ctime", "mtime", "size", "inode")
+_FORMAT = f"1 {SCHEMA} {g2dbench.__version__}".encode()
+_SHARED = pa.dictionary(pa.int32(), pa.string())
+_COLUMNS = pa.schema(
+    [
+        ("path", pa.binary()),  # relative to the results folder
+        *((name, pa.uint64()) for name in _STAMPS),
+        ("summary", pa.string()),
+        ("config", _SHARED),
+        ("packages", _SHARED),
+    ],
+    metadata={"g2dbench": _FORMAT},
+)
+
+
+class ResultIndexNote(UserWarning):
+    """Says that the index of a results folder was broken, or cannot be written."""
+
+
+class Stamp(NamedTuple):
+    """What changes when a file changes: times in ns, size in bytes, inode."""
+
+    ctime: int
+    mtime: int
+    size: int
+    inode: int
+
+
+@dataclass
+class _Summaries:
+    """Results by relative path. texts, parsed: config and packages, which many results share."""
+
+    folder: Path
+    stored: dict[bytes, StoredResult] = field(default_factory=dict)
+    parsed: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, path: bytes, summary: str, config: str, packages: str) -> None:
+        """Parse one row. Equal settings are one object, so that 100,000 results fit in memory."""
+        result = Result.model_validate_json(summary)
+        for name, text in (("config", config), ("packages", packages)):
+            if text not in self.parsed:
+                self.parsed[text] = json.loads(text)
+            vars(result.provenance)[name] = self.parsed[text]
+        for model in (result, result.cell, result.provenance, *result.scores.values()):
+            _share_field_names(model)
+        self.stored[path] = StoredResult(result, (self.folder / os.fsdecode(path)).parent)
+
+
+_FIELD_NAMES: dict[type[BaseModel], set[str]] = {}
+
+
+def _share_field_names(model: BaseModel) -> None:
+    """Let all models of a type share the set of their fields: it is half of their memory."""
+    names = _FIELD_NAMES.setdefault(type(model), set(type(model).model_fields))
+    object.__setattr__(model, "__pydantic_fields_set__", names)
+
+
+def read_summaries(folder: Path) -> tuple[list[StoredResult], list[str]]:
+    """The readable results of a folder, sorted by path, and a sentence for each broken file.
+
+    A result has its main score only, and of its details only whether it was imported;
+    `read_results` reads whole results. Warns with a `ResultIndexNote`. BadResult if the folder
+    does not exist, or none of its results can be read.
+    """
+    began, files = time.time_ns(), _scan(folder)
+    summaries, kept = _read_index(folder, files)
+    missing = [path for path in files if path not in summaries.stored]
+    rows, problems = _read_files(folder, missing, summaries)
+    if len(files) >= MIN_RESULTS and len(missing) > MAX_STALE * len(files):
+        settled = began - SETTLED_SECONDS * 1e9
+        _write_index(folder, [*kept, *_to_batches(rows, files, settled)])
+    found = [summaries.stored[path] for path in files if path in summaries.stored]
+    if not found:
+        raise no_readable_result(folder, problems)
+    return found, problems
+
+
+def _scan(folder: Path) -> dict[bytes, Stamp]:
+    """Relative path -> stamp of each result file, in order; files that vanish are left out."""
+    start = len(os.path.join(folder, ""))
+    found = {}
+    for path in result_paths(folder):
+        try:
+            stat = os.stat(path)
+        except OSError:
+            continue
+        stamp = Stamp(stat.st_ctime_ns, stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        found[os.fsencode(path[start:])] = stamp
+    return found
+
+
+def _read_index(folder: Path, files: dict[bytes, Stamp]) -> tuple[_Summaries, list[pa.RecordBatch]]:
+    """The summaries whose files are unchanged, and their rows if the index is to be written again.
+
+    Both are empty if there is no index, one of another version, or a broken one.
+    """
+    path = folder / INDEX_FILE
+    try:
+        with parquet.ParquetFile(path, page_checksum_verification=True) as index:
+            if (index.schema_arrow.metadata or {}).get(b"g2dbench") != _FORMAT:
+                return _Summaries(folder), []
+            return _read_rows(index, folder, files)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, pa.ArrowException) as why:
+        reason = (str(why).splitlines() or [type(why).__name__])[0]
+        _note(f"the index {path} is broken ({reason}): all results are read from their files")
+    return _Summaries(folder), []
+
+
+def _read_rows(
+    index: parquet.ParquetFile, folder: Path, files: dict[bytes, Stamp]
+) -> tuple[_Summaries, list[pa.RecordBatch]]:
+    table = index.read(columns=["path", *_STAMPS])
+    paths = table["path"].to_pylist()
+    stamps = zip(*(table[name].to_pylist() for name in _STAMPS), strict=True)
+    fresh = [files.get(path) == stamp for path, stamp in zip(paths, stamps, strict=True)]
+    rewrite = len(files) - sum(fresh) > MAX_STALE * len(files)
+    summaries, kept, at = _Summaries(folder), [], 0
+    for batch in index.iter_batches(_BATCH):
+        rows = batch.filter(pa.array(fresh[at : at + len(batch)]))
+        at += len(batch)
+        texts = (rows[name].to_pylist() for name in ("path", "summary", "config", "packages"))
+        for row in zip(*texts, strict=True):
+            summaries.add(*row)
+        if rewrite:
+            kept.append(rows)
+    return summaries, kept
+
+
+Row = tuple[bytes, str, str, str]
+"""Relative path, summary, config and packages of a result."""
+
+
+def _read_files(
+    folder: Path, paths: list[bytes], summaries: _Summaries
+) -> tuple[list[Row], list[str]]:
+    """Read and add results from their files; their rows, and a sentence for each broken file."""
+    rows: list[Row] = []
+    problems: list[str] = []
+    for path in paths:
+        try:
+            row = (path, *_summarize(load(folder / os.fsdecode(path))))
+        except BadResult as error:
+            problems.append(str(error))
+            continue
+        summaries.add(*row)
+        rows.append(row)
+    return rows, problems
+
+
+def _summarize(result: Result) -> tuple[str, str, str]:
+    """The summary of a result as JSON, without its config and packages, and these two as JSON."""
+    origin, main = result.provenance, result.main
+    details = {"imported": True} if result.details.get("imported") is True else {}
+    small = result.model_copy(
+        update={
+            "scores": {} if main is None else {result.metric: main},
+            "details": details,
+            "provenance": origin.model_copy(update={"config": {}, "packages": {}}),
+        }
+    )
+    config, packages = (json.dumps(each) for each in (origin.config, origin.packages))
+    return small.model_dump_json(), config, packages
+
+
+def _to_batches(
+    rows: list[Row], files: dict[bytes, Stamp], settled: float
+) -> Iterator[pa.RecordBatch]:
+    """The rows of files that did not change after `settled` (ns), with their stamps."""
+    old = [row for row in rows if files[row[0]].ctime < settled]
+    for start in range(0, len(old), _BATCH):
+        paths, *texts = zip(*old[start : start + _BATCH], strict=True)
+        stamps = zip(*(files[path] for path in paths), strict=True)
+        columns = zip((paths, *stamps, *texts), _COLUMNS, strict=True)
+        arrays = [pa.array(values, column.type) for values, column in columns]
+        yield pa.record_batch(arrays, schema=_COLUMNS)
+
+
+def _write_index(folder: Path, batches: list[pa.RecordBatch]) -> None:
+    """Write a complete index and move it into place; a note if the folder cannot be written."""
+
+    def write(path: Path) -> None:
+        options = {"compression": "zstd", "write_page_checksum": True}
+        with parquet.ParquetWriter(path, _COLUMNS, **options) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+
+    path = folder / INDEX_FILE
+    try:
+        replace_file(path, write)
+    except OSError as error:
+        _note(
+            f"the index {path} cannot be written ({error.strerror or error}): the next reading of "
+            f"{counted(sum(map(len, batches)), 'result')} will be as slow as this one"
+        )
+
+
+def _note(text: str) -> None:
+    warnings.warn(text, ResultIndexNote, stacklevel=2)
