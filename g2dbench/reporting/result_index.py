@@ -14,13 +14,12 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-from pyarrow import parquet
+from pyarrow import compute, parquet
 from pydantic import BaseModel
 
 import g2dbench
@@ -60,6 +59,10 @@ class ResultIndexNote(UserWarning):
     """Says that the index of a results folder was broken, or cannot be written."""
 
 
+Row = tuple[bytes, int, int, int, int, str, str, str]
+"""Relative path, stamp, summary, config and packages of a result."""
+
+
 class Stamp(NamedTuple):
     """What changes when a file changes: times in ns, size in bytes, inode."""
 
@@ -77,7 +80,13 @@ class _Summaries:
     stored: dict[bytes, StoredResult] = field(default_factory=dict)
     parsed: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, path: bytes, summary: str, config: str, packages: str) -> None:
+    def add_all(self, batch: pa.RecordBatch) -> None:
+        """Parse the rows of a batch."""
+        names = ("path", "summary", "config", "packages")
+        for row in zip(*(batch[name].to_pylist() for name in names), strict=True):
+            self._add(*row)
+
+    def _add(self, path: bytes, summary: str, config: str, packages: str) -> None:
         """Parse one row. Equal settings are one object, so that 100,000 results fit in memory."""
         result = Result.model_validate_json(summary)
         for name, text in (("config", config), ("packages", packages)):
@@ -106,12 +115,16 @@ def read_summaries(folder: Path) -> tuple[list[StoredResult], list[str]]:
     does not exist, or none of its results can be read.
     """
     began, files = time.time_ns(), _scan(folder)
-    summaries, kept = _read_index(folder, files)
-    missing = [path for path in files if path not in summaries.stored]
-    rows, problems = _read_files(folder, missing, summaries)
+    rows = _read_index(folder, files)
+    known = {path for batch in rows for path in batch["path"].to_pylist()}
+    missing = [path for path in files if path not in known]
+    new, problems = _read_files(folder, missing, files)
+    rows += new
     if len(files) >= MIN_RESULTS and len(missing) > MAX_STALE * len(files):
-        settled = began - SETTLED_SECONDS * 1e9
-        _write_index(folder, [*kept, *_to_batches(rows, files, settled)])
+        _write_index(folder, rows, began - int(SETTLED_SECONDS * 1e9))
+    summaries = _Summaries(folder)
+    while rows:  # a batch is freed when its results exist
+        summaries.add_all(rows.pop())
     found = [summaries.stored[path] for path in files if path in summaries.stored]
     if not found:
         raise no_readable_result(folder, problems)
@@ -132,64 +145,49 @@ def _scan(folder: Path) -> dict[bytes, Stamp]:
     return found
 
 
-def _read_index(folder: Path, files: dict[bytes, Stamp]) -> tuple[_Summaries, list[pa.RecordBatch]]:
-    """The summaries whose files are unchanged, and their rows if the index is to be written again.
+def _read_index(folder: Path, files: dict[bytes, Stamp]) -> list[pa.RecordBatch]:
+    """The rows whose files are unchanged.
 
-    Both are empty if there is no index, one of another version, or a broken one.
+    None if there is no index, one of another version, or a broken one.
     """
     path = folder / INDEX_FILE
     try:
         with parquet.ParquetFile(path, page_checksum_verification=True) as index:
-            if (index.schema_arrow.metadata or {}).get(b"g2dbench") != _FORMAT:
-                return _Summaries(folder), []
-            return _read_rows(index, folder, files)
+            if (index.schema_arrow.metadata or {}).get(b"g2dbench") == _FORMAT:
+                return [_unchanged(batch, files) for batch in index.iter_batches(_BATCH)]
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, LookupError, TypeError, RecursionError, pa.ArrowException) as why:
-        reason = (str(why).splitlines() or [type(why).__name__])[0]
+    except (OSError, ValueError, LookupError, TypeError, pa.ArrowException) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         _note(f"the index {path} is broken ({reason}): all results are read from their files")
-    return _Summaries(folder), []
+    return []
 
 
-def _read_rows(
-    index: parquet.ParquetFile, folder: Path, files: dict[bytes, Stamp]
-) -> tuple[_Summaries, list[pa.RecordBatch]]:
-    table = index.read(columns=["path", *_STAMPS])
-    paths = table["path"].to_pylist()
-    stamps = zip(*(table[name].to_pylist() for name in _STAMPS), strict=True)
-    fresh = [files.get(path) == stamp for path, stamp in zip(paths, stamps, strict=True)]
-    rewrite = len(files) - sum(fresh) > MAX_STALE * len(files)
-    summaries, kept, at = _Summaries(folder), [], 0
-    for batch in index.iter_batches(_BATCH):
-        rows = batch.filter(pa.array(fresh[at : at + len(batch)]))
-        at += len(batch)
-        texts = (rows[name].to_pylist() for name in ("path", "summary", "config", "packages"))
-        for row in zip(*texts, strict=True):
-            summaries.add(*row)
-        if rewrite:
-            kept.append(rows)
-    return summaries, kept
-
-
-Row = tuple[bytes, str, str, str]
-"""Relative path, summary, config and packages of a result."""
+def _unchanged(batch: pa.RecordBatch, files: dict[bytes, Stamp]) -> pa.RecordBatch:
+    if batch.schema.names != _COLUMNS.names:
+        raise ValueError(f"its columns are {', '.join(batch.schema.names)}")
+    stamps = zip(*(batch[name].to_pylist() for name in _STAMPS), strict=True)
+    rows = zip(batch["path"].to_pylist(), stamps, strict=True)
+    return batch.filter(pa.array([files.get(path) == stamp for path, stamp in rows], pa.bool_()))
 
 
 def _read_files(
-    folder: Path, paths: list[bytes], summaries: _Summaries
-) -> tuple[list[Row], list[str]]:
-    """Read and add results from their files; their rows, and a sentence for each broken file."""
-    rows: list[Row] = []
+    folder: Path, paths: list[bytes], files: dict[bytes, Stamp]
+) -> tuple[list[pa.RecordBatch], list[str]]:
+    """The rows of results, read from their files, and a sentence for each broken file."""
+    batches: list[pa.RecordBatch] = []
     problems: list[str] = []
-    for path in paths:
-        try:
-            row = (path, *_summarize(load(folder / os.fsdecode(path))))
-        except BadResult as error:
-            problems.append(str(error))
-            continue
-        summaries.add(*row)
-        rows.append(row)
-    return rows, problems
+    for start in range(0, len(paths), _BATCH):
+        rows: list[Row] = []
+        for path in paths[start : start + _BATCH]:
+            try:
+                texts = _summarize(load(folder / os.fsdecode(path)))
+            except BadResult as error:
+                problems.append(str(error))
+            else:
+                rows.append((path, *files[path], *texts))
+        batches += _to_batch(rows)
+    return batches, problems
 
 
 def _summarize(result: Result) -> tuple[str, str, str]:
@@ -207,21 +205,21 @@ def _summarize(result: Result) -> tuple[str, str, str]:
     return small.model_dump_json(), config, packages
 
 
-def _to_batches(
-    rows: list[Row], files: dict[bytes, Stamp], settled: float
-) -> Iterator[pa.RecordBatch]:
-    """The rows of files that did not change after `settled` (ns), with their stamps."""
-    old = [row for row in rows if files[row[0]].ctime < settled]
-    for start in range(0, len(old), _BATCH):
-        paths, *texts = zip(*old[start : start + _BATCH], strict=True)
-        stamps = zip(*(files[path] for path in paths), strict=True)
-        columns = zip((paths, *stamps, *texts), _COLUMNS, strict=True)
-        arrays = [pa.array(values, column.type) for values, column in columns]
-        yield pa.record_batch(arrays, schema=_COLUMNS)
+def _to_batch(rows: list[Row]) -> list[pa.RecordBatch]:
+    """The rows as one batch; no batch for no rows."""
+    if not rows:
+        return []
+    columns = zip(zip(*rows, strict=True), _COLUMNS, strict=True)
+    arrays = [pa.array(values, column.type) for values, column in columns]
+    return [pa.record_batch(arrays, schema=_COLUMNS)]
 
 
-def _write_index(folder: Path, batches: list[pa.RecordBatch]) -> None:
-    """Write a complete index and move it into place; a note if the folder cannot be written."""
+def _write_index(folder: Path, batches: list[pa.RecordBatch], settled: int) -> None:
+    """Write the rows of files that did not change after `settled` (ns) as a complete index.
+
+    A note if the folder cannot be written.
+    """
+    batches = [batch.filter(compute.less(batch["ctime"], settled)) for batch in batches]
 
     def write(path: Path) -> None:
         options = {"compression": "zstd", "write_page_checksum": True}
