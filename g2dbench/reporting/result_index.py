@@ -10,10 +10,13 @@ within the resolution of the clock would go unseen.
 Several processes may write the index at once: each writes a complete file and moves it into place.
 """
 
+import gc
 import json
 import os
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,7 +98,9 @@ class _Summaries:
             vars(result.provenance)[name] = self.parsed[text]
         for model in (result, result.cell, result.provenance, *result.scores.values()):
             _share_field_names(model)
-        self.stored[path] = StoredResult(result, (self.folder / os.fsdecode(path)).parent)
+        self.stored[path] = StoredResult(
+            result, Path(self.folder, os.path.dirname(os.fsdecode(path)))
+        )
 
 
 _FIELD_NAMES: dict[type[BaseModel], set[str]] = {}
@@ -123,12 +128,25 @@ def read_summaries(folder: Path) -> tuple[list[StoredResult], list[str]]:
     if len(files) >= MIN_RESULTS and len(missing) > MAX_STALE * len(files):
         _write_index(folder, rows, began - int(SETTLED_SECONDS * 1e9))
     summaries = _Summaries(folder)
-    while rows:  # a batch is freed when its results exist
-        summaries.add_all(rows.pop())
+    with _collector_paused():
+        while rows:  # a batch is freed when its results exist
+            summaries.add_all(rows.pop())
     found = [summaries.stored[path] for path in files if path in summaries.stored]
     if not found:
         raise no_readable_result(folder, problems)
     return found, problems
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Pause the garbage collector, which would go through a million live objects many times."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _scan(folder: Path) -> dict[bytes, Stamp]:
