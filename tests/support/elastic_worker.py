@@ -1,6 +1,6 @@
 """One process of a small training that torchrun starts, and restarts after a loss.
 
-    torchrun --nproc_per_node=2 --max-restarts=2 elastic_worker.py OUT [KILL_AT]
+    torchrun --nproc_per_node=2 --max-restarts=4 elastic_worker.py OUT [KILL_AT]
 
 The second process is killed at step KILL_AT of the first start, as if its machine failed. The first
 one does it, because it alone shows a progress.
