@@ -82,7 +82,7 @@ def regress(
     new, new_problems = read(results)
     test = None if strict else paired_test(Registry(plugin or ()))
     changes = regression_gate.compare(old, new, limits, test)
-    console.print(_table(changes))
+    _print_changes(changes)
     for change in changes:
         if change.reason:
             console.print(escape(f"{change.name}: {change.reason}"), soft_wrap=True)
@@ -155,6 +155,20 @@ _STYLE = {
     "new": "cyan",
     "same": "dim",
 }
+
+
+_MAX_ROWS = 1000
+"""Of more changes than this, those that are none are only counted: 100,000 rows take a minute."""
+
+
+def _print_changes(changes: "list[Change]") -> None:
+    shown = changes
+    if len(changes) > _MAX_ROWS:
+        shown = [change for change in changes if change.verdict != "same"]
+    if shown:
+        console.print(_table(shown))
+    if unchanged := len(changes) - len(shown):
+        console.print(f"{counted(unchanged, 'unchanged score')} not listed")
 
 
 def _table(changes: "list[Change]") -> Table:

@@ -28,7 +28,11 @@ def test_64_processes_use_each_pair_once_in_equal_shares(seed: int) -> None:
     assert min(sizes) >= steps * BATCH > min(sizes) - BATCH - 1  # every process has all its steps
     # What is dropped at the end of one epoch is not what is dropped in the next one.
     dropped = [
-        {int(row) for rank in range(64) for row in rows_of(counts, rank, 64, epoch)[steps * BATCH :]}
+        {
+            int(row)
+            for rank in range(64)
+            for row in rows_of(counts, rank, 64, epoch)[steps * BATCH :]
+        }
         for epoch in (1, 2)
     ]
     assert len(dropped[0]) == len(dropped[1]) == sum(counts) - 64 * steps * BATCH
