@@ -77,7 +77,7 @@ def hops(gpus: int) -> float:
 
 
 def all_reduce(size: float, gpus: int, network: float) -> float:
-    """Reduce-scatter in the node, a ring over the nodes for each GPU's share, gather in the node."""
+    """Reduce-scatter in a node, a ring over the nodes for each share, gather in a node."""
     inside, nodes = min(gpus, GPUS_PER_NODE), math.ceil(gpus / GPUS_PER_NODE)
     within = 2 * (inside - 1) / inside * size / NVLINK
     between = 2 * (nodes - 1) / nodes * size / inside / network

@@ -77,7 +77,7 @@ class Stamp(NamedTuple):
 
 @dataclass
 class _Summaries:
-    """Results by relative path. texts, parsed: config and packages, which many results share."""
+    """Results by relative path. parsed: config and packages, which many results share."""
 
     folder: Path
     stored: dict[bytes, StoredResult] = field(default_factory=dict)
@@ -98,9 +98,8 @@ class _Summaries:
             vars(result.provenance)[name] = self.parsed[text]
         for model in (result, result.cell, result.provenance, *result.scores.values()):
             _share_field_names(model)
-        self.stored[path] = StoredResult(
-            result, Path(self.folder, os.path.dirname(os.fsdecode(path)))
-        )
+        cell = os.path.dirname(os.fsdecode(path))
+        self.stored[path] = StoredResult(result, self.folder / cell)
 
 
 _FIELD_NAMES: dict[type[BaseModel], set[str]] = {}
@@ -120,21 +119,36 @@ def read_summaries(folder: Path) -> tuple[list[StoredResult], list[str]]:
     does not exist, or none of its results can be read.
     """
     began, files = time.time_ns(), _scan(folder)
-    rows = _read_index(folder, files)
+    settled = began - int(SETTLED_SECONDS * 1e9)
+    try:
+        summaries, problems = _summaries(folder, files, _read_index(folder, files), settled)
+    except (ValueError, TypeError, RecursionError) as error:  # texts of the index
+        _note_broken(folder / INDEX_FILE, error)
+        summaries, problems = _summaries(folder, files, [], settled)
+    found = [summaries.stored[path] for path in files if path in summaries.stored]
+    if not found:
+        raise no_readable_result(folder, problems)
+    return found, problems
+
+
+def _summaries(
+    folder: Path, files: dict[bytes, Stamp], rows: list[pa.RecordBatch], settled: int
+) -> tuple[_Summaries, list[str]]:
+    """All summaries, from rows of the index and from files, and a sentence for each broken file.
+
+    Writes the index again if more than `MAX_STALE` of the results are not in it.
+    """
     known = {path for batch in rows for path in batch["path"].to_pylist()}
     missing = [path for path in files if path not in known]
     new, problems = _read_files(folder, missing, files)
     rows += new
     if len(files) >= MIN_RESULTS and len(missing) > MAX_STALE * len(files):
-        _write_index(folder, rows, began - int(SETTLED_SECONDS * 1e9))
+        _write_index(folder, rows, settled)
     summaries = _Summaries(folder)
     with _collector_paused():
         while rows:  # a batch is freed when its results exist
             summaries.add_all(rows.pop())
-    found = [summaries.stored[path] for path in files if path in summaries.stored]
-    if not found:
-        raise no_readable_result(folder, problems)
-    return found, problems
+    return summaries, problems
 
 
 @contextmanager
@@ -176,8 +190,7 @@ def _read_index(folder: Path, files: dict[bytes, Stamp]) -> list[pa.RecordBatch]
     except FileNotFoundError:
         pass
     except (OSError, ValueError, LookupError, TypeError, pa.ArrowException) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        _note(f"the index {path} is broken ({reason}): all results are read from their files")
+        _note_broken(path, error)
     return []
 
 
@@ -253,6 +266,11 @@ def _write_index(folder: Path, batches: list[pa.RecordBatch], settled: int) -> N
             f"the index {path} cannot be written ({error.strerror or error}): the next reading of "
             f"{counted(sum(map(len, batches)), 'result')} will be as slow as this one"
         )
+
+
+def _note_broken(path: Path, error: Exception) -> None:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    _note(f"the index {path} is broken ({reason}): all results are read from their files")
 
 
 def _note(text: str) -> None:

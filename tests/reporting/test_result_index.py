@@ -6,7 +6,9 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from support.results import result
 
 from g2dbench.errors import BadResult
@@ -129,18 +131,20 @@ def test_an_index_of_a_copied_folder_is_not_used(folder: Path, opened: list[str]
     assert len(opened) == 12
 
 
-@pytest.mark.parametrize("damage", ["empty", "truncated", "text", "flipped", "other"])
+@pytest.mark.parametrize("damage", ["empty", "truncated", "text", "flipped", "other", "rows"])
 def test_a_broken_index_is_reported_and_rebuilt(folder: Path, damage: str) -> None:
     expected, index = values(folder), folder / INDEX_FILE
     raw = bytearray(index.read_bytes())
     if damage == "flipped":
         raw[200] ^= 255
     if damage == "other":  # a table with our mark and other columns
-        import pyarrow as pa
-        from pyarrow import parquet
-
         mark = {"g2dbench": result_index._FORMAT}
         parquet.write_table(pa.table({"path": [1]}).replace_schema_metadata(mark), index)
+    elif damage == "rows":  # texts that are no results
+        table = parquet.read_table(index)
+        texts = pa.array(["{}"] * len(table))
+        at = table.schema.get_field_index("summary")
+        parquet.write_table(table.set_column(at, "summary", texts), index)
     else:
         short = {"empty": b"", "truncated": raw[: len(raw) // 2], "text": b"PAR1 nothing"}
         index.write_bytes(short.get(damage, bytes(raw)))

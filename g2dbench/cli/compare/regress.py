@@ -86,10 +86,9 @@ def regress(
     for change in changes:
         if change.reason:
             console.print(escape(f"{change.name}: {change.reason}"), soft_wrap=True)
-    reports = ((junit, gate_formats.junit(changes)), (summary, gate_formats.markdown(changes)))
-    for path, text in reports:
+    for path, to_text in ((junit, gate_formats.junit), (summary, gate_formats.markdown)):
         if path is not None:
-            _write(path, text)
+            _write(path, to_text(changes))
     if github:
         for line in gate_formats.github_annotations(changes):
             typer.echo(line)
