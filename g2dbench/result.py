@@ -7,6 +7,7 @@ and validated when read. SCHEMA increases with every change of meaning; older fi
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -202,30 +203,40 @@ def _upgraded(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def result_files(folder: Path) -> list[Path]:
-    """The files of all complete results under a folder, sorted.
+    """The files of all complete results under a folder, sorted; see `result_paths`."""
+    return [Path(path) for path in result_paths(folder)]
 
-    Follows links to folders. Hidden folders are left out: cells that are being written.
+
+def result_paths(folder: Path) -> Iterator[str]:
+    """The paths of all complete results under a folder, in the order of their parts.
+
+    Follows links to folders, each folder once. Hidden folders are left out: cells that are being
+    written. BadResult if there is no such folder.
     """
     if not folder.is_dir():
         raise BadResult(f"there is no results folder {folder}: run `g2dbench eval` first")
-    found: list[Path] = []
-    seen: set[Path] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [
-            name for name in sorted(folders) if not name.startswith(".") and _new(place, name, seen)
-        ]
-        if RESULT_FILE in files:
-            found.append(Path(place, RESULT_FILE))
-    return sorted(found)
+    return _walk(str(folder), {_identity(folder)})
 
 
-def _new(place: str, name: str, seen: set[Path]) -> bool:
-    """Whether a folder is met for the first time: links may lead in a circle."""
-    real = Path(place, name).resolve()
-    if real in seen:
-        return False
-    seen.add(real)
-    return True
+def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError:  # it was removed a moment ago, or may not be read
+        return
+    for entry in entries:
+        if not entry.is_dir():
+            if entry.name == RESULT_FILE:
+                yield entry.path
+        elif not entry.name.startswith(".") and (own := _identity(entry)) not in seen:
+            seen.add(own)  # links may lead in a circle
+            yield from _walk(entry.path, seen)
+
+
+def _identity(folder: Path | os.DirEntry[str]) -> tuple[int, int]:
+    """Device and inode of a folder, or of the folder that a link leads to."""
+    stat = folder.stat()
+    return stat.st_dev, stat.st_ino
 
 
 def load_all(folder: Path) -> list[Result]:

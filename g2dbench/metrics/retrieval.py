@@ -29,15 +29,20 @@ TIE_TOLERANCE = 1e-9
 _MAX_ELEMENTS = 1 << 22  # query x pool cells held at once: 32 MB per float64 array
 
 
-def _normalized(embedding: ArrayLike, name: str) -> NDArray[np.float64]:
-    """Rows scaled to length 1, float64; BadResult for rows that are zero or not finite."""
+def unit_rows(embedding: ArrayLike, name: str, first: int = 0) -> NDArray[np.float64]:
+    """Rows scaled to length 1, float64; BadResult for rows that are zero or not finite.
+
+    first: the number of the first row, for the message.
+    """
     rows = np.asarray(embedding, dtype=np.float64)
     if rows.ndim != 2:
         raise ValueError(f"{name} embeddings must be (items, width); found {rows.shape}")
     length = np.linalg.norm(rows, axis=1)
     bad = np.flatnonzero(~np.isfinite(length) | (length == 0))
     if bad.size:
-        raise BadResult(f"{name} embedding {bad[0]} is zero or not finite and has no direction")
+        raise BadResult(
+            f"{name} embedding {first + bad[0]} is zero or not finite and has no direction"
+        )
     return np.asarray(rows / length[:, None])
 
 
@@ -94,7 +99,7 @@ def ranks(
 
     query (N,D), pool (M,D); group ids (N,) or (N,G) and (M,) or (M,G).
     """
-    queries, items = _normalized(query, "query"), _normalized(pool, "pool")
+    queries, items = unit_rows(query, "query"), unit_rows(pool, "pool")
     left, right = _group_codes(query_groups, pool_groups)
     if len(left) != len(queries) or len(right) != len(items) or queries.shape[1] != items.shape[1]:
         raise ValueError(
@@ -192,7 +197,7 @@ def class_precisions(
     come first. Mean over queries: `mean_of(found[:, i])`.
     Source: ConVIRT (Zhang et al. 2022), CheXpert 8x200; GLoRIA (Huang et al. 2021), 5x200.
     """
-    queries, items = _normalized(query, "query"), _normalized(pool, "pool")
+    queries, items = unit_rows(query, "query"), unit_rows(pool, "pool")
     left, right = _group_codes(query_classes, pool_classes)
     own = np.full(len(queries), -1) if same_item is None else np.asarray(same_item, dtype=np.intp)
     if not len(left) == len(queries) == len(own) or len(right) != len(items):

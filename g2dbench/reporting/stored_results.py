@@ -1,6 +1,6 @@
 """Results of a folder together with their places; broken files are reported, not fatal."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +49,14 @@ def read_results(folder: Path) -> tuple[list[StoredResult], list[str]]:
         except BadResult as error:
             problems.append(str(error))
     if not found:
-        detail = f"; {problems[0]}" if problems else ": run `g2dbench eval` first"
-        raise BadResult(f"{folder} has no readable result{detail}")
+        raise no_readable_result(folder, problems)
     return found, problems
+
+
+def no_readable_result(folder: Path, problems: Sequence[str]) -> BadResult:
+    """The error for a folder none of whose results can be read."""
+    detail = f"; {problems[0]}" if problems else ": run `g2dbench eval` first"
+    return BadResult(f"{folder} has no readable result{detail}")
 
 
 def newest(results: Iterable[StoredResult]) -> list[StoredResult]:

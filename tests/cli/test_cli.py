@@ -3,15 +3,17 @@
 import json
 import os
 import shutil
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support.results import result
 from typer.testing import CliRunner
 
 from g2dbench.cli import app
-from g2dbench.result import RESULT_FILE, load, load_all
+from g2dbench.result import RESULT_FILE, load, load_all, save
 
 pytestmark = pytest.mark.integration
 
@@ -267,6 +269,22 @@ def test_regress_passes_on_a_rerun_and_fails_on_a_fall(shell: Shell, tmp_path: P
     assert code == 1
     assert "1 fell" in text
     assert 'failures="1"' in (tmp_path / "j.xml").read_text()
+
+
+def test_regress_lists_only_changes_where_there_are_many(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_module("g2dbench.cli.compare.regress"), "_MAX_ROWS", 5)
+    for folder, changed in (("before", 0.0), ("now", 0.3)):
+        for seed in range(6):
+            value = 0.5 - changed * (seed == 2)
+            save(result(value, seed=seed), tmp_path / folder / f"cell-{seed}")
+    code, text = shell("regress", "--baseline", "before", "now")
+    assert code == 1
+    assert "5 unchanged scores not listed" in text
+    assert "0.2000" in text
+    assert " s2 " in text
+    assert " s3 " not in text
 
 
 def test_regress_refuses_other_data(shell: Shell) -> None:

@@ -71,22 +71,24 @@ def regress(
     from g2dbench.registry import Registry
     from g2dbench.reporting.gate import gate_formats, regression_gate
     from g2dbench.reporting.gate.gate_noise import paired_test
+    from g2dbench.reporting.result_index import read_summaries
     from g2dbench.reporting.stored_results import read_results
 
     words = [*_read_tolerances(tolerances), *(tolerance or [])]
-    old, old_problems = read_results(baseline)
-    new, new_problems = read_results(results)
-    test = None if strict else paired_test(Registry(plugin or ()))
     limits = regression_gate.parse_tolerances(words)
+    # Summaries have the main score only, which is all that the default tolerance looks at.
+    read = read_summaries if limits.keys() == {""} else read_results
+    old, old_problems = read(baseline)
+    new, new_problems = read(results)
+    test = None if strict else paired_test(Registry(plugin or ()))
     changes = regression_gate.compare(old, new, limits, test)
-    console.print(_table(changes))
+    _print_changes(changes)
     for change in changes:
         if change.reason:
             console.print(escape(f"{change.name}: {change.reason}"), soft_wrap=True)
-    reports = ((junit, gate_formats.junit(changes)), (summary, gate_formats.markdown(changes)))
-    for path, text in reports:
+    for path, to_text in ((junit, gate_formats.junit), (summary, gate_formats.markdown)):
         if path is not None:
-            _write(path, text)
+            _write(path, to_text(changes))
     if github:
         for line in gate_formats.github_annotations(changes):
             typer.echo(line)
@@ -152,6 +154,20 @@ _STYLE = {
     "new": "cyan",
     "same": "dim",
 }
+
+
+_MAX_ROWS = 1000
+"""Of more changes than this, those that are none are only counted: 100,000 rows take a minute."""
+
+
+def _print_changes(changes: "list[Change]") -> None:
+    shown = changes
+    if len(changes) > _MAX_ROWS:
+        shown = [change for change in changes if change.verdict != "same"]
+    if shown:
+        console.print(_table(shown))
+    if unchanged := len(changes) - len(shown):
+        console.print(f"{counted(unchanged, 'unchanged score')} not listed")
 
 
 def _table(changes: "list[Change]") -> Table:

@@ -95,13 +95,15 @@ def leaderboard(
     from g2dbench.reporting.leaderboard import formats, significance, terminal
     from g2dbench.reporting.leaderboard.facts import FactSources, collect_facts, parse_facts
     from g2dbench.reporting.leaderboard.leaderboard import build_leaderboard, without_limited
+    from g2dbench.reporting.result_index import read_summaries
     from g2dbench.reporting.stored_results import read_results
 
     if against is not None:
         _print_paper(results, format_, with_limited)
         return
     names = parse_facts(columns)
-    stored, problems = read_results(results)
+    # Facts need whole results, the table only their main scores.
+    stored, problems = (read_results if names else read_summaries)(results)
     every = [each.result for each in stored]
     shown, limited = (every, 0) if with_limited else without_limited(every)
     if not shown:

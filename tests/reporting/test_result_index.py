@@ -1,0 +1,204 @@
+"""The index of results: equal to the files, never trusted over them, and rebuilt when broken."""
+
+import json
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+from support.results import result
+
+from g2dbench.errors import BadResult
+from g2dbench.reporting import result_index
+from g2dbench.reporting.leaderboard import build_leaderboard
+from g2dbench.reporting.result_index import INDEX_FILE, ResultIndexNote, read_summaries
+from g2dbench.reporting.stored_results import read_results
+from g2dbench.result import Score, load, save
+
+CONFIG = {"protocol": {"lr": 0.1}, "model_code": "m"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """12 results, one of them failed and one imported, that count as many and as settled."""
+    monkeypatch.setattr(result_index, "MIN_RESULTS", 1)
+    monkeypatch.setattr(result_index, "SETTLED_SECONDS", -10.0)
+    for seed in range(12):
+        scores = {
+            "dice": Score(value=seed / 12, low=0.0, high=1.0, n=9),
+            "dice:nodule": Score(value=0.1, n=3),
+        }
+        status = "failed" if seed == 3 else "done"
+        details = {"imported": seed == 4, "curve": [1.0, 2.0]}
+        one = result(
+            seed=seed % 4, model=f"m{seed // 4}", status=status, config=CONFIG, details=details,
+            packages={"torch": "2"}, scores={} if seed == 3 else scores,
+        )  # fmt: skip
+        save(one, tmp_path / "results" / f"cell-{seed:02d}")
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the cells whose file is read."""
+    names: list[str] = []
+
+    def counted_load(path: Path) -> object:
+        names.append(path.parent.name)
+        return load(path)
+
+    monkeypatch.setattr(result_index, "load", counted_load)
+    return names
+
+
+def values(folder: Path) -> dict[str, float]:
+    found, problems = read_summaries(folder)
+    assert not problems
+    return {
+        each.folder.name: each.result.scores["dice"].value for each in found if each.result.main
+    }
+
+
+def test_summaries_are_the_results_without_details_and_other_scores(
+    folder: Path, opened: list[str]
+) -> None:
+    whole = read_results(folder)[0]
+    for _ in ("without an index", "with it"):
+        found, problems = read_summaries(folder)
+        assert not problems
+        assert [each.folder for each in found] == [each.folder for each in whole]
+        for one, other in zip(found, whole, strict=True):
+            assert one.result.cell == other.result.cell
+            assert one.result.provenance == other.result.provenance
+            assert one.result.main == other.result.main
+            assert one.result.counts == other.result.counts
+            assert (one.result.status, one.result.reason) == (
+                other.result.status, other.result.reason,
+            )  # fmt: skip
+            assert one.result.checksum == other.result.checksum
+        boards = [build_leaderboard(each.result for each in part) for part in (found, whole)]
+        assert boards[0] == boards[1]
+    assert len(opened) == 12
+
+
+def test_changed_new_and_removed_results_are_seen(folder: Path, opened: list[str]) -> None:
+    before = values(folder)
+    opened.clear()
+    path = folder / "cell-05" / "result.json"
+    save(load(path).model_copy(update={"scores": {"dice": Score(value=0.99)}}), path.parent)
+    save(result(0.5, seed=99), folder / "cell-99")
+    (folder / "cell-06" / "result.json").unlink()
+    expected = {**before, "cell-05": 0.99, "cell-99": 0.5}
+    del expected["cell-06"]
+    assert values(folder) == values(folder) == expected
+    assert sorted(opened) == ["cell-05", "cell-99"]
+
+
+def test_an_edit_in_place_that_restores_size_and_time_is_seen(folder: Path) -> None:
+    path = folder / "cell-06" / "result.json"
+    assert values(folder)["cell-06"] == 0.5
+    stat, text = path.stat(), path.read_text()
+    path.write_text(text.replace('"value": 0.5', '"value": 0.9'))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns, after.st_ino) == (
+        stat.st_size, stat.st_mtime_ns, stat.st_ino,
+    )  # fmt: skip
+    assert values(folder)["cell-06"] == 0.9
+
+
+def test_files_that_changed_a_moment_ago_are_not_indexed(
+    folder: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(result_index, "SETTLED_SECONDS", 60.0)
+    values(folder)
+    values(folder)
+    assert len(opened) == 24
+
+
+def test_an_index_of_a_copied_folder_is_not_used(folder: Path, opened: list[str]) -> None:
+    """The index of other results, as if a stranger had sent it with the files."""
+    values(folder)
+    copied = folder.with_name("copied")
+    for cell in sorted(folder.glob("cell-*")):
+        save(load(cell / "result.json").model_copy(update={"reason": "mine"}), copied / cell.name)
+    (copied / INDEX_FILE).write_bytes((folder / INDEX_FILE).read_bytes())
+    opened.clear()
+    assert {each.result.reason for each in read_summaries(copied)[0]} == {"mine"}
+    assert len(opened) == 12
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "text", "flipped", "other", "rows"])
+def test_a_broken_index_is_reported_and_rebuilt(folder: Path, damage: str) -> None:
+    expected, index = values(folder), folder / INDEX_FILE
+    raw = bytearray(index.read_bytes())
+    if damage == "flipped":
+        raw[200] ^= 255
+    if damage == "other":  # a table with our mark and other columns
+        mark = {"g2dbench": result_index._FORMAT}
+        parquet.write_table(pa.table({"path": [1]}).replace_schema_metadata(mark), index)
+    elif damage == "rows":  # texts that are no results
+        table = parquet.read_table(index)
+        texts = pa.array(["{}"] * len(table))
+        at = table.schema.get_field_index("summary")
+        parquet.write_table(table.set_column(at, "summary", texts), index)
+    else:
+        short = {"empty": b"", "truncated": raw[: len(raw) // 2], "text": b"PAR1 nothing"}
+        index.write_bytes(short.get(damage, bytes(raw)))
+    with pytest.warns(ResultIndexNote, match=r"broken .*all results are read from their files"):
+        assert values(folder) == expected
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert values(folder) == expected
+
+
+def test_an_index_of_another_version_is_rebuilt(
+    folder: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values(folder)
+    monkeypatch.setattr(result_index, "_FORMAT", b"1 4 99.0")
+    values(folder)
+    assert len(opened) == 24
+
+
+def test_an_index_that_cannot_be_written_is_reported(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, write: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(result_index, "replace_file", refuse)
+    with pytest.warns(ResultIndexNote, match="cannot be written \\(Permission denied\\)"):
+        assert len(values(folder)) == 11
+
+
+def test_broken_results_are_reported_each_time(folder: Path) -> None:
+    (folder / "cell-07" / "result.json").write_text("{")
+    for _ in range(2):
+        found, problems = read_summaries(folder)
+        assert len(found) == 11
+        assert len(problems) == 1
+        assert "cell-07" in problems[0]
+    for cell in folder.glob("cell-*"):
+        (cell / "result.json").write_text(json.dumps([]))
+    with pytest.raises(BadResult, match="no readable result"):
+        read_summaries(folder)
+
+
+def test_several_writers_leave_a_complete_index(folder: Path, opened: list[str]) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(values, [folder] * 8))
+    assert all(each == found[0] for each in found)
+    assert [path.name for path in folder.iterdir() if path.is_file()] == [INDEX_FILE]
+    opened.clear()
+    assert values(folder) == found[0]
+    assert not opened
+
+
+def test_few_results_get_no_index(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(result_index, "MIN_RESULTS", 13)
+    assert len(values(folder)) == 11
+    assert not (folder / INDEX_FILE).exists()
