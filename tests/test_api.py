@@ -36,7 +36,7 @@ class Linear(g2dbench.Model):
     card = g2dbench.ModelCard(
         name="linear", summary="", paper="", source="", licence="", capabilities=("features",)
     )
-    preprocess = g2dbench.Preprocess(size=64, fit="stretch", mean=(0.5,), std=(0.25,))
+    preprocess = g2dbench.Preprocess(size=64, channels=1, mean=(0.5,), std=(0.25,))
     channels, strides, fixed_size = (4,), (32,), False
 
     def __init__(self, seed: int = 0) -> None:
@@ -57,6 +57,14 @@ def test_the_page_runs_as_a_notebook(project: Path, capsys: pytest.CaptureFixtur
     printed = capsys.readouterr().out
     assert "random-init" in printed
     assert "blocks" in printed
+    scores = g2dbench.load_results("results")
+    status = scores.groupby(["model", "task"]).status.first().to_dict()
+    assert status == {
+        ("blocks", "cls"): "done",
+        ("blocks", "ground"): "unsupported",
+        ("random-init", "cls"): "done",
+        ("random-init", "zeroshot"): "done",
+    }
 
 
 def test_importing_the_package_loads_neither_torch_nor_pandas() -> None:
@@ -101,6 +109,7 @@ def test_a_model_that_was_trained_further_is_another_model() -> None:
         model.layer.weight.mul_(-3).add_(0.01)
     after = g2dbench.evaluate(model, tasks=["cls"], **SMALL)
     same = g2dbench.evaluate(model, tasks=["cls"], **SMALL)
+    assert set(before.status) == set(after.status) == {"done"}
     assert before.weights.iloc[0] != after.weights.iloc[0] == same.weights.iloc[0]
     assert before.folder.iloc[0] != after.folder.iloc[0] == same.folder.iloc[0]
     assert g2dbench.leaderboard("results").model.nunique() == 2
