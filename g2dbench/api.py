@@ -207,7 +207,10 @@ def _add_data(
     if not isinstance(data, str):
         bench.add_dataset(data.card.name, data)
         return data.card.name
-    opened = open_prepared(data, store, bench.registry, size=size, progress=progress, echo=_warn)
+    # Without worker processes: in a script, these would import the script and call this again.
+    opened = open_prepared(
+        data, store, bench.registry, size=size, workers=0, progress=progress, echo=_warn
+    )
     bench.add_dataset(data, opened)
     return data
 

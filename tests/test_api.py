@@ -89,6 +89,18 @@ def test_a_call_returns_what_the_command_line_writes(small_store: Path, folder: 
     pd.testing.assert_frame_equal(scores, g2dbench.load_results("api"))
 
 
+def test_a_script_without_a_main_guard_generates_the_embedded_data(folder: Path) -> None:
+    """Worker processes would import the script again, and wait for each other forever."""
+    text = """import g2dbench
+scores = g2dbench.evaluate("random-init", ["zeroshot"], "synthetic:60", size=64, store="new")
+print(scores.status[0])
+"""
+    Path("script.py").write_text(text)
+    words = [sys.executable, "script.py"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "done\n", done.stderr
+
+
 def test_a_second_call_reads_the_results_and_rerun_evaluates_again() -> None:
     def created(**more: bool) -> float:
         found = g2dbench.evaluate("random-init", tasks=["zeroshot"], **SMALL, **more)

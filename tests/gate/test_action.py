@@ -16,6 +16,7 @@ from support.pages import blocks, commands, run, run_page
 
 from g2dbench.cli import app
 from g2dbench.conformance.template import write_template
+from g2dbench.result import load, save
 
 GROUP: Any = typer.main.get_command(app)
 
@@ -145,6 +146,15 @@ def test_the_steps_open_the_gate_and_close_it(
     assert "<testsuite" in (tmp_path / "results" / "gate.xml").read_text()
     assert gate.run("Write the summary").returncode == 0
     assert (tmp_path / "summary.md").read_text() == (tmp_path / "results/gate.md").read_text()
+    (better,) = (tmp_path / "baseline").rglob("result.json")
+    found = load(better)
+    auc = found.scores["auc"]
+    raised = auc.model_copy(update={"value": auc.value + 0.05})
+    save(found.model_copy(update={"scores": {**found.scores, "auc": raised}}), better.parent)
+    (better.parent / "predictions.parquet").unlink()  # the tolerance decides alone
+    done = gate.run("Compare with the baseline")
+    assert done.returncode != 0
+    assert "::error" in done.stdout
     shutil.rmtree(tmp_path / "results" / "zeroshot")  # nothing was evaluated
     done = gate.run("Compare with the baseline")
     assert done.returncode != 0
