@@ -10,7 +10,7 @@ LOWEST := build/lowest
 GPU_PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help baseline demo test unit gate check format lint types nightly gate-processors lowest wheel gpu gpu-study stress clean
+.PHONY: help baseline demo test unit gate check format lint types docs nightly gate-processors lowest wheel gpu gpu-study stress clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: *.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 17
@@ -46,8 +46,16 @@ lint: $(STAMP)   ## lint
 types: $(STAMP)  ## type-check the engine, strictly
 	$(BIN)/mypy
 
-nightly: $(STAMP) ## every test, the gate on imitated processors, the oldest dependencies
+# An environment of its own, so that the packages of the site and of g2dbench do not meet.
+docs:            ## build the documentation into build/site; a broken link is an error
+	test -x build/docs/bin/mkdocs || $(PYTHON) -m venv build/docs
+	build/docs/bin/python -m pip install --quiet $$($(PYTHON) -c 'import tomllib; \
+	    print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])')
+	build/docs/bin/mkdocs build --strict --quiet
+
+nightly: $(STAMP) ## every test, the site, the gate on imitated processors, the oldest dependencies
 	$(BIN)/python -m pytest -q -n auto --dist loadfile -m 'slow or not slow'
+	$(MAKE) docs
 	$(MAKE) gate-processors
 	$(MAKE) lowest
 

@@ -1,13 +1,14 @@
 """g2dbench: trains G2D and evaluates vision-language models on chest radiographs.
 
-The names below are the interface for plug-ins. They are imported on first use, so that
-`import g2dbench` and listing are fast; a test pins the list.
+The names below are the interface for plug-ins and for Python programs. They are imported on first
+use, so that `import g2dbench` and listing are fast; a test pins the list.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from g2dbench.api import evaluate, leaderboard, load_results
     from g2dbench.cards import DatasetCard, MethodCard, ModelCard, TaskCard
     from g2dbench.dataset import Dataset
     from g2dbench.errors import BadCheckpoint, BadData, G2DBenchError, Misuse, Unsupported
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "g2dbench.api": ("evaluate", "leaderboard", "load_results"),
     "g2dbench.cards": ("DatasetCard", "MethodCard", "ModelCard", "TaskCard"),
     "g2dbench.sample": ("Box", "Record", "Sample"),
     "g2dbench.dataset": ("Dataset",),
@@ -56,6 +58,9 @@ __all__ = [
     "TaskCard",
     "Unsupported",
     "capabilities",
+    "evaluate",
+    "leaderboard",
+    "load_results",
 ]
 
 

@@ -20,19 +20,21 @@ def open_prepared(
     root: Path | None = None,
     size: int | None = None,
     split: str | None = None,
+    workers: int | None = None,
     progress: Progress = quiet,
     echo: prepared_stores.Echo = prepared_stores.silent,
 ) -> Store:
     """The prepared data set that a reference names; an embedded one is generated if it is missing.
 
-    root, split: select one of a data set that was prepared more than once. echo: receives a
-    sentence if there was a choice between stores. Misuse and BadData as from `require_store`.
+    root, split: select one of a data set that was prepared more than once. workers: processes that
+    generate images; 0 generates in this process, None uses one per core. echo: receives a sentence
+    if there was a choice between stores. Misuse and BadData as from `require_store`.
     """
     parsed = reference.parse(text)
     if split and parsed.split and split != parsed.split:
         raise Misuse(f"{text!r} and --split {split} name two splits: give one of them")
     if is_embedded(parsed, registry):
-        return _embedded(parsed, store, registry, size, split, progress)
+        return _embedded(parsed, store, registry, size, split, workers, progress)
     if parsed.count is not None:
         raise Misuse(f"{text!r}: only an embedded data set accepts a number of images")
     data = prepared_stores.require_store(
@@ -69,6 +71,7 @@ def _embedded(
     registry: Registry,
     size: int | None,
     split: str | None,
+    workers: int | None,
     progress: Progress,
 ) -> Store:
     data = prepare.open_or_prepare(
@@ -76,7 +79,7 @@ def _embedded(
         None,
         store,
         size=size,
-        workers=None,
+        workers=workers,
         progress=progress,
         registry=registry,
         generation=generation_of(parsed, registry),

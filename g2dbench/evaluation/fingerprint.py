@@ -77,6 +77,11 @@ def fingerprint(model: Model) -> Fingerprint:
     return found
 
 
+def forget(model: Model) -> None:
+    """Compute the model's fingerprint again at the next call, as it may have been changed."""
+    _measured.pop(model, None)
+
+
 class _ObjectWalk:
     """Describes an object's contents as text lines, in the same order in every process."""
 

@@ -26,6 +26,7 @@ class Workbench:
         self._datasets: dict[tuple[str, Path | None, int | None], Dataset] = {}
         self._given = dict(datasets or {})
         self._references: dict[str, ModelReference] = {}
+        self._models: dict[str, Model] = {}
         self._loaded: tuple[str, int, Model] | None = None
 
     @classmethod
@@ -36,6 +37,11 @@ class Workbench:
     def add_dataset(self, name: str, dataset: Dataset) -> None:
         """Use an open data set for the specs that name it so."""
         self._given[name] = dataset
+
+    def add_model(self, text: str, model: Model) -> None:
+        """Use a loaded model for the specs that name it so."""
+        self._models[text] = model
+        self._references[text] = ModelReference(text, name=text)
 
     def has_dataset(self, name: str) -> bool:
         """Whether `add_dataset` was called with this name."""
@@ -59,6 +65,8 @@ class Workbench:
 
     def model(self, spec: CellSpec) -> Model:
         """The spec's model; passes on any exception of its loader."""
+        if spec.model in self._models:
+            return self._models[spec.model]
         if self._loaded is None or self._loaded[:2] != (spec.model, spec.model_seed):
             self._loaded = None  # never two large models in memory
             loaded = self.reference(spec.model).load(self.registry, spec.model_seed)

@@ -168,10 +168,11 @@ REGISTRY = Registry()
 READERS = [REGISTRY.find(DatasetCard, card.name).load() for card in REGISTRY.cards(DatasetCard)]
 SPLITS = {OURS, OFFICIAL, *(name for reader in READERS for name in published_splits(reader))}
 VALUES: dict[str, set[str]] = {
-    "--task": {card.name for card in REGISTRY.cards(TaskCard)},
+    "--task": {card.name for card in REGISTRY.cards(TaskCard)} | {"mirror"},
     "--method": {card.name for card in REGISTRY.cards(MethodCard)},
     "--recipe": set(recipe.names()),
-    "--data": {card.name for card in REGISTRY.cards(DatasetCard)} | {"ward_7", "my_set"},
+    "--data": {card.name for card in REGISTRY.cards(DatasetCard)}
+    | {"ward_7", "my_set", "sorted_films"},
     "--test-data": {card.name for card in REGISTRY.cards(DatasetCard)},
     "--split": SPLITS,
     "--model": {card.name for card in REGISTRY.cards(ModelCard)},

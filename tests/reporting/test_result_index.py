@@ -13,7 +13,7 @@ from support.results import result
 
 from g2dbench.errors import BadResult
 from g2dbench.reporting import result_index
-from g2dbench.reporting.leaderboard import build_leaderboard
+from g2dbench.reporting.leaderboard.leaderboard import build_leaderboard
 from g2dbench.reporting.result_index import INDEX_FILE, ResultIndexNote, read_summaries
 from g2dbench.reporting.stored_results import read_results
 from g2dbench.result import Score, load, save
