@@ -33,6 +33,7 @@ from g2dbench.progress import Progress, quiet
 from g2dbench.registry import Registry
 from g2dbench.reporting.leaderboard.formats import records
 from g2dbench.reporting.leaderboard.leaderboard import build_leaderboard, without_limited
+from g2dbench.reporting.leaderboard.significance import mark_best
 from g2dbench.reporting.result_table import result_table
 from g2dbench.reporting.stored_results import StoredResult, read_results
 from g2dbench.system.machine import FeatureFolder, Machine
@@ -143,7 +144,8 @@ def leaderboard(folder: str | Path, *, with_limited: bool = False) -> pd.DataFra
     """The leaderboard of a results folder, one row per model and column of `g2dbench leaderboard`.
 
     `mean` is over the seeds, `low` and `high` are the 95 % interval over patients, and `reason`
-    says why an entry is missing; `best` whether the entry is bold in the printed table. `.attrs["notes"]` holds the sentences below the printed table.
+    says why an entry is missing; `best` whether the entry is bold in the printed table.
+    `.attrs["notes"]` holds the sentences below that table.
 
     with_limited: include results on a part of the test images (`limit`).
     """

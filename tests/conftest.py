@@ -77,6 +77,14 @@ def small_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_once(tmp_path_factory, "small-store", make)
 
 
+@pytest.fixture
+def own_store(small_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the small store, for tests that prepare another data set in it."""
+    store = tmp_path_factory.mktemp("own") / "store"
+    shutil.copytree(small_store, store)
+    return store
+
+
 @pytest.fixture(scope="session")
 def trained(small_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A G2D run of one epoch on the small store; copy it before changing it."""

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from support.pages import run_page
-from support.results import result
+from support.reporting.results import result
 
 import g2dbench
 from g2dbench.api import UnreadableResult
@@ -23,10 +23,10 @@ SMALL = {"data": "synthetic:120", "size": 64}
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, small_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, own_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory of its own; names of data sets are found in the small store."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("G2DBENCH_STORE", str(small_store))
+    monkeypatch.setenv("G2DBENCH_STORE", str(own_store))
     return tmp_path
 
 

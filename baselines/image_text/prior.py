@@ -156,6 +156,8 @@ class PRIOREncoder(Model):
 class PRIOR(PRIOREncoder):
     """The whole model: also embeds images and texts, and decides among classes."""
 
+    fixed_size = True  # the attention pooling has a position for each cell of the last map
+
     def __init__(self, network: _Network, tokenizer: BertTokenizerFast) -> None:
         super().__init__(network)
         bert = network.text_encoder["encoder"].config

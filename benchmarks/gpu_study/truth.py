@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from g2dbench.dataset import Dataset
 from g2dbench.method import Batch
-from g2dbench.system.files import locked
+from g2dbench.system.locks import locked
 from g2dbench.training.batches.augmentation import light_motion
 from g2dbench.training.batches.pair_loader import Pairs, augmentation_numbers
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.report import decisions, write
+from support.reporting.report import decisions, write
 from typer.testing import CliRunner
 
 from g2dbench.cli import app

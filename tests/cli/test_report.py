@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from support.report import decisions, write
+from support.reporting.report import decisions, write
 from typer.testing import CliRunner, Result
 
 from g2dbench.cli import app

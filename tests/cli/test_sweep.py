@@ -53,7 +53,7 @@ def test_the_plan_is_printed_before_and_after_the_cells_are_on_disk(
     assert CliRunner().invoke(app, evaluate).exit_code == 0
     _, output = invoke(*words, "--plan")
     assert "100% seed 0 on disk" in output
-    assert re.search(r"2 cells: 1 on disk, 1 to run; 1 of these take about \S+ s on", output)
+    assert re.search(r"2 cells: 1 on disk, 1 to run; 1 of these take about \S+ (s|min) on", output)
     elsewhere = [*words[:-1], tmp_path / "others", "--earlier", tmp_path / "results"]
     _, output = invoke(*elsewhere, "--plan", "--fraction", 1)
     assert "1 cell: 0 on disk, 1 to run; 1 of these take about" in output

@@ -15,10 +15,10 @@ CELLS = {"model": 2, "task": 1, "data-set": 1, "method": 1, "suite": 3}
 
 @pytest.mark.parametrize("name", CELLS)
 def test_a_page_on_extending_runs_from_top_to_bottom(
-    name: str, project: Path, tmp_path: Path, small_store: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, project: Path, tmp_path: Path, own_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("G2DBENCH_STORE", str(small_store))
+    monkeypatch.setenv("G2DBENCH_STORE", str(own_store))
     run_page(project / "docs" / "extend" / f"{name}.md")
     results = load_all(tmp_path / "results")
     assert [result.status for result in results] == ["done"] * CELLS[name]

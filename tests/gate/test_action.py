@@ -134,9 +134,9 @@ class Runner:
 
 @pytest.mark.integration
 def test_the_steps_open_the_gate_and_close_it(
-    action: dict[Any, Any], tmp_path: Path, small_store: Path, monkeypatch: pytest.MonkeyPatch
+    action: dict[Any, Any], tmp_path: Path, own_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("G2DBENCH_STORE", str(small_store))
+    monkeypatch.setenv("G2DBENCH_STORE", str(own_store))
     gate = Runner(action, tmp_path, evaluate=EVALUATE, compare="--tolerance 'auc=0.02'")
     done = gate.run("Evaluate")
     assert done.returncode == 0, done.stderr
@@ -165,10 +165,10 @@ def test_the_steps_open_the_gate_and_close_it(
 
 @pytest.mark.integration
 def test_the_commands_of_the_page_run_in_order(
-    project: Path, tmp_path: Path, small_store: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, tmp_path: Path, own_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("G2DBENCH_STORE", str(small_store))
+    monkeypatch.setenv("G2DBENCH_STORE", str(own_store))
     write_template("model", tmp_path / "my_model.py")
     run_page(project / "docs" / "gate.md")
     assert "<testsuite" in (tmp_path / "gate.xml").read_text()

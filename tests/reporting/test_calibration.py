@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 from sklearn.metrics import brier_score_loss, log_loss
-from support.stored_predictions import predictions, store_cell
+from support.reporting.stored_predictions import predictions, store_cell
 from typer.testing import CliRunner
 
 from g2dbench.cli import app

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from support.report import decisions
+from support.reporting.report import decisions
 
 from g2dbench.data.annotations import rle
 from g2dbench.errors import BadResult

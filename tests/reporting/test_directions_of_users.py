@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from support.mask_cells import mask_cell
-from support.results import result, stored
+from support.reporting.results import result, stored
 
 from g2dbench.progress import quiet
 from g2dbench.registry import Registry

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from support.report import FINDINGS, decisions, write
+from support.reporting.report import FINDINGS, decisions, write
 
 from g2dbench.errors import BadResult, Misuse
 from g2dbench.reporting.errors.error_list import to_csv, worst_errors

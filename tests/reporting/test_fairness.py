@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
-from support.stored_predictions import predictions, store_cell
+from support.reporting.stored_predictions import predictions, store_cell
 from typer.testing import CliRunner
 
 from g2dbench.cards import TaskCard

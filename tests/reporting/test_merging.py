@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.mask_cells import mask_cell
-from support.results import result
+from support.reporting.results import result
 from typer.testing import CliRunner
 
 from g2dbench.cli import app

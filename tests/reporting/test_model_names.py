@@ -1,7 +1,7 @@
 """Two models are two rows, whatever they are called; one model under two names is told."""
 
 import pytest
-from support.results import stored
+from support.reporting.results import stored
 
 from g2dbench.evaluation.model_reference import ModelReference, same_names
 from g2dbench.reporting import model_names

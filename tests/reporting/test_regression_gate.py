@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-from support.results import result, stored
+from support.reporting.results import result, stored
 from typer.testing import CliRunner
 
 from g2dbench.cli import app

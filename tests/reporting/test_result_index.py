@@ -4,12 +4,13 @@ import json
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
-from support.results import result
+from support.reporting.results import result
 
 from g2dbench.errors import BadResult
 from g2dbench.reporting import result_index
@@ -80,7 +81,7 @@ def test_summaries_are_the_results_without_details_and_other_scores(
             )  # fmt: skip
             assert one.result.checksum == other.result.checksum
         boards = [build_leaderboard(each.result for each in part) for part in (found, whole)]
-        assert boards[0] == boards[1]
+        assert replace(boards[0], runs={}) == replace(boards[1], runs={})
     assert len(opened) == 12
 
 

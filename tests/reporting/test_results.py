@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from support.results import result
+from support.reporting.results import result
 
 from g2dbench.errors import BadResult
 from g2dbench.reporting.leaderboard import formats as leaderboard_formats

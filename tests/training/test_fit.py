@@ -26,7 +26,9 @@ def test_a_run_is_complete_and_loads_as_the_trained_model(workplace: Path) -> No
     run = fit(None, echo=printed.append)
     assert run.folder == Path("runs/toy-tiny-s0")
     names = {path.name for path in run.folder.iterdir()}
-    assert names == {"run.json", "model.safetensors", "tokenizer.json", "log.csv", "checkpoints"}
+    assert names == {
+        ".lock", "run.json", "model.safetensors", "tokenizer.json", "log.csv", "checkpoints",
+    }  # fmt: skip
     model = load_run(run.folder, Toys())
     assert not model.training
     assert (model.identity.label, model.identity.seed) == ("toy-tiny", 0)
@@ -112,7 +114,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_intact(workplace: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     names = {path.name for path in (workplace / "run").iterdir()}
-    assert names == {"run.json", "tokenizer.json", "log.csv", "checkpoints"}
+    assert names == {".lock", "run.json", "tokenizer.json", "log.csv", "checkpoints"}
     assert fit(workplace / "run", resume=True).info.digest == whole.info.digest
 
 

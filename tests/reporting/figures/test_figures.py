@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from support.mask_cells import TRUTH, mask_cell
-from support.results import result
+from support.reporting.results import result
 from typer.testing import CliRunner
 
 from g2dbench.cli import app

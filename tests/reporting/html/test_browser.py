@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.browser import opened
-from support.report import IMAGES, decisions, write
-from support.results import result, stored
+from support.reporting.browser import opened
+from support.reporting.report import IMAGES, decisions, write
+from support.reporting.results import result, stored
 
 from g2dbench.dataset import Dataset
 from g2dbench.registry import Registry

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
-from support.report import FINDINGS, IMAGES, decisions, write
-from support.results import result, stored
+from support.reporting.report import FINDINGS, IMAGES, decisions, write
+from support.reporting.results import result, stored
 
 from g2dbench.errors import BadData
 from g2dbench.registry import Registry

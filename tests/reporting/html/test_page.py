@@ -7,7 +7,7 @@ import math
 import re
 
 import pytest
-from support.results import result, stored
+from support.reporting.results import result, stored
 
 from g2dbench.registry import Registry
 from g2dbench.reporting.html.page import render, to_json

@@ -11,7 +11,7 @@ from statistics import stdev
 
 import pytest
 from rich.console import Console
-from support.results import result
+from support.reporting.results import result
 from typer.testing import CliRunner
 
 from g2dbench.cli import app

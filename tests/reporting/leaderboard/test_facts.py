@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from support.data.stores import make, make_root
 from support.mask_cells import mask_cell
-from support.results import result, stored
+from support.reporting.results import result, stored
 from typer.testing import CliRunner
 
 from g2dbench.cli import app

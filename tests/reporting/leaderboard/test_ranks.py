@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.results import result
+from support.reporting.results import result
 
 from g2dbench.reporting.leaderboard.leaderboard import Leaderboard, build_leaderboard
 from g2dbench.result import Result, Score

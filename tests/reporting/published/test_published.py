@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from support.results import result
+from support.reporting.results import result
 from typer.testing import CliRunner
 
 from g2dbench.cli import app

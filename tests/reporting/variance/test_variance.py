@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.special import expit, logit
-from support.results import result
+from support.reporting.results import result
 from typer.testing import CliRunner
 
 from g2dbench.cli import app

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from g2dbench.result import PREDICTIONS_FILE, Result, Score, save
-from support.results import result
+from support.reporting.results import result
 
 IMAGES = 40
 FINDINGS = ("nodule", "edema")
