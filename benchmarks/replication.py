@@ -58,7 +58,7 @@ SOURCES = {
     "rsna": Source("rsna_pneumonia_from_nih", "rsna"),
     "covidx": Source("covidx_mini", "covidx", options={"lists": "COVIDx9A"}),
     "covid-masks": Source("covid_cxr_segmentation", "images", findings=MASKS),
-    "lungs": Source("covid_cxr_notes_lungs", "images", findings=("lungs",)),
+    "lungs": Source("covid_cxr_notes_lungs", "images", findings=("lungs_v7",)),
 }
 CELLS = (
     ("rsna", "cls", "sweep"), ("nih-facts", "cls", "sweep"), ("nih-small", "cls", "sweep"),

@@ -105,7 +105,8 @@ def evaluate(training: Training, cell_name: str, place: Place) -> Row:
     data = store(scale, place.folder, "bench")
     model = resolve(str(place.run(training)), registry).load(registry, training.seed)
     if cell_name == PRECISION:
-        found = mask_precision(model, data.split("test").take(range(scale.limit)))
+        test = data.split("test")
+        found = mask_precision(model, test.take(range(min(scale.limit, len(test)))))
         return _row(training, cell_name, masks=found, seconds=time.perf_counter() - began)
     cell, machine = CELLS[cell_name], replace(place.machine("fp32"), workers=0)
     task = registry.find(TaskCard, cell.task).load()
