@@ -215,10 +215,10 @@ def result_paths(folder: Path) -> Iterator[str]:
     """
     if not folder.is_dir():
         raise BadResult(f"there is no results folder {folder}: run `g2dbench eval` first")
-    return _walk(str(folder), {_identity(folder)})
+    return _walk(str(folder), {_identity(str(folder))})
 
 
-def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
+def _walk(folder: str, seen: set[tuple[int, int] | str]) -> Iterator[str]:
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
@@ -228,14 +228,17 @@ def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
         if not entry.is_dir():
             if entry.name == RESULT_FILE:
                 yield entry.path
-        elif not entry.name.startswith(".") and (own := _identity(entry)) not in seen:
+        elif not entry.name.startswith(".") and (own := _identity(entry.path)) not in seen:
             seen.add(own)  # links may lead in a circle
             yield from _walk(entry.path, seen)
 
 
-def _identity(folder: Path | os.DirEntry[str]) -> tuple[int, int]:
-    """Device and inode of a folder, or of the folder that a link leads to."""
-    stat = folder.stat()
+def _identity(folder: str) -> tuple[int, int] | str:
+    """Device and inode of a folder, or of where a link leads to; its path if it has vanished."""
+    try:
+        stat = os.stat(folder)
+    except OSError:
+        return folder
     return stat.st_dev, stat.st_ino
 
 

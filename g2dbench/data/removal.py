@@ -12,7 +12,7 @@ from g2dbench.errors import BadData, Misuse
 from g2dbench.system.locks import locked_at_once
 
 _STORE_FILE = re.compile(
-    rf"\.?(.+-\d+-[0-9a-f]{{8}})(?:\.partial|\.journal|\.broken|\.{re.escape(QUARANTINE_FILE)})?"
+    rf"\.?(.+-\d+-[0-9a-f]{{8}})(?:\.partial|\.journal|\.broken|\.old|\.{re.escape(QUARANTINE_FILE)})?"
 )
 """The names of a store and of the hidden files of its unfinished preparation."""
 

@@ -15,6 +15,7 @@ from g2dbench.data.tables.records import Rejected
 from g2dbench.errors import BadData
 from g2dbench.registry import Registry
 from g2dbench.system.counts import counted
+from g2dbench.system.worker_pool import default_workers
 
 if TYPE_CHECKING:
     from g2dbench.progress import Progress
@@ -47,12 +48,14 @@ def check_rows(
 ) -> str:
     """Read the whole source again and compare each row with the stored one.
 
-    It takes as long as preparing. BadData if an image or its annotations differ, are new or gone.
+    It takes as long as preparing. workers: as there; None uses one per core. BadData if an image or
+    its annotations differ, are new or gone.
     """
     root = source_root(store.manifest)
     if root is None or not root.exists():
         raise BadData(f"the source of {store.folder.name}, {store.manifest.origin}, is not here")
-    source = open_source(_request(store.manifest, root, registry), workers or 0, progress)
+    processes = default_workers() if workers is None else workers
+    source = open_source(_request(store.manifest, root, registry), processes, progress)
     ids, digests = (store.arrow[name].to_pylist() for name in ("id", "digest"))
     stored = dict(zip(ids, digests, strict=True))
     changed, added = [], []

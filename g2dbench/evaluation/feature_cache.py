@@ -11,11 +11,12 @@ Legend: N images.
 
 import hashlib
 import json
+import os
 import platform
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -68,8 +69,8 @@ class CacheEntry:
         self._pending: dict[str, Maps] = {}
         self._pending_bytes = 0
         self.refresh()
-        if self.folder.is_dir():
-            (self.folder / KEY_FILE).touch()  # the time of last use, for eviction
+        with suppress(OSError):  # no entry yet, or one that another process is removing
+            os.utime(self.folder / KEY_FILE)  # the time of last use, for eviction
 
     def read(self, ids: Sequence[str]) -> Maps | None:
         """The features of these images, each (N, ...) on the CPU; None unless all are here."""
@@ -98,10 +99,10 @@ class CacheEntry:
         self._pending, self._pending_bytes = {}, 0
         if not new or self._size() + _size_of(new) > self._limit:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        key = self.folder / KEY_FILE
-        replace_file(key, lambda temporary: temporary.write_text(self._key, encoding="utf-8"))
-        _write_segment(self.folder / f"{secrets.token_hex(8)}{SEGMENT_SUFFIX}", new)
+        with locked(self._root / "cache"):  # no other process removes the folder meanwhile
+            key = self.folder / KEY_FILE
+            replace_file(key, lambda temporary: temporary.write_text(self._key, encoding="utf-8"))
+            _write_segment(self.folder / f"{secrets.token_hex(8)}{SEGMENT_SUFFIX}", new)
         self.refresh()
         evict(self._root, self._limit, keep=self.folder)
 

@@ -44,12 +44,15 @@ SETTLED_SECONDS = 2.0
 
 _BATCH = 4096
 _STAMPS = ("ctime", "mtime", "size", "inode")
-_FORMAT = f"1 {SCHEMA} {g2dbench.__version__}".encode()
+_FORMAT = f"2 {SCHEMA} {g2dbench.__version__}".encode()
 _SHARED = pa.dictionary(pa.int32(), pa.string())
 _COLUMNS = pa.schema(
     [
         ("path", pa.binary()),  # relative to the results folder
-        *((name, pa.uint64()) for name in _STAMPS),
+        ("ctime", pa.int64()),
+        ("mtime", pa.int64()),  # negative before 1970
+        ("size", pa.uint64()),
+        ("inode", pa.uint64()),
         ("summary", pa.string()),
         ("config", _SHARED),
         ("packages", _SHARED),

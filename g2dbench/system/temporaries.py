@@ -19,6 +19,7 @@ from pathlib import Path
 
 _OWNER = re.compile(r".*[.-]([0-9a-f]{8})-(\d+)-(\d+)-.*", re.DOTALL)
 _FOREIGN_SECONDS = 86400
+_UNKNOWN = 0
 
 
 def temporary_path(path: Path) -> Path:
@@ -50,7 +51,7 @@ def is_dead(path: Path) -> bool:
     machine, process, start = found[1], int(found[2]), int(found[3])
     if machine != _machine():
         return time.time() - path.lstat().st_mtime > _FOREIGN_SECONDS
-    return _start(process) != start
+    return _start(process) not in (start, _UNKNOWN)
 
 
 @cache
@@ -64,7 +65,7 @@ def _machine() -> str:
 
 
 def _start(process: int) -> int:
-    """When a process started, in ticks; 0 where the system does not tell, -1 if there is none."""
+    """When a process started, in ticks; _UNKNOWN if the system hides it, -1 if there is none."""
     try:
         return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):
@@ -73,6 +74,6 @@ def _start(process: int) -> int:
         os.kill(process, 0)
     except ProcessLookupError:
         return -1
-    except OSError:
-        return 0
-    return 0
+    except OSError:  # of another user
+        return _UNKNOWN
+    return _UNKNOWN

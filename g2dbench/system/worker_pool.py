@@ -26,8 +26,8 @@ def result_of(future: "Future[T]", pool: ProcessPoolExecutor) -> T:
         try:
             return future.result(timeout=_CHECK_SECONDS)
         except TimeoutError:
-            if future.done():  # the task itself raised it
-                raise
+            if future.done():  # the task itself raised it, or ended a moment ago
+                return future.result()
             thread = getattr(pool, "_executor_manager_thread", None)
             if thread is not None and not thread.is_alive():
                 for process in dict(getattr(pool, "_processes", None) or {}).values():

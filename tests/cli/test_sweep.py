@@ -68,6 +68,22 @@ def test_the_plan_is_printed_before_and_after_the_cells_are_on_disk(
         (("--task", "cls", "--model", "random-init", "--address", "auto"), "is for --on ray"),
         (("--task", "cls", "--model", "random-init", "--slurm", "a=1"), "is for --on slurm"),
         (("--task", "cls", "--model", "random-init", "--slurm", "a"), "write KEY=VALUE"),
+        (
+            (
+                "--task",
+                "cls",
+                "--model",
+                "random-init",
+                "--on",
+                "slurm",
+                "--device",
+                "cpu",
+                "--slurm",
+                "gpus_per_node=1",
+            ),
+            "would run on the CPU",
+        ),
+        (("--task", "cls", "--model", "random-init", "--earlier", "gone"), "no such folder"),
     ],
 )
 def test_wrong_requests_are_sentences(

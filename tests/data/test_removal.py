@@ -10,6 +10,7 @@ from g2dbench.cli import app
 from g2dbench.data.prepare import prepare
 from g2dbench.data.reference import parse
 from g2dbench.data.removal import find_removable, remove
+from g2dbench.data.store.publish import has_leftovers, remove_leftovers
 from g2dbench.data.store.request import GenerationSettings
 from g2dbench.errors import Busy, Misuse
 from g2dbench.progress import quiet
@@ -75,6 +76,19 @@ def test_a_store_in_preparation_is_not_removed(store: Path) -> None:
         with pytest.raises(Busy, match="another process"):
             remove(item)
     assert all(path.exists() for path in item.paths)
+
+
+def test_a_store_that_was_killed_between_two_renames_leaves_nothing(tmp_path: Path) -> None:
+    """Where `exchange` needs two renames, the earlier store waits under a hidden name."""
+    place = tmp_path / f"rsna-256-{KEY}"
+    earlier = place.with_name(f".{place.name}.old")
+    earlier.mkdir()
+    (item,) = find_removable(parse("rsna"), tmp_path, None)
+    assert item.paths == (earlier,)
+    assert has_leftovers(place)
+    remove_leftovers(place)
+    assert not earlier.exists()
+    assert not has_leftovers(place)
 
 
 @pytest.mark.parametrize(("answer", "code", "left"), [("y\n", 0, 1), ("n\n", 1, 3), ("", 1, 3)])

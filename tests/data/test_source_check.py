@@ -106,6 +106,23 @@ def test_the_full_check_counts_new_and_lost_images(made: Store, tmp_path: Path) 
         source_check.check_rows(made, REGISTRY, quiet)
 
 
+def test_the_full_check_uses_one_process_per_core_as_preparing_does(
+    made: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def opened(request: object, workers: int, progress: object) -> object:
+        asked.append(workers)
+        return open_source(request, 0, progress)
+
+    open_source = source_check.open_source
+    monkeypatch.setattr(source_check, "open_source", opened)
+    monkeypatch.setattr(source_check, "default_workers", lambda: 7)
+    for workers in (None, 0, 3):
+        source_check.check_rows(made, REGISTRY, quiet, workers)
+    assert asked == [7, 0, 3]
+
+
 def test_a_store_within_its_source_does_not_change_it(tmp_path: Path) -> None:
     root = make_root(tmp_path / "root", count=10)
     for _ in range(2):

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +12,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from g2dbench.evaluation.cell_folder import finished, publish, remove_abandoned, reserved
+from g2dbench.evaluation.outcome import Outcome
+from g2dbench.evaluation.sweep import engine
+from g2dbench.evaluation.sweep.job import JobSettings
 from g2dbench.result import (
     PREDICTIONS_FILE,
     RESULT_FILE,
@@ -25,6 +30,7 @@ from g2dbench.result import (
     save,
 )
 from g2dbench.system.files import file_digest
+from g2dbench.system.machine import Machine
 
 CELL = Cell(model="m", task="cls", data="d", protocol="g2d", fraction=1.0)
 
@@ -173,6 +179,33 @@ def test_leftovers_of_killed_evaluations_are_removed(tmp_path: Path) -> None:
         remove_abandoned(tmp_path)
         left = {path.name for path in place("x").parent.iterdir()}
     assert left == {"replaced", "running", "old", ".running.partial", ".training.partial"}
+
+
+def test_leftovers_are_looked_for_once_for_all_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Path] = []
+    monkeypatch.setattr(engine, "remove_abandoned", looked.append)
+    monkeypatch.setattr(engine, "run_cell", lambda *_: Outcome(None, None, reused=False))
+    settings = JobSettings(machine=Machine(device=torch.device("cpu")), out=tmp_path)
+    assert len(list(engine.InProcess(None, settings).run([None] * 3))) == 6
+    assert looked == [tmp_path]
+
+
+def test_a_folder_that_vanishes_while_results_are_listed_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("gone", "here"):
+        write(tmp_path / name, 1.0)
+    stat = os.stat
+
+    def vanishing(path: object, **options: object) -> os.stat_result:
+        if str(path).endswith("gone"):
+            shutil.rmtree(tmp_path / "gone", ignore_errors=True)
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", vanishing)
+    assert [path.parent.name for path in result_files(tmp_path)] == ["here"]
 
 
 def test_a_cell_between_two_renames_comes_back(tmp_path: Path) -> None:

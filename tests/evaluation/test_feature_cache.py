@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -180,6 +181,26 @@ def test_several_writers_leave_one_right_entry(tmp_path: Path) -> None:
     assert net.images == 0
     encoded = sum(int(path.read_text()) for path in tmp_path.glob("*.count"))
     assert encoded == 32  # once each, in four batches of eight
+
+
+def test_no_entry_is_removed_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = feature_cache.CacheEntry(tmp_path, 10**9, {"output": "a"})
+    entry.add(["i"], [torch.ones(1, 3)])
+    remover = threading.Thread(target=feature_cache.evict, args=(tmp_path, 0))
+    write = feature_cache._write_segment
+
+    def interrupted(path: Path, rows: dict[str, list[Tensor]]) -> None:
+        remover.start()
+        time.sleep(0.2)  # the remover would be done by now
+        write(path, rows)
+
+    monkeypatch.setattr(feature_cache, "_write_segment", interrupted)
+    entry.flush()
+    remover.join()
+    assert feature_cache.entries(tmp_path) == []  # removed afterwards, whole
+    assert feature_cache.CacheEntry(tmp_path, 10**9, {"output": "a"}).read(["i"]) is None
 
 
 def test_a_process_with_a_turn_waits_for_no_other_entry(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from g2dbench.reporting import result_index
 from g2dbench.reporting.leaderboard.leaderboard import build_leaderboard
 from g2dbench.reporting.result_index import INDEX_FILE, ResultIndexNote, read_summaries
 from g2dbench.reporting.stored_results import read_results
-from g2dbench.result import Score, load, save
+from g2dbench.result import RESULT_FILE, Score, load, save
 
 CONFIG = {"protocol": {"lr": 0.1}, "model_code": "m"}
 
@@ -109,6 +109,14 @@ def test_an_edit_in_place_that_restores_size_and_time_is_seen(folder: Path) -> N
         stat.st_size, stat.st_mtime_ns, stat.st_ino,
     )  # fmt: skip
     assert values(folder)["cell-06"] == 0.9
+
+
+def test_a_file_of_before_1970_is_indexed(folder: Path, opened: list[str]) -> None:
+    os.utime(folder / "cell-05" / RESULT_FILE, ns=(-1, -(10**18)))
+    values(folder)
+    opened.clear()
+    values(folder)
+    assert not opened
 
 
 def test_files_that_changed_a_moment_ago_are_not_indexed(

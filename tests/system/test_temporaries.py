@@ -51,6 +51,16 @@ def test_the_next_writer_removes_the_file_of_a_killed_one(
     assert hidden(tmp_path) == []
 
 
+def test_a_process_that_the_system_hides_may_live(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = temporary_path(tmp_path / "a.json")
+    monkeypatch.setattr(temporaries, "_start", lambda process: 0)  # /proc with hidepid
+    assert not is_dead(mine)
+    monkeypatch.setattr(temporaries, "_start", lambda process: -1)
+    assert is_dead(mine)
+
+
 def test_a_process_that_got_the_same_number_later_is_another_one(tmp_path: Path) -> None:
     machine, process, start = owner().split("-")
     mine = temporary_path(tmp_path / "a.json")

@@ -1,7 +1,7 @@
 """A pool whose own thread ended is an error, not a wait without end."""
 
 import time
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, Future
 
 import pytest
 
@@ -33,6 +33,21 @@ def test_a_pool_without_its_thread_is_broken(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(BrokenExecutor, match="thread"):
         result_of(pool.submit(time.sleep, 0), pool)
     pool.shutdown(wait=False)
+
+
+class _EndsLate(Future[int]):
+    """A task that ends between the last look at its result and the look at its state."""
+
+    def result(self, timeout: float | None = None) -> int:
+        if not self.done():
+            self.set_result(7)
+            raise TimeoutError
+        return super().result(timeout)
+
+
+def test_a_task_that_ends_just_after_a_check_is_no_error() -> None:
+    with process_pool(1) as pool:
+        assert result_of(_EndsLate(), pool) == 7
 
 
 def test_workers_are_bounded() -> None:

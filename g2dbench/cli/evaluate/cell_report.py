@@ -25,14 +25,17 @@ def report(outcomes: Iterable["Outcome"], out: Path, shared: Sequence[str] = ())
 
     start, reused = time.perf_counter(), 0
     count = dict.fromkeys(("done", "unsupported", "failed"), 0)
-    results: list[Result] = []
+    models: dict[object, Result] = {}  # the first result of each, as there may be many cells
+    names = model_names.name_models((), shared)
     for outcome in outcomes:
-        results.append(outcome.result)
-        name = model_names.name_models(results, shared).of(outcome.result)
-        console.print(_line(outcome, name), soft_wrap=True)
-        count[outcome.result.status] += 1
+        result = outcome.result
+        key = (model_names.label_of(result), result.provenance.weights, result.provenance.source)
+        if models.setdefault(key, result) is result:
+            names = model_names.name_models(models.values(), shared)
+        console.print(_line(outcome, names.of(result)), soft_wrap=True)
+        count[result.status] += 1
         reused += outcome.reused
-    for note in model_names.name_models(results).notes():
+    for note in model_names.name_models(models.values()).notes():
         console.print(escape(note), soft_wrap=True)
     seconds = time.perf_counter() - start
     done, unsupported, failed = count.values()

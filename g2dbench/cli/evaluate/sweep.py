@@ -121,6 +121,7 @@ def sweep(
     plugin: Plugins = None,
 ) -> None:
     """Evaluate a plan of many cells in parallel: on this machine, a Ray cluster, or Slurm."""
+    from g2dbench.evaluation.cell_folder import remove_abandoned
     from g2dbench.evaluation.planning import estimate
     from g2dbench.evaluation.planning.timings import Timings, earlier_results
     from g2dbench.evaluation.sweep import grid
@@ -156,6 +157,8 @@ def sweep(
         bench.add_dataset(name, open_data(name, None, store, size, registry))
     if repeated:
         console.print(f"{counted(repeated, 'cell')} stand in the plan twice and run once")
+    if absent := [folder for folder in earlier or () if not folder.is_dir()]:
+        raise Misuse(f"--earlier {absent[0]}: there is no such folder")
     others = [old for folder in earlier or () for old in earlier_results(folder)]
     timings = Timings(earlier_results(out), others)
     cached = estimate.cached_features(features)
@@ -173,6 +176,7 @@ def sweep(
         print_total(total, workers)
         return
     console.print(f"{counted(len(cells), 'cell')} on {counted(workers, 'worker')}", soft_wrap=True)
+    remove_abandoned(out)
     progress = SweepProgress(len(cells), None if total.unknown else total.seconds)
     with closing(engine.run(cells)) as events:
         report(progress.follow(events), out)

@@ -50,9 +50,23 @@ def make_engine(
         gpus = gpu_share if settings.machine.device.type == "cuda" else 0.0
         engine = RayCluster(bench, settings, address, jobs, gpus, need.get)
         return engine, jobs or len(devices)
+    _check_gpus(parameters, settings)
     cluster = str(parameters.pop("cluster", "slurm"))
     most = jobs or SLURM_JOBS
     return SlurmArrays(bench, settings, most, parameters, cluster), min(most, max(1, cells))
+
+
+def _check_gpus(parameters: "Mapping[str, Any]", settings: "JobSettings") -> None:
+    """Misuse if jobs ask for GPUs that their cells would leave idle."""
+    if settings.machine.device.type != "cpu":
+        return
+    for key, value in parameters.items():
+        if "gpu" in key or ("gres" in key and "gpu" in str(value)):
+            raise Misuse(
+                f"--slurm {key} asks for GPUs, but the cells would run on the CPU: they use the "
+                "device of the machine where the sweep starts; start it on a node with a GPU, or "
+                f"leave out --slurm {key}"
+            )
 
 
 def parse_parameters(words: list[str] | None) -> dict[str, Any]:

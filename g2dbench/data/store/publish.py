@@ -19,16 +19,15 @@ def publish(partial: Path, folder: Path) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what a killed process left beside a complete store; the caller holds its lock."""
-    for rest in (replaced_of(folder), partial_of(folder)):
+    for rest in (replaced_of(folder), exchanged_of(folder), partial_of(folder)):
         shutil.rmtree(rest, ignore_errors=True)
     journal_of(folder).unlink(missing_ok=True)
 
 
 def has_leftovers(folder: Path) -> bool:
     """Whether there is anything to remove."""
-    return any(
-        rest.exists() for rest in (replaced_of(folder), partial_of(folder), journal_of(folder))
-    )
+    places = (replaced_of, exchanged_of, partial_of, journal_of)
+    return any(place(folder).exists() for place in places)
 
 
 def partial_of(folder: Path) -> Path:
@@ -39,6 +38,11 @@ def partial_of(folder: Path) -> Path:
 def replaced_of(folder: Path) -> Path:
     """An earlier store, while the new one takes its place."""
     return folder.with_name(f".{folder.name}.broken")
+
+
+def exchanged_of(folder: Path) -> Path:
+    """An earlier store between two renames, where `exchange` needs them (such as on NFS)."""
+    return folder.with_name(f".{folder.name}.old")
 
 
 def journal_of(folder: Path) -> Path:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from g2dbench.evaluation import feature_cache
 from g2dbench.evaluation.cell_spec import CellSpec
 from g2dbench.evaluation.planning.timings import Cost, Timings
-from g2dbench.evaluation.sweep.order import CellQueue, group_of, model_of
+from g2dbench.evaluation.sweep.order import CellQueue, group_of, model_of, subset_size
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.system.machine import FeatureFolder
 
@@ -66,7 +66,7 @@ def estimate(
     """
     found: list[Estimate] = []
     encoded: set[object] = set()
-    for spec in sorted(specs, key=lambda spec: -spec.fraction):  # as `CellQueue` orders a group
+    for spec in sorted(specs, key=subset_size, reverse=True):  # as `CellQueue` orders a group
         data = bench.dataset(spec)
         done = not rerun and timings.is_done(spec, data, bench.reference(spec.model).per_seed)
         known = any((digest, data.fingerprint) in cached for digest in timings.weights(spec))

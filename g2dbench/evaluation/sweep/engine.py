@@ -5,9 +5,10 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from g2dbench.evaluation.cell_folder import remove_abandoned
 from g2dbench.evaluation.cell_spec import CellSpec
 from g2dbench.evaluation.outcome import Outcome, not_run
-from g2dbench.evaluation.sweep.grid import run as run_grid
+from g2dbench.evaluation.runner import run_cell
 from g2dbench.evaluation.sweep.job import JobResult, JobSettings
 from g2dbench.evaluation.workbench import Workbench
 
@@ -54,10 +55,11 @@ class InProcess:
     def run(self, cells: Sequence[CellSpec]) -> Generator[Event, None, None]:
         """Yield the events of all cells."""
         s = self._settings
+        remove_abandoned(s.out)
         for spec in cells:
             yield Started(spec)
-            for outcome in run_grid([spec], self._bench, s.machine, s.out, s.rerun, s.save_heads):
-                yield Ended(spec, outcome)
+            outcome = run_cell(spec, self._bench, s.machine, s.out, s.rerun, s.save_heads)
+            yield Ended(spec, outcome)
 
 
 class Receiver:

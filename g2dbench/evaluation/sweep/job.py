@@ -23,8 +23,8 @@ from g2dbench.system.machine import Machine
 class JobSettings:
     """What all jobs of a sweep share; it can be sent to another process.
 
-    threads: of each worker. They can change the last bit of a score, so every engine uses the same
-    number.
+    threads: of each worker. They can change the last bit of a score, so every engine with workers
+    uses the same number; `InProcess` leaves the threads of its process as they are.
     """
 
     machine: Machine

@@ -43,7 +43,10 @@ GRACE_SECONDS = 20.0
 
 @dataclass
 class Worker:
-    """A process, its device, the cell that it runs, and the last one; need: memory in MiB."""
+    """A process, its device, the cell that it runs, and the last one.
+
+    need: memory in MiB. timers: kill a stopped process that does not end.
+    """
 
     device: str
     log: Path
@@ -51,6 +54,7 @@ class Worker:
     running: CellSpec | None = None
     last: CellSpec | None = None
     need: float = 0.0
+    timers: list[threading.Timer] = field(default_factory=list)
 
     def submit(self, spec: CellSpec, settings: JobSettings) -> "Future[JobResult]":
         """Start a cell, and the process if there is none."""
@@ -72,21 +76,20 @@ class Worker:
                 self.pool.submit(os.getpid)
         return self.pool
 
-    def close(self, kill: bool = False) -> None:
-        """End the process; kill: while it runs a cell, which it leaves after `GRACE_SECONDS`."""
-        if self.pool is None:
-            return
-        timers = []
-        if kill:
-            for pid in list(self.pool._processes or ()):
-                _send(pid, signal.SIGTERM)
-                timers.append(threading.Timer(GRACE_SECONDS, _send, (pid, signal.SIGKILL)))
-        for timer in timers:
-            timer.start()
-        self.pool.shutdown(wait=True, cancel_futures=True)
-        for timer in timers:
+    def stop(self) -> None:
+        """Make the process leave its cell, after `GRACE_SECONDS` at the latest."""
+        for pid in list(self.pool._processes or ()) if self.pool is not None else ():
+            _send(pid, signal.SIGTERM)
+            self.timers.append(threading.Timer(GRACE_SECONDS, _send, (pid, signal.SIGKILL)))
+            self.timers[-1].start()
+
+    def close(self) -> None:
+        """Wait until the process has ended its cell, and end it."""
+        if self.pool is not None:
+            self.pool.shutdown(wait=True, cancel_futures=True)
+        for timer in self.timers:
             timer.cancel()
-        self.pool, self.last, self.running = None, None, None
+        self.pool, self.last, self.running, self.timers = None, None, None, []
 
 
 @dataclass
@@ -123,8 +126,10 @@ class LocalPool:
                 yield from self._run_alone(spec, workers[0], receiver)
             stopped = False
         finally:
+            for worker in workers if stopped else ():  # all at once: each may take its time
+                worker.stop()
             for worker in workers:
-                worker.close(kill=stopped)
+                worker.close()
 
     def _run_queue(
         self, queue: CellQueue, workers: list[Worker], receiver: Receiver

@@ -48,7 +48,7 @@ class CellQueue:
         for spec in cells:
             groups[group_of(spec)].append(spec)
         for group, members in groups.items():
-            members.sort(key=lambda spec: -_share(spec))  # stable: otherwise in the given order
+            members.sort(key=subset_size, reverse=True)  # stable: otherwise in the given order
             model = self._models[model_of(members[0])]
             model.ready.append(members[0])
             if len(members) > 1:
@@ -94,6 +94,8 @@ class CellQueue:
             yield from list(self._models[key].waiting.values())
 
 
-def _share(spec: CellSpec) -> float:
-    """Orders subsets by size; shots are compared with shots only."""
-    return float(spec.shots) if spec.shots is not None else spec.fraction
+def subset_size(spec: CellSpec) -> tuple[bool, float]:
+    """Sorts training subsets by size; a fraction counts as larger than any number of shots."""
+    if spec.shots is not None:
+        return False, float(spec.shots)
+    return True, spec.fraction

@@ -97,7 +97,8 @@ class GridTable(BaseModel):
 def read_plan(path: Path, changes: Mapping[str, Any]) -> list[GridTable]:
     """The grids of a plan's file; Misuse if there is no such file, BadData if it is broken.
 
-    changes: fields of `GridTable` that replace those of every grid.
+    changes: fields of `GridTable` that replace those of every grid. Labels stay with their models;
+    Misuse for other models where a grid has labels.
     """
     if not path.is_file():
         raise Misuse(f"there is no plan {path}: docs/sweeps.md shows how to write one")
@@ -111,9 +112,25 @@ def read_plan(path: Path, changes: Mapping[str, Any]) -> list[GridTable]:
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise BadData(f"{path}: write each grid as [[grids]], with two brackets")
     return [
-        _parsed(f"{path}, grid {number}", {**raw, **table, **changes})
+        _replace(f"{path}, grid {number}", {**raw, **table}, changes)
         for number, table in enumerate(tables, 1)
     ]
+
+
+def _replace(place: str, table: dict[str, Any], changes: Mapping[str, Any]) -> GridTable:
+    """The grid with other fields."""
+    if "models" not in changes or not table.get("labels"):
+        return _parsed(place, {**table, **changes})
+    grid = _parsed(place, {**table, "models": table.get("models", changes["models"])})
+    labels = label_models(list(dict.fromkeys(grid.models)), grid.labels)
+    if other := [model for model in changes["models"] if model not in labels]:
+        raise Misuse(
+            f"{place} labels its models and does not name {other[0]}: add this model and its label "
+            "there, or remove the labels"
+        )
+    chosen = list(dict.fromkeys(changes["models"]))
+    replaced = {"models": chosen, "labels": [labels[model] for model in chosen]}
+    return _parsed(place, {**table, **changes, **replaced})
 
 
 def plan_of(fields: Mapping[str, Any]) -> list[GridTable]:

@@ -94,7 +94,10 @@ class RayCluster:
             result: JobResult = ray.get(reference)
         except ray.exceptions.RayError as error:
             lines = str(error).strip().splitlines() or ["no message"]
-            reason = f"its worker was lost {RETRIES + 1} times ({type(error).__name__}: {lines[0]})"
+            lost = f"its worker was lost {RETRIES + 1} times"
+            if isinstance(error, ray.exceptions.RayTaskError):  # an exception: it is not retried
+                lost = "it could not be started or sent back"
+            reason = f"{lost} ({type(error).__name__}: {lines[-1]})"
             yield Ended(spec, receiver.failed(spec, reason))
             return
         yield from receiver.events(spec, result)

@@ -96,12 +96,12 @@ class SlurmArrays:
         self, executor: Any, specs: Sequence[CellSpec], receiver: Receiver
     ) -> Iterator[Event]:
         batches = self._batches(specs, Path(executor.folder))
-        jobs = executor.submit_array(batches) if batches else []
-        for spec in specs:
-            yield Started(spec)
         seen: list[set[int]] = [set() for _ in batches]
         waiting = list(range(len(batches)))
-        try:
+        jobs = executor.submit_array(batches) if batches else []
+        try:  # from here on: a job without a reader would run on
+            for spec in specs:
+                yield Started(spec)
             while waiting:
                 time.sleep(POLL_SECONDS)
                 for number in list(waiting):

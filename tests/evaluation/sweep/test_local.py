@@ -11,7 +11,7 @@ import pytest
 from support.sweeps import SmallSweep, partial_folders, run, stored
 
 from g2dbench.evaluation.sweep.engine import InProcess, Notice, Started
-from g2dbench.evaluation.sweep.local import LOGS, LocalPool
+from g2dbench.evaluation.sweep.local import LOGS, LocalPool, Worker
 
 pytestmark = pytest.mark.integration
 
@@ -85,6 +85,41 @@ def test_memory_limits_the_cells_that_run_together(small: SmallSweep) -> None:
         most = max(most, running)
     assert most == 1
     assert len(stored(small.folder / "results")) == len(cells)
+
+
+class _Stubborn:
+    """A pool whose process does nothing but wait for a signal."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        self._processes = {self.process.pid: self.process}
+
+    def shutdown(self, wait: bool, cancel_futures: bool) -> None:
+        assert self.process.wait(timeout=10) == -signal.SIGTERM
+
+
+def test_all_stopped_workers_get_the_signal_before_the_first_is_waited_for(
+    small: SmallSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools = [_Stubborn(), _Stubborn()]
+    closed: list[int] = []
+
+    def alive_at_close(worker: Worker) -> None:
+        time.sleep(0.5)
+        closed.append(sum(each.process.poll() is None for each in pools))
+        close(worker)
+
+    def broken(self: LocalPool, queue: object, workers: list[Worker], receiver: object) -> None:
+        for worker, fake in zip(workers, pools, strict=True):
+            worker.pool = fake
+        raise KeyboardInterrupt
+
+    close = Worker.close
+    monkeypatch.setattr(Worker, "close", alive_at_close)
+    monkeypatch.setattr(LocalPool, "_run_queue", broken)
+    with pytest.raises(KeyboardInterrupt):
+        list(pool(small).run([]))
+    assert closed == [0, 0]
 
 
 @pytest.mark.slow

@@ -26,6 +26,15 @@ def test_leaders_with_the_largest_subset_come_first_and_followers_wait_for_them(
     assert not queue
 
 
+def test_all_training_images_come_before_shots_of_them() -> None:
+    few, many, whole = cell().model_copy(update={"shots": 4}), None, cell()
+    many = few.model_copy(update={"shots": 64})
+    queue = CellQueue([few, many, whole])
+    assert queue.take(None) == whole
+    queue.ended(whole)
+    assert [queue.take(whole), queue.take(whole)] == [many, few]
+
+
 def test_a_worker_keeps_its_model_and_a_new_one_takes_another_model() -> None:
     cells = [cell(model, task) for model in "ab" for task in ("cls", "seg")]
     queue = CellQueue(cells)

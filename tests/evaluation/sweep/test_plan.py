@@ -48,6 +48,16 @@ def test_options_replace_the_fields_of_every_grid(tmp_path: Path) -> None:
     assert {table.models for table in tables} == {("a", "b")}
 
 
+def test_labels_stay_with_their_models(tmp_path: Path) -> None:
+    path = write(tmp_path, 'models = ["a", "b"]\nlabels = ["A", "B"]\n' + PLAN.split("\n", 2)[2])
+    table = read_plan(path, {"models": ["b"]})[0]
+    assert (table.models, table.labels) == (("b",), ("B",))
+    table = read_plan(path, {"models": ["b", "a", "b"]})[0]
+    assert (table.models, table.labels) == (("b", "a"), ("B", "A"))
+    with pytest.raises(Misuse, match="does not name c"):
+        read_plan(path, {"models": ["c", "b"]})
+
+
 def test_a_cell_that_two_grids_name_is_one_cell(tmp_path: Path) -> None:
     tables = plan_of({"models": ["random-init"], "data": ["synthetic"], "tasks": ["cls"]})
     cells, repeated = plan_cells([*tables, *tables], Workbench(Registry()), store=tmp_path)
