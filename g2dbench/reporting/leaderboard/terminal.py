@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len, chop_cells
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -27,6 +28,9 @@ from g2dbench.system.counts import counted
 
 MAX_NAME = 36
 """Longest part of a model's name on one line; the rest follows on the next line."""
+
+MAX_HEAD = 24
+"""Longest part of a line of a column's heading."""
 
 MAX_CELL = 24
 """Facts with a longer text are printed as lines below the table."""
@@ -91,7 +95,7 @@ def _tables(head: str, names: Sequence[Text], blocks: Sequence[_Block], width: i
 def _blocks(board: Leaderboard) -> list[_Block]:
     found = [
         (
-            Text("\n".join(heading(column))),
+            Text("\n".join(part for line in heading(column) for part in _folded(line))),
             [_entry(board.entries.get((model, column))) for model in board.models],
         )
         for column in board.columns
@@ -103,6 +107,16 @@ def _blocks(board: Leaderboard) -> list[_Block]:
             for at, name in enumerate(RANK_HEADS)
         ]
     return found
+
+
+def _folded(line: str) -> list[str]:
+    """The parts of a heading's line, of at most MAX_HEAD; a changed protocol breaks before a +."""
+    parts = [""]
+    for piece in line.replace("+", "\n+").split("\n"):
+        if parts[-1] and cell_len(parts[-1] + piece) > MAX_HEAD:
+            parts.append("")
+        parts[-1] += piece
+    return [part for each in parts for part in chop_cells(each, MAX_HEAD) or [""]]
 
 
 def _width(text: Text) -> int:

@@ -169,3 +169,20 @@ def test_the_order_of_settings_does_not_matter() -> None:
     configs = [{"protocol": {"a": 1, "b": 2}}, {"protocol": {"b": 2, "a": 1}}]
     board = build_leaderboard([result(0.5, config=each, seed=k) for k, each in enumerate(configs)])
     assert len(board.columns) == 1
+
+
+def test_a_protocol_with_many_changes_folds_and_no_model_vanishes() -> None:
+    protocol = "medklip+batch_size=32+epochs=5+lr=0.0001+min_steps_per_epoch=10+size=64"
+    long_value = f"g2d+comment={'x' * 60}"
+    results = [
+        result(0.5 + at / 10, model="some-model", protocol=name)
+        for at, name in enumerate(("g2d", protocol, long_value))
+    ]
+    for width in (50, 80, 200):
+        lines = text_of(results, width).splitlines()
+        assert max(map(len, lines)) <= width
+        tables = sum(line.startswith("┡") for line in lines)
+        assert sum("some-model" in line for line in lines) == tables
+        folded = "".join(line for line in lines).replace("┃", "").replace(" ", "")
+        assert "+min_steps_per_epoch=10" in folded
+        assert all(f"{value:.1f}" in "".join(lines) for value in (50.0, 60.0, 70.0))
