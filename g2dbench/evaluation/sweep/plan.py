@@ -28,6 +28,7 @@ from g2dbench.errors import BadData, Misuse
 from g2dbench.evaluation.cell_spec import CellSpec
 from g2dbench.evaluation.sweep.grid import Grid, label_models
 from g2dbench.evaluation.workbench import Workbench
+from g2dbench.registry import unknown_name
 
 MAX_BYTES = 1 << 20
 MAX_CELLS = 1_000_000
@@ -111,14 +112,14 @@ def read_plan(path: Path, changes: Mapping[str, Any]) -> list[GridTable]:
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise BadData(f"{path}: write each grid as [[grids]], with two brackets")
     return [
-        _parsed(f"{path}, grid {number}", {**raw, **table, **changes})
+        _parsed(f"{path}, grid {number}", raw, table, changes)
         for number, table in enumerate(tables, 1)
     ]
 
 
 def plan_of(fields: Mapping[str, Any]) -> list[GridTable]:
     """A plan of one grid from the command line; BadData names a wrong or missing field."""
-    return [_parsed("the command line", dict(fields))]
+    return [_parsed("the command line", fields)]
 
 
 def plan_cells(
@@ -138,10 +139,31 @@ def plan_cells(
     return unique, len(cells) - len(unique)
 
 
-def _parsed(place: str, table: dict[str, Any]) -> GridTable:
+def _parsed(place: str, *layers: Mapping[str, Any]) -> GridTable:
+    """The grid of the fields of all layers; a later layer replaces the fields of the earlier."""
+    table: dict[str, Any] = {}
+    for layer in layers:
+        if "fractions" in layer and "shots" in layer:
+            raise BadData(f"{place}: fractions and shots both name the training subset: give one")
+        for field, other in (("fractions", "shots"), ("shots", "fractions")):
+            if field in layer:
+                table.pop(other, None)
+        table.update(layer)
     try:
         return GridTable.model_validate(table)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadData(f"{place}: {where}: {first['msg']}") from error
+        wrong = "; ".join(_sentence(dict(found)) for found in error.errors())
+        raise BadData(f"{place}: {wrong}") from error
+
+
+def _sentence(found: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in found["loc"])
+    if found["type"] == "extra_forbidden":
+        return unknown_name("field of a plan", where, list(GridTable.model_fields))
+    if found["type"] == "missing":
+        return f"{where} is missing"
+    if found["type"] == "tuple_type":
+        return f"{where} = {found['input']!r} is no list: write {where} = [...]"
+    if found["type"] == "too_short":
+        return f"{where} is an empty list: name at least one, or leave the field out"
+    return f"{where} = {found['input']!r}: {found['msg']}"
