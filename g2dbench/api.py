@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 from torch import nn
@@ -37,6 +37,8 @@ from g2dbench.reporting.leaderboard.significance import mark_best
 from g2dbench.reporting.result_table import result_table
 from g2dbench.reporting.stored_results import StoredResult, read_results
 from g2dbench.system.machine import FeatureFolder, Machine
+
+T = TypeVar("T")
 
 _STORE = ("G2DBENCH_STORE", "~/.cache/g2dbench")
 _FEATURES = ("G2DBENCH_FEATURES", "~/.cache/g2dbench-features")
@@ -115,9 +117,9 @@ def evaluate(
         models=[text],
         datasets=[name],
         tasks=_several("tasks", tasks),
-        fractions=fractions,
-        seeds=seeds,
-        subset_seeds=subset_seeds,
+        fractions=_several("fractions", fractions),
+        seeds=_several("seeds", seeds),
+        subset_seeds=_several("subset_seeds", subset_seeds),
         protocol=protocol,
         changes=changes,
         limit=limit,
@@ -222,12 +224,13 @@ def _warn(sentence: str) -> None:
     warnings.warn(sentence, UserWarning, stacklevel=2)
 
 
-def _several(name: str, values: Sequence[str]) -> list[str]:
-    """The values as a list; Misuse for a single text, whose letters would be taken one by one."""
-    if isinstance(values, str):
-        raise Misuse(f"{name}={values!r} is one text: give a list, {name}=[{values!r}]")
-    if not values:
-        raise Misuse(f"{name} is empty: `g2dbench list tasks` lists the tasks")
+def _several(name: str, values: Sequence[T]) -> list[T]:
+    """The values as a list; Misuse for a single text or number, and for none."""
+    if isinstance(values, str | int | float):
+        raise Misuse(f"{name}={values!r} is no list: give a list, {name}=[{values!r}]")
+    if len(values) == 0:
+        advice = ": `g2dbench list tasks` lists the tasks" if name == "tasks" else ": give one"
+        raise Misuse(f"{name} is empty{advice}")
     return list(values)
 
 

@@ -151,6 +151,9 @@ def test_an_open_data_set_can_be_given(small_store: Path) -> None:
     [
         ({"tasks": "cls"}, r"give a list, tasks=\['cls'\]"),
         ({"tasks": []}, "tasks is empty"),
+        ({"fractions": 0.5}, r"fractions=0.5 is no list: give a list, fractions=\[0.5\]"),
+        ({"seeds": 3}, "seeds=3 is no list"),
+        ({"subset_seeds": []}, "subset_seeds is empty"),
         ({"tasks": ["clss"]}, "did you mean 'cls'"),
         ({"model": "random-inot"}, "did you mean 'random-init'"),
         ({"model": torch.nn.Linear(2, 2)}, "Linear is not a g2dbench.Model"),

@@ -168,3 +168,19 @@ def test_the_age_of_this_process_grows_and_is_above_its_processor_time() -> None
     time.sleep(0.05)
     assert 0.03 < process_age() - before < 5
     assert process_age() > time.process_time() / 4
+
+
+def test_an_earlier_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text(PLAN)
+    code, output = invoke(plan, "--plan", "--out", tmp_path / "out", "--earlier", tmp_path / "no")
+    assert code == 2
+    assert "there is no results folder" in output
+    assert "--earlier" in output
+
+
+def test_eval_takes_a_fraction_or_shots_and_not_both() -> None:
+    words = ["eval", "--model", "chance", "--task", "cls", "--fraction", "0.1", "--shots", "1"]
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 2
+    assert "give one of them" in found.output

@@ -156,6 +156,8 @@ def evaluate(
         check_name(name, store, registry)
     if not (task or suite):
         raise Misuse("say what to evaluate: --task NAME (`g2dbench list tasks`) or --suite NAME")
+    if fraction and shots:
+        raise Misuse("--fraction and --shots both name the training subset: give one of them")
     grid.load_tasks(task or (), registry)
     grid.check_writable(out)
     features = feature_folder(feature_cache, feature_cache_gb)

@@ -141,6 +141,9 @@ def sweep(
     names = dict.fromkeys(name for table in tables for name in table.data)
     for name in names:
         check_name(name, store, registry)
+    for folder in earlier or ():
+        if not folder.is_dir():
+            raise Misuse(f"there is no results folder {folder}: check --earlier")
     grid.check_writable(out)
     features = feature_folder(feature_cache, feature_cache_gb)
     machine = Machine.choose(device, precision, batch_size=batch_size, features=features)

@@ -28,6 +28,7 @@ from g2dbench.errors import BadData, Misuse
 from g2dbench.evaluation.cell_spec import CellSpec
 from g2dbench.evaluation.sweep.grid import Grid, label_models
 from g2dbench.evaluation.workbench import Workbench
+from g2dbench.registry import unknown_name
 
 MAX_BYTES = 1 << 20
 MAX_CELLS = 1_000_000
@@ -112,16 +113,20 @@ def read_plan(path: Path, changes: Mapping[str, Any]) -> list[GridTable]:
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise BadData(f"{path}: write each grid as [[grids]], with two brackets")
     return [
-        _replace(f"{path}, grid {number}", {**raw, **table}, changes)
+        _replace(f"{path}, grid {number}", (raw, table), changes)
         for number, table in enumerate(tables, 1)
     ]
 
 
-def _replace(place: str, table: dict[str, Any], changes: Mapping[str, Any]) -> GridTable:
-    """The grid with other fields."""
-    if "models" not in changes or not table.get("labels"):
-        return _parsed(place, {**table, **changes})
-    grid = _parsed(place, {**table, "models": table.get("models", changes["models"])})
+def _replace(
+    place: str, layers: Sequence[Mapping[str, Any]], changes: Mapping[str, Any]
+) -> GridTable:
+    """The grid of the layers with other fields; labels stay with their models."""
+    written = {name: value for layer in layers for name, value in layer.items()}
+    if "models" not in changes or not written.get("labels"):
+        return _parsed(place, *layers, changes)
+    named = {"models": written.get("models", changes["models"])}
+    grid = _parsed(place, *layers, named)
     labels = label_models(list(dict.fromkeys(grid.models)), grid.labels)
     if other := [model for model in changes["models"] if model not in labels]:
         raise Misuse(
@@ -130,12 +135,12 @@ def _replace(place: str, table: dict[str, Any], changes: Mapping[str, Any]) -> G
         )
     chosen = list(dict.fromkeys(changes["models"]))
     replaced = {"models": chosen, "labels": [labels[model] for model in chosen]}
-    return _parsed(place, {**table, **changes, **replaced})
+    return _parsed(place, *layers, {**changes, **replaced})
 
 
 def plan_of(fields: Mapping[str, Any]) -> list[GridTable]:
     """A plan of one grid from the command line; BadData names a wrong or missing field."""
-    return [_parsed("the command line", dict(fields))]
+    return [_parsed("the command line", fields)]
 
 
 def plan_cells(
@@ -155,10 +160,31 @@ def plan_cells(
     return unique, len(cells) - len(unique)
 
 
-def _parsed(place: str, table: dict[str, Any]) -> GridTable:
+def _parsed(place: str, *layers: Mapping[str, Any]) -> GridTable:
+    """The grid of the fields of all layers; a later layer replaces the fields of the earlier."""
+    table: dict[str, Any] = {}
+    for layer in layers:
+        if "fractions" in layer and "shots" in layer:
+            raise BadData(f"{place}: fractions and shots both name the training subset: give one")
+        for field, other in (("fractions", "shots"), ("shots", "fractions")):
+            if field in layer:
+                table.pop(other, None)
+        table.update(layer)
     try:
         return GridTable.model_validate(table)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadData(f"{place}: {where}: {first['msg']}") from error
+        wrong = "; ".join(_sentence(dict(found)) for found in error.errors())
+        raise BadData(f"{place}: {wrong}") from error
+
+
+def _sentence(found: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in found["loc"])
+    if found["type"] == "extra_forbidden":
+        return unknown_name("field of a plan", where, list(GridTable.model_fields))
+    if found["type"] == "missing":
+        return f"{where} is missing"
+    if found["type"] == "tuple_type":
+        return f"{where} = {found['input']!r} is no list: write {where} = [...]"
+    if found["type"] == "too_short":
+        return f"{where} is an empty list: name at least one, or leave the field out"
+    return f"{where} = {found['input']!r}: {found['msg']}"

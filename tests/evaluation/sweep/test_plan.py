@@ -58,6 +58,13 @@ def test_labels_stay_with_their_models(tmp_path: Path) -> None:
         read_plan(path, {"models": ["c", "b"]})
 
 
+def test_the_last_of_fractions_and_shots_names_the_subset(tmp_path: Path) -> None:
+    path = write(tmp_path, "shots = [5]\n" + PLAN)
+    assert [table.shots for table in read_plan(path, {})] == [(), (5,)]
+    tables = read_plan(path, {"fractions": [0.1]})
+    assert {(table.shots, table.fractions) for table in tables} == {((), (0.1,))}
+
+
 def test_a_cell_that_two_grids_name_is_one_cell(tmp_path: Path) -> None:
     tables = plan_of({"models": ["random-init"], "data": ["synthetic"], "tasks": ["cls"]})
     cells, repeated = plan_cells([*tables, *tables], Workbench(Registry()), store=tmp_path)
@@ -71,9 +78,19 @@ def test_a_cell_that_two_grids_name_is_one_cell(tmp_path: Path) -> None:
         ("a = " + "[" * 5000, "cannot be read as a plan"),
         (PLAN.replace("seeds = [0, 1]", "seeds = [-1]"), r"grid 1: seeds"),
         (PLAN.replace("seeds = [0]", "seeds = []"), r"grid 2: seeds"),
-        (PLAN.replace("fractions", "fraction"), "grid 1: fraction: Extra"),
-        (PLAN.replace('tasks = ["cls"]', ""), "grid 1: tasks: Field required"),
+        (
+            PLAN.replace("fractions", "fraction"),
+            "no field of a plan 'fraction': did you mean 'fractions'",
+        ),
+        (PLAN.replace('tasks = ["cls"]', ""), "grid 1: tasks is missing"),
         (PLAN.replace("[0.1, 1]", "[2]"), "grid 1: fractions"),
+        (
+            PLAN.replace('tasks = ["cls"]', 'task = ["cls"]'),
+            "did you mean 'tasks'.*tasks is missing|tasks is missing.*did you mean 'tasks'",
+        ),
+        (PLAN.replace('models = ["random-init"]', 'models = "a"'), "models = 'a' is no list"),
+        (PLAN.replace("seeds = [0, 1]", "seeds = []"), "seeds is an empty list"),
+        (PLAN.replace("[0.1, 1]", "[1]\nshots = [5]"), "fractions and shots both name"),
         ("grids = 3", "two brackets"),
         (PLAN.replace("[[grids]]", "[grids]", 1).split("[[")[0], "two brackets"),
         ("#" * (MAX_BYTES + 1), "bytes: it is not a plan"),
