@@ -47,6 +47,12 @@ class Subject:
         """S."""
         return self.model.preprocess.size
 
+    @property
+    def other_sides(self) -> list[int]:
+        """Sides beside S that the model says it accepts: one, or none if its size is fixed."""
+        model = self.model
+        return [] if getattr(model, "fixed_size", True) else [2 * model.strides[-1]]
+
     @cached_property
     def images(self) -> Tensor:
         """(B, C, S, S): two different radiograph-like images after the model's preprocessing."""
