@@ -52,7 +52,7 @@ def measure(name: str) -> str:
     if name == "embeddings":
         return row(name, "none: nothing is computed from images", *5 * ("",))
     if name not in OFFICIAL:
-        return row(name, "not measured: its published size is not in official.py", *5 * ("",))
+        return row(name, "not measured: its published size is not listed", *5 * ("",))
     size = OFFICIAL[name].size
     if not WORKERS:  # spawned once, since its imports take longer than most measurements
         WORKERS.append(ProcessPoolExecutor(1, mp_context=get_context("spawn")))

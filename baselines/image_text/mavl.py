@@ -130,7 +130,7 @@ class MAVL(Model):
     card = CARD
     preprocess = Preprocess(size=224, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     channels, strides = resnet.CHANNELS[:4], resnet.STRIDES[:4]
-    fixed_size = False
+    fixed_size = True  # the attention pooling has a position for each cell of the last map
     grounding = Grounding("bilinear", None)
 
     def __init__(self, network: _Network, bert: BertModel, tokenizer: BertTokenizerFast) -> None:

@@ -3,7 +3,7 @@
 Shapes: B images, C channels, S input side, D width, T texts, h w grid.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 import torch
@@ -20,8 +20,7 @@ def check_features(on: Subject) -> Iterator[str]:
     yield from _check_levels(model)
     if len(model.channels) != len(model.strides):
         return
-    sides = [on.size] if model.fixed_size else [on.size, 2 * model.strides[-1]]
-    for side in sides:
+    for side in (on.size, *on.other_sides):
         images = on.images if side == on.size else on.images_of_side(side)
         pyramid = model.features(images)
         faults = _check_pyramid(pyramid, side, on)
@@ -72,6 +71,23 @@ def check_pooled(on: Subject) -> Iterator[str]:
         yield from faults
     else:
         yield from check_rows("pooled", model.pooled, on.images, pooled)
+        yield from _check_other_sides("pooled", model.pooled, pooled.shape, on)
+
+
+def _check_other_sides(
+    name: str, outputs: Callable[[Tensor], Tensor], shape: Sequence[int | None], on: Subject
+) -> Iterator[str]:
+    """A model of any input size has this output for inputs of another size too."""
+    for side in on.other_sides:
+        try:
+            found = outputs(on.images_of_side(side))
+        except Exception as error:  # of the author's code: any
+            yield (
+                f"{name} of a {side} px image fails ({type(error).__name__}: {error}): set "
+                "`fixed_size = True`, or accept any multiple of the last stride"
+            )
+            return
+        yield from check_tensor(f"{name} of a {side} px image", found, tuple(shape), on)
 
 
 def check_embeds(on: Subject) -> Iterator[str]:
@@ -94,6 +110,7 @@ def check_embeds(on: Subject) -> Iterator[str]:
                 "`torch.nn.functional.normalize(x, dim=-1)`"
             )
     yield from check_rows("embed_images", model.embed_images, on.images, images)
+    yield from _check_other_sides("embed_images", model.embed_images, images.shape, on)
     yield from _check_texts(model, texts, on)
 
 
@@ -118,6 +135,7 @@ def check_matches(on: Subject) -> Iterator[str]:
         low, high = float(together.min()), float(together.max())
         yield f"match has values from {low:.3g} to {high:.3g}, expected probabilities in [0, 1]"
     yield from check_rows("match", lambda x: model.match(x, FINDINGS), on.images, together)
+    yield from _check_other_sides("match", lambda x: model.match(x, FINDINGS), together.shape, on)
     jointly = getattr(model, "matches_jointly", False)
     if not jointly and not same(model.match(on.images, FINDINGS[1:2]), together[:, 1:2], TOLERANCE):
         yield "match of a finding depends on the other findings that are asked for"
@@ -137,6 +155,8 @@ def check_locates(on: Subject) -> Iterator[str]:
     if together[0, 0].numel() == 1:
         yield "locate has a grid of one cell: it cannot locate anything"
     yield from check_rows("locate", lambda x: model.locate(x, TEXTS), on.images, together)
+    any_grid = (BATCH, len(TEXTS), None, None)
+    yield from _check_other_sides("locate", lambda x: model.locate(x, TEXTS), any_grid, on)
     if not same(model.locate(on.images, TEXTS[1:2]), together[:, 1:2], TOLERANCE):
         yield "locate of a text depends on the other texts that are asked for"
 

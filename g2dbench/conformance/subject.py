@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from g2dbench.model import Model
+from g2dbench.model import Features, Model
 
 TEXTS = ("pleural effusion", "there is no pneumothorax", "left lung")
 """Texts of different lengths, so that padding matters."""
@@ -46,6 +46,14 @@ class Subject:
     def size(self) -> int:
         """S."""
         return self.model.preprocess.size
+
+    @property
+    def other_sides(self) -> list[int]:
+        """Sides beside S that the model says it accepts: one, or none if its size is fixed."""
+        model = self.model
+        if not isinstance(model, Features) or model.fixed_size:
+            return []
+        return [2 * model.strides[-1]]
 
     @cached_property
     def images(self) -> Tensor:

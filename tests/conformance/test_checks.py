@@ -71,6 +71,11 @@ EDITS = {
         "F.normalize(self.projection(self.pooled(images)), dim=-1)",
         "self.projection(self.pooled(images)) * 3", "embed_images has rows of length",
     ),
+    "one size": (
+        "F.normalize(self.projection(self.pooled(images)), dim=-1)",
+        "F.normalize(self.projection(self.pooled(images)) + torch.ones(images.shape[-1] // 2), "
+        "dim=-1)", "embed_images of a 32 px image fails .*set `fixed_size = True`",
+    ),
     "batch statistics": (
         "return [F.gelu(self.encoder(images))]",
         "x = self.encoder(images)\n        return [x - x.mean(0, keepdim=True)]",

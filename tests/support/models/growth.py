@@ -16,6 +16,10 @@ from transformers import BertConfig, BertModel
 State = dict[str, Tensor]
 CLINICAL_BERT = {"vocab_size": 28996, "max_position_embeddings": 512}
 """Sizes in which it differs from BERT-base of 30522 word pieces."""
+BERT_BASE: dict[str, Any] = {
+    "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+    "intermediate_size": 3072, **CLINICAL_BERT,
+}  # fmt: skip
 
 
 def rewrite(file: Path, change: Callable[[State], State], key: str = "") -> Path:
@@ -25,6 +29,13 @@ def rewrite(file: Path, change: Callable[[State], State], key: str = "") -> Path
         content[key] = change(content[key])
     else:
         content = change(content)
+    torch.save(content, file)
+    return file
+
+
+def save(content: object, file: Path) -> Path:
+    """torch.save, also into a folder that does not exist yet."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     torch.save(content, file)
     return file
 

@@ -31,9 +31,12 @@ def make_maco(folder: Path) -> Path:
     return write_state(folder / "maco.pth", state | others, "model")
 
 
-def make_medimageinsight(folder: Path) -> Path:
-    """The released folder; the weights are safetensors under another ending."""
-    save_clip_tokenizer(medimageinsight.tokenizer_folder(folder))
+def make_medimageinsight(folder: Path, words: int = 54) -> Path:
+    """The released folder; the weights are safetensors under another ending.
+
+    words: tokens of the vocabulary.
+    """
+    save_clip_tokenizer(medimageinsight.tokenizer_folder(folder), words)
     state = golden.seeded_state(golden.read("medimageinsight")["shapes"])
     (folder / "vision_model").mkdir(exist_ok=True)
     safetensors.torch.save_file(state, folder / "vision_model" / "medimageinsigt-v1.0.0.pt")
