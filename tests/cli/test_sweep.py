@@ -83,7 +83,6 @@ def test_the_plan_is_printed_before_and_after_the_cells_are_on_disk(
             ),
             "would run on the CPU",
         ),
-        (("--task", "cls", "--model", "random-init", "--earlier", "gone"), "no such folder"),
     ],
 )
 def test_wrong_requests_are_sentences(

@@ -164,7 +164,7 @@ def _write(folder: Path) -> None:
     (folder / f"{os.getpid()}.count").write_text(str(net.images))
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_several_writers_leave_one_right_entry(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=_write, args=(tmp_path,)) for _ in range(3)]

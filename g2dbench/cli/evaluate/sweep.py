@@ -160,8 +160,6 @@ def sweep(
         bench.add_dataset(name, open_data(name, None, store, size, registry))
     if repeated:
         console.print(f"{counted(repeated, 'cell')} stand in the plan twice and run once")
-    if absent := [folder for folder in earlier or () if not folder.is_dir()]:
-        raise Misuse(f"--earlier {absent[0]}: there is no such folder")
     others = [old for folder in earlier or () for old in earlier_results(folder)]
     timings = Timings(earlier_results(out), others)
     cached = estimate.cached_features(features)

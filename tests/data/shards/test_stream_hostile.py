@@ -62,6 +62,7 @@ def test_a_shard_deleted_during_an_epoch_is_named(
         list(batches)
 
 
+@pytest.mark.slow
 def test_a_shard_that_changes_between_epochs_is_named(small_store: Path, tmp_path: Path) -> None:
     index = exported(small_store, tmp_path / "s", "webdataset", 60)
     loader = a_loader(opened(tmp_path / "s", tmp_path))

@@ -44,6 +44,7 @@ def test_a_pool_gives_the_bytes_of_one_process_and_each_image_is_encoded_once(
     assert small.log("cells").total() == len(cells)
 
 
+@pytest.mark.slow
 def test_killed_workers_missing_models_and_failing_cells_stop_nothing(small: SmallSweep) -> None:
     (small.folder / "kill-1").touch()
     good = small.cells("lamp:x")
