@@ -89,6 +89,7 @@ def test_a_call_returns_what_the_command_line_writes(small_store: Path, folder: 
     pd.testing.assert_frame_equal(scores, g2dbench.load_results("api"))
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard_generates_the_embedded_data(folder: Path) -> None:
     """Worker processes would import the script again, and wait for each other forever."""
     text = """import g2dbench

@@ -44,6 +44,7 @@ def test_prefixes_of_training_scripts_do_not_matter(case: Any, tmp_path: Path) -
     assert load(case.CARD, wrapped).identity.digest == model.identity.digest
 
 
+@pytest.mark.slow
 def test_half_precision_is_read(case: Any, tmp_path: Path) -> None:
     def half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {k: v.half() if v.is_floating_point() else v for k, v in state.items()}

@@ -95,6 +95,7 @@ print(fingerprint(resolve("random-init", registry).load(registry, 0)))
 """
 
 
+@pytest.mark.slow
 def test_it_is_the_same_in_every_process() -> None:
     answers = {
         subprocess.run(
