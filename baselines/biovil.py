@@ -7,12 +7,10 @@ side by side. Difference from the original: a text is truncated to 512 tokens; t
 a longer one.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchvision.models import resnet50
 from transformers import BertTokenizerFast
 
@@ -20,13 +18,12 @@ from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import Preprocess
-from g2dbench.pretrained.image.feature_maps import cosine_similarity
 from g2dbench.pretrained.text import bert
 from g2dbench.pretrained.text.cxr_bert import (
     UNUSED_TEXT_KEYS,
     CXRBert,
-    CXRBertTexts,
-    smooth,
+    PatchesAndTexts,
+    patch_projector,
 )
 from g2dbench.pretrained.text.tokenizer import Tokenize
 from g2dbench.pretrained.weights import digest, find_state, load_state, read_weights
@@ -63,12 +60,7 @@ class _ImageTower(nn.Module):
         trunk = resnet50(weights=None)
         trunk.fc = nn.Identity()
         self.encoder = nn.ModuleDict({"encoder": trunk})
-        layers = nn.Sequential(
-            nn.Conv2d(2048, EMBED_DIM, 1, bias=False),
-            nn.BatchNorm2d(EMBED_DIM),
-            nn.ReLU(),
-            nn.Conv2d(EMBED_DIM, EMBED_DIM, 1),
-        )
+        layers = patch_projector(2048)
         self.projector = nn.ModuleDict({"model": layers})
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
@@ -86,7 +78,7 @@ class _ImageTower(nn.Module):
         return projected
 
 
-class BioViL(CXRBertTexts, Model):
+class BioViL(PatchesAndTexts, Model):
     """The published BioViL: global embeddings, feature maps, and phrase grounding by patches."""
 
     card = CARD
@@ -103,9 +95,9 @@ class BioViL(CXRBertTexts, Model):
         self.text = text
         self.tokenize = Tokenize(tokenizer, text.max_tokens)
 
-    def embed_images(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, D): the mean of the projected patches, normalized."""
-        return F.normalize(self.image.patches(images).mean(dim=(2, 3)), dim=-1)
+    def patches(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, D, h, w) projected patches, not normalized."""
+        return self.image.patches(images)
 
     def features(self, images: Tensor) -> list[Tensor]:
         """(B, 3, S, S) -> the ResNet's maps of strides 2, 4, 8, 16 and 32."""
@@ -114,14 +106,6 @@ class BioViL(CXRBertTexts, Model):
     def pooled(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, 2048): the input of its classifiers (image/model/model.py)."""
         return self.image.pyramid(images)[-1].mean(dim=(2, 3))
-
-    def similarity(self, images: Tensor, texts: Sequence[str]) -> Tensor:
-        """(B, 3, S, S), T texts -> (B, T, h, w) cosine similarity, not smoothed."""
-        return cosine_similarity(self.image.patches(images), self.embed_texts(texts))
-
-    def locate(self, images: Tensor, texts: Sequence[str]) -> Tensor:
-        """(B, 3, S, S), T texts -> (B, T, h, w): `similarity` after Gaussian smoothing."""
-        return smooth(self.similarity(images, texts))
 
 
 def load(source: str | None, seed: int) -> BioViL:

@@ -8,26 +8,23 @@ place of what the temporal pooler would give. A text is truncated to 512 tokens.
 are over rows that are not scaled to length 1, as for BioViL, in the same library.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import BertTokenizerFast
 
 from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint, Misuse
 from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import Preprocess
-from g2dbench.pretrained.image.feature_maps import cosine_similarity
 from g2dbench.pretrained.layouts import renamed, unwrapped
 from g2dbench.pretrained.text import bert
 from g2dbench.pretrained.text.cxr_bert import (
     UNUSED_TEXT_KEYS,
     CXRBert,
-    CXRBertTexts,
-    smooth,
+    PatchesAndTexts,
+    patch_projector,
 )
 from g2dbench.pretrained.text.tokenizer import Tokenize
 from g2dbench.pretrained.towers import ResNetTower
@@ -82,16 +79,11 @@ class _ImageTower(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.encoder = _Encoder()
-        layers = nn.Sequential(
-            nn.Conv2d(2 * WIDTH, EMBED_DIM, 1, bias=False),
-            nn.BatchNorm2d(EMBED_DIM),
-            nn.ReLU(),
-            nn.Conv2d(EMBED_DIM, EMBED_DIM, 1),
-        )
+        layers = patch_projector(2 * WIDTH)
         self.projector = nn.ModuleDict({"model": layers})
 
 
-class BioViLT(CXRBertTexts, Model):
+class BioViLT(PatchesAndTexts, Model):
     """The published BioViL-T for single images."""
 
     card = CARD
@@ -112,10 +104,6 @@ class BioViLT(CXRBertTexts, Model):
         projected: Tensor = self.image.projector["model"](self.image.encoder.fused(images))
         return projected
 
-    def embed_images(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, D): the mean of the projected patches, normalized."""
-        return F.normalize(self.patches(images).mean(dim=(2, 3)), dim=-1)
-
     def features(self, images: Tensor) -> list[Tensor]:
         """(B, 3, S, S) -> the ResNet's maps of strides 2, 4, 8, 16 and 32."""
         return self.image.encoder.pyramid(images)
@@ -123,10 +111,6 @@ class BioViLT(CXRBertTexts, Model):
     def pooled(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, 512): the input of its classifiers (image/model/model.py)."""
         return self.image.encoder.fused(images).mean(dim=(2, 3))
-
-    def locate(self, images: Tensor, texts: Sequence[str]) -> Tensor:
-        """(B, 3, S, S), T texts -> (B, T, h, w): cosine of patches and texts, smoothed."""
-        return smooth(cosine_similarity(self.patches(images), self.embed_texts(texts)))
 
 
 def load(source: str | None, seed: int) -> Model:

@@ -145,8 +145,7 @@ def load(source: str | None, seed: int) -> Model:
     state = unwrapped(find_state(read_weights(file), file))
     folder = text_folder(file, CARD, BERT_FOLDER, BERT_HUB)
     image = _read_image(state, file)
-    text = bert.build_from_config(folder, lambda c: BertModel(c, add_pooling_layer=False))
-    load_state(text, part_of(state, "text_encoder.text_encoder."), file, (r"^pooler\.",))
+    text = bert.fill_encoder(folder, part_of(state, "text_encoder.text_encoder."), file)
     model = CXRCLIP(image, text, {who: _read_head(state, who, file) for who in ("image", "text")})
     limit = min(MAX_TOKENS, text.config.max_position_embeddings)
     model.tokenize = Tokenize(bert.read_tokenizer(folder, text.config.vocab_size), limit)
@@ -163,9 +162,7 @@ def _read_image(state: State, file: Any) -> ResNetTower | SwinTower:
     swin = modern_swin(part_of(state, "image_encoder.image_encoder."))
     if not swin:
         raise BadCheckpoint(f"{file} is not CXR-CLIP: it has no image_encoder.resnet or Swin")
-    tower_swin = SwinTower(swin, SIDE)
-    load_state(tower_swin.network, swin, file, (r"^pooler\.",))
-    return tower_swin
+    return SwinTower.load(swin, SIDE, file)
 
 
 def _read_head(state: State, who: str, file: Any) -> nn.Module:

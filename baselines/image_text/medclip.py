@@ -116,8 +116,7 @@ def load(source: str | None, seed: int) -> Model:
     state = unwrapped(find_state(read_weights(file), file))
     folder = text_folder(file, CARD, BERT_FOLDER, BERT_HUB)
     image, head = _read_image(state, file)
-    text = bert.build_from_config(folder, lambda c: BertModel(c, add_pooling_layer=False))
-    load_state(text, part_of(state, "text_model.model."), file, (r"^pooler\.",))
+    text = bert.fill_encoder(folder, part_of(state, "text_model.model."), file)
     heads = {"image": head, "text": _linear(state, "text_model.projection_head.weight", file)}
     model = MedCLIP(image, text, heads)
     limit = min(MAX_TOKENS, text.config.max_position_embeddings)
@@ -136,9 +135,9 @@ def _read_image(state: State, file: Any) -> tuple[ResNetTower | SwinTower, nn.Mo
     if "embeddings.patch_embeddings.projection.weight" not in own:
         raise BadCheckpoint(f"{file} is not MedCLIP: it has no vision_model with ResNet or Swin")
     swin = modern_swin(own)
-    tower_swin = SwinTower(swin, SIDE)
-    load_state(tower_swin.network, swin, file, (r"^pooler\.",))
-    return tower_swin, _linear(state, "vision_model.projection_head.weight", file)
+    return SwinTower.load(swin, SIDE, file), _linear(
+        state, "vision_model.projection_head.weight", file
+    )
 
 
 def _linear(state: State, key: str, file: Any) -> nn.Module:

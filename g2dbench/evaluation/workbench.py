@@ -47,11 +47,6 @@ class Workbench:
         """Whether `add_dataset` was called with this name."""
         return name in self._given
 
-    @property
-    def datasets(self) -> dict[str, Dataset]:
-        """The data sets of `add_dataset`, by name."""
-        return dict(self._given)
-
     def task(self, name: str) -> Task:
         """The task's module."""
         module: Task = self.registry.find(TaskCard, name).load()

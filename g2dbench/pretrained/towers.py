@@ -4,6 +4,7 @@ Shapes: B batch, S input side, C channels. Weights are random until a state_dict
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from transformers import SwinConfig, SwinModel
 
 from g2dbench.pretrained.image.resnet import CHANNELS, STRIDES
 from g2dbench.pretrained.layouts import layers_in, renamed
-from g2dbench.pretrained.weights import State
+from g2dbench.pretrained.weights import State, load_state
 
 
 class ResNetTower(nn.Module):
@@ -59,6 +60,13 @@ class SwinTower(nn.Module):
     """
 
     fixed_size = True
+
+    @classmethod
+    def load(cls, state: State, side: int, file: Path) -> "SwinTower":
+        """The tower with the weights of a checkpoint; BadCheckpoint where they do not fit."""
+        tower = cls(state, side)
+        load_state(tower.network, state, file, (r"^pooler\.",))
+        return tower
 
     def __init__(self, state: Mapping[str, Tensor], side: int) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from g2dbench.errors import BadCheckpoint
 from g2dbench.pretrained.hub import read_json
-from g2dbench.pretrained.weights import find_state, load_state, read_weights, strip_prefix
+from g2dbench.pretrained.weights import State, find_state, load_state, read_weights, strip_prefix
 
 CONFIG_FILE = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -59,12 +59,20 @@ def read_encoder(folder: Path) -> BertModel:
 
     Raises BadCheckpoint where configuration or weights are unreadable or do not match each other.
     """
-    encoder = build_from_config(folder, lambda config: BertModel(config, add_pooling_layer=False))
     file = weights_file(folder)
     state = strip_prefix(find_state(read_weights(file), file), "bert.")
     # Early versions of the library named the weight and bias of a LayerNorm gamma and beta.
     renamed = {k.replace(".gamma", ".weight").replace(".beta", ".bias"): state[k] for k in state}
-    load_state(encoder, renamed, file, UNUSED_KEYS)
+    return fill_encoder(folder, renamed, file)
+
+
+def fill_encoder(folder: Path, state: State, file: Path) -> BertModel:
+    """A BERT without pooler of the folder's configuration, with the weights of a checkpoint.
+
+    file: of the weights, for errors. Raises as `read_encoder`.
+    """
+    encoder = build_from_config(folder, lambda config: BertModel(config, add_pooling_layer=False))
+    load_state(encoder, state, file, UNUSED_KEYS)
     return encoder
 
 

@@ -1,8 +1,9 @@
-"""CXR-BERT, the text encoder of BioViL and BioViL-T, and the smoothing of their similarity maps.
+"""What BioViL and BioViL-T share: CXR-BERT, patches beside texts, and smoothed similarity maps.
 
 Shapes: T texts, D = 128. Source: microsoft/hi-ml at b67c1d2, hi-ml-multimodal.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertConfig, BertModel
 
+from g2dbench.pretrained.image.feature_maps import cosine_similarity
 from g2dbench.pretrained.text.text_batches import encode_in_batches
 from g2dbench.pretrained.text.tokenizer import Tokenize
 
@@ -54,11 +56,30 @@ class CXRBert(nn.Module):
         return projected
 
 
-class CXRBertTexts:
-    """The texts of BioViL and BioViL-T, for a model with their `text` encoder and `tokenize`."""
+class PatchesAndTexts(ABC):
+    """What BioViL and BioViL-T share: projected patches of an image beside CXR-BERT's texts.
+
+    `Model`s derive from it; `text` and `tokenize` are theirs to set.
+    """
 
     text: CXRBert
     tokenize: Tokenize
+
+    @abstractmethod
+    def patches(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, D, h, w) projected patches, not normalized."""
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, D): the mean of the projected patches, normalized."""
+        return F.normalize(self.patches(images).mean(dim=(2, 3)), dim=-1)
+
+    def similarity(self, images: Tensor, texts: Sequence[str]) -> Tensor:
+        """(B, 3, S, S), T texts -> (B, T, h, w) cosine similarity, not smoothed."""
+        return cosine_similarity(self.patches(images), self.embed_texts(texts))
+
+    def locate(self, images: Tensor, texts: Sequence[str]) -> Tensor:
+        """(B, 3, S, S), T texts -> (B, T, h, w): `similarity` after Gaussian smoothing."""
+        return smooth(self.similarity(images, texts))
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """T texts -> (T, D), normalized; final `.`, `!` and `?` are removed (text/data/io.py)."""
@@ -73,6 +94,16 @@ class CXRBertTexts:
         tokens, mask = (part.to(device) for part in self.tokenize(texts))
         projected: Tensor = self.text(tokens, mask)
         return projected
+
+
+def patch_projector(channels: int) -> nn.Sequential:
+    """The projection of a map's cells into the space of the texts."""
+    return nn.Sequential(
+        nn.Conv2d(channels, EMBED_DIM, 1, bias=False),
+        nn.BatchNorm2d(EMBED_DIM),
+        nn.ReLU(),
+        nn.Conv2d(EMBED_DIM, EMBED_DIM, 1),
+    )
 
 
 def smooth(maps: Tensor) -> Tensor:
