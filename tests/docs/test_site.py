@@ -4,11 +4,13 @@ import re
 import runpy
 import unicodedata
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.version import Version
 
 _LINK = re.compile(r"(?<!\\)\]\(([^()\s]+)\)")
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -99,6 +101,8 @@ def test_the_generated_pages_are_up_to_date(project: Path) -> None:
     made = runpy.run_path(str(project / "benchmarks" / "reference.py"))["pages"]()
     folder = project / "docs" / "reference"
     assert {page.name for page in folder.iterdir()} == set(made)
+    if Version(version("typer")) < Version("0.24"):
+        del made["cli.md"]  # with a newer click, these lose the help of arguments
     for name, text in made.items():
         stale = f"docs/reference/{name} is stale: python benchmarks/reference.py --write"
         assert (folder / name).read_text(encoding="utf-8") == text, stale

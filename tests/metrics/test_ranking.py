@@ -120,7 +120,7 @@ def test_five_hundred_random_findings_equal_sklearn():
         known = truth >= 0
         found = values_of(truth, score)
         if (truth == 1).any():
-            expected = sklearn_values(truth[known], np.float64(score[known]))
+            expected = sklearn_values(truth[known], score[known].astype(np.float64))
             for name, value in expected.items():
                 assert found[name][0] == pytest.approx(value, abs=1e-12, nan_ok=True), name
 

@@ -140,12 +140,10 @@ def test_an_index_of_a_copied_folder_is_not_used(folder: Path, opened: list[str]
     assert len(opened) == 12
 
 
-@pytest.mark.parametrize("damage", ["empty", "truncated", "text", "flipped", "other", "rows"])
+@pytest.mark.parametrize("damage", ["empty", "truncated", "text", "other", "rows"])
 def test_a_broken_index_is_reported_and_rebuilt(folder: Path, damage: str) -> None:
     expected, index = values(folder), folder / INDEX_FILE
     raw = bytearray(index.read_bytes())
-    if damage == "flipped":
-        raw[200] ^= 255
     if damage == "other":  # a table with our mark and other columns
         mark = {"g2dbench": result_index._FORMAT}
         parquet.write_table(pa.table({"path": [1]}).replace_schema_metadata(mark), index)
@@ -162,6 +160,20 @@ def test_a_broken_index_is_reported_and_rebuilt(folder: Path, damage: str) -> No
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert values(folder) == expected
+
+
+def test_a_flipped_byte_never_changes_a_result(folder: Path) -> None:
+    """Where a byte stands depends on pyarrow: it is reported, or it costs reading a file."""
+    expected, index = values(folder), folder / INDEX_FILE
+    raw = index.read_bytes()
+    reported = 0
+    for position in range(4, len(raw), 41):
+        index.write_bytes(raw[:position] + bytes([raw[position] ^ 255]) + raw[position + 1 :])
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert values(folder) == expected, position
+        reported += any(issubclass(one.category, ResultIndexNote) for one in caught)
+    assert reported > 0
 
 
 def test_an_index_of_another_version_is_rebuilt(

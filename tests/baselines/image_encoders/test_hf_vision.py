@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from support.models.golden import same
 from support.models.small_baselines import inputs, load, pixel_gap, random_weights
-from support.models.small_encoders import KINDS, build, make_vision
-from transformers import BitImageProcessor, Dinov2Config, DINOv3ViTImageProcessor, ViTImageProcessor
+from support.models.small_encoders import KINDS, DINOv3ViTImageProcessor, build, make_vision
+from transformers import BitImageProcessor, Dinov2Config, ViTImageProcessor
 
 from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint

@@ -9,6 +9,7 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 import torchvision
+from packaging.version import Version
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 from typer.testing import CliRunner
@@ -88,6 +89,8 @@ def same(one: Tensor, other: Tensor) -> None:
 def test_timm_and_transformers_load_the_encoder(
     image: dict | None, make_run: Callable[..., Path], images: Tensor, tmp_path: Path
 ) -> None:
+    if Version(timm.__version__) < Version("1.0.31"):
+        pytest.skip("older versions of timm read the safetensors of a local-dir: with torch.load")
     run = make_run("convirt", **({"image": image} if image else {}))
     model: Any = load_run(run)
     out = tmp_path / "out"

@@ -10,12 +10,16 @@ from transformers import (
     Dinov2WithRegistersConfig,
     Dinov2WithRegistersModel,
     DINOv3ViTConfig,
-    DINOv3ViTImageProcessor,
     DINOv3ViTModel,
     ViTConfig,
     ViTForImageClassification,
     ViTImageProcessor,
 )
+
+try:
+    from transformers import DINOv3ViTImageProcessor
+except ImportError:  # its only name before transformers 5
+    from transformers import DINOv3ViTImageProcessorFast as DINOv3ViTImageProcessor
 
 from support.models.small_baselines import random_weights
 
