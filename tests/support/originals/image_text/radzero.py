@@ -15,7 +15,11 @@ from transformers import (
     MPNetModel,
     MPNetTokenizerFast,
 )
-from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+
+try:
+    from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+except ImportError:  # before transformers 5, where it is the only one
+    from transformers import BlipImageProcessor as BlipImageProcessorPil
 
 from support.originals import seeded
 from support.originals.imports import imported
