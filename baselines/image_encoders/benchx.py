@@ -121,11 +121,10 @@ def _read_medklip(card: ModelCard, state: State, file: Path) -> Model:
 
 
 def _read_swin(card: ModelCard, state: State, file: Path) -> Model:
-    state = modern_swin(state)
-    return _tower(card, SwinTower(state, PREPROCESS.size), state, file)
+    return BenchXTower(card, SwinTower.load(modern_swin(state), PREPROCESS.size, file, _HEADS))
 
 
-def _tower(card: ModelCard, tower: ResNetTower | SwinTower, state: State, file: Path) -> Model:
+def _tower(card: ModelCard, tower: ResNetTower, state: State, file: Path) -> Model:
     load_state(tower.network, state, file, _HEADS)
     return BenchXTower(card, tower)
 

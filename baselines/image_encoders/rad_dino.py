@@ -19,6 +19,7 @@ from g2dbench.cards import ModelCard
 from g2dbench.model import Identity, Model
 from g2dbench.preprocess import Preprocess
 from g2dbench.pretrained.image.hf_vision import HFVision, load_vision
+from g2dbench.pretrained.towers import names_as_built
 from g2dbench.pretrained.weights import State, digest, find_state, load_state, read_weights
 
 CARD = ModelCard(
@@ -68,7 +69,8 @@ def load(source: str | None, seed: int) -> Model:
     if source is None or not file.is_file():
         return load_vision(source, CARD, ("dinov2",), PREPROCESS)
     network = Dinov2Model(Dinov2Config(image_size=518, patch_size=14)).eval()
-    load_state(network, from_original(find_state(read_weights(file), file)), file)
+    state = from_original(find_state(read_weights(file), file))
+    load_state(network, names_as_built(network, state), file)
     model = HFVision(CARD, network, PREPROCESS)
     model.identity = Identity(f"{CARD.name}:{file.name}", digest(model))
     return model.eval()

@@ -40,7 +40,7 @@ from g2dbench.pretrained.layouts import layers_in, part_of, unwrapped
 from g2dbench.pretrained.text.bert import weights_file
 from g2dbench.pretrained.text.text_batches import encode_in_batches
 from g2dbench.pretrained.text.tokenizer import Tokenize
-from g2dbench.pretrained.towers import modern_dinov2
+from g2dbench.pretrained.towers import modern_dinov2, names_as_built
 from g2dbench.pretrained.weights import State, digest, find_state, load_state, read_weights
 
 CARD = ModelCard(
@@ -99,7 +99,10 @@ class _Network(nn.Module):
         self.text_model: Any = MPNetModel(text, add_pooling_layer=False)
         self.align_transformer = _Align(
             Dinov2Config(
-                hidden_size=width, num_hidden_layers=depth, num_attention_heads=width // HEAD_WIDTH
+                hidden_size=width,
+                num_hidden_layers=depth,
+                num_attention_heads=width // HEAD_WIDTH,
+                attn_implementation="eager",  # a bare encoder of transformers 4 chooses none
             )
         )
         self.loss_fns: Any = nn.ModuleDict({"RadZeroLoss": _Similarity(width)})
@@ -175,7 +178,7 @@ def load(source: str | None, seed: int) -> RadZero:
         network = _build(state)
     except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
         raise BadCheckpoint(f"{file} is not RadZero: missing or malformed: {error}") from error
-    load_state(network, state, file, _UNUSED_KEYS)
+    load_state(network, names_as_built(network, state), file, _UNUSED_KEYS)
     prepare = read_preprocess(folder, _PREPROCESS, None)
     tokenizer = _read_tokenizer(folder, network.text_model.config.vocab_size)
     model = RadZero(network.eval(), tokenizer, prepare)

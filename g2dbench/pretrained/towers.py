@@ -3,7 +3,8 @@
 Shapes: B batch, S input side, C channels. Weights are random until a state_dict is loaded.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,15 @@ class SwinTower(nn.Module):
     fixed_size = True
 
     @classmethod
-    def load(cls, state: State, side: int, file: Path) -> "SwinTower":
-        """The tower with the weights of a checkpoint; BadCheckpoint where they do not fit."""
+    def load(
+        cls, state: State, side: int, file: Path, unused: Sequence[str] = (r"^pooler\.",)
+    ) -> "SwinTower":
+        """The tower with the weights of a checkpoint; BadCheckpoint where they do not fit.
+
+        state: with the keys of `modern_swin`. unused: patterns of keys that may be left over.
+        """
         tower = cls(state, side)
-        load_state(tower.network, state, file, (r"^pooler\.",))
+        load_state(tower.network, names_as_built(tower.network, state), file, unused)
         return tower
 
     def __init__(self, state: Mapping[str, Tensor], side: int) -> None:
@@ -108,31 +114,39 @@ class SwinTower(nn.Module):
         return [*maps, last.transpose(1, 2).unflatten(2, (side, side))]
 
 
+_TABLE = "relative_position_bias_table"
+_SWIN = (
+    ("attention.self.query.", "attention.q_proj."),
+    ("attention.self.key.", "attention.k_proj."),
+    ("attention.self.value.", "attention.v_proj."),
+    (f"attention.self.{_TABLE}", f"attention.relative_position_bias.{_TABLE}"),
+    ("attention.output.dense.", "attention.o_proj."),
+    ("intermediate.dense.", "mlp.fc1."),
+    ("output.dense.", "mlp.fc2."),
+)
+_DINOV2 = (
+    ("attention.attention.query.", "attention.q_proj."),
+    ("attention.attention.key.", "attention.k_proj."),
+    ("attention.attention.value.", "attention.v_proj."),
+    ("attention.output.dense.", "attention.o_proj."),
+)
+"""Names of layers before transformers 5, and since then."""
+
+
 def modern_swin(state: Mapping[str, Tensor]) -> State:
     """A Swin's keys as transformers 5 names them; older files have longer names."""
-    table = "relative_position_bias_table"
-    return renamed(
-        state,
-        [
-            (r"attention\.self\.query\.", "attention.q_proj."),
-            (r"attention\.self\.key\.", "attention.k_proj."),
-            (r"attention\.self\.value\.", "attention.v_proj."),
-            (rf"attention\.self\.{table}$", f"attention.relative_position_bias.{table}"),
-            (r"attention\.output\.dense\.", "attention.o_proj."),
-            (r"intermediate\.dense\.", "mlp.fc1."),
-            (r"(?<!attention\.)output\.dense\.", "mlp.fc2."),
-        ],
-    )
+    return renamed(state, [(re.escape(older), newer) for older, newer in _SWIN])
 
 
 def modern_dinov2(state: Mapping[str, Tensor]) -> State:
     """A DINOv2's keys as transformers 5 names them; older files have longer names."""
-    return renamed(
-        state,
-        [
-            (r"attention\.attention\.query\.", "attention.q_proj."),
-            (r"attention\.attention\.key\.", "attention.k_proj."),
-            (r"attention\.attention\.value\.", "attention.v_proj."),
-            (r"attention\.output\.dense\.", "attention.o_proj."),
-        ],
-    )
+    return renamed(state, [(re.escape(older), newer) for older, newer in _DINOV2])
+
+
+def names_as_built(network: nn.Module, state: State) -> State:
+    """Modern keys with the names of this network, which an older transformers may have built."""
+    built = network.state_dict()
+    names = _SWIN if any("encoder.layers.0.blocks" in key for key in built) else _DINOV2
+    if any(newer in key for key in built for _, newer in names):
+        return state
+    return renamed(state, [(re.escape(newer), older) for older, newer in names])

@@ -1,5 +1,6 @@
 """RadZero: deepnoid-ai/RadZero at 656ae5f; exp/cxr_pt/model, exp/cxr_pt/configs/radzero.yaml."""
 
+import tempfile
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ try:
 except ImportError:  # before transformers 5, where it is the only one
     from transformers import BlipImageProcessor as BlipImageProcessorPil
 
+from g2dbench.pretrained.towers import modern_dinov2
 from support.originals import seeded
 from support.originals.imports import imported
 
@@ -47,7 +49,7 @@ FINDINGS = ("Pneumonia", "Pleural_Effusion")
 
 
 def names() -> dict[str, Tensor]:
-    """The layout of the official class, with the names of transformers 5."""
+    """The layout of the official class, with the names of transformers 5 in every version."""
     align = Dinov2Model(Dinov2Config(hidden_size=WIDTH, num_hidden_layers=2, num_attention_heads=2))
     layout = {
         **seeded.placed("vision_model.", Dinov2Model(VISION)),
@@ -56,7 +58,7 @@ def names() -> dict[str, Tensor]:
         **seeded.placed("loss_fns.RadZeroLoss.layer_norm.", nn.LayerNorm(WIDTH)),
         "loss_fns.RadZeroLoss.loss_temperature": torch.empty(1),
     }
-    filled = seeded.fill(layout)
+    filled = seeded.fill(modern_dinov2(layout))
     filled["loss_fns.RadZeroLoss.loss_temperature"] -= 2.5
     return filled
 
@@ -86,7 +88,14 @@ def processor() -> Any:
 
 
 def tokenizer() -> Any:
-    return MPNetTokenizerFast(vocab={word: i for i, word in enumerate(WORDS)})
+    words = {word: i for i, word in enumerate(WORDS)}
+    try:
+        return MPNetTokenizerFast(vocab=words)
+    except (TypeError, ValueError):  # before transformers 5, where a file is the only way
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "vocab.txt"
+            file.write_text("\n".join(WORDS), encoding="utf-8")
+            return MPNetTokenizerFast(vocab_file=str(file))
 
 
 def ours(model: Any) -> dict[str, Tensor]:
