@@ -116,7 +116,7 @@ def _makespan(estimates: Iterable[Estimate], slots: int, start: float) -> float:
             last[slot] = spec
             heapq.heappush(running, (now + seconds, slot, spec))
         end, slot, spec = heapq.heappop(running)
-        queue.ended(spec)
+        queue.ended(spec, None if by_spec[spec].done else by_spec[spec].seconds)
         heapq.heappush(free, (end, slot))
     return end
 

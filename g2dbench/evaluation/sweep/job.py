@@ -48,6 +48,13 @@ class JobResult:
     disk: int | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def seconds(self) -> float | None:
+        """How long the cell took; None if it was not computed now."""
+        if self.outcome is None or self.outcome.reused:
+            return None
+        return self.outcome.result.provenance.seconds
+
 
 def run_job(spec: CellSpec, settings: JobSettings) -> JobResult:
     """Run a cell in this process; never raises an Exception, as not every one can be sent."""

@@ -147,10 +147,10 @@ class LocalPool:
                 worker = running.pop(future)
                 spec, worker.running = worker.running, None
                 assert spec is not None
-                queue.ended(spec)
                 try:
                     result = future.result()
                 except BrokenProcessPool:
+                    queue.ended(spec)
                     worker.close()
                     killed.append(spec)
                     yield Notice(
@@ -158,6 +158,7 @@ class LocalPool:
                         "alone, after the others"
                     )
                     continue
+                queue.ended(spec, result.seconds)
                 self._measure(result)
                 yield from receiver.events(spec, result)
         return killed

@@ -5,11 +5,14 @@ group's leader: it computes the features, which the other cells of the group, th
 from the cache. A free worker takes, in this order: a leader or a follower whose leader has ended,
 of the model that it has in memory; the same of the model with the fewest workers; any other
 follower. The last one is correct as well: it waits for the features of its leader
-(`feature_cache.Turn`).
+(`feature_cache.Turn`). Among the cells of a model, those of the task and protocol that took longest
+so far come first, since a long cell at the end would leave the other workers idle.
 """
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from math import inf
 from typing import TypeAlias
 
 from g2dbench.evaluation.cell_spec import CellSpec
@@ -27,15 +30,25 @@ def group_of(spec: CellSpec) -> Group:
     return (*model_of(spec), spec.data, spec.size, spec.task, spec.protocol, spec.precision)
 
 
+def kind_of(spec: CellSpec) -> Group:
+    """Cells of the same kind take about the same time."""
+    return (spec.task, spec.protocol)
+
+
 class _Model:
-    """The cells of one model that no worker has taken."""
+    """The cells of one model that no worker has taken; ready: by kind, in the order of arrival."""
 
     def __init__(self) -> None:
-        self.ready: deque[CellSpec] = deque()
+        self.ready: dict[Group, deque[CellSpec]] = defaultdict(deque)
         self.waiting: dict[Group, deque[CellSpec]] = defaultdict(deque)
 
     def __len__(self) -> int:
-        return len(self.ready) + sum(map(len, self.waiting.values()))
+        parts = (*self.ready.values(), *self.waiting.values())
+        return sum(map(len, parts))
+
+    def add(self, cells: Iterable[CellSpec]) -> None:
+        for spec in cells:
+            self.ready[kind_of(spec)].append(spec)
 
 
 class CellQueue:
@@ -44,13 +57,14 @@ class CellQueue:
     def __init__(self, cells: Iterable[CellSpec]) -> None:
         self._models: dict[Group, _Model] = defaultdict(_Model)
         self._running: Counter[Group] = Counter()
+        self._seconds: dict[Group, float] = {}
         groups: dict[Group, list[CellSpec]] = defaultdict(list)
         for spec in cells:
             groups[group_of(spec)].append(spec)
         for group, members in groups.items():
             members.sort(key=subset_size, reverse=True)  # stable: otherwise in the given order
             model = self._models[model_of(members[0])]
-            model.ready.append(members[0])
+            model.add(members[:1])
             if len(members) > 1:
                 model.waiting[group].extend(members[1:])
 
@@ -72,16 +86,21 @@ class CellQueue:
         """All leaders, and all followers whose leader has ended, those of a model together."""
         taken: list[CellSpec] = []
         for model in self._models.values():
-            taken += model.ready
+            taken += chain.from_iterable(model.ready.values())
             model.ready.clear()
         return taken
 
-    def ended(self, spec: CellSpec) -> None:
-        """The cell has ended; a leader's followers can read its features now."""
+    def ended(self, spec: CellSpec, seconds: float | None = None) -> None:
+        """The cell has ended; a leader's followers can read its features now.
+
+        seconds: how long it took, if it was computed.
+        """
         key = model_of(spec)
         self._running[key] -= 1
         model = self._models[key]
-        model.ready.extend(model.waiting.pop(group_of(spec), ()))
+        model.add(model.waiting.pop(group_of(spec), ()))
+        if seconds is not None:
+            self._seconds[kind_of(spec)] = max(seconds, self._seconds.get(kind_of(spec), 0.0))
 
     def _candidates(self, last: CellSpec | None) -> Iterator[deque[CellSpec]]:
         loaded = model_of(last) if last else None
@@ -89,7 +108,10 @@ class CellQueue:
             (key for key, model in self._models.items() if len(model)),
             key=lambda key: (key != loaded, self._running[key]),
         )
-        yield from (self._models[key].ready for key in models)
+        for key in models:
+            ready = self._models[key].ready
+            for kind in sorted(ready, key=lambda kind: -self._seconds.get(kind, inf)):
+                yield ready[kind]
         for key in models:
             yield from list(self._models[key].waiting.values())
 

@@ -70,8 +70,11 @@ class RayCluster:
             done, _ = ray.wait(list(running), timeout=POLL_SECONDS)
             for reference in done:
                 last = running.pop(reference)
-                queue.ended(last)
-                yield from self._received(ray, reference, last, receiver)
+                result = self._result(ray, reference, last, receiver)
+                queue.ended(last, result.seconds if isinstance(result, JobResult) else None)
+                yield from (
+                    receiver.events(last, result) if isinstance(result, JobResult) else [result]
+                )
             if gone := nodes - (nodes := _alive(ray)):
                 yield Notice(f"{len(gone)} of the cluster's nodes left; their cells start again")
 
@@ -87,9 +90,10 @@ class RayCluster:
         )
         return task.remote(Path.cwd(), spec, settings)
 
-    def _received(
+    def _result(
         self, ray: Any, reference: Any, spec: CellSpec, receiver: Receiver
-    ) -> Iterator[Event]:
+    ) -> JobResult | Ended:
+        """What the worker sent, or the end of a cell whose worker was lost."""
         try:
             result: JobResult = ray.get(reference)
         except ray.exceptions.RayError as error:
@@ -98,9 +102,8 @@ class RayCluster:
             if isinstance(error, ray.exceptions.RayTaskError):  # an exception: it is not retried
                 lost = "it could not be started or sent back"
             reason = f"{lost} ({type(error).__name__}: {lines[-1]})"
-            yield Ended(spec, receiver.failed(spec, reason))
-            return
-        yield from receiver.events(spec, result)
+            return Ended(spec, receiver.failed(spec, reason))
+        return result
 
     def _slots(self, ray: Any) -> int:
         """The most cells that run at the same time; more would not start, and keep no order."""

@@ -45,6 +45,16 @@ def test_a_worker_keeps_its_model_and_a_new_one_takes_another_model() -> None:
     assert model_of(queue.take(first)) == model_of(first)
 
 
+def test_cells_of_the_slowest_task_come_first_once_the_times_are_known() -> None:
+    cells = [cell(task=task, seed=seed) for task in ("cls", "seg", "det") for seed in range(3)]
+    queue = CellQueue(cells)
+    leaders = [queue.take(None) for _ in range(3)]
+    assert [spec.task for spec in leaders] == ["cls", "seg", "det"]
+    for leader, seconds in zip(leaders, (1.0, 30.0, 9.0), strict=True):
+        queue.ended(leader, seconds)
+    assert [queue.take(None).task for _ in range(6)] == ["seg", "seg", "det", "det", "cls", "cls"]
+
+
 def test_a_cell_that_does_not_fit_is_left_for_later() -> None:
     big, little = cell("a"), cell("b")
     queue = CellQueue([big, little])
@@ -87,6 +97,6 @@ def test_a_large_plan_takes_no_long_time() -> None:
     ]
     queue, last, count = CellQueue(cells), None, 0
     while (last := queue.take(last)) is not None:
-        queue.ended(last)
+        queue.ended(last, 1.0)
         count += 1
     assert count == 18_000
