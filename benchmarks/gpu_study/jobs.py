@@ -6,7 +6,7 @@ Each job gets plain values and returns rows for `results.jsonl`; data and runs s
 import csv
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -168,7 +168,8 @@ def _untrained(
         device=str(machine.device), precision=machine.precision,
     )  # fmt: skip
     accelerator = make_accelerator(machine.device, machine.precision, "ddp")
-    start_run(info, folder, method, accelerator).finish(method.state_dict())
+    with ExitStack() as held:
+        start_run(info, folder, method, accelerator, held).finish(method.state_dict())
 
 
 def _folder_name(text: str) -> str:
