@@ -17,7 +17,8 @@ name it.
 Differences from the published code, in every protocol:
   - the input is the model's own preprocessing, stretched to a square.
   - `--fraction` samples patients first, `balanced` then chooses negative images; MGCA the reverse.
-  - the last, incomplete batch of an epoch is used; small training sets are repeated in an epoch.
+  - the last, incomplete batch of an epoch is used; small training sets are repeated in an
+    epoch, not in `medklip`.
   - with several findings, each has an output channel, and losses are averaged over findings.
   - images are warped after they are resized to the input; MGCA and MedKLIP warp them before.
   - `g2d` does not state its loss; ours is MedKLIP's soft Dice + cross-entropy.
@@ -158,13 +159,22 @@ _MGCA = replace(
 )
 _MEDKLIP = replace(
     _G2D,
-    version=1,
+    version=2,
     encoder="updated",
     augment="resized-crop",
     datasets={},
     # MedKLIP's cosine ends, and its warm-up starts, at the same 1e-5: the rate is constant.
-    # All 1,000 epochs are run; the one with the best validation loss is used.
-    fit=replace(_G2D.fit, lr=1e-5, weight_decay=0.02, batch_size=64, epochs=1000, patience=1000),
+    # All 1,000 epochs are run, and each is one pass, as published: small training sets are not
+    # repeated. The epoch with the best validation loss is used.
+    fit=replace(
+        _G2D.fit,
+        lr=1e-5,
+        weight_decay=0.02,
+        batch_size=64,
+        epochs=1000,
+        patience=1000,
+        min_steps_per_epoch=1,
+    ),
 )
 _PROBE = replace(_G2D, version=1, start="fresh", decoder="linear", fit=replace(_G2D.fit, lr=1e-2))
 _SMALL = replace(
