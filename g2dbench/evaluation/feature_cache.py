@@ -23,13 +23,13 @@ from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from g2dbench.system.environment import package_versions
 from g2dbench.system.files import replace_file
 from g2dbench.system.locks import locked
 from g2dbench.system.machine import Machine
+from g2dbench.system.tensor_files import save_tensors
 
 SEGMENT_BYTES = 256 << 20
 """Features are collected up to this size before they are written as one segment."""
@@ -233,7 +233,7 @@ def _write_segment(path: Path, rows: Mapping[str, Maps]) -> None:
     tensors = {f"level{number}": torch.stack(level) for number, level in enumerate(levels)}
     names = json.dumps(list(rows))
     metadata = {"ids": names, "digest": _digest(names, tensors)}
-    replace_file(path, lambda temporary: save_file(tensors, temporary, metadata))
+    save_tensors(path, tensors, metadata)
 
 
 def _read_segment(path: Path) -> tuple[list[str], Maps] | None:

@@ -43,6 +43,9 @@ def model_folder(source: str | None, card: str, *needed: str) -> Path:
         raise BadCheckpoint(
             f"{folder} does not contain {', '.join(missing)}: is it a model for {card!r}?"
         )
+    for path in folder.iterdir():
+        if path.exists() and not path.is_file() and not path.is_dir():  # a pipe would block
+            raise BadCheckpoint(f"{path} is a pipe or a device: a model has files alone")
     return folder
 
 

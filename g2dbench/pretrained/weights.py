@@ -117,6 +117,8 @@ def _check_format(file: Path) -> None:
     if file.is_dir():
         inside = sorted(p.name for p in file.iterdir() if p.suffix in _SUFFIXES)
         raise BadCheckpoint(f"{file} is a folder, not a weights file; it contains: {_few(inside)}")
+    if file.exists() and not file.is_file():
+        raise BadCheckpoint(f"{file} is a pipe or a device, not a weights file")
     try:
         with file.open("rb") as opened:
             head = opened.read(512)

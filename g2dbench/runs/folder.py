@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import safetensors.torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
@@ -33,6 +32,7 @@ from g2dbench.system.environment import source_state
 from g2dbench.system.files import replace_file
 from g2dbench.system.memory import bounded_memory, out_of_memory
 from g2dbench.system.offline import no_network
+from g2dbench.system.tensor_files import save_tensors
 
 SCHEMA = 1
 RUN_FILE, WEIGHTS_FILE, LOG_FILE = "run.json", "model.safetensors", "log.csv"
@@ -97,9 +97,7 @@ class RunFolder:
         """Write the weights, a full state_dict, then mark the run as complete."""
         # Clones, because safetensors refuses two names for the same storage.
         state = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
-        replace_file(
-            self.folder / WEIGHTS_FILE, lambda path: safetensors.torch.save_file(state, path)
-        )
+        save_tensors(self.folder / WEIGHTS_FILE, state)
         done = {"status": "complete", "digest": state_digest(weights), "finished": now()}
         self.info = self.info.model_copy(update=done)
         self.write_info()

@@ -1,5 +1,6 @@
 """A state_dict is found, loaded completely or refused, and identified by its digest."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from torch import nn
 
 from g2dbench.cards import ModelCard
 from g2dbench.errors import BadCheckpoint
+from g2dbench.evaluation.heads.saved_head import load_head
+from g2dbench.pretrained.hub import model_folder
 from g2dbench.pretrained.weights import (
     digest,
     find_state,
@@ -39,6 +42,17 @@ def test_the_state_is_found_under_the_usual_names_and_nested(tmp_path: Path) -> 
 def test_safetensors_are_read_under_any_name(tmp_path: Path, name: str) -> None:
     safetensors.torch.save_file({"w": torch.arange(3.0)}, tmp_path / name)
     assert read_weights(tmp_path / name)["w"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(BadCheckpoint, match="a pipe or a device"):
+        read_weights(tmp_path / name)
+    with pytest.raises(BadCheckpoint, match="a pipe or a device"):
+        model_folder(str(tmp_path), "medclip")
+    with pytest.raises(BadCheckpoint, match="is not a file"):
+        load_head(tmp_path / name)
 
 
 @pytest.mark.parametrize("length", [0, 10**6])

@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from g2dbench.errors import BadCheckpoint
-from g2dbench.system.files import replace_file
+from g2dbench.system.tensor_files import save_tensors
 
 HEAD_FILE = "head.safetensors"
 
@@ -37,12 +36,14 @@ def save_head(head: SavedHead, folder: Path) -> Path:
         for name, tensor in head.weights.items()
     }
     metadata = {"facts": json.dumps(head.facts)}
-    replace_file(path, lambda temporary: save_file(weights, temporary, metadata))
+    save_tensors(path, weights, metadata)
     return path
 
 
 def load_head(path: Path) -> SavedHead:
     """Read a head; BadCheckpoint if the file is missing, broken or not a head."""
+    if path.exists() and not path.is_file():  # a pipe would block
+        raise BadCheckpoint(f"{path} is not a file, so not a fitted head")
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["facts"])

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from timm.models import save_for_hf
 
@@ -29,6 +28,7 @@ from g2dbench.runs.exports.image_encoder import (
     timm_network,
 )
 from g2dbench.runs.exports.readme import write_readme
+from g2dbench.system.tensor_files import save_tensors
 
 IMAGE_FOLDER, TEXT_FOLDER = "image_encoder", "text_model"
 _CROP_MODES = {"stretch": "squash", "crop": "center", "pad": "border"}
@@ -134,9 +134,7 @@ def to_hf(model: Model, run: Path, out: Path) -> None:
     except Misuse as reason:
         # A cut-off encoder is in model.safetensors all the same; the README tells the reason.
         (out / IMAGE_FOLDER).mkdir(exist_ok=True)
-        safetensors.torch.save_file(
-            encoder_state(model), out / IMAGE_FOLDER / "encoder.safetensors"
-        )
+        save_tensors(out / IMAGE_FOLDER / "encoder.safetensors", encoder_state(model))
         note = f"These are the weights of the encoder alone, without a timm model: {reason}\n"
         (out / IMAGE_FOLDER / "README.md").write_text(note, encoding="utf-8")
 
