@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -19,6 +19,7 @@ if "G2DBENCH_FEATURES" not in os.environ:  # the workers of pytest-xdist share t
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # pytest-xdist uses the cores
 
 import pytest
+from support.shared_folders import made_once
 
 # A console takes COLUMNS for good if that is set when it is made; tests set it one by one.
 import g2dbench.cli.console  # noqa: F401
@@ -42,21 +43,6 @@ def real_data() -> Path:
     folder = Path(os.environ.get("G2DBENCH_TEST_DATA", PROJECT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real test material at {folder}: set G2DBENCH_TEST_DATA")
-    return folder
-
-
-def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """A folder that all workers of a test session share; the first to ask makes it."""
-    from g2dbench.system.locks import locked
-
-    base = factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
-    with locked(folder):
-        if not folder.exists():
-            partial = folder.with_name(f"{name}.partial")
-            partial.mkdir()
-            make(partial)
-            partial.rename(folder)
     return folder
 
 

@@ -10,9 +10,11 @@ import pytest
 import torch
 from support.pages import run_page
 from support.reporting.results import result
+from typer.testing import CliRunner
 
 import g2dbench
 from g2dbench.api import UnreadableResult
+from g2dbench.cli import app
 from g2dbench.errors import BadResult, Misuse
 from g2dbench.reporting.result_table import COLUMNS
 from g2dbench.result import Cell, Score, load_all, save
@@ -75,8 +77,8 @@ def test_importing_the_package_loads_neither_torch_nor_pandas() -> None:
 def test_a_call_returns_what_the_command_line_writes(small_store: Path, folder: Path) -> None:
     scores = g2dbench.evaluate("random-init", tasks=["zeroshot"], out="api", **SMALL)
     command = ["eval", "--task", "zeroshot", "--model", "random-init", "--data", "synthetic:120"]
-    words = [sys.executable, "-m", "g2dbench", *command, "--size", "64", "--out", "cli"]
-    subprocess.run(words, check=True, capture_output=True)
+    done = CliRunner().invoke(app, [*command, "--size", "64", "--out", "cli"])
+    assert done.exit_code == 0, done.output
     (ours,), (theirs,) = load_all(folder / "api"), load_all(folder / "cli")
     assert {name: score.model_dump_json() for name, score in ours.scores.items()} == {
         name: score.model_dump_json() for name, score in theirs.scores.items()

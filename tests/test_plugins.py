@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from g2dbench.cli import app
 from g2dbench.result import load_all
 
 pytestmark = pytest.mark.integration
@@ -28,22 +30,39 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def g2dbench(*words: object, path: Path | None = None, cwd: Path) -> subprocess.CompletedProcess:
-    environment = os.environ | ({"PYTHONPATH": str(path)} if path else {})
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, and a terminal wide enough for whole sentences."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path
+
+
+def in_process(*words: object) -> tuple[int, str]:
+    """Exit code and output of a command, where plug-ins come by an option."""
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.output
+
+
+def g2dbench(*words: object, path: Path, cwd: Path) -> subprocess.CompletedProcess:
+    """A command in a process of its own, which finds packages in `path`."""
+    environment = os.environ | {"PYTHONPATH": str(path)}
     command = [sys.executable, "-m", "g2dbench", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd)
 
 
-def test_a_model_and_a_task_file_run_by_plugin(tmp_path: Path, small_store: Path) -> None:
+def test_a_model_and_a_task_file_run_by_plugin(here: Path, small_store: Path) -> None:
     plugins = [
         ("--plugin", LAB / "src" / "tinylab" / f"{n}.py") for n in ("brightness", "exposure")
     ]
-    done = g2dbench(
+    code, text = in_process(
         "eval", "--task", "exposure", "--model", "brightness", *SMALL, "--store", small_store,
-        "--out", tmp_path / "results", *(word for pair in plugins for word in pair), cwd=tmp_path,
+        "--out", "results", *(word for pair in plugins for word in pair),
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (result,) = load_all(tmp_path / "results")
+    assert code == 0, text
+    (result,) = load_all(here / "results")
     assert result.main is not None
     assert result.main.value > 0.9
 
@@ -61,22 +80,21 @@ def test_an_installed_package_is_found_by_its_entry_points(
     assert {result.cell.task for result in load_all(tmp_path / "results")} == {"exposure", "cls"}
 
 
-def test_without_the_package_its_names_are_unknown(tmp_path: Path) -> None:
-    done = g2dbench("eval", "--task", "exposure", "--model", "random-init", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "there is no task 'exposure'" in done.stderr
+@pytest.mark.usefixtures("here")
+def test_without_the_package_its_names_are_unknown() -> None:
+    code, text = in_process("eval", "--task", "exposure", "--model", "random-init")
+    assert code == 2
+    assert "there is no task 'exposure'" in text
 
 
-def test_a_model_cannot_do_a_task_it_lacks_the_ability_for(
-    tmp_path: Path, small_store: Path
-) -> None:
-    done = g2dbench(
+def test_a_model_cannot_do_a_task_it_lacks_the_ability_for(here: Path, small_store: Path) -> None:
+    code, text = in_process(
         "eval", "--task", "ground", *SMALL, "--model", LAB / "src" / "tinylab" / "brightness.py",
-        "--store", small_store, "--out", tmp_path / "results", cwd=tmp_path,
+        "--store", small_store, "--out", "results",
     )  # fmt: skip
-    assert done.returncode == 1
-    assert "unsupported" in done.stdout
-    (result,) = load_all(tmp_path / "results")
+    assert code == 1
+    assert "unsupported" in text
+    (result,) = load_all(here / "results")
     assert "locates" in (result.reason or "")
 
 
@@ -91,20 +109,20 @@ build = g2d.build
 
 
 def test_a_run_of_a_methods_file_is_evaluated_with_that_file(
-    tmp_path: Path, small_store: Path, trained: Path
+    here: Path, small_store: Path, trained: Path
 ) -> None:
-    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    run = Path(shutil.copytree(trained, here / "run"))
     info = json.loads((run / "run.json").read_text())
     info["recipe"]["method"] = "mine"
     (run / "run.json").write_text(json.dumps(info))
-    plugin = tmp_path / "mine.py"
+    plugin = here / "mine.py"
     plugin.write_text(METHOD)
     words = ("eval", "--task", "zeroshot", "--model", run, *SMALL, "--store", small_store)
-    done = g2dbench(*words, "--plugin", plugin, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    refused = g2dbench(*words, "--rerun", cwd=tmp_path)
-    assert refused.returncode == 1
-    assert "there is no method 'mine'" in refused.stdout
+    code, text = in_process(*words, "--plugin", plugin)
+    assert code == 0, text
+    code, text = in_process(*words, "--rerun")
+    assert code == 1
+    assert "there is no method 'mine'" in text
 
 
 def test_broken_installed_plugins_are_left_out_and_no_package_code_runs(tmp_path: Path) -> None:

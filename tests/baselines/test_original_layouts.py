@@ -1,6 +1,7 @@
 """Files of re-trainers, broken files and missing vocabularies of the models of `originals`."""
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from g2dbench.pretrained.weights import read_weights
 
 pytestmark = pytest.mark.integration
 
+Own = Callable[[Any], Path]
+"""The fixture `own`."""
+
 
 @pytest.fixture(params=FILES)
 def case(request: pytest.FixtureRequest) -> Any:
@@ -32,12 +36,13 @@ def rewrite(file: Path, change: Any, nested: str = "state_dict") -> Path:
         content = {key: change(content[key]) if key in parts else content[key] for key in content}
     else:
         content = {nested: change(content[parts[0]] if parts else content), "epoch": 7}
+    file.unlink()  # a link
     torch.save(content, file)
     return file
 
 
-def test_prefixes_of_training_scripts_do_not_matter(case: Any, tmp_path: Path) -> None:
-    file = case.write(tmp_path)
+def test_prefixes_of_training_scripts_do_not_matter(case: Any, own: Own) -> None:
+    file = own(case)
     model = load(case.CARD, file)
     assert capabilities(model) == model.card.capabilities
     wrapped = rewrite(file, lambda state: {f"_orig_mod.module.{k}": v for k, v in state.items()})
@@ -45,34 +50,38 @@ def test_prefixes_of_training_scripts_do_not_matter(case: Any, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_half_precision_is_read(case: Any, tmp_path: Path) -> None:
+def test_half_precision_is_read(case: Any, own: Own) -> None:
     def half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
 
-    model = load(case.CARD, rewrite(case.write(tmp_path), half))
+    model = load(case.CARD, rewrite(own(case), half))
     assert {value.dtype for value in model.parameters()} == {torch.float32}
 
 
-def test_an_incomplete_file_is_refused_with_what_is_missing(case: Any, tmp_path: Path) -> None:
+def test_an_incomplete_file_is_refused_with_what_is_missing(
+    case: Any, own: Own, tmp_path: Path
+) -> None:
     def shortened(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         last = [key for key in state if key.endswith("bias") and "position" not in key]
         return {key: value for key, value in state.items() if key not in last[::3]}
 
     with pytest.raises(BadCheckpoint, match="missing") as caught:
-        load(case.CARD, rewrite(case.write(tmp_path), shortened))
+        load(case.CARD, rewrite(own(case), shortened))
     assert str(tmp_path) in str(caught.value)
 
 
-def test_keys_that_nobody_knows_are_refused(case: Any, tmp_path: Path) -> None:
+def test_keys_that_nobody_knows_are_refused(case: Any, own: Own) -> None:
     extra = {"surprise.weight": torch.ones(3, 3)}
     with pytest.raises(BadCheckpoint, match="surprise"):
-        load(case.CARD, rewrite(case.write(tmp_path), lambda state: state | extra))
+        load(case.CARD, rewrite(own(case), lambda state: state | extra))
 
 
-def test_a_missing_vocabulary_is_asked_for_with_a_command(case: Any, tmp_path: Path) -> None:
+def test_a_missing_vocabulary_is_asked_for_with_a_command(
+    case: Any, own: Own, tmp_path: Path
+) -> None:
     if not getattr(case, "HAS_PUBLIC_VOCABULARY", True):
         pytest.skip("its vocabulary is that of the user's training")
-    file = case.write(tmp_path)
+    file = own(case)
     folders = list(tmp_path.rglob("vocab.txt"))
     if not folders or not getattr(case, "HAS_TEXT_ENCODER_INSIDE", True):
         pytest.skip("has no text encoder of its own")
@@ -94,8 +103,8 @@ def test_a_source_is_asked_for(case: Any) -> None:
 
 
 @torch.no_grad()
-def test_gloria_in_the_layout_of_benchx_is_the_same_model(tmp_path: Path) -> None:
-    file = gloria.write(tmp_path)
+def test_gloria_in_the_layout_of_benchx_is_the_same_model(own: Own) -> None:
+    file = own(gloria)
     model = load("gloria", file)
     parts = {
         "gloria.img_encoder.model.": "visual.model.",
@@ -125,10 +134,10 @@ def test_gloria_in_the_layout_of_benchx_is_the_same_model(tmp_path: Path) -> Non
     torch.testing.assert_close(maps.sum((2, 3)), torch.ones(1, 2))
 
 
-def test_a_gloria_with_a_small_resnet_has_a_global_branch_alone(tmp_path: Path) -> None:
+def test_a_gloria_with_a_small_resnet_has_a_global_branch_alone(own: Own) -> None:
     import torchvision
 
-    file = gloria.write(tmp_path)
+    file = own(gloria)
 
     def small(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         trunk = torchvision.models.resnet18(weights=None)
@@ -143,8 +152,8 @@ def test_a_gloria_with_a_small_resnet_has_a_global_branch_alone(tmp_path: Path) 
 
 
 @torch.no_grad()
-def test_an_encoder_of_mflag_gives_the_features_of_the_whole_file(tmp_path: Path) -> None:
-    whole = load("mflag", mflag.write(tmp_path))
+def test_an_encoder_of_mflag_gives_the_features_of_the_whole_file(own: Own, tmp_path: Path) -> None:
+    whole = load("mflag", own(mflag))
     trunk = {
         key.removeprefix("encoder."): value
         for key, value in mflag.state().items()
@@ -160,9 +169,9 @@ def test_an_encoder_of_mflag_gives_the_features_of_the_whole_file(tmp_path: Path
 @torch.no_grad()
 @pytest.mark.parametrize("kind", [med_unic, med_unic_vit])
 def test_an_encoder_of_med_unic_gives_the_features_of_the_whole_file(
-    kind: Any, tmp_path: Path
+    kind: Any, own: Own, tmp_path: Path
 ) -> None:
-    whole = load("med-unic", kind.write(tmp_path))
+    whole = load("med-unic", own(kind))
     trunk = {k.removeprefix("encoder."): v for k, v in kind.state().items() if "encoder." in k[:8]}
     torch.save(trunk, tmp_path / "cross-lingual_multi-modal_encoder.pth")
     alone = load("med-unic", tmp_path / "cross-lingual_multi-modal_encoder.pth")
@@ -171,10 +180,11 @@ def test_an_encoder_of_med_unic_gives_the_features_of_the_whole_file(
     assert torch.equal(alone.pooled(images), whole.pooled(images))
 
 
-def test_med_unic_asks_for_the_vocabulary_of_its_training(tmp_path: Path) -> None:
-    file = med_unic_vit.write(tmp_path)
+def test_med_unic_asks_for_the_vocabulary_of_its_training(own: Own, tmp_path: Path) -> None:
+    file = own(med_unic_vit)
     vocabulary = tmp_path / "lm_model" / "vocab.txt"
     words = vocabulary.read_text().splitlines()
+    vocabulary.unlink()  # a link
     vocabulary.write_text("\n".join(words[:-3]))
     with pytest.raises(BadCheckpoint, match=r"embeddings of \d+ tokens"):
         load("med-unic", file)
@@ -184,8 +194,8 @@ def test_med_unic_asks_for_the_vocabulary_of_its_training(tmp_path: Path) -> Non
 
 
 @torch.no_grad()
-def test_prior_reads_a_file_of_its_image_encoder(tmp_path: Path) -> None:
-    whole = load("prior", prior.write(tmp_path))
+def test_prior_reads_a_file_of_its_image_encoder(own: Own, tmp_path: Path) -> None:
+    whole = load("prior", own(prior))
     start = "image_encoder.encoder."
     trunk = {k.removeprefix(start): v for k, v in prior.state().items() if k.startswith(start)}
     torch.save(trunk, tmp_path / "prior_resnet50.pt")
@@ -199,8 +209,10 @@ def test_prior_reads_a_file_of_its_image_encoder(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-def test_prior_splits_a_text_into_sentences_of_its_own_words(tmp_path: Path) -> None:
-    model: Any = load("prior", prior.write(tmp_path))
+def test_prior_splits_a_text_into_sentences_of_its_own_words(
+    written: Callable[[Any], Path],
+) -> None:
+    model: Any = load("prior", written(prior))
     first, second = "There is pneumonia.", "No effusion of the left lung."
     assert model.sentences(first).shape == (1, prior.WIDTH)
     assert model.sentences(f"{first} {second}").shape == (2, prior.WIDTH)

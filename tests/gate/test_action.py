@@ -155,11 +155,14 @@ def test_the_steps_open_the_gate_and_close_it(
     done = gate.run("Compare with the baseline")
     assert done.returncode != 0
     assert "::error" in done.stdout
-    shutil.rmtree(tmp_path / "results" / "zeroshot")  # nothing was evaluated
-    done = gate.run("Compare with the baseline")
-    assert done.returncode != 0
-    broken = Runner(action, tmp_path, evaluate=f"{EVALUATE}; touch pasted $(touch pasted)")
-    assert broken.run("Evaluate").returncode != 0
+
+
+def test_an_input_is_words_and_no_script(action: dict[Any, Any], tmp_path: Path) -> None:
+    hostile = Runner(action, tmp_path, evaluate=f"{EVALUATE}; touch pasted $(touch pasted)")
+    (tmp_path / "bin" / "g2dbench").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    done = hostile.run("Evaluate")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-5:] == ["64;", "touch", "pasted", "$(touch", "pasted)"]
     assert not (tmp_path / "pasted").exists()
 
 

@@ -1,6 +1,7 @@
 """MAVL's folder with gaps, and texts that are no entry of its book."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ torch.set_num_threads(1)
 
 
 @torch.no_grad()
-def test_a_text_takes_the_place_of_a_76th_disease_and_changes_no_other(tmp_path: Path) -> None:
-    model: Any = load("mavl", mavl.write(tmp_path).parent)
+def test_a_text_takes_the_place_of_a_76th_disease_and_changes_no_other(
+    written: Callable[[Any], Path],
+) -> None:
+    model: Any = load("mavl", written(mavl).parent)
     images = model.preprocess.batch(seeded.radiographs()[:1])
     alone = model.match(images, ["pneumonia", "a new finding"])
     both = model.match(images, ["covid19", "a new finding", "pneumonia"])
@@ -42,8 +45,10 @@ def test_a_text_takes_the_place_of_a_76th_disease_and_changes_no_other(tmp_path:
         ("gpt4_mimic.json", {**mavl.aspects(), "covid19": ["one"]}, "for 1 diseases .* 'covid19'"),
     ],
 )
-def test_books_with_gaps_are_refused(tmp_path: Path, name: str, content: Any, named: str) -> None:
-    file = mavl.write(tmp_path)
+def test_books_with_gaps_are_refused(
+    own: Callable[[Any], Path], tmp_path: Path, name: str, content: Any, named: str
+) -> None:
+    file = own(mavl)
     (tmp_path / name).unlink()
     if content is not None:
         (tmp_path / name).write_text(json.dumps(content))
@@ -51,8 +56,8 @@ def test_books_with_gaps_are_refused(tmp_path: Path, name: str, content: Any, na
         load("mavl", file)
 
 
-def test_two_checkpoints_are_a_question(tmp_path: Path) -> None:
-    mavl.write(tmp_path)
+def test_two_checkpoints_are_a_question(own: Callable[[Any], Path], tmp_path: Path) -> None:
+    own(mavl)
     (tmp_path / "checkpoint_full_40.pth").symlink_to(tmp_path / "checkpoint_full_46.pth")
     with pytest.raises(Misuse, match=r"choose one of them, as --model mavl:\S+_40\.pth"):
         load("mavl", tmp_path)

@@ -63,8 +63,27 @@ def stopped(root: Path, store: Path, count: int = 140) -> tuple[Path, Path]:
     with pytest.raises(Stop):
         make(root, store, after(count))
     assert stores_in(store) == []
+    return rest_of(store)
+
+
+def rest_of(store: Path) -> tuple[Path, Path]:
     (rows,), (log,) = store.glob(".*.partial/" + ROWS_FILE), store.glob(".*.journal")
     return rows, log
+
+
+@pytest.fixture(scope="module")
+def half(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a stopped preparation; tests change a copy."""
+    folder = tmp_path_factory.mktemp("half") / "store"
+    stopped(root, folder)
+    return folder
+
+
+@pytest.fixture
+def rest(half: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Rows and journal of a copy of the stopped preparation, in `tmp_path`."""
+    shutil.copytree(half, tmp_path, dirs_exist_ok=True)
+    return rest_of(tmp_path)
 
 
 def same(made: Store, whole: Store) -> bool:
@@ -73,10 +92,10 @@ def same(made: Store, whole: Store) -> bool:
     return all(alike) and made.manifest == whole.manifest
 
 
+@pytest.mark.usefixtures("rest")
 def test_whole_batches_are_kept_and_the_rest_is_read_again(
     root: Path, whole: Store, tmp_path: Path
 ) -> None:
-    stopped(root, tmp_path)
     watch = Watch()
     assert same(make(root, tmp_path, watch), whole)
     assert watch.left == IMAGES - 2 * build.BATCH
@@ -122,9 +141,9 @@ def add_zeros(path: Path, count: int) -> None:
 
 @pytest.mark.parametrize("name", DAMAGE)
 def test_a_damaged_rest_never_reaches_the_store(
-    root: Path, whole: Store, tmp_path: Path, name: str
+    root: Path, whole: Store, rest: tuple[Path, Path], tmp_path: Path, name: str
 ) -> None:
-    DAMAGE[name](*stopped(root, tmp_path))
+    DAMAGE[name](*rest)
     assert same(make(root, tmp_path), whole)
 
 
@@ -144,10 +163,10 @@ def test_what_changed_since_is_read_again(tmp_path: Path) -> None:
     assert same(resumed, make(root, tmp_path / "again"))
 
 
+@pytest.mark.usefixtures("rest")
 def test_other_code_starts_anew(
     root: Path, whole: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stopped(root, tmp_path)
     monkeypatch.setattr(build, "version", lambda name: "another")
     watch = Watch()
     assert same(make(root, tmp_path, watch), whole)

@@ -88,11 +88,11 @@ def _restricted(sample: Sample, findings: tuple[str, ...]) -> Sample:
 
 
 @contextmanager
-def small_inputs(model: Model) -> Iterator[None]:
+def small_inputs(model: Model, side: int = SMALL) -> Iterator[None]:
     """A model that takes images of any size gets smaller ones, for speed."""
     before = model.preprocess
-    if not getattr(model, "fixed_size", True):
-        model.preprocess = before.stretched(SMALL)
+    if not getattr(model, "fixed_size", True) and before.size > side:
+        model.preprocess = before.stretched(side)
     try:
         yield
     finally:

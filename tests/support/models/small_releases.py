@@ -42,6 +42,7 @@ def make_biovil(folder: Path) -> Path:
 def make_medklip(folder: Path) -> Path:
     """A filled source folder; no original needed."""
     make, medklip = maker("medklip"), _module("medklip")
+    make.BERT.update(num_hidden_layers=1, intermediate_size=48)  # it encodes a book of 75 texts
     folder.mkdir(parents=True, exist_ok=True)
     make.write_text_files(folder)
     make.write_bert(folder, make.SEED)

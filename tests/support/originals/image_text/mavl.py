@@ -22,6 +22,8 @@ CARD, CHECKOUT, COMMIT = "mavl", "HieuPhan33/CVPR2024_MAVL", "6a5eacd"
 HAS_TEXT_ENCODER_INSIDE = False
 """ClinicalBERT lies beside the checkpoint, weights included."""
 WIDTH, LAYERS, ENTRIES, ASPECTS = 768, 1, 75, 8
+POSITIONS = 24
+"""Tokens of a text with its padding; no text of the book is longer."""
 SETTINGS = {
     "d_model": 256, "base_model": "resnet50", "decoder": "cross", "num_queries": 75,
     "dropout": 0.1, "attribute_set_size": 2, "N": 4, "H": 4, "self_attention": True,
@@ -43,7 +45,7 @@ def aspects() -> dict[str, list[str]]:
 
 
 def bert() -> Any:
-    model = seeded.bert(WIDTH, LAYERS, pooler=False)
+    model = seeded.bert(WIDTH, LAYERS, pooler=False, positions=POSITIONS)
     model.load_state_dict(seeded.fill(model.state_dict()))
     return model.eval()
 
@@ -133,7 +135,7 @@ def coded(texts: list[str]) -> Any:
     tokenizer: Any = transformers.BertTokenizerFast(
         vocab={w: i for i, w in enumerate(seeded.WORDS)}
     )
-    options = {"padding": "max_length", "truncation": True, "max_length": 64}
+    options = {"padding": "max_length", "truncation": True, "max_length": POSITIONS}
     return tokenizer(texts, return_tensors="pt", **options)
 
 
