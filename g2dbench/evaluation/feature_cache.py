@@ -25,11 +25,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from g2dbench.pretrained.tensor_files import save_tensors
 from g2dbench.system.environment import package_versions
 from g2dbench.system.files import replace_file
 from g2dbench.system.locks import locked
 from g2dbench.system.machine import Machine
-from g2dbench.system.tensor_files import save_tensors
 
 SEGMENT_BYTES = 256 << 20
 """Features are collected up to this size before they are written as one segment."""

@@ -23,6 +23,7 @@ from g2dbench.dataset import DataSource
 from g2dbench.errors import BadCheckpoint
 from g2dbench.method import Method
 from g2dbench.model import Identity, Model
+from g2dbench.pretrained.tensor_files import save_tensors
 from g2dbench.pretrained.text.tokenizer import MAX_VOCAB_SIZE, TOKENIZER_FILE, load_tokenizer
 from g2dbench.pretrained.weights import digest, find_state, load_state, read_weights, state_digest
 from g2dbench.recipes.recipe import Recipe
@@ -32,7 +33,6 @@ from g2dbench.system.environment import source_state
 from g2dbench.system.files import replace_file
 from g2dbench.system.memory import bounded_memory, out_of_memory
 from g2dbench.system.offline import no_network
-from g2dbench.system.tensor_files import save_tensors
 
 SCHEMA = 1
 RUN_FILE, WEIGHTS_FILE, LOG_FILE = "run.json", "model.safetensors", "log.csv"

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from g2dbench.errors import BadCheckpoint
-from g2dbench.system.tensor_files import save_tensors
+from g2dbench.pretrained.tensor_files import save_tensors
 
 HEAD_FILE = "head.safetensors"
 

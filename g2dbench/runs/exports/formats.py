@@ -21,6 +21,7 @@ from timm.models import save_for_hf
 from g2dbench.errors import Misuse
 from g2dbench.methods.shared.pretrained_model import PretrainedImageTextModel
 from g2dbench.model import Decodes, Model
+from g2dbench.pretrained.tensor_files import save_tensors
 from g2dbench.runs.exports.image_encoder import (
     architecture_of,
     encoder_of,
@@ -28,7 +29,6 @@ from g2dbench.runs.exports.image_encoder import (
     timm_network,
 )
 from g2dbench.runs.exports.readme import write_readme
-from g2dbench.system.tensor_files import save_tensors
 
 IMAGE_FOLDER, TEXT_FOLDER = "image_encoder", "text_model"
 _CROP_MODES = {"stretch": "squash", "crop": "center", "pad": "border"}

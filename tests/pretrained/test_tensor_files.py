@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from g2dbench.system.tensor_files import save_tensors
+from g2dbench.pretrained.tensor_files import save_tensors
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from g2dbench.system import tensor_files
+from g2dbench.pretrained import tensor_files
 
 def save_file(tensors, path, metadata):  # as the library when it is killed while it writes
     (Path(path).parent / ".tmpAbCdEf").write_bytes(b"half")
