@@ -64,12 +64,14 @@ BY_SIZE = ("dice", "iou", "pointing_game")
 class Protocol:
     """Settings of prompt and threshold.
 
-    template: the prompt, with `{}` for the finding. threshold: see the module's docstring. sweep:
-    number of candidate thresholds, evenly spaced quantiles of the maps' values; 99 gives the
-    percentiles. attention: only for models whose maps are the attention of a query (MedKLIP, KAD).
+    template: the prompt, with `{}` for the finding. findings: those to ask for; None for all.
+    threshold: see the module's docstring. sweep: number of candidate thresholds, evenly spaced
+    quantiles of the maps' values; 99 gives the percentiles. attention: only for models whose maps
+    are the attention of a query (MedKLIP, KAD).
     """
 
     template: str = "{}"
+    findings: tuple[str, ...] | None = None
     threshold: float | Literal["model", "valid"] = "model"
     sweep: int = 99
     attention: bool = False
@@ -100,12 +102,12 @@ def predict(model: Model, run: Run[Protocol]) -> pd.DataFrame:
             f"model that matches findings; the maps of {model.identity.label} are cosines: "
             "choose another --protocol"
         )
-    template = run.protocol.template
-    pairs = list(locate_findings(model, model, run.test, run, template, "ground test"))
+    pairs = _located(model, model, run, run.test, "ground test")
     if not pairs:
+        asked = ", ".join(run.protocol.findings or ("a finding",))
         raise BadData(
-            f"none of the {len(run.test)} test images of {run.test.card.name} has a finding that "
-            "is annotated with a box or a mask: there is nothing to ground"
+            f"none of the {len(run.test)} test images of {run.test.card.name} has {asked} "
+            "annotated with a box or a mask: there is nothing to ground"
         )
     threshold = _threshold(model, model, run)
     rows = [pair.row(threshold) for pair in pairs]
@@ -229,6 +231,15 @@ class _Rows:
         return PatientStatistic(self.patients, statistic, self.images(None))
 
 
+def _located(
+    model: Model, locator: Locates, run: Run[Protocol], images: Dataset, title: str
+) -> list[Pair]:
+    protocol = run.protocol
+    return list(
+        locate_findings(model, locator, images, run, title, protocol.template, protocol.findings)
+    )
+
+
 def _threshold(model: Model, locator: Locates, run: Run[Protocol]) -> float:
     """The protocol's threshold; where it is from goes into the result's details."""
     wanted, published = run.protocol.threshold, locator.grounding.threshold
@@ -237,8 +248,7 @@ def _threshold(model: Model, locator: Locates, run: Run[Protocol]) -> float:
     elif wanted == "model" and published is not None:
         value, origin = published, "model"
     else:
-        template = run.protocol.template
-        pairs = list(locate_findings(model, locator, run.valid, run, template, "ground valid"))
+        pairs = _located(model, locator, run, run.valid, "ground valid")
         value, origin = _best_threshold(pairs, run), "validation"
     run.details["threshold"] = {"value": value, "from": origin}
     return value

@@ -95,16 +95,25 @@ def read_row(row: dict[Hashable, Any]) -> Pair:
 
 
 def locate_findings(
-    model: Model, locator: Locates, data: Dataset, run: Run[Any], template: str, title: str
+    model: Model,
+    locator: Locates,
+    data: Dataset,
+    run: Run[Any],
+    title: str,
+    template: str = "{}",
+    wanted: Sequence[str] | None = None,
 ) -> Iterator[Pair]:
     """Yield each image's present findings with maps, in order; BadData if a map is not finite.
 
     template: the prompt, with `{}` for the finding. Phrases (`DatasetCard.phrases`) are asked as
-    they are, without a template.
+    they are, without a template. wanted: the findings to ask for; None for all, and all phrases.
     """
-    images = images_with_findings(data)
-    located = _phrases if data.card.phrases else _findings
-    for sample, grids in located(model, locator, images, run, template, title):
+    if data.card.phrases:
+        located = _phrases(model, locator, images_with_findings(data), run, title)
+    else:
+        images = images_with_findings(data, wanted)
+        located = _findings(model, locator, images, run, title, template, wanted)
+    for sample, grids in located:
         for finding, grid in grids.items():
             if not torch.isfinite(grid).all():
                 raise BadData(
@@ -127,23 +136,27 @@ Located = Iterator[tuple[Sample, Mapping[str, Tensor]]]
 
 
 def _findings(
-    model: Model, locator: Locates, images: Dataset, run: Run[Any], template: str, title: str
+    model: Model,
+    locator: Locates,
+    images: Dataset,
+    run: Run[Any],
+    title: str,
+    template: str,
+    wanted: Sequence[str] | None,
 ) -> Located:
-    """Ask every image for every finding of the data set: one list of texts for all images."""
-    findings = sorted({finding for sample in images for finding in true_regions(sample)})
+    """Ask every image for every wanted finding of the data set: one list of texts for all."""
+    findings = sorted({finding for sample in images for finding in true_regions(sample, wanted)})
     texts = [template.format(phrase(finding)) for finding in findings]
     frozen = FrozenEncoder(
         model, lambda x: [locator.locate(x, texts)], model.preprocess, run, f"locate {texts}"
     )
     for samples, (maps,) in encode_in_chunks(frozen, images, run, title):
         for sample, by_finding in zip(samples, maps, strict=True):
-            present = sorted(true_regions(sample))
+            present = sorted(true_regions(sample, wanted))
             yield sample, {name: by_finding[findings.index(name)] for name in present}
 
 
-def _phrases(
-    model: Model, locator: Locates, images: Dataset, run: Run[Any], template: str, title: str
-) -> Located:
+def _phrases(model: Model, locator: Locates, images: Dataset, run: Run[Any], title: str) -> Located:
     """Ask every image for its own phrases, one image and one phrase at a time.
 
     So no map depends on the other phrases. All phrases for all images would be too many.
@@ -163,21 +176,27 @@ def _phrases(
         yield sample, dict(zip(asked, maps[0], strict=True))
 
 
-def images_with_findings(data: Dataset) -> Dataset:
-    """The images with a box or a mask that is not empty."""
+def images_with_findings(data: Dataset, wanted: Sequence[str] | None = None) -> Dataset:
+    """The images with a box or a mask of a wanted finding that is not empty; None: of any."""
     annotated = (data.table["has_boxes"] | data.table["has_masks"]).to_numpy(bool)
-    rows = [int(row) for row in np.flatnonzero(annotated) if true_regions(data[int(row)])]
+    rows = [int(row) for row in np.flatnonzero(annotated) if true_regions(data[int(row)], wanted)]
     return data.take(rows)
 
 
-def true_regions(sample: Sample) -> dict[str, NDArray[np.bool_]]:
-    """finding -> (H, W) mask, or union of its boxes if it has no mask; without empty ones."""
+def true_regions(
+    sample: Sample, wanted: Sequence[str] | None = None
+) -> dict[str, NDArray[np.bool_]]:
+    """finding -> (H, W) mask, or union of its boxes if it has no mask; without empty ones.
+
+    wanted: None for all findings.
+    """
     masks = dict(sample.masks or {})
     boxes = [box for box in sample.boxes or () if box.finding not in masks]
     for finding in {box.finding for box in boxes}:
         corners = [(box.x0, box.y0, box.x1, box.y1) for box in boxes if box.finding == finding]
         masks[finding] = box_mask(corners, sample.image.shape)
-    return {finding: mask for finding, mask in masks.items() if mask.any()}
+    asked = masks if wanted is None else set(wanted)
+    return {finding: mask for finding, mask in masks.items() if finding in asked and mask.any()}
 
 
 def candidate_thresholds(pairs: Sequence[Pair], count: int) -> NDArray[np.float64]:
