@@ -203,34 +203,55 @@ def _upgraded(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def result_files(folder: Path) -> list[Path]:
-    """The files of all complete results under a folder, sorted; see `result_paths`."""
-    return [Path(path) for path in result_paths(folder)]
+    """The files of all complete results under a folder, sorted; see `result_entries`."""
+    return [Path(entry.path) for entry in result_entries(folder)]
 
 
-def result_paths(folder: Path) -> Iterator[str]:
-    """The paths of all complete results under a folder, in the order of their parts.
+def result_entries(folder: Path) -> "list[os.DirEntry[str]]":
+    """The files of all complete results under a folder, in the order of the parts of their paths.
 
     Follows links to folders, each folder once. Hidden folders are left out: cells that are being
     written. BadResult if there is no such folder.
     """
     if not folder.is_dir():
         raise BadResult(f"there is no results folder {folder}: run `g2dbench eval` first")
-    return _walk(str(folder), {_identity(str(folder))})
+    try:
+        return list(_walk(str(folder), None))
+    except _HasLinks:
+        return list(_walk(str(folder), {_identity(str(folder))}))
 
 
-def _walk(folder: str, seen: set[tuple[int, int] | str]) -> Iterator[str]:
+class _HasLinks(Exception):
+    """A folder has a link to a folder, so that folders have to be told apart."""
+
+
+def _walk(folder: str, seen: set[tuple[int, int] | str] | None) -> "Iterator[os.DirEntry[str]]":
+    """seen: the folders so far; None if links are not followed but raised as `_HasLinks`."""
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
     except OSError:  # it was removed a moment ago, or may not be read
         return
     for entry in entries:
-        if not entry.is_dir():
+        if not _is_folder(entry):
             if entry.name == RESULT_FILE:
-                yield entry.path
-        elif not entry.name.startswith(".") and (own := _identity(entry.path)) not in seen:
+                yield entry
+        elif entry.name.startswith("."):
+            continue
+        elif seen is None:  # 100,000 folders are told apart only if it is needed
+            if entry.is_symlink():
+                raise _HasLinks
+            yield from _walk(entry.path, None)
+        elif (own := _identity(entry.path)) not in seen:
             seen.add(own)  # links may lead in a circle
             yield from _walk(entry.path, seen)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _identity(folder: str) -> tuple[int, int] | str:

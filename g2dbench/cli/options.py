@@ -212,7 +212,10 @@ EachFinding = Annotated[
 NoImages = Annotated[
     bool, typer.Option("--no-images", help="Leave out the images of the data set.")
 ]
-Results = Annotated[Path, typer.Argument(help="The folder that `g2dbench eval` wrote.")]
+Results = Annotated[
+    Path,
+    typer.Argument(help="Folder or address (s3://...) that `g2dbench eval` wrote."),
+]
 
 
 def parse_options(words: list[str] | None) -> dict[str, str]:

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
 import pyarrow as pa
@@ -100,6 +101,28 @@ def _partial(folder: Path) -> Path:
 
 def _replaced(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")
+
+
+class CellStore(Protocol):
+    """Where finished cells are kept besides the folder; the caller holds the cell's lock."""
+
+    def fetch(self, cell: Path) -> None:
+        """Bring a cell into the folder unless it is there."""
+
+    def add(self, cell: Path) -> None:
+        """Keep a cell unless it is kept."""
+
+    def replace(self, cell: Path) -> None:
+        """Keep a cell instead of the one that is kept."""
+
+
+class FolderAlone:
+    """A `CellStore` that keeps cells nowhere else."""
+
+    def fetch(self, cell: Path) -> None:
+        """Nothing is elsewhere."""
+
+    add = replace = fetch
 
 
 def store_subset(digest: str, ids: Sequence[str], folder: Path) -> None:

@@ -29,7 +29,7 @@ class CellSpec(BaseModel):
         limit: maximum number of test images; None for all.
         prompts: a file with text prompts instead of the protocol's, see `evaluation/prompts.py`.
         prompt_sensitivity: also report the spread of the main score over paraphrases.
-        precision: of the encoder's forward passes.
+        precision: of the encoder's forward passes; "auto" is chosen where the cell runs.
         plugins: plug-in files with the user's models, tasks, data sets and methods.
     """
 

@@ -19,6 +19,8 @@ from g2dbench.cards import TaskCard
 from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, G2DBenchError, Unsupported
 from g2dbench.evaluation.cell_folder import (
+    CellStore,
+    FolderAlone,
     finished,
     publish,
     reserved,
@@ -51,10 +53,13 @@ from g2dbench.result import (
     save,
     sealed,
 )
+from g2dbench.system.device import AUTO
 from g2dbench.system.files import full_disk
 from g2dbench.system.machine import Machine
 from g2dbench.system.peak_memory import PeakMemory
 from g2dbench.task import EncodingCost, Run, Task, main_metric
+
+_FOLDER_ALONE = FolderAlone()
 
 
 def run_cell(
@@ -64,12 +69,17 @@ def run_cell(
     out: Path,
     rerun: bool = False,
     save_heads: bool = False,
+    store: CellStore = _FOLDER_ALONE,
 ) -> Outcome:
     """Load what a spec names and evaluate it; if the model cannot be loaded, the cell fails.
+
+    The precision "auto" of a spec becomes that of the machine.
 
     Raises Misuse or BadData if the task or the data set is not available.
     """
     began = time.perf_counter()
+    if spec.precision == AUTO:
+        spec = spec.model_copy(update={"precision": machine.precision})
     task, data = bench.task(spec.task), bench.dataset(spec)
     try:
         model = bench.model(spec)
@@ -78,7 +88,7 @@ def run_cell(
         reason = str(error) if known else describe_failure(error, ())
         return not_run(spec, task, data, machine, f"the model cannot be loaded: {reason}")
     loading = time.perf_counter() - began
-    return evaluate(spec, model, task, data, machine, out, rerun, save_heads, loading)
+    return evaluate(spec, model, task, data, machine, out, rerun, save_heads, loading, store)
 
 
 def evaluate(
@@ -91,11 +101,12 @@ def evaluate(
     rerun: bool = False,
     save_heads: bool = False,
     loading: float = 0.0,
+    store: CellStore = _FOLDER_ALONE,
 ) -> Outcome:
     """Evaluate a loaded model on a loaded data set, or return the stored result if nothing changed.
 
     save_heads: store the fitted head too; a finished cell without one is then run again. loading:
-    seconds that loading took, for plans.
+    seconds that loading took, for plans. store: keeps cells outside `out` too.
 
     The spec's precision overrides the machine's. A model that lacks a capability gives the status
     "unsupported", an error while predicting or scoring "failed"; both are stored with the reason.
@@ -108,10 +119,12 @@ def evaluate(
     identity = identity_of(cell, model, task, data, parts.digest, settings)
     folder = folder_of(out, cell, identity)
     with reserved(folder, out) as partial:
+        store.fetch(folder)
         lacks_head = save_heads and hasattr(task, "apply") and not (folder / HEAD_FILE).is_file()
         before = finished(folder)
         lacks_spread = spec.prompt_sensitivity and not (before and SENSITIVITY in before.details)
         if before is not None and not (rerun or lacks_head or lacks_spread):
+            store.add(folder)
             return Outcome(before, folder, reused=True)
         command = spec.command(data.size, machine.batch_size)
         extras = {"save_heads": save_heads, "prompt_sensitivity": spec.prompt_sensitivity}
@@ -124,6 +137,7 @@ def evaluate(
             shutil.rmtree(partial)  # a finished cell is never replaced by a failed one
             return Outcome(result, None, reused=False)
         publish(partial, folder)
+        store.replace(folder)
     return Outcome(result, folder, reused=False)
 
 

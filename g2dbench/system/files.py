@@ -4,6 +4,7 @@ import ctypes
 import errno
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -72,6 +73,17 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.IGNORECASE | re.DOTALL)
+
+
+def address_of(path: Path) -> str | None:
+    """The address that was given as a path, in which `s3://` has one slash; None for a folder."""
+    if (found := _ADDRESS.fullmatch(str(path))) is None:
+        return None
+    root = "/" if found[1].lower() in ("file", "local") else ""
+    return f"{found[1]}://{root}{found[2]}"
 
 
 def file_digest(path: Path) -> str:

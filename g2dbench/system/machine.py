@@ -6,7 +6,13 @@ from pathlib import Path
 import torch
 
 from g2dbench.progress import Progress, quiet
-from g2dbench.system.device import choose_device, choose_precision
+from g2dbench.system.device import (
+    AUTO,
+    check_precision,
+    choose_device,
+    choose_precision,
+    parse_device,
+)
 
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -48,8 +54,8 @@ class Machine:
     @classmethod
     def choose(
         cls,
-        device: str = "auto",
-        precision: str = "auto",
+        device: str = AUTO,
+        precision: str = AUTO,
         *,
         workers: int | None = None,
         batch_size: int = 32,
@@ -71,4 +77,40 @@ class Machine:
         """Mixed precision for a forward pass; disabled for fp32."""
         return torch.autocast(
             self.device.type, dtype=_TYPES[self.precision], enabled=self.precision != "fp32"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineRequest:
+    """What the user asks of a machine; the machine that does the work chooses by it.
+
+    It can be sent to another machine: one without a GPU can start work on one that has some.
+
+    Attributes:
+        device, precision: as `--device` and `--precision`, with "auto".
+        workers, batch_size, features: as of `Machine`.
+
+    Raises Misuse for a device or a precision that no machine has.
+    """
+
+    device: str = AUTO
+    precision: str = AUTO
+    workers: int | None = None
+    batch_size: int = 32
+    features: FeatureFolder | None = None
+
+    def __post_init__(self) -> None:
+        """Find wrong names before the work begins."""
+        parse_device(self.device)
+        check_precision(self.precision)
+
+    def choose(self, progress: Progress = quiet) -> Machine:
+        """This machine, used as requested; Misuse if it lacks the device or the precision."""
+        return Machine.choose(
+            self.device,
+            self.precision,
+            workers=self.workers,
+            batch_size=self.batch_size,
+            progress=progress,
+            features=self.features,
         )

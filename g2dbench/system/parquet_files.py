@@ -56,6 +56,45 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         return _spell_out(batches, wanted)
 
 
+BATCH_ROWS = 4096
+
+
+def read_batches(
+    path: Path, schema: pa.Schema, *, max_bytes: int, max_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """The batches of a Parquet file that g2dbench wrote, whose texts are dictionaries.
+
+    Nothing is read unless the file is uncompressed and has at most `max_bytes` bytes and `max_rows`
+    rows. So memory is at most a few times `max_bytes`: nothing in the file stands for more, except
+    that texts repeat, and those are dictionaries. There are no batches if the file has another
+    metadata entry "g2dbench" than the schema.
+
+    ValueError: beyond the limits, other columns, or no regular file. Errors of pyarrow for a broken
+    file, and of `open`.
+    """
+    with open_regular(path, max_bytes) as file:
+        data = pa.BufferReader(file.read(max_bytes))  # a length that a page states takes no memory
+    texts = [field.name for field in schema if pa.types.is_dictionary(field.type)]
+    limits = {"thrift_string_size_limit": max_bytes, "thrift_container_size_limit": max_bytes}
+    reader = pq.ParquetFile(data, read_dictionary=texts, page_checksum_verification=True, **limits)
+    found, expected = reader.schema_arrow, schema.metadata[b"g2dbench"]
+    if (found.metadata or {}).get(b"g2dbench") != expected:
+        return
+    metadata = reader.metadata
+    if metadata.num_rows > max_rows:
+        raise ValueError(f"it has {metadata.num_rows:,} rows; g2dbench reads at most {max_rows:,}")
+    if not found.equals(schema):
+        raise ValueError(f"its columns are {', '.join(found.names)}")
+    chunks = product(range(metadata.num_row_groups), range(metadata.num_columns))
+    if any(metadata.row_group(g).column(c).compression != "UNCOMPRESSED" for g, c in chunks):
+        raise ValueError("it is compressed, which g2dbench does not write")
+    for group in range(metadata.num_row_groups):  # the dictionaries of several would grow together
+        for batch in reader.iter_batches(batch_size=BATCH_ROWS, row_groups=[group]):
+            if sum(_decoded_bytes(column) for column in batch.columns) > max_bytes:
+                raise ValueError(f"a part of it takes more than {max_bytes:,} bytes in memory")
+            yield batch
+
+
 def _is_text(schema: pa.Schema, name: str) -> bool:
     kind = schema.field(name).type
     tests = (pa.types.is_string, pa.types.is_binary, pa.types.is_large_string)

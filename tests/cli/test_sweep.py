@@ -20,7 +20,7 @@ from g2dbench.evaluation.sweep.job import JobSettings
 from g2dbench.evaluation.sweep.local import worker_devices
 from g2dbench.result import Cell, Provenance, Result
 from g2dbench.system.available_memory import available_mib
-from g2dbench.system.machine import Machine
+from g2dbench.system.machine import MachineRequest
 from g2dbench.system.process_age import process_age
 
 PLAN = """
@@ -64,7 +64,10 @@ def test_the_plan_is_printed_before_and_after_the_cells_are_on_disk(
     [
         ((), "say what to evaluate: a plan"),
         (("none.toml",), "there is no plan none.toml"),
-        (("--task", "cls", "--model", "random-init", "--out", "s3://bucket/x"), "is an address"),
+        (
+            ("--task", "cls", "--model", "random-init", "--out", "zz://b"),
+            "is not the address",
+        ),
         (("--task", "cls", "--model", "random-init", "--address", "auto"), "is for --on ray"),
         (("--task", "cls", "--model", "random-init", "--slurm", "a=1"), "is for --on slurm"),
         (("--task", "cls", "--model", "random-init", "--slurm", "a"), "write KEY=VALUE"),
@@ -81,7 +84,7 @@ def test_the_plan_is_printed_before_and_after_the_cells_are_on_disk(
                 "--slurm",
                 "gpus_per_node=1",
             ),
-            "would run on the CPU",
+            "asks for GPUs that --device cpu leaves idle",
         ),
     ],
 )
@@ -142,7 +145,7 @@ def test_plain_progress_counts_cells_and_names_each_reason_once_at_the_end(
 def test_workers_share_cores_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     def devices(device: str, threads: int = 1, jobs: int | None = None, share: float = 1) -> list:
         settings = JobSettings(
-            machine=Machine(device=torch.device(device)), out=Path(), threads=threads
+            machine=MachineRequest(device=device, precision="fp32"), out=Path(), threads=threads
         )
         return worker_devices(settings, 100, jobs, share)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 
 from g2dbench.evaluation.cell_folder import finished, publish, remove_abandoned, reserved
 from g2dbench.evaluation.outcome import Outcome
@@ -30,7 +29,7 @@ from g2dbench.result import (
     save,
 )
 from g2dbench.system.files import file_digest
-from g2dbench.system.machine import Machine
+from g2dbench.system.machine import MachineRequest
 
 CELL = Cell(model="m", task="cls", data="d", protocol="g2d", fraction=1.0)
 
@@ -187,7 +186,7 @@ def test_leftovers_are_looked_for_once_for_all_cells(
     looked: list[Path] = []
     monkeypatch.setattr(engine, "remove_abandoned", looked.append)
     monkeypatch.setattr(engine, "run_cell", lambda *_: Outcome(None, None, reused=False))
-    settings = JobSettings(machine=Machine(device=torch.device("cpu")), out=tmp_path)
+    settings = JobSettings(machine=MachineRequest(device="cpu"), out=tmp_path)
     assert len(list(engine.InProcess(None, settings).run([None] * 3))) == 6
     assert looked == [tmp_path]
 
@@ -197,14 +196,14 @@ def test_a_folder_that_vanishes_while_results_are_listed_is_left_out(
 ) -> None:
     for name in ("gone", "here"):
         write(tmp_path / name, 1.0)
-    stat = os.stat
+    scan = os.scandir
 
-    def vanishing(path: object, **options: object) -> os.stat_result:
+    def vanishing(path: object) -> object:
         if str(path).endswith("gone"):
             shutil.rmtree(tmp_path / "gone", ignore_errors=True)
-        return stat(path, **options)
+        return scan(path)
 
-    monkeypatch.setattr(os, "stat", vanishing)
+    monkeypatch.setattr(os, "scandir", vanishing)
     assert [path.parent.name for path in result_files(tmp_path)] == ["here"]
 
 

@@ -9,8 +9,6 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
-import torch
-
 from g2dbench.evaluation.cell_spec import CellSpec
 from g2dbench.evaluation.outcome import Outcome
 from g2dbench.evaluation.sweep.engine import Ended, Engine, Event
@@ -19,7 +17,7 @@ from g2dbench.evaluation.sweep.job import JobSettings
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.registry import Registry
 from g2dbench.result import PREDICTIONS_FILE, load, result_files
-from g2dbench.system.machine import FeatureFolder, Machine
+from g2dbench.system.machine import FeatureFolder, MachineRequest
 
 MODEL = '''"""Mean brightness of a grid; counts images."""
 
@@ -141,11 +139,13 @@ class SmallSweep:
         )  # fmt: skip
         return grid.cells(self.bench)
 
-    def settings(self, name: str = "results") -> JobSettings:
+    def settings(
+        self, name: str = "results", device: str = "cpu", remote: str | None = None
+    ) -> JobSettings:
         """Settings with a results folder and a feature cache of their own."""
         features = FeatureFolder(self.folder / f"{name}-features")
-        machine = Machine(device=torch.device("cpu"), features=features)
-        return JobSettings(machine=machine, out=self.folder / name)
+        machine = MachineRequest(device=device, precision="fp32", features=features)
+        return JobSettings(machine=machine, out=self.folder / name, remote=remote)
 
     def log(self, name: str) -> Counter[str]:
         """The lines of a log with their counts."""

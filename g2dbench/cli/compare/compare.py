@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from g2dbench.cli.console import console
+from g2dbench.cli.open_results import open_results
 from g2dbench.cli.options import Metric, Plugins, Results
 from g2dbench.cli.panels import COMPARE
 
@@ -56,10 +57,11 @@ def compare(
     from g2dbench.reporting.model_comparison import compare_models
     from g2dbench.reporting.stored_results import read_results
 
-    stored, problems = read_results(results)
+    folder, unread = open_results(results)
+    stored, problems = read_results(folder)
     found = compare_models(first, second, stored, Registry(plugin or ()), metric, equivalence)
     if format_ is Format.rich:
         comparison_formats.show(found, console)
     else:
         typer.echo(comparison_formats.TEXT_FORMATS[format_.value](found))
-    report_problems(problems)
+    report_problems([*unread, *problems])

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from g2dbench.cli.console import console
+from g2dbench.cli.open_results import open_results
 from g2dbench.cli.panels import COMPARE
 from g2dbench.system.counts import counted
 
@@ -22,19 +23,22 @@ def register(app: typer.Typer) -> None:
 
 def merge(
     out: Annotated[Path, typer.Argument(help="Folder to copy to.", show_default=False)],
-    folders: Annotated[list[Path], typer.Argument(help="Results folders.", show_default=False)],
+    folders: Annotated[
+        list[Path], typer.Argument(help="Results folders or addresses.", show_default=False)
+    ],
 ) -> None:
     """Join results folders; exit 1 if a result is broken, or two contradict each other."""
     from g2dbench.cli.compare.results import report_problems
     from g2dbench.reporting.merging import merge as merge_folders
 
-    found = merge_folders(folders, out)
+    opened = [open_results(folder) for folder in folders]
+    found = merge_folders([folder for folder, _ in opened], out)
     console.print(
         f"{counted(found.copied, 'cell')} copied to {out}, {found.present} there already",
         soft_wrap=True,
         markup=False,
     )
-    report_problems(list(found.problems))
+    report_problems([*(line for _, unread in opened for line in unread), *found.problems])
 
 
 def schema() -> None:

@@ -8,8 +8,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from g2dbench.cli.compare.results import report_problems
+from g2dbench.cli.compare.results import keep_until_the_end, report_problems
 from g2dbench.cli.console import console
+from g2dbench.cli.open_results import local_only, open_results
 from g2dbench.cli.options import Plugins, Results
 from g2dbench.cli.panels import COMPARE
 from g2dbench.system.counts import counted
@@ -42,7 +43,7 @@ def register(app: typer.Typer) -> None:
 
 def regress(
     baseline: Annotated[
-        Path, typer.Option("--baseline", help="Folder of results to compare with.")
+        Path, typer.Option("--baseline", help="Results to compare with: a folder or address.")
     ],
     results: Results = Path("results"),
     tolerance: Annotated[
@@ -74,13 +75,18 @@ def regress(
     from g2dbench.reporting.result_index import read_summaries
     from g2dbench.reporting.stored_results import read_results
 
+    if update:
+        local_only(baseline, "--update")
     words = [*_read_tolerances(tolerances), *(tolerance or [])]
     limits = regression_gate.parse_tolerances(words)
     # Summaries have the main score only, which is all that the default tolerance looks at.
     read = read_summaries if limits.keys() == {""} else read_results
-    old, old_problems = read(baseline)
-    new, new_problems = read(results)
+    old_folder, old_unread = open_results(baseline)
+    new_folder, new_unread = open_results(results)
+    old, old_problems = read(old_folder)
+    new, new_problems = read(new_folder)
     test = None if strict else paired_test(Registry(plugin or ()))
+    keep_until_the_end([*old, *new])
     changes = regression_gate.compare(old, new, limits, test)
     _print_changes(changes)
     for change in changes:
@@ -94,9 +100,9 @@ def regress(
             typer.echo(line)
     console.print(gate_formats.count_verdicts(changes))
     if update:
-        _update(baseline, results, old, new)
+        _update(baseline, new_folder, old, new)
         return
-    report_problems([*old_problems, *new_problems])
+    report_problems([*old_unread, *new_unread, *old_problems, *new_problems])
     if code := regression_gate.exit_code(changes):
         raise typer.Exit(code)
 

@@ -9,6 +9,7 @@ import typer
 from g2dbench.cli.compare.results import report_problems
 from g2dbench.cli.console import console, track
 from g2dbench.cli.open_data import open_evaluated
+from g2dbench.cli.open_results import open_results
 from g2dbench.cli.options import DEFAULT_STORE, NoImages, Plugins, Results, Store
 from g2dbench.cli.panels import COMPARE
 from g2dbench.system.counts import counted
@@ -46,8 +47,9 @@ def report(
 
     registry = Registry(plugin or ())
     opener = None if no_images else partial(open_evaluated, store=store, registry=registry)
-    problems = write_report(results, out, opener, registry)
-    report_problems(problems)
+    folder, unread = open_results(results)
+    problems = write_report(folder, out, opener, registry)
+    report_problems([*unread, *problems])
 
 
 def write_report(

@@ -1,5 +1,7 @@
 """`g2dbench leaderboard`, `score` and `verify`: rank results, recompute and check them."""
 
+import gc
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +10,7 @@ import typer
 from rich.text import Text
 
 from g2dbench.cli.console import console, track
+from g2dbench.cli.open_results import local_only, open_results
 from g2dbench.cli.options import DEFAULT_STORE, Plugins, Results, Store
 from g2dbench.cli.panels import COMPARE
 from g2dbench.errors import Misuse
@@ -93,17 +96,22 @@ def leaderboard(
     from g2dbench.errors import BadResult
     from g2dbench.registry import Registry
     from g2dbench.reporting.leaderboard import formats, significance, terminal
-    from g2dbench.reporting.leaderboard.facts import FactSources, collect_facts, parse_facts
     from g2dbench.reporting.leaderboard.leaderboard import build_leaderboard, without_limited
     from g2dbench.reporting.result_index import read_summaries
     from g2dbench.reporting.stored_results import read_results
 
+    folder, unread = open_results(results)
     if against is not None:
-        _print_paper(results, format_, with_limited)
+        _print_paper(folder, unread, format_, with_limited)
         return
-    names = parse_facts(columns)
+    names: tuple[str, ...] = ()
+    if columns:
+        from g2dbench.reporting.leaderboard.facts import FactSources, collect_facts, parse_facts
+
+        names = parse_facts(columns)
     # Facts need whole results, the table only their main scores.
-    stored, problems = (read_results if names else read_summaries)(results)
+    stored, problems = (read_results if names else read_summaries)(folder)
+    keep_until_the_end(stored)
     every = [each.result for each in stored]
     shown, limited = (every, 0) if with_limited else without_limited(every)
     if not shown:
@@ -124,10 +132,10 @@ def leaderboard(
     if limited:
         left_out = f"{counted(limited, 'result')} run with --limit left out"
         typer.echo(f"{left_out}: --with-limited shows them", err=True)
-    report_problems(problems)
+    report_problems([*unread, *problems])
 
 
-def _print_paper(results: Path, format_: Format, with_limited: bool) -> None:
+def _print_paper(results: Path, unread: list[str], format_: Format, with_limited: bool) -> None:
     """Print the paper's tables; without a results folder, the published scores alone."""
     from g2dbench.reporting.leaderboard.leaderboard import without_limited
     from g2dbench.reporting.published import formats
@@ -143,7 +151,16 @@ def _print_paper(results: Path, format_: Format, with_limited: bool) -> None:
         formats.show(found, console)
     else:
         typer.echo(formats.TEXT_FORMATS[format_.value](found))
-    report_problems(problems)
+    report_problems([*unread, *problems])
+
+
+MANY = 10_000
+
+
+def keep_until_the_end(stored: Sequence[object]) -> None:
+    """Exempt many results from garbage collection, which would go through them again and again."""
+    if len(stored) > MANY:
+        gc.freeze()
 
 
 def report_problems(problems: list[str]) -> None:
@@ -169,8 +186,12 @@ def score(
     from g2dbench.reporting.stored_results import read_results
     from g2dbench.result import save
 
+    if write:
+        local_only(results, "--write")
     registry = Registry(plugin or ())
-    stored, problems = read_results(results)
+    folder, unread = open_results(results)
+    stored, problems = read_results(folder)
+    problems += unread
     done = [each for each in stored if each.result.status == "done"]
     changed = 0
     for each in track(done, "scoring"):
@@ -205,7 +226,8 @@ def verify(results: Results = Path("results"), plugin: Plugins = None) -> None:
     from g2dbench.result import result_files
 
     registry = Registry(plugin or ())
-    paths = result_files(results)
+    folder, unread = open_results(results)
+    paths = result_files(folder)
     if not paths:
         raise BadResult(f"{results} has no result to verify: run `g2dbench eval` first")
     rejected = 0
@@ -217,5 +239,6 @@ def verify(results: Results = Path("results"), plugin: Plugins = None) -> None:
                 console.print(Text(one_line(f"{kind}: {path.parent}: {line}")), soft_wrap=True)
     verified = len(paths) - rejected
     console.print(f"{counted(len(paths), 'result')}: {verified} verified, {rejected} rejected")
+    report_problems(unread)
     if rejected:
         raise typer.Exit(1)

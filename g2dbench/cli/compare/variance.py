@@ -7,6 +7,7 @@ import typer
 
 from g2dbench.cli.compare.compare import Format
 from g2dbench.cli.console import console
+from g2dbench.cli.open_results import open_results
 from g2dbench.cli.options import Metric, Results
 from g2dbench.cli.panels import COMPARE
 
@@ -37,7 +38,8 @@ def variance(
     from g2dbench.reporting.variance import formats
     from g2dbench.reporting.variance.sources import score_variances
 
-    stored, problems = read_results(results)
+    folder, unread = open_results(results)
+    stored, problems = read_results(folder)
     every, limited = without_limited(each.result for each in stored)
     found = score_variances(every, Registry().task_order(), metric)
     if not found:
@@ -48,4 +50,4 @@ def variance(
         typer.echo(formats.TEXT_FORMATS[format_.value](found))
     if limited:
         typer.echo(f"{limited} results run with --limit left out", err=True)
-    report_problems(problems)
+    report_problems([*unread, *problems])

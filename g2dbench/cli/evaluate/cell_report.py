@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from g2dbench.result import Result
 
 
-def report(outcomes: Iterable["Outcome"], out: Path, shared: Sequence[str] = ()) -> None:
+def report(outcomes: Iterable["Outcome"], out: Path | str, shared: Sequence[str] = ()) -> None:
     """Print a line per finished cell, then the counts by status.
 
-    Exits with 1 if a cell failed or none is done. shared: labels that several models have.
+    Exits with 1 if a cell failed or none is done. out: a folder or an address. shared: labels that
+    several models have.
     """
     from g2dbench.reporting import model_names
 

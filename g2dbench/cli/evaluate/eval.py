@@ -11,6 +11,7 @@ from rich.markup import escape
 from g2dbench.cli.console import console, track
 from g2dbench.cli.evaluate.cell_report import report
 from g2dbench.cli.open_data import check_name, open_data
+from g2dbench.cli.open_results import open_output
 from g2dbench.cli.options import (
     DEFAULT_DATA,
     DEFAULT_FEATURE_CACHE,
@@ -148,7 +149,7 @@ def evaluate(
     from g2dbench.evaluation.sweep.job import JobSettings
     from g2dbench.evaluation.workbench import Workbench
     from g2dbench.registry import Registry
-    from g2dbench.system.machine import Machine
+    from g2dbench.system.machine import MachineRequest
 
     registry = Registry(plugin or ())
     names = list(dict.fromkeys(data or ([] if suite else DEFAULT_DATA)))
@@ -159,10 +160,10 @@ def evaluate(
     if fraction and shots:
         raise Misuse("--fraction and --shots both name the training subset: give one of them")
     grid.load_tasks(task or (), registry)
-    grid.check_writable(out)
+    folder, remote = open_output(out)
     features = feature_folder(feature_cache, feature_cache_gb)
-    machine = Machine.choose(
-        device, precision, batch_size=batch_size, progress=track, features=features
+    machine = MachineRequest(
+        device=device, precision=precision, batch_size=batch_size, features=features
     )
     models = list(dict.fromkeys(model or [newest_run_name()]))
     requested = grid.Grid(
@@ -181,7 +182,7 @@ def evaluate(
         limit=limit,
         prompts=prompts,
         prompt_sensitivity=prompt_sensitivity,
-        precision=machine.precision,
+        precision=machine.choose().precision,
         store=store,
         size=size,
         plugins=plugin or (),
@@ -195,8 +196,11 @@ def evaluate(
     if suite:
         cells = _suite_cells(suite, requested, bench, fraction or ())
     shared = _shared_names(requested, bench)
-    settings = JobSettings(machine=machine, out=out, rerun=rerun, save_heads=save_heads)
-    report(outcomes(InProcess(bench, settings).run(cells)), out, shared)
+    settings = JobSettings(
+        machine=machine, out=folder, rerun=rerun, save_heads=save_heads, remote=remote
+    )
+    events = InProcess(bench, settings, track).run(cells)
+    report(outcomes(events), remote or str(out), shared)
 
 
 def _shared_names(requested: "Grid", bench: "Workbench") -> Sequence[str]:

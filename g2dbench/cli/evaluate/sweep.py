@@ -13,6 +13,7 @@ from g2dbench.cli.evaluate.plan_report import print_cells, print_total
 from g2dbench.cli.evaluate.sweep_engine import Engines, make_engine, parse_parameters
 from g2dbench.cli.evaluate.sweep_progress import SweepProgress
 from g2dbench.cli.open_data import check_name, open_data
+from g2dbench.cli.open_results import open_output
 from g2dbench.cli.options import (
     DEFAULT_FEATURE_CACHE,
     DEFAULT_STORE,
@@ -52,7 +53,7 @@ g2dbench sweep plan.toml
 
 g2dbench sweep plan.toml --jobs 2 --model random-init
 
-g2dbench sweep plan.toml --on ray --address auto
+g2dbench sweep plan.toml --on ray --address auto --out s3://bucket/results
 
 g2dbench sweep plan.toml --on slurm --jobs 50 --slurm slurm_partition=gpu --slurm timeout_min=120
 
@@ -124,12 +125,11 @@ def sweep(
     from g2dbench.evaluation.cell_folder import remove_abandoned
     from g2dbench.evaluation.planning import estimate
     from g2dbench.evaluation.planning.timings import Timings, earlier_results
-    from g2dbench.evaluation.sweep import grid
     from g2dbench.evaluation.sweep.job import JobSettings
     from g2dbench.evaluation.sweep.plan import plan_cells
     from g2dbench.evaluation.workbench import Workbench
     from g2dbench.registry import Registry
-    from g2dbench.system.machine import Machine
+    from g2dbench.system.machine import MachineRequest
     from g2dbench.system.process_age import process_age
 
     registry = Registry(plugin or ())
@@ -141,12 +141,14 @@ def sweep(
     names = dict.fromkeys(name for table in tables for name in table.data)
     for name in names:
         check_name(name, store, registry)
-    for folder in earlier or ():
-        if not folder.is_dir():
-            raise Misuse(f"there is no results folder {folder}: check --earlier")
-    grid.check_writable(out)
+    for place in earlier or ():
+        if not place.is_dir():
+            raise Misuse(f"there is no results folder {place}: check --earlier")
+    folder, remote = open_output(out)
     features = feature_folder(feature_cache, feature_cache_gb)
-    machine = Machine.choose(device, precision, batch_size=batch_size, features=features)
+    machine = MachineRequest(
+        device=device, precision=precision, batch_size=batch_size, features=features
+    )
     bench = Workbench(registry)
     cells, repeated = plan_cells(
         tables,
@@ -160,12 +162,17 @@ def sweep(
         bench.add_dataset(name, open_data(name, None, store, size, registry))
     if repeated:
         console.print(f"{counted(repeated, 'cell')} stand in the plan twice and run once")
-    others = [old for folder in earlier or () for old in earlier_results(folder)]
-    timings = Timings(earlier_results(out), others)
+    others = [old for place in earlier or () for old in earlier_results(place)]
+    timings = Timings(earlier_results(folder), others)
     cached = estimate.cached_features(features)
     estimates = estimate.estimate(cells, bench, timings, cached, rerun)
     settings = JobSettings(
-        machine=machine, out=out.resolve(), rerun=rerun, save_heads=save_heads, threads=threads
+        machine=machine,
+        out=folder.resolve(),
+        rerun=rerun,
+        save_heads=save_heads,
+        threads=threads,
+        remote=remote,
     )
     need = {each.spec: each.cost.memory for each in estimates if each.cost is not None}
     engine, workers = make_engine(
@@ -177,10 +184,10 @@ def sweep(
         print_total(total, workers)
         return
     console.print(f"{counted(len(cells), 'cell')} on {counted(workers, 'worker')}", soft_wrap=True)
-    remove_abandoned(out)
+    remove_abandoned(folder)
     progress = SweepProgress(len(cells), None if total.unknown else total.seconds)
     with closing(engine.run(cells)) as events:
-        report(progress.follow(events), out)
+        report(progress.follow(events), remote or str(out))
 
 
 def _read(plan_file: Path | None, given: dict[str, Any]) -> "list[GridTable]":

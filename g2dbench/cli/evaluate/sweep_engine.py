@@ -1,6 +1,7 @@
 """The engine of a sweep from the command line's options, with the number of its workers."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ def make_engine(
     address: str | None,
     parameters: dict[str, Any],
 ) -> "tuple[Engine, int]":
-    """The engine, and how many cells it runs at the same time; of Ray, on this machine alone."""
+    """The engine, and how many cells it runs at the same time."""
     from g2dbench.evaluation.sweep.local import LocalPool, device_memory, worker_devices
     from g2dbench.evaluation.sweep.ray_cluster import RayCluster
     from g2dbench.evaluation.sweep.slurm import SlurmArrays
@@ -43,30 +44,39 @@ def make_engine(
         raise Misuse("--address is for --on ray")
     if parameters and on is not Engines.slurm:
         raise Misuse("--slurm is for --on slurm")
-    devices = worker_devices(settings, cells, jobs, gpu_share)
     if on is Engines.local:
+        devices = worker_devices(settings, cells, jobs, gpu_share)
         return LocalPool(bench, settings, devices, device_memory(devices), need.get), len(devices)
+    if settings.machine.device.startswith("cuda:"):
+        raise Misuse(
+            f"--device {settings.machine.device} names one GPU of one machine: with --on "
+            f"{on.value}, write --device cuda"
+        )
     if on is Engines.ray:
-        gpus = gpu_share if settings.machine.device.type == "cuda" else 0.0
-        engine = RayCluster(bench, settings, address, jobs, gpus, need.get)
-        return engine, jobs or len(devices)
-    _check_gpus(parameters, settings)
+        ray = RayCluster(bench, settings, address, jobs, gpu_share, need.get)
+        if address is not None:
+            return ray, min(ray.workers(), max(1, cells))
+        return ray, len(worker_devices(settings, cells, jobs, gpu_share))
+    settings = _with_gpus_of_jobs(settings, parameters)
     cluster = str(parameters.pop("cluster", "slurm"))
     most = jobs or SLURM_JOBS
     return SlurmArrays(bench, settings, most, parameters, cluster), min(most, max(1, cells))
 
 
-def _check_gpus(parameters: "Mapping[str, Any]", settings: "JobSettings") -> None:
-    """Misuse if jobs ask for GPUs that their cells would leave idle."""
-    if settings.machine.device.type != "cpu":
-        return
-    for key, value in parameters.items():
-        if "gpu" in key or ("gres" in key and "gpu" in str(value)):
-            raise Misuse(
-                f"--slurm {key} asks for GPUs, but the cells would run on the CPU: they use the "
-                "device of the machine where the sweep starts; start it on a node with a GPU, or "
-                f"leave out --slurm {key}"
-            )
+def _with_gpus_of_jobs(settings: "JobSettings", parameters: "Mapping[str, Any]") -> "JobSettings":
+    """Jobs that ask for a GPU use it, or their cells fail: none falls back to the CPU unseen."""
+    asking = [
+        key for key, value in parameters.items()
+        if "gpu" in key or ("gres" in key and "gpu" in str(value))
+    ]  # fmt: skip
+    if not asking:
+        return settings
+    if settings.machine.device == "cpu":
+        raise Misuse(
+            f"--slurm {asking[0]} asks for GPUs that --device cpu leaves idle: leave out one of "
+            "the two"
+        )
+    return replace(settings, machine=replace(settings.machine, device="cuda"))
 
 
 def parse_parameters(words: list[str] | None) -> dict[str, Any]:

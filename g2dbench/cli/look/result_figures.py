@@ -9,6 +9,7 @@ import typer
 from g2dbench.cli.app import Group
 from g2dbench.cli.console import console, track
 from g2dbench.cli.look import figure
+from g2dbench.cli.open_results import open_results
 from g2dbench.cli.options import DEFAULT_STORE, Plugins, Results, Store
 
 
@@ -109,10 +110,11 @@ def _read(results: Path, registry: Any) -> tuple[Any, Any, list[str]]:
     from g2dbench.reporting.leaderboard.leaderboard import build_leaderboard
     from g2dbench.reporting.stored_results import read_results
 
-    stored, problems = read_results(results)
+    folder, unread = open_results(results)
+    stored, problems = read_results(folder)
     kept = [each for each in stored if each.result.cell.limit is None]
     board = build_leaderboard((each.result for each in kept), registry.task_order())
-    return kept, board, problems
+    return kept, board, [*unread, *problems]
 
 
 def _finish(out: Path, problems: list[str]) -> None:

@@ -7,9 +7,11 @@ passwords: the stores' libraries find their access keys (AWS_ACCESS_KEY_ID, AWS_
 """
 
 import re
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -94,16 +96,41 @@ class StorageLocation:
                 "(`g2dbench data export` writes it), or name the shards, as in "
                 f"{self.address}/train-{{00000..00012}}.tar"
             )
-        fs, root = self._opened
-        fs.invalidate_cache()
         try:
-            found = self._with_retries(pattern, lambda: fs.find(root))
+            names = self._find()
         except FileNotFoundError:
             return []  # no such bucket
         files = fsspec.utils.glob_translate(pattern)
-        names = (str(path)[len(root) :].lstrip("/") for path in found)
-        shown = (name for name in names if not any(p.startswith(".") for p in name.split("/")))
-        return sorted(name for name in shown if re.fullmatch(files, name))
+        return sorted(name for name in names if re.fullmatch(files, name))
+
+    def list_versions(self) -> dict[str, str]:
+        """Relative name -> version of each file below, sorted, by one listing.
+
+        BadData if the bucket does not exist.
+        """
+        try:
+            found = self._find()
+        except FileNotFoundError as error:
+            raise BadData(f"{self.address} cannot be listed: there is no such bucket") from error
+        return {name: _version(found[name]) for name in sorted(found)}
+
+    def _find(self) -> dict[str, dict[str, Any]]:
+        """Relative name -> what the store says of each file below that is not hidden."""
+        fs, root = self._opened
+        fs.invalidate_cache()
+        found = self._with_retries("**", lambda: fs.find(root, detail=True))
+        names = {str(path)[len(root) :].lstrip("/"): each for path, each in found.items()}
+        return {
+            name: each
+            for name, each in names.items()
+            if not any(part.startswith(".") for part in name.split("/"))
+        }
+
+    def version(self, name: str) -> str:
+        """The version of one file as in `list_versions`; FileNotFoundError if there is none."""
+        fs = self._opened[0]
+        fs.invalidate_cache()
+        return _version(self._with_retries(name, lambda: fs.info(self.path(name))))
 
     def file_version(self, name: str) -> str:
         """Size, ETag and times of a file as far as the store gives them, without reading it."""
@@ -149,6 +176,23 @@ class StorageLocation:
                 fs.pipe_file(self.path(name), data)
 
         self._with_retries(name, put)
+
+    def put(self, name: str, file: Path) -> None:
+        """Write a file of any size from a local one, atomically, as `write` does."""
+        fs = self._opened[0]
+
+        def put() -> None:
+            if self.is_local:
+                replace_file(Path(self.path(name)), lambda path: shutil.copyfile(file, path))
+            else:
+                fs.put_file(str(file), self.path(name))
+
+        try:
+            self._with_retries(name, put)
+        except FileNotFoundError as error:
+            raise BadData(
+                f"{self.address_of(name)} cannot be written: there is no such bucket"
+            ) from error
 
     def _with_retries(self, name: str, action: Callable[[], T]) -> T:
         """Run an action, and retry it after an error that may be temporary."""
@@ -205,6 +249,15 @@ def expand_braces(pattern: str) -> list[str] | None:
         fixed[0] + "".join(a + b for a, b in zip(chosen, fixed[1:], strict=True))
         for chosen in product(*choices)
     ]
+
+
+def _version(found: Mapping[str, Any]) -> str:
+    """Size and ETag of a file; without an ETag, its times."""
+    keys = ("ETag",) if found.get("ETag") else ("mtime", "LastModified", "updated", "created")
+    values = [found[key] for key in ("size", *keys) if key in found]
+    return " ".join(
+        str(each.timestamp() if isinstance(each, datetime) else each) for each in values
+    )
 
 
 class _TransferAborted(Exception):

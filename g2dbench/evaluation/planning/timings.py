@@ -16,6 +16,7 @@ from g2dbench.dataset import Dataset
 from g2dbench.errors import BadResult
 from g2dbench.evaluation.cell_spec import CellSpec
 from g2dbench.result import PREDICTIONS_FILE, Cell, Result, load, result_files
+from g2dbench.system.device import AUTO
 
 Key: TypeAlias = tuple[object, ...]
 
@@ -103,17 +104,21 @@ class Timings:
         for seed in (cell.model_seed, ANY):
             for label in (cell.model, ANY):
                 fits = cell.fraction > 0
-                self._keys.add((origin.source, origin.data, label, seed, *_rest(cell, fits)))
+                for precision in (cell.precision, AUTO):
+                    rest = _rest(cell, fits, precision)
+                    self._keys.add((origin.source, origin.data, label, seed, *rest))
 
     def is_done(self, spec: CellSpec, data: Dataset, per_seed: bool) -> bool:
         """Whether a result with the same key is on disk.
 
         It is used again only if weights, code and settings are the same, which is known after the
-        model has been loaded. per_seed: whether the seed determines the model's weights.
+        model has been loaded. per_seed: whether the seed determines the model's weights. The
+        precision "auto" stands for any, as the worker chooses it.
         """
         seed = spec.model_seed if per_seed else ANY
         place = (spec.model, data.fingerprint, spec.label or ANY, seed)
-        return any((*place, *_rest(spec, fits)) in self._keys for fits in (True, False))
+        rests = (_rest(spec, fits, spec.precision) for fits in (True, False))
+        return any((*place, *rest) in self._keys for rest in rests)
 
     def weights(self, spec: CellSpec) -> set[str]:
         """Digests of the weights that the model's earlier results were computed with."""
@@ -159,12 +164,12 @@ def _distance(cell: Cell, spec: CellSpec) -> tuple[bool, float]:
     return cell.shots != spec.shots, abs(cell.fraction - spec.fraction)
 
 
-def _rest(cell: Cell | CellSpec, fits: bool) -> Key:
+def _rest(cell: Cell | CellSpec, fits: bool, precision: str) -> Key:
     """The part of a cell's key that the cell and its spec have in common."""
-    names = ["task", "protocol", "limit", "precision"]
+    names = ["task", "protocol", "limit"]
     if fits:
         names += ["fraction", "shots", "seed", "subset_seed", "draw", "validation"]
-    return (fits, *(getattr(cell, name) for name in names))
+    return (fits, precision, *(getattr(cell, name) for name in names))
 
 
 def _images(spec: CellSpec, data: Dataset, fits: bool) -> tuple[int, int]:

@@ -11,6 +11,8 @@ from g2dbench.evaluation.outcome import Outcome, not_run
 from g2dbench.evaluation.runner import run_cell
 from g2dbench.evaluation.sweep.job import JobResult, JobSettings
 from g2dbench.evaluation.workbench import Workbench
+from g2dbench.progress import Progress, quiet
+from g2dbench.system.machine import Machine
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,9 @@ class Engine(Protocol):
 class InProcess:
     """Runs one cell after the other in this process: the engine of `g2dbench eval`."""
 
-    def __init__(self, bench: Workbench, settings: JobSettings) -> None:
+    def __init__(self, bench: Workbench, settings: JobSettings, progress: Progress = quiet) -> None:
         self._bench, self._settings = bench, settings
+        self._machine, self._store = settings.machine.choose(progress), settings.store()
 
     def run(self, cells: Sequence[CellSpec]) -> Generator[Event, None, None]:
         """Yield the events of all cells."""
@@ -58,7 +61,9 @@ class InProcess:
         remove_abandoned(s.out)
         for spec in cells:
             yield Started(spec)
-            outcome = run_cell(spec, self._bench, s.machine, s.out, s.rerun, s.save_heads)
+            outcome = run_cell(
+                spec, self._bench, self._machine, s.out, s.rerun, s.save_heads, self._store
+            )
             yield Ended(spec, outcome)
 
 
@@ -82,7 +87,8 @@ class Receiver:
     def failed(self, spec: CellSpec, reason: str) -> Outcome:
         """The outcome of a cell that no worker could run."""
         task, data = self._bench.task(spec.task), self._bench.dataset(spec)
-        return not_run(spec, task, data, self._settings.machine, reason)
+        here = Machine.choose("cpu", "fp32")  # that of the lost worker is not known
+        return not_run(spec, task, data, here, reason)
 
 
 def outcomes(events: Iterable[Event]) -> Iterator[Outcome]:

@@ -4,7 +4,6 @@ Running the same grid again resumes it: cells on disk are not run again. A cell 
 model cannot be loaded, does not stop the others.
 """
 
-import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,12 +20,10 @@ from g2dbench.evaluation.prompts import with_prompts
 from g2dbench.evaluation.runner import run_cell
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.registry import Registry
+from g2dbench.system.files import address_of
 from g2dbench.system.machine import Machine
 from g2dbench.system.overrides import join_name
 from g2dbench.task import Task, check_fraction, protocol_of
-
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
-"""The start of `s3://...`, in which a path has one slash."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,14 +141,11 @@ def load_tasks(names: Sequence[str], registry: Registry) -> list[Task]:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise Misuse early if the folder is not writable, or is the address of an object store.
-
-    A cell is switched as a whole by renaming its folder, under a lock; object stores have neither.
-    """
-    if _ADDRESS.match(str(folder)):
+    """Raise Misuse early if the folder is not writable, or is the address of an object store."""
+    if (address := address_of(folder)) is not None:
         raise Misuse(
-            f"--out {folder} is an address: results are written to a folder that every worker "
-            "sees; copy the finished folder to the object store afterwards"
+            f"--out {address} is an address, to which only `g2dbench eval` and `g2dbench sweep` "
+            "write: choose a folder"
         )
     probe = folder / f".g2dbench-write-test-{secrets.token_hex(4)}"  # others may probe too
     try:

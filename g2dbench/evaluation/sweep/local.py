@@ -24,7 +24,6 @@ from g2dbench.evaluation.sweep.engine import Ended, Event, Notice, Receiver, Sta
 from g2dbench.evaluation.sweep.job import JobResult, JobSettings, run_job
 from g2dbench.evaluation.sweep.order import CellQueue
 from g2dbench.evaluation.workbench import Workbench
-from g2dbench.progress import quiet
 from g2dbench.system.available_memory import available_mib
 from g2dbench.system.worker_pool import default_workers, end_with
 
@@ -58,8 +57,7 @@ class Worker:
 
     def submit(self, spec: CellSpec, settings: JobSettings) -> "Future[JobResult]":
         """Start a cell, and the process if there is none."""
-        machine = replace(settings.machine, device=torch.device(self.device), progress=quiet)
-        settings = replace(settings, machine=machine)
+        settings = replace(settings, machine=replace(settings.machine, device=self.device))
         self.running = self.last = spec
         try:
             return self._open().submit(run_job, spec, settings)
@@ -199,9 +197,10 @@ def worker_devices(
 ) -> list[str]:
     """The device of each worker: cores or GPUs shared out, `jobs` workers if it is given.
 
-    A device with a number, such as cuda:1, is the only one that is used.
+    A device with a number, such as cuda:1, is the only one that is used. Misuse if this machine
+    lacks the requested device or precision.
     """
-    device = settings.machine.device
+    device = settings.machine.choose().device
     if device.type == "cuda":
         numbers = [device.index] if device.index is not None else range(torch.cuda.device_count())
         places = [f"cuda:{number}" for _ in range(int(1 / gpu_share)) for number in numbers]

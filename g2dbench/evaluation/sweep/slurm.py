@@ -7,7 +7,7 @@ the results of its cells to a journal, a file beside submitit's logs, which this
 
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +21,6 @@ from g2dbench.evaluation.sweep.engine import Ended, Event, Receiver, Started
 from g2dbench.evaluation.sweep.job import JobResult, JobSettings, run_job_in
 from g2dbench.evaluation.sweep.order import CellQueue
 from g2dbench.evaluation.workbench import Workbench
-from g2dbench.progress import quiet
 from g2dbench.system.files import replace_file
 
 LOGS = Path(".sweep", "slurm")
@@ -117,15 +116,13 @@ class SlurmArrays:
 
     def _batches(self, specs: Sequence[CellSpec], folder: Path) -> list[Batch]:
         """At most `jobs` batches of nearly the same number of cells, in the given order."""
-        machine = replace(self.settings.machine, progress=quiet)
-        settings = replace(self.settings, machine=machine)
         count = min(self.jobs, len(specs))
         bounds = [len(specs) * number // count for number in range(count + 1)] if count else []
         batches = []
         for start, end in pairwise(bounds):
             journal = folder / f"journal-{time.time_ns():x}-{start}"
             journal.mkdir(parents=True)
-            batches.append(Batch(specs[start:end], settings, Path.cwd(), journal))
+            batches.append(Batch(specs[start:end], self.settings, Path.cwd(), journal))
         return batches
 
     def _executor(self) -> Any:

@@ -103,7 +103,7 @@ def compare(
         )
     _check_metric_names(tolerances, [*old.values(), *new.values()])
     changes: list[Change] = []
-    for key in sorted(old.keys() | new.keys(), key=repr):
+    for key in sorted(old.keys() | new.keys(), key=lambda cell: repr([*vars(cell).values()])):
         try:
             pairs = _pair_models(old.get(key, {}), new.get(key, {}))
         except BadResult as error:

@@ -126,16 +126,23 @@ def reason_of(group: Sequence[Result]) -> str:
 def columns_of(results: Sequence[Result]) -> list[Column]:
     """The column of each result."""
     seen: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    texts: dict[int, str] = {}  # many results of an index share their settings
     numbers = []
     for result in results:
         settings = result.provenance.config.get("protocol")
+        if settings is None:
+            numbers.append(0)
+            continue
+        if (text := texts.get(id(settings))) is None:
+            text = texts[id(settings)] = json.dumps(settings, sort_keys=True)
         known = seen[result.cell.task, result.cell.protocol]
-        text = "" if settings is None else json.dumps(settings, sort_keys=True)
-        numbers.append(known.setdefault(text, len(known) + 1) if text else 0)
-    return [
+        numbers.append(known.setdefault(text, len(known) + 1))
+    columns: dict[Column, Column] = {}
+    found = (
         _column(result, number if len(seen[result.cell.task, result.cell.protocol]) > 1 else 0)
         for result, number in zip(results, numbers, strict=True)
-    ]
+    )
+    return [columns.setdefault(column, column) for column in found]
 
 
 def _column(result: Result, settings: int) -> Column:

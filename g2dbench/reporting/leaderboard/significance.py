@@ -4,6 +4,9 @@ In each column, every other row is compared with the best one on the same images
 `g2dbench compare`), and Holm's method corrects for the rows of the column. Rows that are not
 significantly worse are bold like the best one: this test set does not tell them apart. Nothing is
 bold without stored predictions, and where a class has fewer than ten patients.
+
+What the tests need is imported where one is made: it takes two seconds, which a table without tests
+does not need.
 """
 
 from collections import defaultdict
@@ -11,15 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from g2dbench.errors import BadResult, G2DBenchError
-from g2dbench.evaluation.cell_folder import read_predictions
-from g2dbench.metrics.bootstrap import holm
 from g2dbench.progress import Progress, quiet
 from g2dbench.registry import Registry
-from g2dbench.reporting.class_sizes import small_classes
 from g2dbench.reporting.leaderboard.entries import Column
 from g2dbench.reporting.leaderboard.leaderboard import Leaderboard
 from g2dbench.reporting.leaderboard.ranks import by_column
-from g2dbench.reporting.model_comparison import SIGNIFICANCE, compare_runs
 from g2dbench.reporting.stored_results import StoredResult
 from g2dbench.system.counts import counted
 
@@ -92,6 +91,9 @@ def _test_column(
     tested: _Tested,
 ) -> None:
     """Compare the best of the models, which are sorted, with each of the others."""
+    from g2dbench.metrics.bootstrap import holm
+    from g2dbench.reporting.model_comparison import SIGNIFICANCE, compare_runs
+
     best, others = models[0], models[1:]
     if board.entries[best, column].is_fragile:
         return  # the leaderboard has a note on it
@@ -119,6 +121,9 @@ def _test_column(
 
 def _small_classes(runs: Sequence[StoredResult]) -> str:
     """The classes with fewer than ten test patients as text; "" if there is none."""
+    from g2dbench.evaluation.cell_folder import read_predictions
+    from g2dbench.reporting.class_sizes import small_classes
+
     path = next((path for each in runs if (path := each.predictions()) is not None), None)
     if path is None:
         return ""
