@@ -25,6 +25,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from g2dbench.cards import TaskCard
+from g2dbench.dataset import Dataset
 from g2dbench.errors import BadData, BadResult, Unsupported
 from g2dbench.evaluation.prediction_table import check_columns, check_patients
 from g2dbench.evaluation.zero_shot.located_maps import (

@@ -119,12 +119,11 @@ def evaluate(training: Training, cell_name: str, place: Place) -> Row:
     with _changed_protocol(task, cell_name):
         outcome = runner.evaluate(spec, model, task, data, machine, out)
     result = outcome.result
-    score = result.main if cell.score is None else result.scores.get(cell.score)
-    if score is None:
-        return _row(training, cell_name, failed=result.reason or f"no score {cell.score}")
+    if result.main is None:
+        return _row(training, cell_name, failed=result.reason)
     return _row(
         training, cell_name,
-        metric=cell.score or result.metric, value=score.value, low=score.low, high=score.high,
+        metric=result.metric, value=result.main.value, low=result.main.low, high=result.main.high,
         labelled=result.counts.get("train", 0), seconds=time.perf_counter() - began,
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ from support import toy
 from g2dbench.cards import DatasetCard, TaskCard
 from g2dbench.data.annotations import rle
 from g2dbench.data.store.memory import MemoryDataset
-from g2dbench.errors import BadResult, Unsupported
+from g2dbench.errors import BadData, BadResult, Unsupported
 from g2dbench.metrics import grounding
 from g2dbench.model import Grounding, Identity, Model
 from g2dbench.preprocess import Preprocess
@@ -128,6 +128,19 @@ def test_where_the_threshold_is_from() -> None:
         table = ground.predict(model, run)
         assert run.details["threshold"]["from"] == origin
         assert (table["threshold"] == run.details["threshold"]["value"]).all()
+
+
+def test_one_finding_is_asked_alone_and_has_a_threshold_of_its_own() -> None:
+    both = {"Spot": (2, 2, 8, 8), "Other": (20, 20, 30, 30)}
+    test = dataset([sample("a", both), sample("b", {"Other": (3, 3, 9, 9)})])
+    model = Brightness()
+    protocol = replace(ground.PROTOCOLS["valid"], findings=("Spot",))
+    table = ground.predict(model, replace(run_on(test, "valid"), protocol=protocol))
+    assert set(model.asked) == {("Spot",)}
+    assert table[["id", "finding"]].to_numpy().tolist() == [["a", "Spot"]]
+    absent = replace(protocol, findings=("Mass",))
+    with pytest.raises(BadData, match="has Mass annotated"):
+        ground.predict(model, replace(run_on(test, "valid"), protocol=absent))
 
 
 def test_a_phrase_is_asked_as_it_is_and_alone() -> None:
