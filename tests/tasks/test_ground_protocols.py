@@ -136,7 +136,7 @@ def test_one_finding_is_asked_alone_and_has_a_threshold_of_its_own() -> None:
     model = Brightness()
     protocol = replace(ground.PROTOCOLS["valid"], findings=("Spot",))
     table = ground.predict(model, replace(run_on(test, "valid"), protocol=protocol))
-    assert set(model.asked) == {("Spot",)}
+    assert set(model.asked) == {("spot",)}
     assert table[["id", "finding"]].to_numpy().tolist() == [["a", "Spot"]]
     absent = replace(protocol, findings=("Mass",))
     with pytest.raises(BadData, match="has Mass annotated"):
