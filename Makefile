@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)   ## train, evaluate and rank on the embedded radiographs
 	$(BIN)/g2dbench demo
 
-test: $(STAMP)   ## run the tests, the gate among them (under 5 minutes on 2 idle cores)
+test: $(STAMP)   ## run the tests, the gate among them (7 minutes on 2 idle cores)
 	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 unit: $(STAMP)   ## run what takes a minute: no end-to-end test, no gate
