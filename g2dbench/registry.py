@@ -13,7 +13,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -44,6 +44,12 @@ KINDS: dict[str, type[cards.Card]] = {
     "task": cards.TaskCard,
     "data": cards.DatasetCard,
     "method": cards.MethodCard,
+}
+_LISTED: dict[type[cards.Card], str] = {
+    cards.ModelCard: "models",
+    cards.TaskCard: "tasks",
+    cards.DatasetCard: "data",
+    cards.MethodCard: "methods",
 }
 _CLASSES = {kind.__name__: kind for kind in KINDS.values()}
 
@@ -118,7 +124,8 @@ class Registry:
         """The entry with this name; Misuse with the closest known name if there is none."""
         entry = self._entries.get((kind, name))
         if entry is None:
-            raise Misuse(unknown_name(_noun(kind), name, [card.name for card in self.cards(kind)]))
+            known = [card.name for card in self.cards(kind)]
+            raise Misuse(unknown_name(_noun(kind), name, known, f"g2dbench list {_LISTED[kind]}"))
         return entry
 
     def _add(self, entry: Entry) -> None:
@@ -131,11 +138,25 @@ class Registry:
         self._entries[key] = entry
 
 
-def unknown_name(noun: str, name: str, known: list[str]) -> str:
-    """The error message for an unknown name, with the closest known one as a suggestion."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"there is no {noun} {name!r}: {hint}Known: {', '.join(known) or 'none'}"
+MAX_NAMES = 16
+"""A message about an unknown name lists all known ones if there are not more than this."""
+
+
+def unknown_name(noun: str, name: str, known: Sequence[str], listing: str = "") -> str:
+    """The error message for an unknown name, with the closest known ones as a suggestion.
+
+    listing: the command that lists all of them, named instead of a long list.
+    """
+    near = difflib.get_close_matches(name, known, n=3 if len(known) > MAX_NAMES else 1, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    if len(known) <= MAX_NAMES:
+        rest = f"Known: {', '.join(known) or 'none'}"
+    elif listing:
+        rest = f"`{listing}` lists all {len(known)}"
+    else:
+        others = len(known) - MAX_NAMES
+        rest = f"Known: {', '.join(known[:MAX_NAMES])} and {others} others"
+    return f"there is no {noun} {name!r}: {hint}{rest}"
 
 
 def read_card(file: Path) -> cards.Card | None:

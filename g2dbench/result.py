@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from g2dbench.errors import BadResult
+from g2dbench.field_errors import first_sentence
 from g2dbench.system.bounded_files import parse_json, read_text
 from g2dbench.system.files import replace_file
 
@@ -80,6 +81,13 @@ class Cell(_StrictModel):
     draw: Literal["covering", "stratified", "random"] = "covering"
     shots: int | None = None
     validation: Literal["full", "budget"] = "full"
+
+
+def training_share(fraction: float, shots: int | None) -> str:
+    """How messages name a cell's training subset: "10%", "5-shot" or "zero-shot"."""
+    if shots is not None:
+        return f"{shots}-shot"
+    return f"{fraction * 100:g}%" if fraction else "zero-shot"
 
 
 class Provenance(_StrictModel):
@@ -176,9 +184,7 @@ def load(path: Path) -> Result:
             )
         return Result.model_validate(_upgraded(raw))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadResult(f"{path} is not a result: {where}: {first['msg']}") from error
+        raise BadResult(f"{path} is not a result: {first_sentence(error)}") from error
     except (
         OSError,
         ValueError,

@@ -8,7 +8,7 @@ import pytest
 
 from g2dbench.cards import DatasetCard, MethodCard, ModelCard, TaskCard
 from g2dbench.errors import BadData, Misuse
-from g2dbench.registry import Registry, read_card
+from g2dbench.registry import Registry, read_card, unknown_name
 
 CARD = (
     'CARD = ModelCard(name="{name}", summary="s", paper="p", source="u", licence="l", '
@@ -79,6 +79,26 @@ def test_two_plugins_with_the_same_name_are_refused(tmp_path: Path) -> None:
 def test_a_typo_is_answered_with_the_closest_name(kind: type, typo: str, meant: str) -> None:
     with pytest.raises(Misuse, match=f"did you mean '{meant}'"):
         Registry().find(kind, typo)
+
+
+def test_a_long_list_of_names_is_left_to_its_command() -> None:
+    with pytest.raises(Misuse) as caught:
+        Registry().find(ModelCard, "biovill")
+    count = len(Registry().cards(ModelCard))
+    assert str(caught.value) == (
+        "there is no model 'biovill': did you mean 'biovil' or 'biovil-t'? "
+        f"`g2dbench list models` lists all {count}"
+    )
+    assert "Known: attention, cls, " in _refusal(TaskCard, "zzz")
+    assert "did you mean" not in _refusal(ModelCard, "zzz")
+    names = [f"name-{number}" for number in range(40)]
+    assert unknown_name("thing", "zzz", names).endswith("name-15 and 24 others")
+
+
+def _refusal(kind: type, name: str) -> str:
+    with pytest.raises(Misuse) as caught:
+        Registry().find(kind, name)
+    return str(caught.value)
 
 
 def test_every_builtin_plugin_exports_its_interface() -> None:

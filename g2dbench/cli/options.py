@@ -57,7 +57,7 @@ FeatureCache = Annotated[
 DEFAULT_FEATURE_CACHE = Path("~/.cache/g2dbench-features").expanduser()
 Size = Annotated[
     int | None,
-    typer.Option("--size", min=32, max=4096, help="Short side of the prepared images in pixels."),
+    typer.Option("--size", min=16, max=4096, help="Short side of the prepared images in pixels."),
 ]
 Split = Annotated[
     str | None,

@@ -117,7 +117,8 @@ def check_known(name: str, store_root: Path, registry: Registry) -> None:
     sets = {folder.rsplit("-", 2)[0] for folder in own if _FOLDER.fullmatch(folder)}
     known = sorted(sets | {card.name for card in cards if not card.generic})
     raise Misuse(
-        f"{unknown_name('data set', name, known)}; data of your own are prepared first: "
+        f"{unknown_name('data set', name, known, 'g2dbench data list')}; data of your own are "
+        "prepared first: "
         f"`g2dbench data prepare images --root FOLDER --name {shlex.quote(name)}`"
     )
 

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from g2dbench.data.splits.fractions import Draw
+from g2dbench.result import training_share
 
 MAX_LABEL = 100
 """Most characters of a label."""
@@ -20,7 +21,7 @@ class CellSpec(BaseModel):
         task, protocol: names.
         data: as in `--data`; the data set must be prepared in the folder `store`. size: short side
             in pixels, needed if it is prepared at several sizes.
-        fraction: share of the training patients, in (0, 1]; ignored by zero-shot tasks.
+        fraction: share of the training patients; 0 for a zero-shot task, which ignores it.
         seed: of head initialization and shuffling. subset_seed: of sampling the fraction.
         draw: how training patients are sampled, see `data/splits/fractions.py`. shots: positive
             patients of each finding, instead of a fraction.
@@ -41,7 +42,7 @@ class CellSpec(BaseModel):
     protocol: str
     model_seed: int = Field(default=0, ge=0)
     label: str | None = Field(default=None, min_length=1, max_length=MAX_LABEL)
-    fraction: float = Field(default=1.0, gt=0, le=1)
+    fraction: float = Field(default=1.0, ge=0, le=1)
     seed: int = Field(default=0, ge=0)
     subset_seed: int = Field(default=0, ge=0)
     draw: Draw = "covering"
@@ -58,7 +59,7 @@ class CellSpec(BaseModel):
     @property
     def title(self) -> str:
         """The cell in a few words, for progress and messages."""
-        share = f"{self.shots}-shot" if self.shots is not None else f"{self.fraction * 100:g}%"
+        share = training_share(self.fraction, self.shots)
         name = f"{self.label or self.model} {self.task}:{self.protocol} {self.data} {share}"
         return f"{name} seed {self.seed or self.model_seed}"
 
@@ -73,7 +74,7 @@ class CellSpec(BaseModel):
             "data": self.data,
             "protocol": self.protocol,
             "shots": self.shots,
-            "fraction": None if self.shots is not None else self.fraction,
+            "fraction": None if self.shots is not None else self.fraction or None,
             "seed": self.seed or self.model_seed,
             "subset-seed": self.subset_seed,
             "draw": self.draw,

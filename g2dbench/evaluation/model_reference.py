@@ -93,7 +93,8 @@ def resolve(text: str, registry: Registry) -> ModelReference:
         return _named(text, card.name, None, registry)
     if path.is_file():
         return _recognized(path, registry)
-    raise Misuse(unknown_name("model, run folder or weights file", text, names))
+    noun = "model, run folder or weights file"
+    raise Misuse(unknown_name(noun, text, names, "g2dbench list models"))
 
 
 def _named(text: str, name: str, source: str | None, registry: Registry) -> ModelReference:

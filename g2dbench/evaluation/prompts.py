@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from g2dbench.errors import Misuse
+from g2dbench.field_errors import sentences
 from g2dbench.registry import unknown_name
 from g2dbench.system.bounded_files import MAX_TOML_BYTES, parse_toml, read_text
 from g2dbench.task import PROMPTS_MARK, Task, protocol_of
@@ -146,14 +147,21 @@ def read_prompts(path: Path) -> PromptSet:
         raw = parse_toml(read_text(path, MAX_TOML_BYTES))
         found = TypeAdapter(PromptSet).validate_python({**raw, "name": path.stem})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise Misuse(f"the prompts {path} are not valid: {where}: {first['msg']}") from error
+        wrong = sentences(error, _unknown_field)
+        raise Misuse(f"the prompts {path} are not valid: {wrong}") from error
     except (OSError, ValueError) as error:
         raise Misuse(f"cannot read the prompts {path}: {error}") from error
     if wrong := _problem(found):
         raise Misuse(f"the prompts {path} are not valid: {wrong}")
     return found
+
+
+def _unknown_field(path: Sequence[str]) -> str:
+    if len(path) > 1:
+        names = [field.name for field in dataclasses.fields(FindingPrompts)]
+        return unknown_name(f"field of {'.'.join(path[:-1])}", path[-1], names)
+    names = [field.name for field in dataclasses.fields(PromptSet) if field.name != "name"]
+    return unknown_name("field of a prompt file", path[-1], names)
 
 
 def with_prompts(task: Task, protocol: str, path: Path | None) -> tuple[str, Any]:

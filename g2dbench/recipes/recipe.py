@@ -11,7 +11,7 @@ A changed recipe gets a new name, `g2d-tiny+1a2b3c`, so that a leaderboard never
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from g2dbench.cards import MethodCard
 from g2dbench.data.reports.cleaning import DEFAULT, CleaningName
 from g2dbench.errors import Misuse
+from g2dbench.field_errors import sentences
 from g2dbench.recipes.lr_schedule import Schedule, learning_rate
 from g2dbench.registry import Registry, unknown_name
 from g2dbench.sample import ViewFilter
@@ -156,7 +157,7 @@ def load(name: str | Path) -> Recipe:
         return _shipped_recipe(str(name))
     path = Path(name).expanduser()
     if path.suffix != ".toml" or not path.is_file():
-        raise Misuse(unknown_name("recipe", str(name), names()))
+        raise Misuse(unknown_name("recipe", str(name), names(), "g2dbench list recipes"))
     try:
         text = read_text(path, MAX_TOML_BYTES)
     except (OSError, ValueError) as error:
@@ -234,19 +235,11 @@ def _validated(table: Mapping[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(table)
     except ValidationError as error:
-        raise Misuse(
-            f"the recipe {where}: " + "; ".join(_sentence(dict(found)) for found in error.errors())
-        ) from error
+        raise Misuse(f"the recipe {where}: {sentences(error, _unknown_key)}") from error
 
 
-def _sentence(found: dict[str, Any]) -> str:
-    key = ".".join(str(part) for part in found["loc"])
-    if found["type"] == "extra_forbidden":
-        return unknown_name("recipe key", key, _keys())
-    reason = found["msg"].removeprefix("Value error, ")
-    if not key or found["type"] in ("missing", "value_error"):
-        return f"{key or 'as a whole'}: {reason}"
-    return f"{key} = {found['input']!r}: {reason}"
+def _unknown_key(path: Sequence[str]) -> str:
+    return unknown_name("recipe key", ".".join(path), _keys())
 
 
 def _keys() -> list[str]:

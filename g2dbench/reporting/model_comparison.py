@@ -23,7 +23,7 @@ from g2dbench.reporting import model_names
 from g2dbench.reporting.direction import lower_is_better
 from g2dbench.reporting.paired_comparison import read_pair
 from g2dbench.reporting.stored_results import StoredResult, newest
-from g2dbench.result import Cell
+from g2dbench.result import Cell, training_share
 
 SIGNIFICANCE = 0.05
 
@@ -109,8 +109,7 @@ def compare_models(
 
 def setting_of(cell: Cell) -> str:
     """The cell without model and seeds, as text."""
-    share = "zero-shot" if cell.fraction == 0 else f"{cell.fraction * 100:g}%"
-    share = f"{cell.shots}-shot" if cell.shots is not None else share
+    share = training_share(cell.fraction, cell.shots)
     special = [
         "" if cell.limit is None else f"n<={cell.limit}",
         "" if cell.precision == "fp32" else cell.precision,

@@ -15,6 +15,7 @@ from g2dbench.result import (
     Result,
     load,
     result_files,
+    training_share,
 )
 from g2dbench.system.files import file_digest
 
@@ -31,9 +32,7 @@ class StoredCell:
     def title(self) -> str:
         """Model, task, protocol and data of the cell in one line."""
         cell = self.result.cell
-        share = "zero-shot" if cell.fraction == 0 else f"{cell.fraction * 100:g}%"
-        if cell.shots is not None:
-            share = f"{cell.shots}-shot"
+        share = training_share(cell.fraction, cell.shots)
         return f"{cell.model} {cell.task}:{cell.protocol} {cell.data} {share} seed {cell.seed}"
 
     def valid_predictions(self) -> pd.DataFrame | None:

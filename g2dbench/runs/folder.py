@@ -21,6 +21,7 @@ import g2dbench
 from g2dbench.cards import MethodCard, ModelCard
 from g2dbench.dataset import DataSource
 from g2dbench.errors import BadCheckpoint
+from g2dbench.field_errors import first_sentence
 from g2dbench.method import Method
 from g2dbench.model import Identity, Model
 from g2dbench.pretrained.tensor_files import save_tensors
@@ -181,9 +182,7 @@ def read_info(folder: Path) -> RunInfo:
     try:
         return RunInfo.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadCheckpoint(f"{path} does not describe a run: {where}: {first['msg']}") from error
+        raise BadCheckpoint(f"{path} does not describe a run: {first_sentence(error)}") from error
 
 
 def load_run(folder: Path, registry: Registry | None = None) -> Model:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from g2dbench.errors import Misuse
+from g2dbench.field_errors import sentences
 from g2dbench.registry import unknown_name
 from g2dbench.system.bounded_files import parse_toml
 
@@ -84,7 +85,7 @@ def _parse(change: str, fields: Mapping[str, _Field]) -> tuple[str, Any]:
     try:
         return found[0], TypeAdapter(fields[found[0]].type).validate_python(value)
     except ValidationError as error:
-        raise Misuse(f"--set {change}: {error.errors()[0]['msg']}") from error
+        raise Misuse(f"--set {change}: {sentences(error)}") from error
 
 
 def _named_fields(settings: Any) -> dict[str, _Field]:

@@ -176,7 +176,7 @@ VALUES: dict[str, set[str]] = {
     "--test-data": {card.name for card in REGISTRY.cards(DatasetCard)},
     "--split": SPLITS,
     "--model": {card.name for card in REGISTRY.cards(ModelCard)},
-    "--format": {"md", "csv", "latex", "json", "rich", "parquet", "webdataset"},
+    "--format": {"md", "csv", "latex", "json", "html", "rich", "parquet", "webdataset"},
     "--protocol": {p for card in REGISTRY.cards(TaskCard) for p in card.protocols},
     "list kind": {kind.value for kind in Kind},
 }

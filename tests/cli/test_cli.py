@@ -105,7 +105,7 @@ def test_scores_do_not_depend_on_the_batch_size(
 
 def test_the_leaderboard_prints_every_format(shell: Shell) -> None:
     shell.eval("--task", "zeroshot", "--model", "random-init")
-    for form in ("rich", "md", "csv", "latex", "json"):
+    for form in ("rich", "md", "csv", "latex", "json", "html"):
         code, text = shell("leaderboard", "--format", form)
         assert code == 0
         assert "random-init" in text

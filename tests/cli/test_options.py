@@ -13,6 +13,7 @@ from typer.models import OptionInfo
 
 from g2dbench.cli import app
 from g2dbench.cli.options import REPEATS
+from g2dbench.data.store.request import SIZES
 
 SPECIFIC = {
     "--batch-size": {"profile": "pairs of a step"},
@@ -115,6 +116,11 @@ def test_a_repeated_option_says_that_it_repeats() -> None:
         for option, (kind, info) in options(function).items():
             repeats = (info.help or "").endswith(REPEATS)
             assert repeats == is_repeated(kind), f"{command} {option}"
+
+
+def test_the_sizes_of_images_have_the_bounds_of_the_store() -> None:
+    for _, _, least, most in definitions(app)["--size"].values():
+        assert (least, most) == SIZES
 
 
 def test_every_specific_option_still_belongs_to_several_commands() -> None:

@@ -59,6 +59,30 @@ def test_the_plan_is_printed_before_and_after_the_cells_are_on_disk(
     assert "1 cell: 0 on disk, 1 to run; 1 of these take about" in output
 
 
+def test_zero_shot_cells_have_no_fraction_in_the_plan(tmp_path: Path, small_store: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text(
+        PLAN.replace('tasks = ["cls"]', 'tasks = ["zeroshot"]').replace('"knn"', '"g2d"')
+    )
+    code, output = invoke(
+        plan, "--plan", "--seed", 0, "--seed", 1, "--store", small_store, "--size", 64,
+        "--out", tmp_path / "results",
+    )  # fmt: skip
+    assert code == 0
+    for seed in (0, 1):
+        assert f"random-init zeroshot:g2d synthetic:120 zero-shot seed {seed} time" in output
+    assert "2 cells" in output
+    assert "%" not in output
+
+
+def test_a_broken_plan_is_a_wrong_request(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text(PLAN.replace("[0.5, 1]", "[2]"))
+    assert invoke(plan) == (
+        2, f"error: {plan}, grid 1: entry 1 of fractions = 2 must be at most 1"
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

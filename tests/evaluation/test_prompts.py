@@ -115,9 +115,16 @@ def test_the_content_of_the_file_is_in_the_settings(tmp_path: Path) -> None:
         ('positive = ["finding"]', "does not contain {}"),
         ('positive = ["[a|b {}"]', "open bracket"),
         ('positive = ["{}", ""]', "open bracket, or is empty"),
-        ('positive = "{}"', "positive"),
-        ('positive = ["{}"]\nensemble = "median"', "ensemble"),
-        ('positive = ["{}"]\nnegatives = ["no {}"]', "negatives"),
+        ('positive = "{}"', r"positive = '\{\}' must be a list"),
+        ('positive = ["{}"]\nensemble = "median"', "ensemble = 'median' must be 'normalized', "),
+        (
+            'positive = ["{}"]\nnegatives = ["no {}"]',
+            "field of a prompt file 'negatives': did you mean",
+        ),
+        (
+            '[findings.Edema]\npositiv = ["edema"]',
+            "field of findings.Edema 'positiv': did you mean 'positive'",
+        ),
         ('[findings.Edema]\nnegative = ["no edema"]', "'Edema' has no positive prompt"),
     ],
 )

@@ -63,9 +63,9 @@ def test_a_change_to_the_same_value_is_no_change() -> None:
         ("flip=true", "did you mean 'flips'"),
         ("version=2", "no setting of the protocol"),
         ("names=3", "no setting of the protocol"),
-        ("first.epochs=many", "valid integer"),
+        ("first.epochs=many", "--set first.epochs=many: 'many' must be a whole number"),
         ("first.epochs=0", "epochs is at least 1"),
-        ("first.kind=c", "'a' or 'b'"),
+        ("first.kind=c", "'c' must be 'a' or 'b'"),
     ],
 )
 def test_a_wrong_change_is_a_sentence(change: str, message: str) -> None:

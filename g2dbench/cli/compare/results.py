@@ -26,6 +26,7 @@ class Format(StrEnum):
     csv = "csv"
     latex = "latex"
     json = "json"
+    html = "html"
 
 
 class Rank(StrEnum):
@@ -142,8 +143,8 @@ def _print_paper(results: Path, unread: list[str], format_: Format, with_limited
     from g2dbench.reporting.published.comparison import beside_paper
     from g2dbench.reporting.stored_results import read_results
 
-    if format_ is Format.latex:
-        raise Misuse("--against paper has no LaTeX: --format md, csv or json")
+    if format_ in (Format.latex, Format.html):
+        raise Misuse(f"--against paper has no {format_.value}: --format md, csv or json")
     stored, problems = read_results(results) if results.is_dir() else ([], [])
     every = [each.result for each in stored]
     found = beside_paper(every if with_limited else without_limited(every)[0])

@@ -51,11 +51,10 @@ def report(outcomes: Iterable["Outcome"], out: Path | str, shared: Sequence[str]
 
 def _line(outcome: "Outcome", model: str) -> str:
     from g2dbench.reporting.model_names import describe_seeds
+    from g2dbench.result import training_share
 
     cell, result = outcome.result.cell, outcome.result
-    share = "zero-shot" if cell.fraction == 0 else f"{cell.fraction * 100:g}%"
-    if cell.shots is not None:
-        share = f"{cell.shots}-shot"
+    share = training_share(cell.fraction, cell.shots)
     name = f"{model} {cell.task}:{cell.protocol} {cell.data} {share} {describe_seeds(cell)}"
     if result.status != "done" or result.main is None:
         return f"{escape(name)}  [yellow]{result.status}[/]: {escape(result.reason or '')}"

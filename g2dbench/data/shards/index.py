@@ -32,6 +32,7 @@ import g2dbench
 from g2dbench.cards import DatasetCard
 from g2dbench.data.reports.cleaning import CLEANINGS, CleaningName, clean
 from g2dbench.errors import BadData, Misuse
+from g2dbench.field_errors import first_sentence
 from g2dbench.sample import ViewFilter, is_frontal
 
 INDEX_FILE = "shards.json"
@@ -154,9 +155,7 @@ def parse_index(data: bytes, where: str) -> Index:
                 f"{where} has the card of {index.dataset_card.name!r}, which is not a valid name"
             )
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise BadData(f"{where} is not an index of shards: {field}: {first['msg']}") from error
+        raise BadData(f"{where} is not an index of shards: {first_sentence(error)}") from error
     except (ValueError, TypeError, RecursionError) as error:
         if isinstance(error, BadData):
             raise

@@ -22,10 +22,11 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from g2dbench.data import opening
-from g2dbench.errors import BadData, G2DBenchError, Misuse
+from g2dbench.errors import G2DBenchError, Misuse
 from g2dbench.evaluation.cell_spec import CellSpec
 from g2dbench.evaluation.sweep.grid import Grid
 from g2dbench.evaluation.workbench import Workbench
+from g2dbench.field_errors import sentences
 from g2dbench.registry import unknown_name
 from g2dbench.system.bounded_files import MAX_TOML_BYTES, parse_toml, read_text
 
@@ -86,7 +87,7 @@ def suite_names() -> list[str]:
 
 
 def read_suite(name: str) -> Suite:
-    """A suite by its name or by its file; Misuse for an unknown name, BadData for a broken file."""
+    """A suite by its name or by its file; Misuse for an unknown name and a broken file."""
     path = FOLDER / f"{name}.toml" if name in suite_names() else Path(name)
     if not path.is_file():
         raise Misuse(
@@ -96,11 +97,14 @@ def read_suite(name: str) -> Suite:
         raw = parse_toml(read_text(path, MAX_TOML_BYTES))
         return Suite.model_validate({"name": path.stem, **raw})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadData(f"{path} is not a suite: {where}: {first['msg']}") from error
+        raise Misuse(f"{path} is not a suite: {sentences(error, _unknown_field)}") from error
     except (OSError, ValueError) as error:
-        raise BadData(f"{path} cannot be read as a suite: {error}") from error
+        raise Misuse(f"{path} cannot be read as a suite: {error}") from error
+
+
+def _unknown_field(path: Sequence[str]) -> str:
+    table, noun = (SuiteRow, "field of a row") if len(path) > 1 else (Suite, "field of a suite")
+    return unknown_name(noun, path[-1], [name for name in table.model_fields if name != "name"])
 
 
 def suite_cells(

@@ -96,7 +96,7 @@ class Grid:
         if self.prompt_sensitivity and not hasattr(settings, "prompts"):
             raise Misuse(f"--prompt-sensitivity: {task.CARD.name} asks with no text prompts")
         if not task.CARD.fits:
-            subsets, seeds = [{}], [0]
+            subsets, seeds = [{"fraction": 0.0}], [0]
         for subset in subsets:
             for seed in seeds:
                 yield CellSpec(

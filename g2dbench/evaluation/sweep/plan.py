@@ -24,10 +24,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from g2dbench.data.splits.fractions import Draw
-from g2dbench.errors import BadData, Misuse
+from g2dbench.errors import Misuse
 from g2dbench.evaluation.cell_spec import CellSpec
 from g2dbench.evaluation.sweep.grid import Grid, label_models
 from g2dbench.evaluation.workbench import Workbench
+from g2dbench.field_errors import sentences
 from g2dbench.registry import unknown_name
 
 MAX_BYTES = 1 << 20
@@ -96,7 +97,7 @@ class GridTable(BaseModel):
 
 
 def read_plan(path: Path, changes: Mapping[str, Any]) -> list[GridTable]:
-    """The grids of a plan's file; Misuse if there is no such file, BadData if it is broken.
+    """The grids of a plan's file; Misuse if there is no such file or it is broken.
 
     changes: fields of `GridTable` that replace those of every grid. Labels stay with their models;
     Misuse for other models where a grid has labels.
@@ -105,13 +106,13 @@ def read_plan(path: Path, changes: Mapping[str, Any]) -> list[GridTable]:
         raise Misuse(f"there is no plan {path}: docs/sweeps.md shows how to write one")
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise BadData(f"{path} has more than {MAX_BYTES:,} bytes: it is not a plan")
+            raise Misuse(f"{path} has more than {MAX_BYTES:,} bytes: it is not a plan")
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:  # ValueError: TOML and Unicode
-        raise BadData(f"{path} cannot be read as a plan: {error}") from error
+        raise Misuse(f"{path} cannot be read as a plan: {error}") from error
     tables = raw.pop("grids", [{}])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise BadData(f"{path}: write each grid as [[grids]], with two brackets")
+        raise Misuse(f"{path}: write each grid as [[grids]], with two brackets")
     return [
         _replace(f"{path}, grid {number}", (raw, table), changes)
         for number, table in enumerate(tables, 1)
@@ -139,7 +140,7 @@ def _replace(
 
 
 def plan_of(fields: Mapping[str, Any]) -> list[GridTable]:
-    """A plan of one grid from the command line; BadData names a wrong or missing field."""
+    """A plan of one grid from the command line; Misuse names a wrong or missing field."""
     return [_parsed("the command line", fields)]
 
 
@@ -165,7 +166,7 @@ def _parsed(place: str, *layers: Mapping[str, Any]) -> GridTable:
     table: dict[str, Any] = {}
     for layer in layers:
         if "fractions" in layer and "shots" in layer:
-            raise BadData(f"{place}: fractions and shots both name the training subset: give one")
+            raise Misuse(f"{place}: fractions and shots both name the training subset: give one")
         for field, other in (("fractions", "shots"), ("shots", "fractions")):
             if field in layer:
                 table.pop(other, None)
@@ -173,18 +174,8 @@ def _parsed(place: str, *layers: Mapping[str, Any]) -> GridTable:
     try:
         return GridTable.model_validate(table)
     except ValidationError as error:
-        wrong = "; ".join(_sentence(dict(found)) for found in error.errors())
-        raise BadData(f"{place}: {wrong}") from error
+        raise Misuse(f"{place}: {sentences(error, _unknown_field)}") from error
 
 
-def _sentence(found: dict[str, Any]) -> str:
-    where = ".".join(str(part) for part in found["loc"])
-    if found["type"] == "extra_forbidden":
-        return unknown_name("field of a plan", where, list(GridTable.model_fields))
-    if found["type"] == "missing":
-        return f"{where} is missing"
-    if found["type"] == "tuple_type":
-        return f"{where} = {found['input']!r} is no list: write {where} = [...]"
-    if found["type"] == "too_short":
-        return f"{where} is an empty list: name at least one, or leave the field out"
-    return f"{where} = {found['input']!r}: {found['msg']}"
+def _unknown_field(path: Sequence[str]) -> str:
+    return unknown_name("field of a plan", path[0], list(GridTable.model_fields))

@@ -1,11 +1,12 @@
 """The typed `[model]` table of a recipe: encoders, projectors, contrastive loss, decoder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from g2dbench.errors import Misuse
+from g2dbench.field_errors import sentences
 from g2dbench.preprocess import Fit, Preprocess, Resampling
 from g2dbench.pretrained.text.tokenizer import DEFAULT_VOCAB_SIZE, SCRATCH, Padding
 from g2dbench.registry import unknown_name
@@ -206,24 +207,18 @@ T = TypeVar("T", bound=Settings)
 
 def read_settings(kind: type[T], table: Mapping[str, Any]) -> T:
     """Parse a recipe's `[model]` table; raises Misuse with the key, its value and the reason."""
+
+    def unknown(path: Sequence[str]) -> str:
+        table = ".".join(["model", *path[:-1]])
+        return unknown_name(f"setting of [{table}]", path[-1], _at(kind, path[:-1]))
+
     try:
         return kind.model_validate(dict(table))
     except ValidationError as error:
-        raise Misuse("; ".join(_sentence(kind, dict(found)) for found in error.errors())) from error
+        raise Misuse(sentences(error, unknown, inside=("model",))) from error
 
 
-def _sentence(kind: type[Settings], found: dict[str, Any]) -> str:
-    path = [str(step) for step in found["loc"]]
-    where = ".".join(["model", *path])
-    if found["type"] == "extra_forbidden":
-        parent = _at(kind, path[:-1])
-        return unknown_name(f"setting of [{'.'.join(['model', *path[:-1]])}]", path[-1], parent)
-    if found["type"] == "value_error":
-        return f"[{where}]: {found['msg'].removeprefix('Value error, ')}"
-    return f"{where} = {found['input']!r}: {found['msg']}"
-
-
-def _at(kind: type[Settings], path: list[str]) -> list[str]:
+def _at(kind: type[Settings], path: Sequence[str]) -> list[str]:
     for step in path:
         annotation = kind.model_fields[step].annotation
         assert isinstance(annotation, type)

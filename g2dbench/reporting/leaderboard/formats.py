@@ -1,9 +1,10 @@
-"""Text formats of a leaderboard: Markdown, CSV, LaTeX, JSON; `terminal.py` prints it."""
+"""Text formats of a leaderboard: Markdown, CSV, LaTeX, JSON, HTML; `terminal.py` prints it."""
 
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from html import escape
 from typing import Protocol
 
 from g2dbench.reporting.direction import arrow, lower_is_better
@@ -205,6 +206,54 @@ def to_json(board: Leaderboard, facts: FactTable = NO_FACTS) -> str:
     return json.dumps(found, indent=1)
 
 
+_HTML = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>g2dbench leaderboard</title>
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<style>
+body {font: 15px/1.4 system-ui, sans-serif; margin: 1.5em; color-scheme: light dark}
+table {border-collapse: collapse; margin-bottom: 1em}
+th, td {padding: .3em .7em; text-align: right; border-bottom: 1px solid #8886}
+th:first-child, td:first-child {text-align: left}
+small {display: block; opacity: .75}
+</style></head><body>
+"""
+
+
+def to_html(board: Leaderboard, facts: FactTable = NO_FACTS) -> str:
+    """A page without scripts: the table, the facts as a second one, then the legend."""
+    more = list(RANK_HEADS) if has_ranks(board) else []
+    heads = ["model", *("\n".join(heading(column)) for column in board.columns), *more]
+    rows = []
+    for model in board.models:
+        cells = [_html_entry(board.entries.get((model, column))) for column in board.columns]
+        rows.append([_html(model), *cells, *(format_ranks(board, model) if more else [])])
+    tables = [_html_table(heads, rows)]
+    if found := fact_rows(board, facts):
+        texts = [[_html(text) for text in row.values()] for row in found]
+        tables.append(_html_table(list(found[0]), texts))
+    notes = [f"<p>{_html(line)}</p>" for line in legend(board)]
+    return _HTML + "\n".join([*tables, *notes, "</body></html>"])
+
+
+def _html_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """heads: text; rows: HTML."""
+    names = ("<br>".join(map(_html, head.split("\n"))) for head in heads)
+    lines = ["".join(f'<th scope="col">{name}</th>' for name in names)]
+    lines += ["".join(f"<td>{cell}</td>" for cell in row) for row in rows]
+    return "\n".join(["<table>", *(f"<tr>{line}</tr>" for line in lines), "</table>"])
+
+
+def _html_entry(entry: Entry | None) -> str:
+    text = format_mean(entry)
+    bold = f"<b>{text}</b>" if entry is not None and entry.best else text
+    more = [text for text in (format_interval(entry), format_seeds(entry)) if text]
+    return bold + "".join(f"<small>{text}</small>" for text in more)
+
+
+def _html(text: str) -> str:
+    return escape(one_line(text))
+
+
 class TextFormat(Protocol):
     """Writes a leaderboard, with facts if there are some."""
 
@@ -217,4 +266,5 @@ TEXT_FORMATS: Mapping[str, TextFormat] = {
     "csv": to_csv,
     "latex": to_latex,
     "json": to_json,
+    "html": to_html,
 }

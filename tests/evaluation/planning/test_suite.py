@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from g2dbench.cards import TaskCard
-from g2dbench.errors import BadData, Misuse
+from g2dbench.errors import Misuse
 from g2dbench.evaluation.planning import estimate
 from g2dbench.evaluation.planning.suite import read_suite, suite_cells, suite_names
 from g2dbench.evaluation.planning.timings import Timings
@@ -73,17 +73,23 @@ def test_own_suite_and_what_is_not_prepared(tmp_path: Path, small_store: Path) -
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("rows = 3", "is not a suite: summary"),
+        ("rows = 3", "is not a suite: summary is missing; rows = 3 must be a list"),
         ("summary = ", "cannot be read"),
-        (OWN.replace("0.5", "2.0"), "fractions"),
-        (OWN.replace('task = "cls"', 'tusk = "cls"'), "task"),
+        (
+            OWN.replace("0.5", "2.0"),
+            r"entry 1 of fractions in entry \d of rows = 2.0 must be at most 1",
+        ),
+        (
+            OWN.replace('task = "cls"', 'tusk = "cls"'),
+            "no field of a row 'tusk': did you mean 'task'",
+        ),
         ("a = " + "[" * 5000, "cannot be read"),
     ],
 )
 def test_broken_suites_are_sentences_with_the_file(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "broken.toml"
     path.write_text(text)
-    with pytest.raises(BadData, match=message) as error:
+    with pytest.raises(Misuse, match=message) as error:
         read_suite(str(path))
     assert str(path) in str(error.value)
 

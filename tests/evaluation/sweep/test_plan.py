@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from g2dbench.errors import BadData, Misuse
+from g2dbench.errors import Misuse
 from g2dbench.evaluation.sweep.plan import MAX_BYTES, plan_cells, plan_of, read_plan
 from g2dbench.evaluation.workbench import Workbench
 from g2dbench.registry import Registry
@@ -76,20 +76,26 @@ def test_a_cell_that_two_grids_name_is_one_cell(tmp_path: Path) -> None:
     [
         ("models = ", "cannot be read as a plan"),
         ("a = " + "[" * 5000, "cannot be read as a plan"),
-        (PLAN.replace("seeds = [0, 1]", "seeds = [-1]"), r"grid 1: seeds"),
-        (PLAN.replace("seeds = [0]", "seeds = []"), r"grid 2: seeds"),
+        (
+            PLAN.replace("seeds = [0, 1]", "seeds = [-1]"),
+            r"grid 1: entry 1 of seeds = -1 must be at least 0",
+        ),
+        (PLAN.replace("seeds = [0]", "seeds = []"), r"grid 2: seeds = \[\] is empty"),
         (
             PLAN.replace("fractions", "fraction"),
             "no field of a plan 'fraction': did you mean 'fractions'",
         ),
         (PLAN.replace('tasks = ["cls"]', ""), "grid 1: tasks is missing"),
-        (PLAN.replace("[0.1, 1]", "[2]"), "grid 1: fractions"),
+        (PLAN.replace("[0.1, 1]", "[2]"), "entry 1 of fractions = 2 must be at most 1"),
         (
             PLAN.replace('tasks = ["cls"]', 'task = ["cls"]'),
             "did you mean 'tasks'.*tasks is missing|tasks is missing.*did you mean 'tasks'",
         ),
-        (PLAN.replace('models = ["random-init"]', 'models = "a"'), "models = 'a' is no list"),
-        (PLAN.replace("seeds = [0, 1]", "seeds = []"), "seeds is an empty list"),
+        (
+            PLAN.replace('models = ["random-init"]', 'models = "a"'),
+            r"models = 'a' must be a list: write models = \[...\]",
+        ),
+        (PLAN.replace("seeds = [0, 1]", "seeds = []"), r"seeds = \[\] is empty: name at least one"),
         (PLAN.replace("[0.1, 1]", "[1]\nshots = [5]"), "fractions and shots both name"),
         ("grids = 3", "two brackets"),
         (PLAN.replace("[[grids]]", "[grids]", 1).split("[[")[0], "two brackets"),
@@ -98,7 +104,7 @@ def test_a_cell_that_two_grids_name_is_one_cell(tmp_path: Path) -> None:
 )
 def test_broken_plans_are_sentences_with_the_file(tmp_path: Path, text: str, message: str) -> None:
     path = write(tmp_path, text)
-    with pytest.raises(BadData, match=message) as error:
+    with pytest.raises(Misuse, match=message) as error:
         read_plan(path, {})
     assert str(path) in str(error.value)
 

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import time
+from html.parser import HTMLParser
 from pathlib import Path
 from statistics import stdev
 
@@ -118,13 +119,48 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+HTML_TAGS = {
+    "html", "head", "meta", "title", "style", "body", "table", "tr", "th", "td", "br", "b",
+    "small", "p",
+}  # fmt: skip
+
+
+def tags_of(page: str) -> set[str]:
+    found: set[str] = set()
+
+    class Tags(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            found.add(tag)
+            assert {name for name, _ in attrs} <= {
+                "lang",
+                "charset",
+                "http-equiv",
+                "content",
+                "scope",
+            }
+
+    Tags().feed(page)
+    return found
+
+
+def test_the_html_page_has_every_entry_of_the_table() -> None:
+    board = build_leaderboard([result(0.25, model="a"), result(0.5, model="b", data="other")])
+    page = leaderboard_formats.to_html(board)
+    rows = [re.sub("<[^>]+>", " ", row).split() for row in re.findall("<tr>.*?</tr>", page)]
+    assert [row[0] for row in rows] == ["model", "a", "b"]
+    by_model = {row[0]: row for row in rows}
+    assert ("25.0" in by_model["a"], "25.0" in by_model["b"]) == (True, False)
+    assert ("50.0" in by_model["a"], "50.0" in by_model["b"]) == (False, True)
+    assert page.count("15.0–35.0") == 1
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_strangers_text_is_text_in_every_format(name: str) -> None:
     results = [result(model=name, data=name), result(model="b", status="failed", reason=name)]
     text = text_of(results, width=200)
     board = build_leaderboard(results)
     texts = {form: make(board) for form, make in leaderboard_formats.TEXT_FORMATS.items()}
-    for each in (text, texts["md"], texts["csv"], texts["latex"]):
+    for each in (text, texts["md"], texts["csv"], texts["latex"], texts["html"]):
         assert not re.search(r"[\x00-\x09\x0b-\x1f\u202e]", each)
     if name.isprintable() and name != "\u202egnp":
         assert name in text
@@ -134,6 +170,7 @@ def test_strangers_text_is_text_in_every_format(name: str) -> None:
     assert r"\input" not in texts["latex"]
     assert r"\b" not in re.sub(r"\\(textbackslash|textbf|begin|bottomrule)", "", texts["latex"])
     assert "<script>" not in texts["md"]
+    assert tags_of(texts["html"]) <= HTML_TAGS
     assert len(json.loads(texts["json"])["rows"]) == len(board.models) * len(board.columns)
     widths = {line.count("|") - line.count(r"\|") for line in texts["md"].splitlines()
               if line.startswith("| ")}  # fmt: skip
