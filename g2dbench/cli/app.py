@@ -20,6 +20,11 @@ from g2dbench.errors import Busy, G2DBenchError, Misuse
 from g2dbench.system.files import full_disk
 from g2dbench.system.memory import memory_sentence
 
+# Threads of torch that wait for one another give up their core, and do not spin: on a machine with
+# other work two spinning threads are ten times slower (docs/performance.md). Read by OpenMP when
+# torch is loaded, after this module; no score depends on it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 CLOSED_PIPE = 141
 """128 + SIGPIPE, the exit code of a program whose output `head` or a pager closed."""
 
