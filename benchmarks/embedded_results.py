@@ -143,7 +143,10 @@ def with_outputs(page: str, outputs: list[str]) -> str:
 def shortened(block: Block, output: str) -> str:
     """The lines to show, each with a line break; `...` stands for those that are left out."""
     lines = [line.rstrip() for line in output.rstrip().splitlines()]
-    lines = [line if len(line) <= WIDTH else f"{line[: WIDTH - 4]} ..." for line in lines]
+    lines = [
+        line if len(line) <= WIDTH else f"{line[: WIDTH - 4].rsplit(' ', 1)[0]} ..."
+        for line in lines
+    ]
     if block.first is not None and len(lines) > block.first + block.last + 1:
         lines = [*lines[: block.first], "...", *lines[len(lines) - block.last :]]
     if block.code:

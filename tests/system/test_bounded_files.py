@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from g2dbench.errors import BadCheckpoint, BadData, BadResult, Misuse
+from g2dbench.errors import BadCheckpoint, BadResult, Misuse
 from g2dbench.evaluation.planning.suite import read_suite
 from g2dbench.evaluation.prompts import read_prompts
 from g2dbench.recipes import recipe
@@ -57,7 +57,7 @@ def test_toml_has_limits(name: str, tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_text(TOML[name])
     start = time.process_time()
-    for read, kind in ((recipe.load, Misuse), (read_suite, BadData), (read_prompts, Misuse)):
+    for read, kind in ((recipe.load, Misuse), (read_suite, Misuse), (read_prompts, Misuse)):
         with pytest.raises(kind, match=r"a\.toml"):
             read(str(path) if read is not read_prompts else path)
     with pytest.raises(ValueError):

@@ -198,7 +198,7 @@ def test_impossible_settings_are_refused_with_a_reason(
         ({"image": {"size": 100}}, Misuse, r"model.image.size = 100"),
         ({"image": {"std": [0.0]}}, Misuse, "above 0"),
         ({"width": 0}, Misuse, r"model.width = 0"),
-        ({"text": {"hidden": 3, "heads": 2}}, Misuse, r"\[model.text\]"),
+        ({"text": {"hidden": 3, "heads": 2}}, Misuse, r"model.text: hidden 3"),
         ({"text": {**TEXT, "frozen_layers": 2}}, Misuse, "frozen_layers is 2"),
         ({"text": {"source": folder, "max_length": 64}}, Misuse, "32 positions"),
         ({"text": {"source": str(tmp_path / "none")}}, BadCheckpoint, "not a folder with a BERT"),
