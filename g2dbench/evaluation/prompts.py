@@ -147,8 +147,8 @@ def read_prompts(path: Path) -> PromptSet:
         raw = parse_toml(read_text(path, MAX_TOML_BYTES))
         found = TypeAdapter(PromptSet).validate_python({**raw, "name": path.stem})
     except ValidationError as error:
-        wrong = sentences(error, _unknown_field)
-        raise Misuse(f"the prompts {path} are not valid: {wrong}") from error
+        invalid = sentences(error, _unknown_field)
+        raise Misuse(f"the prompts {path} are not valid: {invalid}") from error
     except (OSError, ValueError) as error:
         raise Misuse(f"cannot read the prompts {path}: {error}") from error
     if wrong := _problem(found):

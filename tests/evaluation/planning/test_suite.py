@@ -53,7 +53,7 @@ def test_own_suite_and_what_is_not_prepared(tmp_path: Path, small_store: Path) -
     bench = Workbench(Registry())
     cells, skipped = suite_cells(suite, template(small_store), bench)
     found = [(cell.title, cell.spec.task, cell.spec.fraction) for cell in cells]
-    assert found == [("Probe", "cls", 0.5), ("Probe", "cls", 1.0), ("Zero-shot", "zeroshot", 1.0)]
+    assert found == [("Probe", "cls", 0.5), ("Probe", "cls", 1.0), ("Zero-shot", "zeroshot", 0.0)]
     assert [(row.title, row.data) for row in skipped] == [("Probe", "rsna")]
     assert "g2dbench data prepare rsna" in skipped[0].reason
     told = replace(template(small_store), changes=["fit.epochs=3"])
