@@ -17,7 +17,7 @@ TEXT = PAGE.read_text(encoding="utf-8")
 FOUND = list(blocks(TEXT))
 GROUP: Any = typer.main.get_command(app)
 ALSO = {
-    "errors", "eval", "figure efficiency", "figure forest", "figure masks", "import", "rerun",
+    "errors", "figure efficiency", "figure forest", "figure masks", "import", "rerun",
     "sweep",
 }  # fmt: skip
 """Commands of other panels that read or write results."""
