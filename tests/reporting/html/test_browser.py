@@ -135,6 +135,19 @@ def test_nothing_is_wider_than_the_screen(page: Path, width: int, theme: str) ->
         assert complaints == []
 
 
+def test_a_long_protocol_does_not_widen_its_column(tmp_path: Path) -> None:
+    long = "ours+epochs=3+min_steps_per_epoch=5+layer_decay=0.5+weight_decay=0.1"
+    content = build_report(stored(result(0.5, protocol=long), result(0.6)), Registry())
+    file = tmp_path / "report.html"
+    file.write_text(render(content), encoding="utf-8")
+    with opened(file) as (tab, complaints):
+        heads = tab.locator("#leaderboard thead th")
+        widths = [heads.nth(at).bounding_box()["width"] for at in range(heads.count())]
+        assert max(widths) < 260
+        assert "weight_decay=0.1" in tab.locator("#leaderboard thead").inner_text()
+        assert not complaints
+
+
 def test_ten_thousand_results_and_500_images_open_in_three_seconds(tmp_path: Path) -> None:
     results = [
         result(
