@@ -9,6 +9,7 @@ result's own.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import nan
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -64,9 +65,6 @@ def summarize(result: Result) -> Summary:
     return (
         shared.model_dump_json(), seeds, *own, *numbers, origin.seconds, origin.peak_memory_mib
     )  # fmt: skip
-
-
-nan = float("nan")
 
 
 def _without_values(score: _Model) -> _Model:

@@ -240,9 +240,9 @@ def _is_plain(name: str) -> bool:
 
 
 def open_remote_cells(address: str, folder: Path) -> RemoteCells:
-    """The cells at an address; Misuse if it is no address, or needs the extra `remote`."""
+    """The cells at an address; BadData if it cannot be listed, Misuse if the extra is missing."""
     location = StorageLocation(address.rstrip("/"))
     if not location.can_list:
         raise BadData(f"{address} cannot be listed: results need a store such as s3://...")
-    location.is_local  # noqa: B018, opens it
+    _ = location.is_local  # opens it, so that a missing extra is told before a cell is computed
     return RemoteCells(location, folder)
