@@ -31,6 +31,7 @@ from g2dbench.evaluation.prediction_table import check_columns, check_patients
 from g2dbench.evaluation.zero_shot.located_maps import (
     COLUMNS,
     Pair,
+    Question,
     candidate_thresholds,
     locate_findings,
     read_row,
@@ -49,7 +50,7 @@ CARD = TaskCard(
     summary="Zero-shot grounding: a prompt's map against the marked finding.",
     needs=("locates",),
     annotations=("boxes", "masks"),
-    protocols=("g2d", "biovil", "medklip", "valid"),
+    protocols=("g2d", "biovil", "medklip", "valid", "contrast"),
     metric="dice",
     source="G2D paper, sections 4.1 and A.4; hi-ml vlp/inference_engine.py; MedKLIP grounding",
     fits=False,
@@ -65,13 +66,15 @@ BY_SIZE = ("dice", "iou", "pointing_game")
 class Protocol:
     """Settings of prompt and threshold.
 
-    template: the prompt, with `{}` for the finding. findings: those to ask for; None for all.
+    template: the prompt, with `{}` for the finding. negative: a text whose map is subtracted, with
+    or without `{}`; "" for none. findings: those to ask for; None for all.
     threshold: see the module's docstring. sweep: number of candidate thresholds, evenly spaced
     quantiles of the maps' values; 99 gives the percentiles. attention: only for models whose maps
     are the attention of a query (MedKLIP, KAD).
     """
 
     template: str = "{}"
+    negative: str = ""
     findings: tuple[str, ...] | None = None
     threshold: float | Literal["model", "valid"] = "model"
     sweep: int = 99
@@ -84,6 +87,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "biovil": Protocol(template="Findings consistent with {}"),
     "medklip": Protocol(threshold=grounding.MEDKLIP_THRESHOLD, attention=True),
     "valid": Protocol(threshold="valid"),
+    "contrast": Protocol(negative="no acute cardiopulmonary abnormality", threshold="valid"),
 }
 
 
@@ -237,7 +241,15 @@ def _located(
 ) -> list[Pair]:
     protocol = run.protocol
     return list(
-        locate_findings(model, locator, images, run, title, protocol.template, protocol.findings)
+        locate_findings(
+            model,
+            locator,
+            images,
+            run,
+            title,
+            Question(protocol.template, protocol.negative),
+            protocol.findings,
+        )
     )
 
 

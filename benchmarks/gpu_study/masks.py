@@ -56,12 +56,14 @@ def mask_precision(model: Model, data: Dataset) -> list[dict[str, Any]]:
 
 
 def sources(g2d: G2D, batch: Batch) -> dict[str, Tensor]:
-    """Source -> map (B, H, h, w): those of `benchmarks/attention.py`, and the gradient."""
+    """Source -> map (B, H, h, w): those of `benchmarks/attention.py`, gradient, share."""
     report = g2d.text(batch.tokens, batch.attention)
     pixels = g2d.projected(g2d.pyramid(batch.images))
+    shares = torch.einsum("bdhw,bd->bhw", g2d.pool.shares(pixels), report.float())
     return {
         **attention.sources(g2d, batch),
         "gradient": g2d.relevance(pixels, report),
+        "share": shares[:, None],
     }
 
 

@@ -152,6 +152,11 @@ CELLS: dict[str, Cell] = {
     for cell in (
         Cell("ground", "ground", "valid"),
         Cell("ground cardiomegaly", "ground", "valid", ("cardiomegaly",)),
+        Cell("ground contrast", "ground", "contrast"),
+        Cell("ground contrast cardiomegaly", "ground", "contrast", ("cardiomegaly",)),
+        Cell("ground contrast consolidation", "ground", "contrast", ("consolidation",)),
+        Cell("ground contrast pneumothorax", "ground", "contrast", ("pneumothorax",)),
+        Cell("seg cardiomegaly, a fifth of the labels", "seg", "small", ("cardiomegaly",), 0.2),
         Cell("seg pneumothorax", "seg", "small", ("pneumothorax",)),
         Cell("seg effusion", "seg", "small", ("pleural effusion",)),
         Cell("det effusion, fcos", "det", "fcos", ("pleural effusion",)),
@@ -191,7 +196,7 @@ STAGES: dict[str, tuple[Stage, ...]] = {
     "small": (("small", ("untrained", "none", "named", "pseudo"), (0,)),),
     "cpu": (
         ("64 px", ("untrained", "none", "told", "pseudo"), (0, 1, 2)),
-        ("64 px", ("named", "shuffled"), (0, 1, 2)),
+        ("64 px", ("named", "shuffled", "reconstruction"), (0, 1, 2)),
     ),
     "bench": (
         ("96 px", ("untrained", "named", "none", "told", "pseudo", "labels"), (0, 1, 2)),

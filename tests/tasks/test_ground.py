@@ -1,11 +1,14 @@
 """Grounding: maps are scored in image pixels, at a threshold not chosen on the test split."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from support import toy
 from support.tasks.grounding import (
     PROTOCOL,
@@ -56,6 +59,45 @@ def test_the_template_makes_the_prompt() -> None:
     model = Brightness()
     ground.predict(model, run_on(marks(4, "test"), protocol=ground.PROTOCOLS["biovil"]))
     assert model.texts == {("Findings consistent with bright", "Findings consistent with dark")}
+
+
+def contrast(negative: str) -> Any:
+    return replace(ground.PROTOCOLS["contrast"], negative=negative)
+
+
+def test_the_map_of_the_negative_is_subtracted() -> None:
+    """The map of bright minus that of dark is twice the first; the negative: one text, or each."""
+    plain, once, each = Brightness(base=0.5), Brightness(base=0.5), Brightness(base=0.5)
+    maps = {
+        name: ground.predict(model, run_on(marks(4, "test"), protocol=contrast(negative)))["grid"]
+        for name, model, negative in (
+            ("plain", plain, ""), ("once", once, "dark"), ("each", each, "no {}")
+        )
+    }  # fmt: skip
+    assert once.texts == {("bright", "dark", "dark")}
+    assert each.texts == {("bright", "dark", "no bright", "no dark")}
+    np.testing.assert_allclose(maps["once"][0], 2 * (maps["plain"][0] - 0.5), atol=1e-6)
+    np.testing.assert_allclose(maps["once"][2], 0, atol=1e-6)  # "dark" minus "dark"
+    np.testing.assert_allclose(maps["each"][0], 0, atol=1e-6)  # the toy model knows no "no"
+
+
+def test_contrast_finds_what_every_prompt_points_away_from() -> None:
+    """A model whose maps are lower on every finding: its map of a normal image is lower still."""
+    model = Inverted()
+    alone, contrasted = (
+        ground.score(ground.predict(model, run_on(marks(16, "test"), protocol=protocol)), PROTOCOL)
+        for protocol in (ground.PROTOCOLS["valid"], ground.PROTOCOLS["contrast"])
+    )
+    assert alone["pixel_auc:bright"].value == pytest.approx(0.0)
+    assert contrasted["pixel_auc:bright"].value == pytest.approx(1.0)
+
+
+class Inverted(Brightness):
+    """All texts are far from bright pixels, "bright" less than others."""
+
+    def locate(self, images: torch.Tensor, texts: Sequence[str]) -> torch.Tensor:
+        bright = 2 * images[:, 0] - 1
+        return torch.stack([-bright if "bright" in t else -2 * bright for t in texts], dim=1)
 
 
 def test_a_published_threshold_is_used_and_validation_is_not_needed() -> None:

@@ -4,7 +4,7 @@ Legend: N images, T texts, H W pixels of an image, h w a model's grid.
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -31,6 +31,32 @@ COLUMNS = (*KEYS, "grid_h", "grid_w", "grid", *GEOMETRY, "resampling", "threshol
 
 PHRASES = "phrases"
 """The group of all phrases, which are scored together: each occurs once or a few times."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """How a finding or a phrase is asked for; `{}` stands for its name.
+
+    negative: the map of this text is subtracted from the prompt's; "" subtracts nothing.
+    """
+
+    template: str = "{}"
+    negative: str = ""
+
+    def locate(self, locator: Locates, images: Tensor, names: Sequence[str]) -> Tensor:
+        """(B, C, S, S), T names -> (B, T, h, w)."""
+        asked = [self.template.format(name) for name in names]
+        if not self.negative:
+            return locator.locate(images, asked)
+        denied = [self.negative.format(name) for name in names]
+        if len(set(denied)) == 1:  # one text for all findings needs one map
+            denied = denied[:1]
+        maps = locator.locate(images, [*asked, *denied])
+        return maps[:, : len(asked)] - maps[:, len(asked) :]
+
+
+PLAIN = Question()
+"""The name alone."""
 
 
 class Pair(NamedTuple):
@@ -100,19 +126,21 @@ def locate_findings(
     data: Dataset,
     run: Run[Any],
     title: str,
-    template: str = "{}",
+    question: Question = PLAIN,
     wanted: Sequence[str] | None = None,
 ) -> Iterator[Pair]:
     """Yield each image's present findings with maps, in order; BadData if a map is not finite.
 
-    template: the prompt, with `{}` for the finding. Phrases (`DatasetCard.phrases`) are asked as
-    they are, without a template. wanted: the findings to ask for; None for all, and all phrases.
+    Phrases (`DatasetCard.phrases`) are asked in their own words, without the question's template.
+    wanted: the findings to ask for; None for all, and all phrases.
     """
     if data.card.phrases:
-        located = _phrases(model, locator, images_with_findings(data), run, title)
+        own_words = replace(question, template="{}")
+        images = images_with_findings(data)
+        located = _phrases(model, locator, images, run, title, own_words)
     else:
         images = images_with_findings(data, wanted)
-        located = _findings(model, locator, images, run, title, template, wanted)
+        located = _findings(model, locator, images, run, title, question, wanted)
     for sample, grids in located:
         for finding, grid in grids.items():
             if not torch.isfinite(grid).all():
@@ -141,14 +169,18 @@ def _findings(
     images: Dataset,
     run: Run[Any],
     title: str,
-    template: str,
+    question: Question,
     wanted: Sequence[str] | None,
 ) -> Located:
     """Ask every image for every wanted finding of the data set: one list of texts for all."""
     findings = sorted({finding for sample in images for finding in true_regions(sample, wanted)})
-    texts = [template.format(phrase(finding)) for finding in findings]
+    names = [phrase(finding) for finding in findings]
     frozen = FrozenEncoder(
-        model, lambda x: [locator.locate(x, texts)], model.preprocess, run, f"locate {texts}"
+        model,
+        lambda x: [question.locate(locator, x, names)],
+        model.preprocess,
+        run,
+        f"locate {names} {question}",
     )
     for samples, (maps,) in encode_in_chunks(frozen, images, run, title):
         for sample, by_finding in zip(samples, maps, strict=True):
@@ -156,7 +188,9 @@ def _findings(
             yield sample, {name: by_finding[findings.index(name)] for name in present}
 
 
-def _phrases(model: Model, locator: Locates, images: Dataset, run: Run[Any], title: str) -> Located:
+def _phrases(
+    model: Model, locator: Locates, images: Dataset, run: Run[Any], title: str, question: Question
+) -> Located:
     """Ask every image for its own phrases, one image and one phrase at a time.
 
     So no map depends on the other phrases. All phrases for all images would be too many.
@@ -164,7 +198,7 @@ def _phrases(model: Model, locator: Locates, images: Dataset, run: Run[Any], tit
     asked: list[str] = []
     frozen = FrozenEncoder(
         model,
-        lambda x: [torch.cat([locator.locate(x, [text]) for text in asked], dim=1)],
+        lambda x: [torch.cat([question.locate(locator, x, [text]) for text in asked], dim=1)],
         model.preprocess,
         run,
     )

@@ -38,15 +38,30 @@ class AttentionPool(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """(B, D, h, w) -> (B, D), not normalized, and (B, H, h, w)."""
-        tokens, query = self._tokens(pixels)
-        keys = torch.cat([query, tokens], 1) if self._attends_to_query else tokens
-        weights = self._logits(query, keys).softmax(-1)
-        values = self._split(self.value(keys))
+        values, weights = self._attend(pixels)
         pooled = (weights.to(values.dtype) @ values).transpose(1, 2).flatten(2)
         to_pixels = weights[..., 1:] if self._attends_to_query else weights
         attention = to_pixels[:, :, 0].unflatten(-1, list(pixels.shape[2:]))
         embedded: Tensor = self.out(pooled)[:, 0]
         return embedded, attention
+
+    def shares(self, pixels: Tensor) -> Tensor:
+        """(B, D, h, w) -> (B, D, h, w), fp32: what each pixel adds to the pooled embedding.
+
+        The sum over the pixels is the embedding: the terms that no pixel has, the bias and the
+        query's attention to itself, are spread evenly.
+        """
+        values, weights = self._attend(pixels)
+        with torch.autocast(pixels.device.type, enabled=False):
+            terms = (weights[:, :, 0, :, None] * values.float()).transpose(1, 2).flatten(2)
+            nothing = self.out(torch.zeros_like(terms[:, :1]))
+            embedded = self.out(terms.sum(1, keepdim=True))
+            if self._attends_to_query:
+                terms = terms[:, 1:]
+            own = self.out(terms) - nothing
+            own = own + (embedded - own.sum(1, keepdim=True)) / own.shape[1]
+        shares: Tensor = own.transpose(1, 2).reshape(pixels.shape)
+        return shares
 
     def dense(self, pixels: Tensor) -> Tensor:
         """(B, D, h, w) -> (B, D, h, w): for each pixel, the embedding with all attention on it.
@@ -56,6 +71,13 @@ class AttentionPool(nn.Module):
         tokens, _ = self._tokens(pixels)
         embedded: Tensor = self.out(self.value(tokens)).transpose(1, 2)
         return embedded.reshape(pixels.shape)
+
+    def _attend(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, D, h, w) -> values (B, H, N, K) and the query's weights (B, H, 1, N), fp32."""
+        tokens, query = self._tokens(pixels)
+        keys = torch.cat([query, tokens], 1) if self._attends_to_query else tokens
+        weights = self._logits(query, keys).softmax(-1)
+        return self._split(self.value(keys)), weights
 
     @property
     def _attends_to_query(self) -> bool:

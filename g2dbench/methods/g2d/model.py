@@ -22,7 +22,7 @@ from g2dbench.methods.g2d.warnings import WARNING_RULES
 from g2dbench.methods.shared.attention_entropy import relative_entropy
 from g2dbench.methods.shared.contrastive import Contrastive
 from g2dbench.methods.shared.encoders import image_encoder
-from g2dbench.methods.shared.pretrained_model import PretrainedImageTextModel
+from g2dbench.methods.shared.pretrained_model import PretrainedImageTextModel, along_prompts
 from g2dbench.methods.shared.two_towers import (
     Projector,
     TextTower,
@@ -143,6 +143,18 @@ class G2D(TwoTowers):
         """Pyramid -> (B, D, h, w): embeddings of pixels, by the setting `attention.dense`."""
         return self._dense(self.projected(pyramid))
 
+    def shares(self, pyramid: list[Tensor]) -> Tensor | None:
+        """Pyramid -> (B, D, h, w), whose sum over the pixels is the image's normalized embedding.
+
+        None if `attention.located` asks for cosines.
+        """
+        if self._settings.attention.located == "cosine":
+            return None
+        shares: Tensor = self.pool.shares(self.projected(pyramid))
+        length = shares.sum((2, 3), keepdim=True).norm(dim=1, keepdim=True)
+        normalized: Tensor = shares / length.clamp(min=1e-12)
+        return normalized
+
     def decode(self, pyramid: list[Tensor]) -> Tensor:
         """Pyramid -> (B, K, S, S) logits."""
         return decode(self.unet.decoder, self.unet.segmentation_head, pyramid, self.strides)
@@ -188,6 +200,16 @@ class G2DModel(PretrainedImageTextModel):
     """A trained G2D, with its decoder."""
 
     towers: G2D
+
+    def locate(self, images: Tensor, texts: Sequence[str]) -> Tensor:
+        """(B, 3, S, S), T texts -> (B, T, h, w), fp32: cosines, or shares of the image's cosine.
+
+        The setting `attention.located` chooses.
+        """
+        shares = self.towers.shares(self.towers.pyramid(images))
+        if shares is None:
+            return super().locate(images, texts)
+        return along_prompts(shares, self.embed_prompts(texts))
 
     def panels(self, images: Tensor, reports: Sequence[str] | None) -> dict[str, Tensor]:
         """Attention over its peak, the steps to the pseudo mask, and the decoder's output.

@@ -21,6 +21,9 @@ class AttentionSettings(Settings):
     logits: "dot" is q.k / sqrt(head_dim), "cosine" the cosine of q and k; both times `scale`.
     dense: the embedding of a pixel when a prompt is located: its projection (paper), or its term of
     the pooled embedding ("value"), which the contrastive loss aligns.
+    located: what a pixel gets for a prompt: the cosine of its embedding and the prompt (paper), or
+    its "share" of the cosine of image and prompt, attention included: the shares sum to that
+    cosine (docs/decisions/013-what-a-located-prompt-reads.md).
     """
 
     heads: int = Field(default=3, ge=1)
@@ -33,6 +36,7 @@ class AttentionSettings(Settings):
     logits: Literal["dot", "cosine"] = "dot"
     scale: float = Field(default=1.0, gt=0)
     dense: Literal["value", "projected"] = "value"
+    located: Literal["cosine", "share"] = "cosine"
 
 
 class MaskSettings(Settings):

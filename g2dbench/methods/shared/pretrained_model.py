@@ -67,9 +67,7 @@ class PretrainedImageTextModel(PretrainedImageModel):
     def locate(self, images: Tensor, texts: Sequence[str]) -> Tensor:
         """(B, 3, S, S), T texts -> (B, T, h, w) cosines, fp32."""
         pixels = F.normalize(self.towers.dense(self.towers.pyramid(images)).float(), dim=1)
-        prompts = self.embed_prompts(texts)
-        with torch.autocast(images.device.type, enabled=False):
-            return torch.einsum("bdhw,td->bthw", pixels, prompts)
+        return along_prompts(pixels, self.embed_prompts(texts))
 
     def _encode_texts(
         self, encode: Callable[[Tensor, Tensor], Tensor], texts: Sequence[str]
@@ -81,3 +79,9 @@ class PretrainedImageTextModel(PretrainedImageModel):
             tokens, attention = self.towers.tokenize(texts[at : at + _TEXTS_AT_ONCE])
             rows.append(encode(tokens.to(device), attention.to(device)).float())
         return F.normalize(torch.cat(rows), dim=-1)
+
+
+def along_prompts(pixels: Tensor, prompts: Tensor) -> Tensor:
+    """Embedded pixels (B, D, h, w), prompts (T, D) -> their dot products (B, T, h, w), fp32."""
+    with torch.autocast(pixels.device.type, enabled=False):
+        return torch.einsum("bdhw,td->bthw", pixels.float(), prompts.float())

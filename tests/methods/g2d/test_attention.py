@@ -1,5 +1,7 @@
 """The attention pool: values of the references, heads, scale and positions."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -58,6 +60,28 @@ def test_dense_values_average_to_the_embedding_where_heads_agree() -> None:
     own, pixels = pool(heads=1), wave(2, 8, 4, 4)
     pooled, attention = own(pixels)
     torch.testing.assert_close((own.dense(pixels) * attention).sum((2, 3)), pooled)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"heads": 1}, {"query": "mean", "keys": "pixels+query"}, {"output": "double"}, CODE],
+    ids=["default", "one head", "attends to itself", "double", "code"],
+)
+def test_the_shares_of_the_pixels_sum_to_the_embedding(settings: dict[str, Any]) -> None:
+    own, pixels = pool(**settings), wave(2, 8, 4, 4)
+    shares = own.shares(pixels)
+    assert shares.shape == pixels.shape
+    torch.testing.assert_close(shares.sum((2, 3)), own(pixels)[0])
+
+
+def test_a_pixel_without_attention_has_no_share_of_its_own() -> None:
+    """With a bias of 0, what a share adds is the attention to the pixel times its value."""
+    own, pixels = pool(heads=1, scale=100.0), wave(1, 8, 4, 4)
+    nn.init.zeros_(own.out.bias)
+    attention = own(pixels)[1][0, 0]
+    lengths = own.shares(pixels)[0].norm(dim=0).detach()
+    assert lengths.argmax() == attention.argmax()
+    assert float(lengths[attention < 1e-6].max()) < 1e-4 * float(lengths.max())
 
 
 def test_a_larger_scale_sharpens_and_cosines_bound_the_logits() -> None:

@@ -82,6 +82,20 @@ def test_pixel_alignment_starts_at_its_step(tokenizer: PreTrainedTokenizerFast) 
     assert set(method.losses(batch(method, 200))) == {"vla", "pa"}
 
 
+def test_the_shares_of_a_located_prompt_sum_to_the_cosine_of_image_and_prompt(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    texts = ["heart", "no heart"]
+    settings = {"stride": 16, "located": "share"}
+    model = build(tokenizer, attention=settings, image={"size": 64}).as_model().eval()
+    with torch.no_grad():
+        maps = model.locate(images, texts)
+        cosines = model.embed_images(images) @ model.embed_texts(texts).T
+    assert maps.shape == (2, 2, 4, 4)
+    torch.testing.assert_close(maps.sum((2, 3)), cosines)
+
+
 def test_prompts_are_located_in_the_space_of_the_embedding(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
