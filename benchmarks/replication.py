@@ -64,6 +64,7 @@ CELLS = (
     ("rsna", "cls", "sweep"), ("nih-facts", "cls", "sweep"), ("nih-small", "cls", "sweep"),
     ("covidx", "cls", "sweep"), ("rsna", "zeroshot", "g2d"), ("rsna", "ground", "g2d"),
     ("covid-masks", "ground", "g2d"), ("covid-masks", "attention", "g2d"),
+    ("rsna", "ground", "contrast"), ("covid-masks", "ground", "contrast"),
     ("rsna", "attention", "g2d"), ("rsna", "seg", "small"), ("lungs", "seg", "small"),
     ("covid-masks", "seg", "small"), ("rsna", "det", "g2d"), (CORPUS, "retrieval", "full"),
 )  # fmt: skip

@@ -48,7 +48,7 @@ class Column:
 COLUMNS = (
     Column("cls", "synthetic", 0.01),
     Column("zeroshot", "synthetic-rsna"),
-    Column("seg", "synthetic", 0.01, "small", "cardiomegaly"),
+    Column("seg", "synthetic", 0.02, "small", "cardiomegaly"),
     Column("det", "synthetic", 0.05, finding="cardiomegaly"),
     Column("ground", "synthetic", protocol="contrast", finding="consolidation"),
 )
