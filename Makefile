@@ -43,8 +43,13 @@ format: $(STAMP) ## check the formatting
 lint: $(STAMP)   ## lint
 	$(BIN)/ruff check .
 
-types: $(STAMP)  ## type-check the engine, strictly
+# Scripts of benchmarks/ import their neighbours by plain name, as `python benchmarks/x.py` finds
+# them. For mypy these are other modules than benchmarks.x, so that each folder is a run of its own.
+types: $(STAMP)  ## type-check the engine and the benchmarks, strictly
 	$(BIN)/mypy
+	for folder in benchmarks benchmarks/gpu benchmarks/stress; do \
+	    MYPYPATH=$$folder:benchmarks:tests $(BIN)/mypy --explicit-package-bases $$folder/*.py || exit 1; \
+	done
 
 # An environment of its own, so that the packages of the site and of g2dbench do not meet.
 docs:            ## build the documentation into build/site; a broken link is an error

@@ -44,7 +44,8 @@ def main() -> None:
     data = open_or_prepare("synthetic", None, args.store, progress=quiet, registry=Registry())
     part = data.split("test")
     for folder in args.runs:
-        g2d: G2D = load_run(folder).towers
+        g2d = load_run(folder).towers
+        assert isinstance(g2d, G2D), f"{folder} is no run of g2d"
         pairs = find_pairs(part.take(range(IMAGES)), "frontal")
         print(folder)
         for name, values in measure(g2d, pairs).items():

@@ -35,7 +35,9 @@ def patients_of(generator: np.random.Generator, count: int) -> np.ndarray:
 def correlated(generator: np.random.Generator, owner: np.ndarray) -> np.ndarray:
     """Standard normal numbers, correlation .3 within a patient."""
     shared = generator.normal(size=owner.max() + 1)[owner]
-    return np.sqrt(0.3) * shared + np.sqrt(0.7) * generator.normal(size=owner.size)
+    own = generator.normal(size=owner.size)
+    mixed: np.ndarray = np.sqrt(0.3) * shared + np.sqrt(0.7) * own
+    return mixed
 
 
 def scores(generator: np.random.Generator, count: int, auc: float) -> tuple[np.ndarray, ...]:
@@ -75,7 +77,8 @@ def dice_values(z: np.ndarray) -> np.ndarray:
 
 
 def iou_values(z: np.ndarray) -> np.ndarray:
-    return dice_values(z) / (2 - dice_values(z))
+    values: np.ndarray = dice_values(z) / (2 - dice_values(z))
+    return values
 
 
 def average_map(generator: np.random.Generator, count: int) -> Data:
@@ -140,12 +143,12 @@ def measure(name: str, count: int, data_sets: int, truth: float, resamples: int)
         values.append(value)
         ours = jackknife_intervals(owner, {"": statistic}, {"": value}, {"": "unit"})[""]
         old = bootstrap(owner, statistic, resamples=resamples)
-        for row, found in enumerate((ours, old)):
-            if np.isnan(found.low):
+        for row, (low, high) in enumerate(((ours.low, ours.high), (old.low, old.high))):
+            if np.isnan(low):
                 misses[row, 2] += 1
             else:
-                misses[row, 0] += truth < found.low
-                misses[row, 1] += truth > found.high
+                misses[row, 0] += truth < low
+                misses[row, 1] += truth > high
     total = len(values)
     texts = []
     for below, above, none in misses:

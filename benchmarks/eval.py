@@ -14,6 +14,7 @@ import dataclasses
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +68,10 @@ def cls(folder: Path, images: int, size: int, encoder: str, epochs: int) -> None
     cached: dict[str, float] = {}
     for protocol in ("sweep", "g2d"):
         features = FeatureFolder(folder / protocol)
-        cached[protocol] = seconds(
-            lambda p=protocol, f=features: grid(model, p, subsets, valid, test, f)
-        )
+        cached[protocol] = seconds(partial(grid, model, protocol, subsets, valid, test, features))
     looped = 0.0
     for share, subset in zip(FRACTIONS, subsets, strict=True):
-        per_epoch = seconds(lambda s=subset: in_the_loop(model, s, valid, epochs)) / epochs
+        per_epoch = seconds(partial(in_the_loop, model, subset, valid, epochs)) / epochs
         tested = seconds(lambda: encode(model, test))
         looped += len(SEEDS) * (EPOCHS * per_epoch + tested)
         print(

@@ -53,7 +53,8 @@ class SimulatedPool:
         rng = np.random.default_rng([1, number])
         order = rng.permutation(self._width)
         signs = rng.choice(np.array([-1, 1], dtype=np.float16), self._width)
-        return self._base[which][:, order] * signs
+        found: NDArray[np.float16] = self._base[which][:, order] * signs
+        return found
 
     def _write(self, number: int, rows: int) -> None:
         file = np.lib.format.open_memmap(self._path, "w+", np.float16, (rows, self._width))

@@ -18,7 +18,7 @@ def open_i_reports(folder: Path) -> list[str]:
         print(f"there is no {file}: using reports of the synthetic data", flush=True)
         return [generate(index, 64).report or "" for index in range(400)]
     table = pd.read_csv(file, keep_default_na=False)
-    found = [join_report(row.findings, row.impression) for row in table.itertuples()]
+    found = map(join_report, table["findings"], table["impression"])
     return [text for text in map(clean_report, found) if text]
 
 

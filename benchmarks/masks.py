@@ -33,6 +33,7 @@ from g2dbench.dataset import Dataset
 from g2dbench.evaluation import runner
 from g2dbench.evaluation.cell_spec import CellSpec
 from g2dbench.evaluation.model_reference import resolve
+from g2dbench.evaluation.outcome import Outcome
 from g2dbench.method import Batch
 from g2dbench.methods.g2d.model import G2D
 from g2dbench.methods.g2d.pseudo_mask import PseudoMask
@@ -84,6 +85,7 @@ def main() -> None:
             run = pretrain(recipe, arm, seed, data, args.out, registry)
             for finding in args.finding:
                 outcome = evaluate(run, finding, seed, data, args, registry)
+                assert outcome.folder is not None, outcome.result.reason
                 folders.setdefault((finding, arm), []).append(outcome.folder)
     for finding in args.finding:
         table(finding, {arm: folders[finding, arm] for arm in args.arm}, registry)
@@ -170,7 +172,7 @@ class Findings:
 
 def evaluate(
     run: Path, finding: str, seed: int, data: Dataset, args: argparse.Namespace, registry: Registry
-) -> runner.Outcome:
+) -> Outcome:
     """Evaluate a run on `seg` with one finding."""
     task = registry.find(TaskCard, "seg").load()
     one = replace(task.PROTOCOLS["small"], findings=(finding,))

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,6 +36,11 @@ def step_seconds(run: Callable[[], object], count: int, device: torch.device) ->
     return [a.elapsed_time(b) / 1e3 for a, b in pairwise(marks)]
 
 
+def repeat(run: Callable[[], object], times: int) -> None:
+    for _ in range(times):
+        run()
+
+
 def matmul_flops_per_s(device: torch.device, dtype: torch.dtype) -> float:
     """FLOP/s of a square matrix product; its side is doubled until it takes 0.15 s or is 8192."""
     side, taken = 256, 0.0
@@ -56,7 +62,8 @@ def flops(step: Callable[[], object]) -> int:
     """FLOP of convolutions and matrix products in one step, forward and backward."""
     with FlopCounterMode(display=False) as counter:
         step()
-    return counter.get_total_flops()
+    total: int = counter.get_total_flops()
+    return total
 
 
 class Traffic(TorchDispatchMode):
@@ -66,7 +73,13 @@ class Traffic(TorchDispatchMode):
         super().__init__()
         self.bytes = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         out = func(*args, **(kwargs or {}))
         if not func.is_view:
             tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor)]
@@ -76,6 +89,7 @@ class Traffic(TorchDispatchMode):
 
 def traffic(step: Callable[[], object]) -> int:
     """Bytes of one step: an upper bound, because fused kernels and caches move fewer bytes."""
-    with Traffic() as counter:
+    counter = Traffic()
+    with counter:
         step()
     return counter.bytes

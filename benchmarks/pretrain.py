@@ -22,7 +22,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import numpy as np
@@ -38,6 +38,7 @@ from g2dbench.cards import MethodCard
 from g2dbench.data.prepare import prepare
 from g2dbench.data.store.request import GenerationSettings
 from g2dbench.data.synthetic.synthetic import generate
+from g2dbench.dataset import Dataset
 from g2dbench.method import Batch, Method
 from g2dbench.methods.shared import unet
 from g2dbench.pretrained.text.tokenizer import make_tokenizer
@@ -107,7 +108,8 @@ def batches(
     """The four batches of an epoch, from the real loader."""
     names = tuple(map(str, range(PAIRS)))
     groups = np.array([[name, name] for name in names], dtype=object)
-    pairs = Pairs(images, tuple(reports), names, groups)
+    # PairLoader asks for the number of images and for single images, nothing else.
+    pairs = Pairs(cast(Dataset, images), tuple(reports), names, groups)
     settings = LoaderSettings(
         preprocess=method.preprocess, tokenize=method.tokenize,
         batch_size=BATCH, seed=0, device=device, policy="light",

@@ -51,7 +51,8 @@ class PublishedG2D(nn.Module):
         cosines = F.normalize(image[:, 0], dim=-1) @ F.normalize(report, dim=-1).T / 0.07
         target = torch.arange(len(cosines), device=cosines.device)
         vla = F.cross_entropy(cosines, target) + F.cross_entropy(cosines.T, target)
-        return vla + dice + 0.2 * loss
+        total: Tensor = vla + dice + 0.2 * loss
+        return total
 
 
 def _pointwise(kind: type[nn.Module], width: int) -> nn.Sequential:

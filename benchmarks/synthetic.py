@@ -48,7 +48,8 @@ class SmallResNet(nn.Module):
         return self.stages(image)[-1].mean((2, 3))
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.head(self.features(image))
+        logits: Tensor = self.head(self.features(image))
+        return logits
 
 
 class SmallUNet(nn.Module):
@@ -71,7 +72,8 @@ class SmallUNet(nn.Module):
 
 def _block(narrow: int, wide: int) -> nn.Module:
     skip = nn.Sequential(nn.Conv2d(narrow, wide, 1, 2, bias=False), nn.BatchNorm2d(wide))
-    return BasicBlock(narrow, wide, stride=2, downsample=skip)
+    block: nn.Module = BasicBlock(narrow, wide, stride=2, downsample=skip)
+    return block
 
 
 def segmentation_loss(logits: Tensor, target: Tensor) -> Tensor:

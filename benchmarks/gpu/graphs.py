@@ -43,9 +43,10 @@ def capture_networks(method: Any, images: Tensor) -> None:
             levels = method.pyramid(images)
         given = tuple(level.detach().clone().requires_grad_() for level in levels)
         parts = (Encoder(method), Decoder(method))
-        encoder, decoder = torch.cuda.make_graphed_callables(
+        graphed: Any = torch.cuda.make_graphed_callables(
             parts, ((images.clone(),), given), allow_unused_input=True
         )
+    encoder, decoder = graphed
     for buffer, value in zip(method.buffers(), kept, strict=True):
         buffer.copy_(value)
     method.pyramid = lambda images: list(encoder(images))

@@ -12,7 +12,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from meter import seconds, step_seconds
+from meter import repeat, seconds, step_seconds
 from part import Part, start
 from steps import Step, our_method, our_step, setup
 
@@ -34,7 +34,7 @@ def main() -> None:
         part.attempt(name, partial(measure, part, name, apply, size, given), needed)
 
 
-def variants(options: dict[str, str]) -> Iterator[tuple[str, Change, float]]:
+def variants(options: dict[str, Any]) -> Iterator[tuple[str, Change, float]]:
     """Name, change of the method, and seconds that must be left."""
 
     def encoder(method: Any) -> None:
@@ -63,7 +63,7 @@ def measure(part: Part, name: str, apply: Change, size: int, given: Batch) -> No
     step = our_step(method, device)
     apply(method)
     with decoder_of(method):
-        first = seconds(lambda: [step(given) for _ in range(2)], device)
+        first = seconds(partial(repeat, partial(step, given), 2), device)
         taken = timed(step, given, device, part.small)
     eager = next((row["seconds"] for row in part.rows if "seconds" in row), taken)
     peak = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None

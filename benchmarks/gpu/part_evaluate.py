@@ -13,7 +13,7 @@ from typing import Any
 
 import timm
 import torch
-from meter import flops, seconds
+from meter import flops, repeat, seconds
 from part import Part, start
 from steps import peak_flops
 
@@ -83,7 +83,7 @@ def forward(part: Part, model: Any, label: str, precision: str) -> None:
         for _ in range(3):
             encode()
         times = 2 if part.small else 20
-        taken = seconds(lambda: [encode() for _ in range(times)], device) / times  # noqa: B023
+        taken = seconds(partial(repeat, encode, times), device) / times
         work = flops(encode)
         peak = part.facts[f"{precision}_flops_per_s"]
         part.add(
@@ -107,10 +107,7 @@ def engine(
         )
         if part.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(part.device)
-        taken = seconds(
-            lambda g=given, r=run: pooled_features(model, g, r, ""),  # type: ignore[misc]
-            part.device,
-        )
+        taken = seconds(partial(pooled_features, model, given, run, ""), part.device)
         rates[name] = len(given) / taken
     peak = None
     if part.device.type == "cuda":

@@ -16,7 +16,7 @@ from unittest import mock
 
 import torch
 from graphs import capture_mask, capture_networks
-from meter import flops, seconds, step_seconds, traffic
+from meter import flops, repeat, seconds, step_seconds, traffic
 from part import Part, start
 from published_step import published_step
 from steps import Setup, Step, bytes_per_s, our_step, peak_flops, setup
@@ -98,8 +98,8 @@ def compare(part: Part, size: int, batch: int, name: str, kind: str) -> None:
     new_reports = statistics.mean(step_seconds(lambda: ours(next(fresh)), 2, device))
     times = alternate(steps, given[0], device, part.small)
     found = {key: statistics.median(value) for key, value in times.items()}
-    work = {key: flops(lambda s=step: s(given[0])) for key, step in steps.items()}
-    moved = {key: traffic(lambda s=step: s(given[0])) for key, step in steps.items()}
+    work = {key: flops(partial(step, given[0])) for key, step in steps.items()}
+    moved = {key: traffic(partial(step, given[0])) for key, step in steps.items()}
     mask = mask_seconds(made, given[0], device, ours)
     part.add(
         name=name, size=size, batch=batch, reports=kind,
@@ -152,7 +152,7 @@ def alternate(
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds):
         for name, step in steps.items():
-            times[name] += step_seconds(lambda s=step: s(batch), count, device)  # type: ignore[misc]
+            times[name] += step_seconds(partial(step, batch), count, device)
     return times
 
 
@@ -201,7 +201,7 @@ def profile(step: Step, batch: Batch) -> dict[str, Any]:
     if on_gpu:
         kinds = [torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=kinds) as found:
-        wall = seconds(lambda: [step(replace(batch)) for _ in range(3)], batch.images.device)
+        wall = seconds(partial(repeat, lambda: step(replace(batch)), 3), batch.images.device)
     rows = found.key_averages()
     kernel = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     every = [(getattr(row, kernel), row.count, row.key) for row in rows]

@@ -68,7 +68,7 @@ class ToldNames(ToldG2D):
         with torch.autocast(pixels.device.type, enabled=False):
             names = self.names("", pixels.device)
             cosines = torch.einsum("bdhw,kd->bkhw", F.normalize(pixels.float(), dim=1), names)
-            area = F.adaptive_avg_pool2d(truth, list(pixels.shape[2:]))
+            area = F.adaptive_avg_pool2d(truth, (pixels.shape[2], pixels.shape[3]))
             named = pixel_alignment(SCALE * (cosines - OFFSET), area, self._settings.pixel)
         return (pooled, report), {"pa": self.target_loss(pyramid, truth), "names": named}
 

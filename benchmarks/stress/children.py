@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from g2dbench.pretrained.text import tokenizer_check
@@ -114,7 +115,7 @@ def call(function: Callable[..., Any], *args: Any) -> Any:
 def import_all(*commands: Sequence[object]) -> None:
     """Import here what commands import, so that later children have it."""
     for words in commands:
-        ended = Child(lambda words=words: _modules([str(word) for word in words]), None).wait()
+        ended = Child(partial(_modules, [str(word) for word in words]), None).wait()
         names = [event for event in ended.events if event.startswith("value ")]
         if not names:
             raise SystemExit(f"{' '.join(map(str, words))}: {ended.text[-3000:]}")

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from g2dbench.reporting.line_breaks import BrokenText
 from g2dbench.reporting.markup import csv_text, markdown, markdown_row, one_line
 from g2dbench.reporting.model_comparison import ComparedCell, ModelComparison, setting_of
 from g2dbench.system.counts import counted
@@ -52,12 +53,12 @@ def _record(found: ModelComparison, each: ComparedCell) -> dict[str, object]:
 def to_table(found: ModelComparison) -> Table:
     """A rich table for 80 columns."""
     table = Table(padding=(0, 1, 0, 0), pad_edge=False, box=None, header_style="bold")
-    table.add_column("cell", overflow="fold", ratio=1)
+    table.add_column("cell", ratio=1)
     for heading in _headings(found):
         table.add_column(heading, justify="right", no_wrap=True)
     style = {"better": "green", "worse": "red", "equivalent": "cyan", "open": ""}
     for each in found.cells:
-        label = Text(one_line(f"{setting_of(each.cell)} {each.metric}"))
+        label = BrokenText(one_line(f"{setting_of(each.cell)} {each.metric}"))
         numbers = [Text(text, style=style[each.verdict]) for text in _numbers(found, each, "\n")]
         table.add_row(label, *numbers)
     return table

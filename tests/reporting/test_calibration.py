@@ -119,9 +119,11 @@ def test_the_command_says_what_is_missing_and_uses_validation_predictions(tmp_pa
     assert f"1 cell without {VALID_PREDICTIONS_FILE}" in text
     assert "ece_crossfit" in text
     assert "ece_temperature" not in text
+    assert "temperatures" in text
     planted(400, 3.0, seed=1).to_parquet(folder / VALID_PREDICTIONS_FILE)
     code, text = run("calibration", folder)
     assert (code, "ece_temperature" in text, "without" in text) == (0, True, False)
+    assert "temperatures" not in text
 
 
 def test_the_temperature_of_an_evaluated_cell_is_fitted_on_its_validation_predictions(

@@ -76,7 +76,8 @@ def calibration(
 def _calibration_table(title: str, found: "Calibration", findings: bool) -> Table:
     table = Table(title=escape(title), title_justify="left", padding=(0, 1, 0, 0))
     table.add_column("metric")
-    for heading in ("value", "95 % interval", "images", "temperatures"):
+    # Temperatures are fitted for each finding: without findings the column would be empty.
+    for heading in ("value", "95 % interval", "images", *(["temperatures"] if findings else [])):
         table.add_column(heading, justify="right", no_wrap=True)
     kinds = {"_crossfit": ("crossfit_1", "crossfit_2"), "_temperature": ("valid",)}
     for name, score in found.scores.items():
@@ -85,8 +86,8 @@ def _calibration_table(title: str, found: "Calibration", findings: bool) -> Tabl
             continue
         fits = next((each for suffix, each in kinds.items() if metric.endswith(suffix)), ())
         chosen = [found.temperatures[fit][finding] for fit in fits] if finding else []
-        texts = " ".join(f"{temperature:.2f}" for temperature in chosen)
-        table.add_row(name, *_numbers(score), str(score.n), texts)
+        texts = [" ".join(f"{temperature:.2f}" for temperature in chosen)] if findings else []
+        table.add_row(name, *_numbers(score), str(score.n), *texts)
     return table
 
 

@@ -20,6 +20,9 @@ from g2dbench.system.counts import counted
 
 MAX_ROWS = 60
 
+_PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+"""A background that hides the line of zero behind a text."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -89,12 +92,13 @@ def draw(differences: Sequence[Difference]) -> Any:
     figure = new_figure(6.5, 0.9 + 0.22 * len(lines))
     names, axes = figure.subplots(1, 2, sharey=True, width_ratios=(3, 4))
     for at, (text, each) in enumerate(lines):
-        weight = "bold" if each is None else "normal"
-        # A heading may run over the plot, where its line is empty.
-        x = 0 if each is None else 0.05
-        names.text(x, at, text, va="center", weight=weight).set_in_layout(False)
-        if each is not None:
+        if each is None:
+            # A heading may run over the plot, where its line is empty but for that of zero.
+            shown = names.text(0, at, text, va="center", weight="bold", bbox=_PAPER)
+        else:
+            shown = names.text(0.05, at, text, va="center")
             _draw_row(axes, at, each)
+        shown.set_in_layout(False)
     axes.axvline(0, color="#666666", linewidth=0.8, linestyle="--", zorder=0)
     axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.set_yticks([])

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from rich.cells import cell_len, chop_cells
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -23,6 +22,7 @@ from g2dbench.reporting.leaderboard.formats import (
     records,
 )
 from g2dbench.reporting.leaderboard.leaderboard import Leaderboard
+from g2dbench.reporting.line_breaks import break_lines
 from g2dbench.reporting.markup import one_line
 from g2dbench.system.counts import counted
 
@@ -95,7 +95,9 @@ def _tables(head: str, names: Sequence[Text], blocks: Sequence[_Block], width: i
 def _blocks(board: Leaderboard) -> list[_Block]:
     found = [
         (
-            Text("\n".join(part for line in heading(column) for part in _folded(line))),
+            Text(
+                "\n".join(part for line in heading(column) for part in break_lines(line, MAX_HEAD))
+            ),
             [_entry(board.entries.get((model, column))) for model in board.models],
         )
         for column in board.columns
@@ -107,16 +109,6 @@ def _blocks(board: Leaderboard) -> list[_Block]:
             for at, name in enumerate(RANK_HEADS)
         ]
     return found
-
-
-def _folded(line: str) -> list[str]:
-    """The parts of a heading's line, of at most MAX_HEAD; a changed protocol breaks before a +."""
-    parts = [""]
-    for piece in line.replace("+", "\n+").split("\n"):
-        if parts[-1] and cell_len(parts[-1] + piece) > MAX_HEAD:
-            parts.append("")
-        parts[-1] += piece
-    return [part for each in parts for part in chop_cells(each, MAX_HEAD) or [""]]
 
 
 def _width(text: Text) -> int:
@@ -150,7 +142,7 @@ def _show_facts(board: Leaderboard, facts: FactTable, console: Console) -> None:
     names = [name for name in (rows[0] if rows else ()) if name not in ("model", "column")]
     short = [name for name in names if all(len(row[name]) <= MAX_CELL for row in rows)]
     if short:
-        cells = [Text(one_line(row["model"]) + "\n" + one_line(row["column"])) for row in rows]
+        cells = [_model_and_column(row) for row in rows]
         blocks = [(Text(n), [Text(one_line(row[n]) or DASH) for row in rows]) for n in short]
         for table in _tables("model, column", cells, blocks, console.width):
             console.print(table)
@@ -159,6 +151,11 @@ def _show_facts(board: Leaderboard, facts: FactTable, console: Console) -> None:
             for line in _fact_lines(name, rows):
                 # A command stays on one line, so that it can be copied.
                 console.print(Text(one_line(line)), soft_wrap=name == "command")
+
+
+def _model_and_column(row: dict[str, str]) -> Text:
+    column = break_lines(one_line(row["column"]), MAX_NAME)
+    return Text("\n".join([one_line(row["model"]), *column]))
 
 
 def _fact_lines(name: str, rows: Sequence[dict[str, str]]) -> list[str]:

@@ -117,6 +117,18 @@ def test_a_larger_distance_is_left_of_0(tmp_path: Path) -> None:
     assert found.low <= found.value <= found.high
 
 
+def test_a_heading_hides_the_line_of_zero_behind_it(tmp_path: Path) -> None:
+    stored, board = cells(tmp_path)
+    found, _ = forest.find_differences(board, stored, Registry(), None, quiet)
+    with canvas.style():
+        names, axes = forest.draw(found).axes
+    heading, model = names.texts
+    assert "minus best" in heading.get_text()
+    assert heading.get_bbox_patch().get_facecolor() == (1, 1, 1, 1)
+    assert model.get_bbox_patch() is None
+    assert names.get_zorder() > axes.get_zorder()
+
+
 class Images:
     """A data set of one image size, as the figure of masks reads it."""
 

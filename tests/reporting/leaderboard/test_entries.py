@@ -223,3 +223,9 @@ def test_a_protocol_with_many_changes_folds_and_no_model_vanishes() -> None:
         folded = "".join(line for line in lines).replace("┃", "").replace(" ", "")
         assert "+min_steps_per_epoch=10" in folded
         assert all(f"{value:.1f}" in "".join(lines) for value in (50.0, 60.0, 70.0))
+
+
+def test_a_heading_does_not_break_in_the_middle_of_a_word() -> None:
+    lines = text_of([result(0.5, protocol='small+findings=["pleural effusion"]')], 80).splitlines()
+    heads = [line.split("┃")[2].strip() for line in lines if line.startswith("┃")]
+    assert heads[1:3] == ["+findings=", '["pleural effusion"]']
