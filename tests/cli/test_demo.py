@@ -13,7 +13,7 @@ from g2dbench.cli.evaluate import demo
 from g2dbench.data.opening import open_prepared
 from g2dbench.dataset import Dataset
 from g2dbench.registry import Registry
-from g2dbench.reporting.leaderboard.leaderboard import build_leaderboard
+from g2dbench.reporting.leaderboard.leaderboard import Leaderboard, build_leaderboard
 from g2dbench.result import load_all
 
 
@@ -52,8 +52,19 @@ def test_the_demo_ranks_three_models_on_all_five_tasks_and_resumes(tmp_path: Pat
     assert set(board.models) == {"g2d-tiny", "convirt-tiny", "random-init"}
     assert {column.task for column in board.columns} == {"cls", "zeroshot", "seg", "det", "ground"}
     assert len(board.entries) == len(board.models) * len(board.columns)
+    assert_training_pays(board)
     assert (tmp_path / "demo" / "report.html").stat().st_size > 100_000
     assert "demo/report.html" in first.stdout
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert again.returncode == 0
     assert again.stdout.count("(on disk)") == len(board.entries)
+
+
+def assert_training_pays(board: Leaderboard) -> None:
+    """What the README says: each task tells a trained model from an untrained one."""
+    for column in board.columns:
+        g2d, convirt, untrained = (
+            board.entries[model, column] for model in ("g2d-tiny", "convirt-tiny", "random-init")
+        )
+        assert g2d.low > untrained.high, column
+        assert convirt.mean > untrained.mean, column
