@@ -127,6 +127,7 @@ def random_file(folder: Path, seed: int) -> Path:
     """The same architecture before training, as timm initializes it."""
     file = folder / f"random{seed}.safetensors"
     if not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(seed)
         save_file(timm.create_model(ARCHITECTURE, pretrained=False).state_dict(), file)
     return file
