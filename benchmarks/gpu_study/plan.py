@@ -156,7 +156,6 @@ CELLS: dict[str, Cell] = {
         Cell("ground contrast cardiomegaly", "ground", "contrast", ("cardiomegaly",)),
         Cell("ground contrast consolidation", "ground", "contrast", ("consolidation",)),
         Cell("ground contrast pneumothorax", "ground", "contrast", ("pneumothorax",)),
-        Cell("seg cardiomegaly, a fifth of the labels", "seg", "small", ("cardiomegaly",), 0.2),
         Cell("seg pneumothorax", "seg", "small", ("pneumothorax",)),
         Cell("seg effusion", "seg", "small", ("pleural effusion",)),
         Cell("det effusion, fcos", "det", "fcos", ("pleural effusion",)),

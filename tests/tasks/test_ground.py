@@ -81,6 +81,13 @@ def test_the_map_of_the_negative_is_subtracted() -> None:
     np.testing.assert_allclose(maps["each"][0], 0, atol=1e-6)  # the toy model knows no "no"
 
 
+def test_other_braces_of_a_prompt_are_plain_text() -> None:
+    model = Brightness()
+    protocol = replace(PROTOCOL, template="{x} {0} { {}")
+    ground.predict(model, run_on(marks(4, "test"), protocol=protocol))
+    assert model.texts == {("{x} {0} { bright", "{x} {0} { dark")}
+
+
 def test_contrast_finds_what_every_prompt_points_away_from() -> None:
     """A model whose maps are lower on every finding: its map of a normal image is lower still."""
     model = Inverted()

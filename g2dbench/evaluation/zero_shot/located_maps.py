@@ -45,10 +45,10 @@ class Question:
 
     def locate(self, locator: Locates, images: Tensor, names: Sequence[str]) -> Tensor:
         """(B, C, S, S), T names -> (B, T, h, w)."""
-        asked = [self.template.format(name) for name in names]
+        asked = [self.template.replace("{}", name) for name in names]
         if not self.negative:
             return locator.locate(images, asked)
-        denied = [self.negative.format(name) for name in names]
+        denied = [self.negative.replace("{}", name) for name in names]
         if len(set(denied)) == 1:  # one text for all findings needs one map
             denied = denied[:1]
         maps = locator.locate(images, [*asked, *denied])

@@ -143,13 +143,13 @@ class G2D(TwoTowers):
         """Pyramid -> (B, D, h, w): embeddings of pixels, by the setting `attention.dense`."""
         return self._dense(self.projected(pyramid))
 
-    def shares(self, pyramid: list[Tensor]) -> Tensor | None:
-        """Pyramid -> (B, D, h, w), whose sum over the pixels is the image's normalized embedding.
+    @property
+    def locates_shares(self) -> bool:
+        """Whether a located prompt reads shares instead of cosines: `attention.located`."""
+        return self._settings.attention.located == "share"
 
-        None if `attention.located` asks for cosines.
-        """
-        if self._settings.attention.located == "cosine":
-            return None
+    def shares(self, pyramid: list[Tensor]) -> Tensor:
+        """Pyramid -> (B, D, h, w), whose sum over the pixels is the normalized embedding."""
         shares: Tensor = self.pool.shares(self.projected(pyramid))
         length = shares.sum((2, 3), keepdim=True).norm(dim=1, keepdim=True)
         normalized: Tensor = shares / length.clamp(min=1e-12)
@@ -206,9 +206,9 @@ class G2DModel(PretrainedImageTextModel):
 
         The setting `attention.located` chooses.
         """
-        shares = self.towers.shares(self.towers.pyramid(images))
-        if shares is None:
+        if not self.towers.locates_shares:
             return super().locate(images, texts)
+        shares = self.towers.shares(self.towers.pyramid(images))
         return along_prompts(shares, self.embed_prompts(texts))
 
     def panels(self, images: Tensor, reports: Sequence[str] | None) -> dict[str, Tensor]:
